@@ -1,0 +1,305 @@
+//! The protocol's own commands, their arguments and their results (section 4).
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use super::{CommandKind, True};
+use crate::digest::Digest;
+use crate::envelope::Reason;
+use crate::id::{MessageId, Uuid};
+use crate::json;
+use crate::limits::{MAX_JOBS_LISTED, MAX_MESSAGE, MAX_SECONDS};
+use crate::name::Name;
+use crate::reply::{self, ErrorBody, Progress, State, Status};
+use crate::text::words;
+use crate::time::Millis;
+
+words! {
+    /// A command that every client knows.
+    pub enum Builtin {
+        /// Unready to ready.
+        Start = "start",
+        /// Ready to unready; jobs that run go on.
+        Stop = "stop",
+        /// Cancels the jobs, answers and ends the process.
+        Terminate = "terminate",
+        /// Cancels one job.
+        Cancel = "cancel",
+        /// The client's Unix timestamp.
+        Ping = "ping",
+        /// A long computation that prints a message at its end.
+        Calculate = "calculate",
+        /// The client info.
+        Status = "status",
+        /// The jobs that run or ended within the hour.
+        Jobs = "jobs",
+        /// What was recorded for one command.
+        Result = "result",
+    }
+}
+
+impl Builtin {
+    /// The command's name.
+    pub const fn name(self) -> &'static str {
+        self.as_str()
+    }
+
+    /// The command of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|builtin| builtin.name() == name)
+    }
+
+    /// The command's kind.
+    pub const fn kind(self) -> CommandKind {
+        match self {
+            Self::Start | Self::Stop | Self::Terminate | Self::Cancel => CommandKind::Control,
+            Self::Ping | Self::Calculate => CommandKind::Data,
+            Self::Status | Self::Jobs | Self::Result => CommandKind::Query,
+        }
+    }
+
+    /// Whether it is answered `accepted` at once and ends later.
+    pub const fn is_long_running(self) -> bool {
+        matches!(self, Self::Calculate)
+    }
+}
+
+/// No arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoArgs {}
+
+/// The result of `start`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Changed {
+    /// Whether the state changed; `false` when it was ready already.
+    pub changed: bool,
+}
+
+/// The result of `stop`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stopped {
+    /// Whether the state changed; `false` when it was unready already.
+    pub changed: bool,
+    /// How many jobs go on.
+    pub running: u64,
+}
+
+/// The result of `terminate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Terminated {
+    /// How many jobs were cancelled.
+    pub cancelled: u64,
+}
+
+/// The arguments of `cancel` and `result`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommandId {
+    /// The command that is meant.
+    pub command_id: MessageId,
+}
+
+/// The result of `cancel`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cancelled {
+    /// Whether the job was running and is cancelled now.
+    pub cancelled: bool,
+}
+
+/// The result of `ping`: the client's Unix timestamp in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct PingResult(pub i64);
+
+/// The arguments of `calculate`, and its result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Calculate {
+    /// How long it computes, in seconds, from 0 to 86,400.
+    #[serde(deserialize_with = "seconds")]
+    #[schemars(range(min = 0.0, max = MAX_SECONDS))]
+    pub x: f64,
+    /// What is printed at the end, in 0 to 4,096 characters.
+    #[serde(deserialize_with = "message")]
+    #[schemars(length(max = MAX_MESSAGE))]
+    pub msg: String,
+}
+
+/// The result of a dry run that would have run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DryRun {
+    /// Says that nothing was done.
+    pub dry_run: True,
+}
+
+/// What a client says of itself: the result of `status` and the data of a presence event.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientInfo {
+    /// The state.
+    pub state: State,
+    /// The epoch of the client's record (section 8).
+    pub epoch: Uuid,
+    /// The start of the process.
+    pub boot: Uuid,
+    /// The number of the message that carries this, counted from the start of the process.
+    pub n: u64,
+    /// The version of the program.
+    pub version: String,
+    /// When the process started, in milliseconds since the Unix epoch.
+    pub started_at: Millis,
+    /// How often the client publishes its presence, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// The groups that its credential names.
+    pub groups: Vec<Name>,
+    /// Its jobs.
+    pub jobs: JobsInfo,
+    /// How many messages it passed over in silence, by reason; a reason that is absent never occurred.
+    pub dropped: BTreeMap<Reason, u64>,
+    /// The commands that it knows.
+    pub commands: Vec<CommandInfo>,
+    /// The trust bundle that it holds.
+    pub trust: TrustInfo,
+}
+
+/// How many jobs a client runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobsInfo {
+    /// How many run.
+    pub running: u64,
+    /// How many may run at once.
+    pub limit: u64,
+}
+
+/// A command that a client knows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommandInfo {
+    /// Its name.
+    pub name: Name,
+    /// Its kind.
+    pub kind: CommandKind,
+    /// The digest of the schema of its arguments.
+    pub args: Digest,
+    /// The digest of the schema of its result.
+    pub result: Digest,
+}
+
+/// The trust bundle that a client holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrustInfo {
+    /// Its version.
+    pub version: u64,
+    /// When it expires, in milliseconds since the Unix epoch.
+    pub expires_at: Millis,
+}
+
+/// The result of `jobs`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobList {
+    /// Those that run, then those that ended within the hour, newest first, 256 at most.
+    #[serde(deserialize_with = "jobs")]
+    #[schemars(length(max = MAX_JOBS_LISTED))]
+    pub jobs: Vec<Job>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// A long-running command that a client runs or ran; also the data of a job event.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Job {
+    /// The command's id.
+    pub command_id: MessageId,
+    /// The command's name.
+    pub command: Name,
+    /// The operator who gave it.
+    pub operator: Name,
+    /// `accepted` or `progress` while it runs, then how it ended.
+    pub status: Status,
+    /// When it started, in milliseconds since the Unix epoch.
+    pub started_at: Millis,
+    /// When it ended, in milliseconds since the Unix epoch. Absent: it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "json::present")]
+    #[schemars(with = "Millis")]
+    pub ended_at: Option<Millis>,
+    /// How far it is or was. Absent: it never said.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "json::present")]
+    #[schemars(with = "Progress")]
+    pub progress: Option<Progress>,
+}
+
+/// The result of `result`: what is recorded for a command. The status outlives the result and the error (section 8).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = reply::recorded_members)]
+pub struct Recorded {
+    /// The latest status.
+    pub status: Status,
+    /// The result, only of a command that succeeded. Absent: not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "json::present")]
+    #[schemars(with = "Value")]
+    pub result: Option<Value>,
+    /// The error, only of a command that ended without success. Absent: not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "json::present")]
+    #[schemars(with = "ErrorBody")]
+    pub error: Option<ErrorBody>,
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    json::within(deserializer, |x| (0.0..=MAX_SECONDS).contains(x), "a number of seconds from 0 to 86,400")
+}
+
+fn message<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    json::within(deserializer, |msg: &String| msg.chars().count() <= MAX_MESSAGE, "at most 4,096 characters")
+}
+
+fn jobs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Job>, D::Error> {
+    json::within(deserializer, |jobs: &Vec<Job>| jobs.len() <= MAX_JOBS_LISTED, "at most 256 jobs")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_and_their_kinds_are_those_of_section_4() {
+        let kinds = Builtin::ALL.iter().map(|builtin| (builtin.name(), builtin.kind(), builtin.is_long_running()));
+        let expected = [
+            ("start", CommandKind::Control, false),
+            ("stop", CommandKind::Control, false),
+            ("terminate", CommandKind::Control, false),
+            ("cancel", CommandKind::Control, false),
+            ("ping", CommandKind::Data, false),
+            ("calculate", CommandKind::Data, true),
+            ("status", CommandKind::Query, false),
+            ("jobs", CommandKind::Query, false),
+            ("result", CommandKind::Query, false),
+        ];
+        assert!(kinds.eq(expected));
+        assert!(Builtin::ALL.iter().all(|builtin| Builtin::from_name(builtin.name()) == Some(*builtin)));
+        assert_eq!(Builtin::from_name("Ping"), None);
+    }
+
+    #[test]
+    fn calculate_is_bounded_by_its_type_too() {
+        let reads = |x: Value, msg: String| json::read::<Calculate>(&json!({ "x": x, "msg": msg })).is_ok();
+        assert!(reads(json!(0), String::new()) && reads(json!(86_400.0), "😀".repeat(4_096)));
+        assert!(!reads(json!(-0.1), String::new()) && !reads(json!(86_400.1), String::new()));
+        assert!(!reads(json!(0), "a".repeat(4_097)));
+    }
+}

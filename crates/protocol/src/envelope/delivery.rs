@@ -1,0 +1,131 @@
+//! What the broker delivers, and what is handed to it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{CREDENTIAL_HEADER, Reason, Rejected, SIGNATURE_HEADER};
+use crate::limits::{MAX_BODY, MAX_CREDENTIAL, MAX_SIGNATURE};
+
+/// A message as it arrived from the broker: nothing in it is to be believed yet.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    pub(super) subject: String,
+    pub(super) body: Bytes,
+    has_status: bool,
+    signature: Header,
+    credential: Header,
+}
+
+/// One of our two headers as it was found.
+#[derive(Debug, Clone)]
+enum Header {
+    Absent,
+    One(String),
+    TooLong(usize),
+    Repeated,
+}
+
+/// The headers of a [`Delivery`] that has one of each, none too long and the signature detached.
+pub(super) struct Headers<'a> {
+    pub(super) protected: &'a str,
+    pub(super) signature: &'a str,
+    pub(super) credential: &'a str,
+}
+
+impl Delivery {
+    /// Takes what arrived. Of the headers it keeps only ours, without the spaces and tabs around their values;
+    /// `has_status` says that NATS sent a status line with them, which makes the message none of ours (section 2).
+    pub fn new<'a>(
+        subject: &str,
+        has_status: bool,
+        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+        body: Bytes,
+    ) -> Self {
+        let mut signature = Header::Absent;
+        let mut credential = Header::Absent;
+        for (name, value) in headers {
+            match name {
+                SIGNATURE_HEADER => signature.add(value, MAX_SIGNATURE),
+                CREDENTIAL_HEADER => credential.add(value, MAX_CREDENTIAL),
+                _ => {}
+            }
+        }
+        Self { subject: subject.to_owned(), body, has_status, signature, credential }
+    }
+
+    /// The first two checks of section 9: size, then the headers' count and form.
+    pub(super) fn headers(&self) -> Result<Headers<'_>, Rejected> {
+        if self.body.len() > MAX_BODY {
+            let detail = format!("a body of {} bytes; at most {MAX_BODY} are accepted", self.body.len());
+            return Err(Rejected::new(Reason::Size, None, detail));
+        }
+        if self.has_status {
+            return Err(Rejected::new(Reason::Headers, None, "a status line"));
+        }
+        let signature = self.signature.one(SIGNATURE_HEADER)?;
+        let credential = self.credential.one(CREDENTIAL_HEADER)?;
+        match signature.split_once("..") {
+            Some((protected, signature)) => Ok(Headers { protected, signature, credential }),
+            None => Err(Rejected::new(Reason::Headers, None, "the signature is not a detached JWS")),
+        }
+    }
+}
+
+impl Header {
+    fn add(&mut self, value: &str, longest: usize) {
+        let value = value.trim_matches([' ', '\t']);
+        *self = match self {
+            Self::Absent if value.len() > longest => Self::TooLong(value.len()),
+            Self::Absent => Self::One(value.to_owned()),
+            _ => Self::Repeated,
+        };
+    }
+
+    fn one(&self, name: &str) -> Result<&str, Rejected> {
+        let detail = match self {
+            Self::One(value) => return Ok(value),
+            Self::Absent => format!("no {name} header"),
+            Self::TooLong(length) => format!("a {name} header of {length} bytes"),
+            Self::Repeated => format!("more than one {name} header"),
+        };
+        Err(Rejected::new(Reason::Headers, None, detail))
+    }
+}
+
+/// A message that an [`Identity`](super::Identity) signed, ready to be published: the same bytes each time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signed {
+    /// The subject to publish it on, which the body names too.
+    pub subject: String,
+    /// The value of the signature header.
+    pub signature: String,
+    /// The value of the credential header.
+    pub credential: Arc<str>,
+    /// The JSON body; text where it is serialised.
+    #[serde(with = "utf8")]
+    pub body: Bytes,
+}
+
+impl Signed {
+    /// The message as an honest broker delivers it.
+    pub fn delivery(&self) -> Delivery {
+        let headers = [(SIGNATURE_HEADER, &*self.signature), (CREDENTIAL_HEADER, &*self.credential)];
+        Delivery::new(&self.subject, false, headers, self.body.clone())
+    }
+}
+
+mod utf8 {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(body: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(std::str::from_utf8(body).map_err(serde::ser::Error::custom)?)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        String::deserialize(deserializer).map(Bytes::from)
+    }
+}

@@ -1,0 +1,255 @@
+//! The checks of section 9 from size to subject, in their order: what passes is authentic.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use super::body::{self, BodyError};
+use super::{Delivery, MessageType, Reason, Rejected, jws};
+use crate::command::Command;
+use crate::credential::{Credential, Role};
+use crate::digest::Digest;
+use crate::event::Event;
+use crate::id::Uuid;
+use crate::name::Name;
+use crate::reply::Reply;
+use crate::text::echo;
+use crate::time::Millis;
+use crate::trust::Trust;
+
+/// How many verified credentials are remembered: at most 4 MiB, and more signers than one side meets at a time.
+const MAX_REMEMBERED: usize = 1_024;
+
+/// Verifies what arrives against one trust bundle.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    trust: Arc<Trust>,
+    skew: i64,
+    remembered: HashMap<Arc<str>, Credential>,
+}
+
+/// A message whose signature, credential and envelope hold and which arrived where it says. Only [`Verifier::open`]
+/// makes one; whether it is addressed to whoever received it, and allowed, is not said yet.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Authentic<M> {
+    message: M,
+    credential: Credential,
+    digest: Digest,
+}
+
+/// A body that can be signed and opened: [`Command`], [`Reply`] or [`Event`].
+pub trait Payload: DeserializeOwned + sealed::Sealed {
+    /// The type that its signature must be for.
+    const TYPE: MessageType;
+    /// The role that its signer must have.
+    const SIGNER: Role;
+
+    /// The realm that it names.
+    fn realm(&self) -> &Name;
+    /// The name of its signer.
+    fn from(&self) -> &Name;
+    /// The `jti` of its signer's credential.
+    fn credential(&self) -> Uuid;
+    /// The subject that it belongs to.
+    fn subject(&self) -> &str;
+}
+
+impl Verifier {
+    /// A verifier that trusts what the bundle trusts; clocks may differ by `skew` milliseconds (section 8).
+    pub fn new(trust: Arc<Trust>, skew: i64) -> Self {
+        Self { trust, skew, remembered: HashMap::new() }
+    }
+
+    /// The bundle in force.
+    pub fn trust(&self) -> &Arc<Trust> {
+        &self.trust
+    }
+
+    /// Verifies from now on against another bundle; what was remembered under the old one is forgotten.
+    pub fn set_trust(&mut self, trust: Arc<Trust>) {
+        self.trust = trust;
+        self.remembered.clear();
+    }
+
+    /// Spares the issuer's signature of a credential that [`open`](Self::open) has verified the next time that the same
+    /// bytes arrive; its times and its revocation are looked at again then. At 1,024 credentials the one that expires
+    /// first makes room.
+    pub fn remember(&mut self, credential: &Credential) {
+        if self.remembered.contains_key(credential.raw()) {
+            return;
+        }
+        if self.remembered.len() >= MAX_REMEMBERED {
+            let first =
+                self.remembered.values().min_by_key(|known| known.expires_at()).map(|known| known.raw().clone());
+            first.and_then(|raw| self.remembered.remove(&raw));
+        }
+        self.remembered.insert(credential.raw().clone(), credential.clone());
+    }
+
+    /// Makes an authentic message of a delivery, or says at which check of section 9 it failed.
+    pub fn open<M: Payload>(&self, delivery: &Delivery, now: Millis) -> Result<Authentic<M>, Rejected> {
+        let unsigned = |reason, detail: String| Rejected::new(reason, None, detail);
+        let headers = delivery.headers()?;
+        let kid = jws::unprotect(headers.protected, M::TYPE).map_err(|e| unsigned(Reason::Type, e.to_string()))?;
+        let credential = self.credential(headers.credential, M::SIGNER, now)?;
+        if kid != credential.kid() {
+            let detail = format!("signed with the key {kid}, but the credential is for {}", credential.kid());
+            return Err(unsigned(Reason::Signature, detail));
+        }
+        if !jws::verify(credential.key(), &jws::signing_input(headers.protected, &delivery.body), headers.signature) {
+            return Err(unsigned(Reason::Signature, format!("not signed by the key {kid}")));
+        }
+
+        let signed = |reason, detail: String| Rejected::new(reason, Some(credential.name().clone()), detail);
+        let message: M = body::read(M::TYPE, &delivery.body).map_err(|error| match error {
+            BodyError::Json(error) => signed(Reason::Json, error.to_string()),
+            BodyError::Shape(detail) => signed(Reason::Envelope, detail),
+        })?;
+        if message.realm() != self.trust.realm() {
+            let detail = format!("for the realm {}, but this is {}", message.realm(), self.trust.realm());
+            return Err(signed(Reason::Realm, detail));
+        }
+        if (message.from(), message.credential()) != (credential.name(), credential.jti()) {
+            let (from, jti) = (message.from(), message.credential());
+            let detail = format!("names {from} and {jti}, but came with {credential:?}");
+            return Err(signed(Reason::Credential, detail));
+        }
+        if message.subject() != delivery.subject {
+            let detail = format!("for {}, but arrived on {}", echo(message.subject()), echo(&delivery.subject));
+            return Err(signed(Reason::Address, detail));
+        }
+        Ok(Authentic { message, digest: Digest::of(&delivery.body), credential })
+    }
+
+    fn credential(&self, raw: &str, role: Role, now: Millis) -> Result<Credential, Rejected> {
+        let credential = match self.remembered.get(raw) {
+            Some(known) => known.still_valid(now, self.skew, &self.trust).map(|()| known.clone()),
+            None => Credential::verify(raw, &self.trust, now, self.skew),
+        };
+        let credential = credential.map_err(|error| Rejected::new(Reason::Credential, None, error.to_string()))?;
+        if credential.role() == role {
+            Ok(credential)
+        } else {
+            let detail = format!("{}'s role is {}, but {role} was expected", credential.name(), credential.role());
+            Err(Rejected::new(Reason::Credential, None, detail))
+        }
+    }
+}
+
+impl<M> Authentic<M> {
+    /// The message.
+    pub fn message(&self) -> &M {
+        &self.message
+    }
+
+    /// The message alone, without what proves it.
+    pub fn into_message(self) -> M {
+        self.message
+    }
+
+    /// The signer's credential.
+    pub fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    /// The digest of the body's very bytes.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! payload {
+    ($message:ident, $signer:ident) => {
+        impl sealed::Sealed for $message {}
+
+        impl Payload for $message {
+            const TYPE: MessageType = MessageType::$message;
+            const SIGNER: Role = Role::$signer;
+
+            fn realm(&self) -> &Name {
+                &self.realm
+            }
+
+            fn from(&self) -> &Name {
+                &self.from
+            }
+
+            fn credential(&self) -> Uuid {
+                self.credential
+            }
+
+            fn subject(&self) -> &str {
+                &self.subject
+            }
+        }
+    };
+}
+
+payload!(Command, Operator);
+payload!(Reply, Client);
+payload!(Event, Client);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+    use super::*;
+    use crate::command::Version;
+    use crate::credential::{Claims, Confirmation};
+    use crate::key::SecretKey;
+    use crate::trust::{Issuer, TrustBody};
+
+    #[test]
+    fn remembered_credentials_are_bounded_and_the_first_to_expire_makes_room() {
+        let key = SecretKey::from_seed([1; 32]);
+        let jwk = key.public().jwk();
+        let name: Name = "demo".parse().unwrap();
+        let body = TrustBody {
+            v: Version,
+            realm: name.clone(),
+            version: 1,
+            expires_at: Millis::new(0),
+            roots: vec![jwk.clone()],
+            threshold: 1,
+            issuers: vec![Issuer { name: name.clone(), jwk: jwk.clone() }],
+            revoked: vec![],
+        };
+        let trust = Arc::new(Trust::verify(&Trust::sign(&body, &[&key]), key.public().thumbprint()).unwrap());
+        let expiring = |exp: i64| {
+            let claims = Claims {
+                iss: name.clone(),
+                sub: name.clone(),
+                jti: Uuid::from_random([0; 16]),
+                iat: 0,
+                nbf: 0,
+                exp,
+                realm: name.clone(),
+                role: Role::Client,
+                cnf: Confirmation { jwk: jwk.clone() },
+                grant: None,
+                groups: Some(vec![]),
+            };
+            Credential::verify(&Credential::issue(&claims, &key), &trust, Millis::new(0), 0).unwrap()
+        };
+
+        let mut verifier = Verifier::new(trust.clone(), 0);
+        let (first, rest) = (expiring(1), (2..=1_024).map(expiring));
+        rest.chain([first.clone(), first.clone()]).for_each(|credential| verifier.remember(&credential));
+        assert_eq!(verifier.remembered.len(), 1_024);
+        assert!(verifier.remembered.contains_key(first.raw()));
+
+        let another = expiring(3_000);
+        verifier.remember(&another);
+        assert_eq!(verifier.remembered.len(), 1_024);
+        assert!(verifier.remembered.contains_key(another.raw()));
+        assert!(!verifier.remembered.contains_key(first.raw()));
+
+        verifier.set_trust(trust);
+        assert!(verifier.remembered.is_empty());
+    }
+}

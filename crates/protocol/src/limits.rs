@@ -1,0 +1,46 @@
+//! The figures of the protocol, in bytes, milliseconds and pieces.
+
+/// Section 2: the longest body, in bytes; exactly this is accepted.
+pub const MAX_BODY: usize = 262_144;
+/// Section 2: the longest value of the signature header, in bytes.
+pub const MAX_SIGNATURE: usize = 1_024;
+/// Section 2: the longest value of the credential header, in bytes.
+pub const MAX_CREDENTIAL: usize = 4_096;
+/// Section 3: the deepest nesting, the top level being 1.
+pub const MAX_DEPTH: usize = 32;
+/// Section 3: the largest magnitude of an integer, 2^53 − 1.
+pub const MAX_INTEGER: i64 = (1 << 53) - 1;
+/// Section 4: the longest `x` of `calculate`, in seconds.
+pub const MAX_SECONDS: f64 = 86_400.0;
+/// Section 4: the longest `msg` of `calculate`, in characters.
+pub const MAX_MESSAGE: usize = 4_096;
+/// Section 4: how many jobs a `jobs` result lists.
+pub const MAX_JOBS_LISTED: usize = 256;
+/// Section 5: how many errors a refusal lists.
+pub const MAX_ERRORS: usize = 16;
+/// Section 5: how much of the input a message for people or a JSON pointer echoes, in characters.
+pub const MAX_ECHO: usize = 64;
+/// Section 5: the largest refusal, in bytes.
+pub const MAX_REFUSAL: usize = 4_096;
+/// Section 5: how often a client publishes its presence, in milliseconds.
+pub const HEARTBEAT: i64 = 10_000;
+/// Section 8: how far two clocks may differ, in milliseconds, unless configured.
+pub const SKEW: i64 = 5_000;
+/// Section 8: how long after its expiry a command is still answered `expired`, in milliseconds.
+pub const LATE: i64 = 60_000;
+/// Section 8: the longest life of a command, in milliseconds, unless its credential allows less.
+pub const MAX_TTL: i64 = 60_000;
+/// Section 8: what is issued further ahead than this is dropped, in milliseconds.
+pub const MAX_AHEAD: i64 = 3_600_000;
+/// Section 8: how long the record of a job outlives its final reply, in milliseconds.
+pub const JOB_RETENTION: i64 = 3_600_000;
+/// Section 8: how many records a client keeps.
+pub const MAX_RECORDS: usize = 1_048_576;
+/// Section 8: how many records more are kept free for control commands.
+pub const CONTROL_RESERVE: usize = 1_024;
+/// Section 8: the largest sum of kept replies, in bytes.
+pub const MAX_KEPT_REPLIES: usize = 64 * 1_024 * 1_024;
+/// Section 8: how often in a second one record is answered again.
+pub const REPEATS_PER_SECOND: u32 = 10;
+/// Section 8: unrecorded refusals, and apart from them security events, in a second for one operator key.
+pub const REFUSALS_PER_SECOND: u32 = 10;

@@ -1,0 +1,156 @@
+//! Subjects (section 1). Names are NATS tokens, so what is put together here never holds a wildcard.
+
+use crate::command::Target;
+use crate::event::EventKind;
+use crate::id::MessageId;
+use crate::name::{Name, Session};
+
+/// The subject on which a command to a target is published.
+pub fn command(realm: &Name, to: &Target) -> String {
+    match to {
+        Target::Client(client) => format!("cs.{realm}.cmd.client.{client}"),
+        Target::Group(group) => format!("cs.{realm}.cmd.group.{group}"),
+        Target::All(_) => format!("cs.{realm}.cmd.all"),
+    }
+}
+
+/// A command's `reply_to`: what the subjects of its replies begin with.
+pub fn reply_to(realm: &Name, from: &Name, session: &Session, command_id: &MessageId) -> String {
+    format!("cs.{realm}.reply.{from}.{session}.{command_id}")
+}
+
+/// The subject of a client's replies to a command with this `reply_to`.
+pub fn reply(reply_to: &str, client: &Name) -> String {
+    format!("{reply_to}.{client}")
+}
+
+/// The subject of a client's events of one kind.
+pub fn event(realm: &Name, client: &Name, kind: EventKind) -> String {
+    format!("cs.{realm}.event.{client}.{kind}")
+}
+
+/// The subject on which the bytes of `trust.json` are published.
+pub fn trust(realm: &Name) -> String {
+    format!("cs.{realm}.trust")
+}
+
+/// The subjects by which commands reach a client, each once: its own, those of its groups, and that of all clients.
+pub fn subscriptions(realm: &Name, client: &Name, groups: &[Name]) -> Vec<String> {
+    let mut subjects = vec![command(realm, &Target::Client(client.clone()))];
+    for group in groups {
+        let subject = command(realm, &Target::Group(group.clone()));
+        if !subjects.contains(&subject) {
+            subjects.push(subject);
+        }
+    }
+    subjects.push(command(realm, &Target::All(crate::command::True)));
+    subjects
+}
+
+/// The parts of a command's `reply_to`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ReplyTo {
+    /// The realm.
+    pub realm: Name,
+    /// The operator who waits for the replies.
+    pub operator: Name,
+    /// The process of that operator.
+    pub session: Session,
+    /// The command that is answered.
+    pub command_id: MessageId,
+}
+
+impl ReplyTo {
+    /// Takes a `reply_to` apart; nothing but one of exactly that form has parts.
+    pub fn parse(reply_to: &str) -> Option<Self> {
+        let mut tokens = reply_to.split('.');
+        let mut token = || tokens.next();
+        (token()? == "cs").then_some(())?;
+        let realm = token()?.parse().ok()?;
+        (token()? == "reply").then_some(())?;
+        let operator = token()?.parse().ok()?;
+        let session = token()?.parse().ok()?;
+        let command_id = token()?.parse().ok()?;
+        token().is_none().then_some(Self { realm, operator, session, command_id })
+    }
+}
+
+/// Takes the subject of a reply apart: its `reply_to` and the client that answers.
+pub fn parse_reply(subject: &str) -> Option<(ReplyTo, Name)> {
+    let (reply_to, client) = subject.rsplit_once('.')?;
+    Some((ReplyTo::parse(reply_to)?, client.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    const REPLY_TO: &str = "cs.demo.reply.alice.k3v9q2m8x7c1b5n0.019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90";
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn subjects_are_those_of_section_1() {
+        let realm = name("demo");
+        assert_eq!(command(&realm, &Target::Client(name("worker-1"))), "cs.demo.cmd.client.worker-1");
+        assert_eq!(command(&realm, &Target::Group(name("web"))), "cs.demo.cmd.group.web");
+        assert_eq!(command(&realm, &Target::All(crate::command::True)), "cs.demo.cmd.all");
+        assert_eq!(event(&realm, &name("worker-1"), EventKind::Presence), "cs.demo.event.worker-1.presence");
+        assert_eq!(trust(&realm), "cs.demo.trust");
+        let (session, id) =
+            ("k3v9q2m8x7c1b5n0".parse().unwrap(), "019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90".parse().unwrap());
+        assert_eq!(reply_to(&realm, &name("alice"), &session, &id), REPLY_TO);
+        assert_eq!(reply(REPLY_TO, &name("worker-1")), format!("{REPLY_TO}.worker-1"));
+    }
+
+    #[test]
+    fn a_client_subscribes_to_each_of_its_subjects_once() {
+        let groups = [name("web"), name("db"), name("web")];
+        assert_eq!(
+            subscriptions(&name("demo"), &name("worker-1"), &groups),
+            ["cs.demo.cmd.client.worker-1", "cs.demo.cmd.group.web", "cs.demo.cmd.group.db", "cs.demo.cmd.all"]
+        );
+    }
+
+    #[test]
+    fn a_reply_to_is_taken_apart_and_put_together_again() {
+        let parts = ReplyTo::parse(REPLY_TO).unwrap();
+        assert_eq!((parts.realm.as_str(), parts.operator.as_str()), ("demo", "alice"));
+        assert_eq!(reply_to(&parts.realm, &parts.operator, &parts.session, &parts.command_id), REPLY_TO);
+        assert_eq!(parse_reply(&format!("{REPLY_TO}.worker-1")), Some((parts, name("worker-1"))));
+    }
+
+    #[test]
+    fn nothing_but_the_exact_form_is_a_reply_to() {
+        let id = "019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90";
+        let others = [
+            String::new(),
+            "cs.x.cmd.>".to_owned(),
+            "$SYS.REQ.SERVER.PING".to_owned(),
+            "$JS.API.STREAM.PURGE.cs-demo-presence".to_owned(),
+            format!("{REPLY_TO}."),
+            format!("{REPLY_TO}.worker-1"),
+            format!(" {REPLY_TO}"),
+            format!("{REPLY_TO}\r\n"),
+            REPLY_TO.to_uppercase(),
+            REPLY_TO.replace("cs.", "cs.."),
+            format!("cs.*.reply.alice.k3v9q2m8x7c1b5n0.{id}"),
+            format!("cs.demo.reply.>.k3v9q2m8x7c1b5n0.{id}"),
+            format!("cs.demo.event.alice.k3v9q2m8x7c1b5n0.{id}"),
+            format!("cx.demo.reply.alice.k3v9q2m8x7c1b5n0.{id}"),
+            format!("cs.demo.reply.alice.short.{id}"),
+            "cs.demo.reply.alice.k3v9q2m8x7c1b5n0.7".to_owned(),
+            "cs.demo.reply.alice.k3v9q2m8x7c1b5n0".to_owned(),
+        ];
+        for other in others {
+            assert_eq!(ReplyTo::parse(&other), None, "{other:?}");
+        }
+        for other in [REPLY_TO.to_owned(), format!("{REPLY_TO}.*"), format!("{REPLY_TO}.worker-1.x"), String::new()] {
+            assert_eq!(parse_reply(&other), None, "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! One honest example of everything that has a schema, and more where a message has several shapes.
+
+use serde_json::{Value, json};
+
+const ID: &str = "019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90";
+const UUID: &str = "b2f0c1de-0f1a-4b6c-8d2e-5a7b9c3d1e0f";
+const KEY: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+
+pub(crate) fn command() -> Value {
+    json!({
+        "v": 1, "id": ID, "realm": "demo", "from": "alice", "credential": UUID, "to": { "client": "worker-1" },
+        "subject": "cs.demo.cmd.client.worker-1",
+        "reply_to": format!("cs.demo.reply.alice.k3v9q2m8x7c1b5n0.{ID}"),
+        "issued_at": 1_795_485_600_123_i64, "expires_at": 1_795_485_630_123_i64, "epoch": UUID, "dry_run": true,
+        "command": { "name": "calculate", "args": { "x": 2.5, "msg": "done" } },
+    })
+}
+
+pub(crate) fn reply(status: &str) -> Value {
+    let mut reply = json!({
+        "v": 1, "id": ID, "realm": "demo", "from": "worker-1", "credential": UUID, "to": "alice",
+        "subject": format!("cs.demo.reply.alice.k3v9q2m8x7c1b5n0.{ID}.worker-1"),
+        "command_id": ID, "command_digest": digest(), "issued_at": 1_795_485_600_131_i64, "epoch": UUID, "boot": UUID,
+        "n": 12, "state": "ready", "seq": 0, "status": status,
+    });
+    match status {
+        "accepted" => {}
+        "progress" => reply["progress"] = progress(),
+        "succeeded" => reply["result"] = json!(1_795_485_600),
+        _ => reply["error"] = error(),
+    }
+    reply
+}
+
+pub(crate) fn event(kind: &str) -> Value {
+    let data = match kind {
+        "presence" => client_info(),
+        "job" => job(),
+        _ => json!({ "reason": "envelope", "count": 3, "signer": "alice" }),
+    };
+    json!({
+        "v": 1, "id": ID, "realm": "demo", "from": "worker-1", "credential": UUID,
+        "subject": format!("cs.demo.event.worker-1.{kind}"), "issued_at": 1_795_485_600_131_i64, "epoch": UUID,
+        "boot": UUID, "n": 12, "state": "ready", "kind": kind, "data": data,
+    })
+}
+
+pub(crate) fn credential(role: &str) -> Value {
+    let mut claims = json!({
+        "iss": "issuer", "sub": "alice", "jti": UUID, "iat": 1_795_485_600, "nbf": 1_795_485_600, "exp": 1_798_077_600,
+        "realm": "demo", "role": role, "cnf": { "jwk": jwk() },
+    });
+    if role == "operator" {
+        claims["grant"] =
+            json!({ "commands": ["ping"], "clients": ["worker-1"], "groups": [], "all": false, "max_ttl_ms": 60_000 });
+    } else {
+        claims["groups"] = json!(["web"]);
+    }
+    claims
+}
+
+pub(crate) fn trust() -> Value {
+    json!({
+        "v": 1, "realm": "demo", "version": 1, "expires_at": 1_827_021_600_000_i64, "roots": [jwk()], "threshold": 1,
+        "issuers": [{ "name": "issuer", "jwk": jwk() }],
+        "revoked": [{ "jti": UUID, "since": 1_795_485_600_000_i64 }, { "kid": KEY, "since": 0 }],
+    })
+}
+
+pub(crate) fn client_info() -> Value {
+    json!({
+        "state": "ready", "epoch": UUID, "boot": UUID, "n": 12, "version": "0.1.0",
+        "started_at": 1_795_485_600_000_i64, "heartbeat_ms": 10_000, "groups": ["web", "db"],
+        "jobs": { "running": 1, "limit": 64 }, "dropped": { "signature": 2, "out_of_reach": 1 },
+        "commands": [{ "name": "ping", "kind": "data", "args": digest(), "result": digest() }],
+        "trust": { "version": 1, "expires_at": 1_827_021_600_000_i64 },
+    })
+}
+
+pub(crate) fn job() -> Value {
+    json!({
+        "command_id": ID, "command": "calculate", "operator": "alice", "status": "succeeded",
+        "started_at": 1_795_485_600_000_i64, "ended_at": 1_795_485_602_500_i64, "progress": progress(),
+    })
+}
+
+/// The arguments of a command.
+pub(crate) fn arguments(command: &str) -> Value {
+    match command {
+        "cancel" | "result" => json!({ "command_id": ID }),
+        "calculate" => json!({ "x": 2.5, "msg": "done" }),
+        _ => json!({}),
+    }
+}
+
+/// The result of a command.
+pub(crate) fn result(command: &str) -> Value {
+    match command {
+        "start" => json!({ "changed": true }),
+        "stop" => json!({ "changed": true, "running": 1 }),
+        "terminate" => json!({ "cancelled": 1 }),
+        "cancel" => json!({ "cancelled": true }),
+        "ping" => json!(1_795_485_600),
+        "calculate" => arguments(command),
+        "status" => client_info(),
+        "jobs" => json!({ "jobs": [job()], "more": false }),
+        "result" => json!({ "status": "failed", "error": error() }),
+        unknown => panic!("no such command: {unknown}"),
+    }
+}
+
+fn progress() -> Value {
+    json!({ "fraction": 0.5, "message": "half way" })
+}
+
+fn error() -> Value {
+    json!({ "code": "not_ready", "message": "the client is not ready", "details": { "state": "unready" } })
+}
+
+fn digest() -> String {
+    format!("sha256:{}", "0123456789abcdef".repeat(4))
+}
+
+fn jwk() -> Value {
+    json!({ "kty": "OKP", "crv": "Ed25519", "x": KEY })
+}
