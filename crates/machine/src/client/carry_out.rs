@@ -1,0 +1,172 @@
+//! From a decision to its record, its effects and its replies. What is not [`Recorded`] cannot be carried out.
+
+use countersign_protocol::command::{CommandKind, DryRun};
+use countersign_protocol::event::EventData;
+use countersign_protocol::reply::Outcome;
+use serde_json::{Value, json};
+
+use super::effect::{self, Effect, Execution, JobKey, Step};
+use super::line::{Decided, Decision};
+use super::record::{self, Begun, Entry, Phase};
+use super::refusal::Asker;
+use super::state::{self, State};
+use super::{Client, Ending, Moment, message};
+
+/// How long `terminate` waits for cancelled jobs to end, in milliseconds.
+const ENDING: i64 = 2_000;
+
+/// A command that is in the record: nothing else can be carried out.
+pub(super) struct Recorded {
+    asker: Asker,
+    decision: Decision,
+}
+
+/// A job that `cancel` found.
+pub(super) struct Job {
+    pub(super) key: JobKey,
+    pub(super) running: bool,
+}
+
+impl Client {
+    pub(super) fn record(&mut self, decided: Decided, step: &mut Step) -> Recorded {
+        let Decided { begun, decision, kind } = decided;
+        let asker = begun.asker.clone();
+        self.remember(begun, kind, step);
+        Recorded { asker, decision }
+    }
+
+    /// Remembers what was decided: queries in memory, as far as they fit, and everything else on disk too.
+    pub(super) fn remember(&mut self, begun: Begun, kind: CommandKind, step: &mut Step) {
+        if kind == CommandKind::Query {
+            if self.queries.has_room(begun.asker.key.operator, false) {
+                self.queries.begin(begun);
+            }
+        } else {
+            step.begun = Some(effect::Begun { asker: begun.asker.clone(), state: self.state });
+            step.entries.push(Entry::Begun(begun.clone()));
+            self.records.begin(begun);
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, recorded: Recorded, moment: Moment, step: &mut Step) {
+        let Recorded { asker, decision } = recorded;
+        let key = asker.key;
+        let outcome = match decision {
+            Decision::DryRun => Outcome::Succeeded(json!(DryRun::default())),
+            Decision::Start => {
+                let (state, changed) = state::start(self.state);
+                self.change(state, moment, step);
+                Outcome::Succeeded(json!({ "changed": changed }))
+            }
+            Decision::Stop => {
+                let (state, changed) = state::stop(self.state);
+                self.change(state, moment, step);
+                Outcome::Succeeded(json!({ "changed": changed, "running": self.running_jobs() }))
+            }
+            Decision::Terminate => return self.begin_ending(Some(key), moment, step),
+            Decision::Cancel(id) => match self.job(JobKey { id, ..key }) {
+                Some(Job { key, running }) => {
+                    step.effects.extend(running.then_some(Effect::Cancel(key)));
+                    Outcome::Succeeded(json!({ "cancelled": running }))
+                }
+                None => Outcome::Failed(message::not_found()),
+            },
+            Decision::Status => {
+                let info = self.info(self.outbox.next());
+                Outcome::Succeeded(json!(info))
+            }
+            Decision::Jobs => Outcome::Succeeded(json!(self.job_list())),
+            Decision::Result(id) => self.result(JobKey { id, ..key }),
+            Decision::Execute(args) => return self.execute(key, args, moment, step),
+        };
+        self.finish(&asker, outcome, moment, step);
+    }
+
+    pub(super) fn execute(&mut self, key: JobKey, args: Value, moment: Moment, step: &mut Step) {
+        let Some(record) = self.records.find(key) else { return };
+        let Begun { asker, command, long_running, .. } = record.begun.clone();
+        if long_running {
+            self.interim(key, Outcome::Accepted, moment, step);
+            self.job_event(key, moment, step);
+        }
+        let execution = Execution { key, name: command, args, operator: asker.operator, long_running };
+        step.effects.push(Effect::Execute(execution));
+    }
+
+    pub(super) fn change(&mut self, state: State, moment: Moment, step: &mut Step) {
+        if self.state != state {
+            self.state = state;
+            self.presence(moment, step);
+        }
+    }
+
+    pub(super) fn begin_ending(&mut self, command: Option<JobKey>, moment: Moment, step: &mut Step) {
+        self.state = State::Terminated;
+        let deadline = moment.since_boot.saturating_add(ENDING);
+        let jobs = self.records.running().filter(|record| record.begun.long_running).map(|record| record.key());
+        let jobs: Vec<Effect> = jobs.map(Effect::Cancel).collect();
+        self.ending = Some(Ending { command, cancelled: jobs.len(), deadline });
+        step.effects.extend(jobs);
+        self.end_if_idle(moment, step);
+    }
+
+    /// Answers `terminate` and ends, once every job has its final reply.
+    pub(super) fn end_if_idle(&mut self, moment: Moment, step: &mut Step) {
+        if self.ending.is_none() || self.running_but_terminate().next().is_some() {
+            return;
+        }
+        let Some(Ending { command, cancelled, .. }) = self.ending.take() else { return };
+        self.presence(moment, step);
+        if let Some(key) = command {
+            self.conclude(key, Outcome::Succeeded(json!({ "cancelled": cancelled })), moment, step);
+        }
+        step.effects.push(Effect::Exit);
+    }
+
+    /// Ends a command with its final reply, recorded if its beginning was.
+    pub(super) fn finish(&mut self, asker: &Asker, outcome: Outcome, moment: Moment, step: &mut Step) {
+        if self.records.find(asker.key).is_some() {
+            return self.conclude(asker.key, outcome, moment, step);
+        }
+        let status = outcome.status();
+        let reply = self.outbox.reply(asker, 0, outcome, self.state, moment.now);
+        step.effects.push(Effect::Publish(reply.clone()));
+        self.queries.end(record::Ended { key: asker.key, at: moment.now, status, reply: Some(reply) });
+    }
+
+    /// Ends a recorded command with its final reply.
+    pub(super) fn conclude(&mut self, key: JobKey, outcome: Outcome, moment: Moment, step: &mut Step) {
+        let Some(record) = self.records.find(key).filter(|record| record.is_running()) else { return };
+        let (asker, long_running) = (record.begun.asker.clone(), record.begun.long_running);
+        let (reply, status) = self.outbox.fitting(&asker, record.next_seq, outcome, self.state, moment.now);
+        let ended = record::Ended { key, at: moment.now, status, reply: Some(reply.clone()) };
+        step.entries.push(Entry::Ended(ended.clone()));
+        step.effects.push(Effect::Publish(reply));
+        self.records.end(ended);
+        if long_running {
+            self.job_event(key, moment, step);
+        }
+    }
+
+    /// Answers a running command with an interim reply.
+    pub(super) fn interim(&mut self, key: JobKey, outcome: Outcome, moment: Moment, step: &mut Step) {
+        let Some(record) = self.records.find_mut(key) else { return };
+        let Phase::Running { interim, progress, .. } = &mut record.phase else { return };
+        if let Outcome::Progress(latest) = &outcome {
+            *progress = Some(latest.clone());
+        }
+        let seq = record.next_seq;
+        record.next_seq += 1;
+        let reply = self.outbox.reply(&record.begun.asker, seq, outcome, self.state, moment.now);
+        *interim = Some(reply.clone());
+        step.entries.push(Entry::Interim { key, seq });
+        step.effects.push(Effect::Publish(reply));
+    }
+
+    pub(super) fn presence(&mut self, moment: Moment, step: &mut Step) {
+        self.heartbeat_at = moment.since_boot.saturating_add(self.config.heartbeat);
+        let info = self.info(self.outbox.next());
+        let event = self.outbox.event(EventData::Presence(Box::new(info)), self.state, moment.now);
+        step.effects.push(Effect::Publish(event));
+    }
+}

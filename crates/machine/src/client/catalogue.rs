@@ -1,0 +1,133 @@
+//! The commands that a client knows: the protocol's own, and the data commands that its program registered (section 4).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use countersign_protocol::command::{Builtin, CommandInfo, CommandKind};
+use countersign_protocol::name::Name;
+use countersign_protocol::schema::{self, Schema};
+use serde_json::Value;
+
+/// A data command as the machine sees it.
+#[derive(Clone)]
+pub struct DataCommand {
+    /// Its name; none of the protocol's control and query commands.
+    pub name: Name,
+    /// What its arguments must satisfy; made by `Schema::typed`, so that it checks their type as well.
+    pub arguments: Arc<Schema>,
+    /// What its result must satisfy.
+    pub result: Arc<Schema>,
+    /// Whether it runs as a job, beside everything else.
+    pub long_running: bool,
+}
+
+impl fmt::Debug for DataCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataCommand").field("name", &self.name).field("long_running", &self.long_running).finish()
+    }
+}
+
+/// Why a data command cannot be registered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistrationError {
+    /// The name belongs to the protocol.
+    #[error("`{0}` is a command of the protocol itself; choose another name")]
+    Reserved(Name),
+    /// The name is taken.
+    #[error("`{0}` is registered twice; choose another name for one of them")]
+    Twice(Name),
+}
+
+/// All commands of a client, by name.
+#[derive(Debug, Clone)]
+pub struct Catalogue {
+    data: BTreeMap<Name, DataCommand>,
+    listed: Vec<CommandInfo>,
+}
+
+/// A command that the client knows, by its name.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Known<'a> {
+    Own(Builtin),
+    Data(&'a DataCommand),
+}
+
+impl Catalogue {
+    /// A catalogue of the protocol's own commands and these.
+    pub fn new(commands: impl IntoIterator<Item = DataCommand>) -> Result<Self, RegistrationError> {
+        let mut data = BTreeMap::new();
+        for command in commands {
+            let name = command.name.clone();
+            if Builtin::from_name(name.as_str()).is_some_and(|builtin| builtin.kind() != CommandKind::Data) {
+                return Err(RegistrationError::Reserved(name));
+            }
+            if data.insert(name.clone(), command).is_some() {
+                return Err(RegistrationError::Twice(name));
+            }
+        }
+        let own = Builtin::ALL.iter().filter(|builtin| builtin.kind() != CommandKind::Data).filter_map(|builtin| {
+            let (args, result) = (schema::arguments(*builtin).digest(), schema::result(*builtin).digest());
+            Some(CommandInfo { name: builtin.name().parse().ok()?, kind: builtin.kind(), args, result })
+        });
+        let registered = data.values().map(|command: &DataCommand| CommandInfo {
+            name: command.name.clone(),
+            kind: CommandKind::Data,
+            args: command.arguments.digest(),
+            result: command.result.digest(),
+        });
+        let listed = own.chain(registered).collect();
+        Ok(Self { data, listed })
+    }
+
+    /// What the client info lists.
+    pub(super) fn listed(&self) -> &[CommandInfo] {
+        &self.listed
+    }
+
+    pub(super) fn find(&self, name: &Name) -> Option<Known<'_>> {
+        match Builtin::from_name(name.as_str()) {
+            Some(builtin) if builtin.kind() != CommandKind::Data => Some(Known::Own(builtin)),
+            _ => self.data.get(name).map(Known::Data),
+        }
+    }
+}
+
+impl PartialEq for Catalogue {
+    fn eq(&self, other: &Self) -> bool {
+        self.listed == other.listed
+    }
+}
+
+impl Eq for Catalogue {}
+
+impl Hash for Catalogue {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for command in &self.listed {
+            (&command.name, command.args, command.result).hash(state);
+        }
+    }
+}
+
+impl Known<'_> {
+    pub(super) fn kind(&self) -> CommandKind {
+        match self {
+            Self::Own(builtin) => builtin.kind(),
+            Self::Data(_) => CommandKind::Data,
+        }
+    }
+
+    pub(super) fn is_long_running(&self) -> bool {
+        matches!(self, Self::Data(command) if command.long_running)
+    }
+
+    /// What is wrong with some arguments: nothing, or pairs of a JSON pointer and a message.
+    pub(super) fn errors(&self, args: &Value, max: usize) -> Vec<(String, String)> {
+        let schema = match self {
+            Self::Own(builtin) => schema::arguments(*builtin),
+            Self::Data(command) => &command.arguments,
+        };
+        schema.errors(args, max).into_iter().map(|error| (error.path, error.message)).collect()
+    }
+}

@@ -1,0 +1,116 @@
+//! What the machine asks of its shell.
+
+use std::fmt;
+
+use countersign_protocol::envelope::Signed;
+use countersign_protocol::id::MessageId;
+use countersign_protocol::key::Thumbprint;
+use countersign_protocol::name::Name;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::record::Entry;
+use super::refusal::Asker;
+use super::state::State;
+
+/// One turn of the machine: what must be on disk, and what may happen once it is.
+///
+/// **Every entry is written before any effect is carried out.** Where the write fails, [`super::Client::roll_back`] takes
+/// the step back; several steps that shared one failed write go back in reverse order, those without entries stay.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[must_use]
+pub struct Step {
+    /// What to append to the record, in this order.
+    pub entries: Vec<Entry>,
+    /// What to do then, in this order.
+    pub effects: Vec<Effect>,
+    pub(super) begun: Option<Begun>,
+}
+
+/// What a failed write takes back: the command that this step began, and the state before it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Begun {
+    pub(super) asker: Asker,
+    pub(super) state: State,
+}
+
+/// Something that the shell does for the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// Publish a signed message on its subject.
+    Publish(Signed),
+    /// Run a data command, and say [`super::Client::finished`] when it has ended.
+    Execute(Execution),
+    /// Cancel a running job; its end is said by [`super::Client::finished`] like any other.
+    Cancel(JobKey),
+    /// Write a line to the log; the text is escaped.
+    Log(Note),
+    /// Flush everything that was published, and end the process with status 0.
+    Exit,
+}
+
+/// A data command that has been verified, authorised, validated and recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Execution {
+    /// What [`super::Client::finished`] is to name.
+    pub key: JobKey,
+    /// The registered command.
+    pub name: Name,
+    /// Its arguments, an object that satisfies the command's schema and its type.
+    pub args: Value,
+    /// The operator who ordered it.
+    pub operator: Name,
+    /// Whether it runs as a job, beside everything else.
+    pub long_running: bool,
+}
+
+/// How an execution ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// With this result, which satisfies the command's result schema.
+    Done(Value),
+    /// By its own failure (`failed`): a message for people, and details if it has some.
+    Failed {
+        /// What went wrong, for people.
+        message: String,
+        /// What went wrong, for programs.
+        details: Option<Map<String, Value>>,
+    },
+    /// By [`Effect::Cancel`], before it was done.
+    Cancelled,
+    /// By a defect (`internal`): it panicked, or its result does not satisfy its own schema.
+    Broken(String),
+}
+
+/// What one command is recorded under: the operator's key and the command's id (section 8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct JobKey {
+    /// The command's id.
+    pub id: MessageId,
+    /// The thumbprint of the key that signed it.
+    pub operator: Thumbprint,
+}
+
+impl fmt::Display for JobKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.id.fmt(f)
+    }
+}
+
+/// A line for the log.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Note {
+    /// How much it matters.
+    pub level: Level,
+    /// The text, escaped.
+    pub text: String,
+}
+
+/// How much a [`Note`] matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// What a person wants to see of an ordinary day.
+    Info,
+    /// What a person should look at.
+    Warn,
+}

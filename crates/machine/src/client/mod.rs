@@ -1,0 +1,304 @@
+//! The worker's side. [`Client::receive`] tells the story: how an authentic command becomes an effect, or does not.
+
+mod carry_out;
+mod catalogue;
+mod clock;
+mod effect;
+mod line;
+mod message;
+mod query;
+mod rate;
+mod record;
+mod refusal;
+mod start;
+mod state;
+mod turn_away;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use countersign_protocol::command::{Command, CommandKind};
+use countersign_protocol::envelope::{Authentic, Reason, Rejected};
+use countersign_protocol::event::SecurityReason;
+use countersign_protocol::id::Uuid;
+use countersign_protocol::key::Thumbprint;
+use countersign_protocol::name::Name;
+use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Progress};
+use countersign_protocol::time::Millis;
+use countersign_protocol::trust::Trust;
+
+pub use self::catalogue::{Catalogue, DataCommand, RegistrationError};
+pub use self::clock::Now;
+pub use self::effect::{Effect, Ended, Execution, JobKey, Level, Note, Step};
+pub use self::record::{Entry, Restored, Started};
+pub use self::refusal::Asker;
+pub use self::start::{Config, StartError, StartUp};
+pub use self::state::State;
+
+use self::clock::Clock;
+use self::line::{Addressed, Capacity, Freshness, Me};
+use self::message::Outbox;
+use self::rate::Window;
+use self::record::{Phase, Records};
+use self::refusal::{Refusal, Stop};
+use self::turn_away::Alarm;
+
+/// How soon a record that could not be written is tried again, in milliseconds.
+const RETRY: i64 = 1_000;
+/// How often one job's progress is published, in milliseconds.
+const PROGRESS: i64 = 100;
+
+/// A client: everything that it knows, and everything that it decides by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Client {
+    config: Config,
+    catalogue: Arc<Catalogue>,
+    trust: Arc<Trust>,
+    started: Started,
+    started_at: Millis,
+    clock: Clock,
+    state: State,
+    outbox: Outbox,
+    records: Records,
+    queries: Records,
+    dropped: BTreeMap<Reason, u64>,
+    refusals: BTreeMap<Thumbprint, Window>,
+    alarms: BTreeMap<Option<Name>, Alarm>,
+    lines: Window,
+    heartbeat_at: i64,
+    ending: Option<Ending>,
+    parked: Vec<Step>,
+    retry_at: i64,
+}
+
+/// A client that is terminating.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Ending {
+    command: Option<JobKey>,
+    cancelled: usize,
+    deadline: i64,
+}
+
+/// A moment, by both clocks.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    now: Millis,
+    since_boot: i64,
+}
+
+impl Client {
+    /// Takes an authentic command from bytes to effect, or to the refusal or silence that section 9 demands.
+    pub fn receive(&mut self, command: Authentic<Command>, now: Now) -> Step {
+        let mut step = Step::default();
+        let moment = self.observe(now, &mut step);
+        if let Err(stop) = self.line(command, moment, &mut step) {
+            self.turn_away(stop, moment, &mut step);
+        }
+        step
+    }
+
+    /// The straight line of section 9, from its eighth stage on; the ones before are `Verifier::open`'s.
+    fn line(&mut self, command: Authentic<Command>, moment: Moment, step: &mut Step) -> Result<(), Stop> {
+        let catalogue = Arc::clone(&self.catalogue);
+        let addressed = Addressed::new(command, &self.me(), moment.now, self.config.skew)?;
+        if self.knows(addressed.begun()) {
+            return self.repeat(addressed.into_begun(), moment, step);
+        }
+        let authorised = addressed.authorise(&self.me())?;
+        let fresh = authorised.fresh(&self.freshness(moment.now))?;
+        let valid = fresh.validate(&catalogue, self.trust.is_expired(moment.now))?;
+        let capacity = self.capacity(valid.operator(), valid.kind());
+        let decided = valid.decide(&capacity)?;
+        let recorded = self.record(decided, step);
+        self.carry_out(recorded, moment, step);
+        Ok(())
+    }
+
+    /// Counts a message that was not authentic, and reports one whose signature held although its envelope did not.
+    pub fn rejected(&mut self, rejected: &Rejected, now: Now) -> Step {
+        let mut step = Step::default();
+        let moment = self.observe(now, &mut step);
+        self.drop(rejected, moment, &mut step);
+        step
+    }
+
+    /// Counts messages that were shed unverified, because they came faster than they could be verified.
+    pub fn shed(&mut self, count: u64, now: Now) -> Step {
+        let mut step = Step::default();
+        let moment = self.observe(now, &mut step);
+        *self.dropped.entry(Reason::Overload).or_default() += count;
+        self.alarm(SecurityReason::Overload, count, None, moment, &mut step);
+        step
+    }
+
+    /// Takes the end of an execution, and answers the command with its final reply.
+    pub fn finished(&mut self, key: JobKey, ended: Ended, now: Now) -> Step {
+        let mut step = Step::default();
+        let moment = self.observe(now, &mut step);
+        let outcome = match ended {
+            Ended::Done(result) => Outcome::Succeeded(result),
+            Ended::Failed { message, details } => {
+                let message = message::shorten(&message);
+                Outcome::Failed(ErrorBody { code: ErrorCode::Failed, message, details })
+            }
+            Ended::Cancelled => Outcome::Cancelled(ErrorBody::new(ErrorCode::Cancelled, "the job was cancelled")),
+            Ended::Broken(text) => Outcome::Failed(ErrorBody::new(ErrorCode::Internal, message::shorten(&text))),
+        };
+        self.conclude(key, outcome, moment, &mut step);
+        self.end_if_idle(moment, &mut step);
+        step
+    }
+
+    /// Takes a running job's progress, and publishes it if the last one is long enough ago.
+    pub fn progressed(&mut self, key: JobKey, progress: Progress, now: Now) -> Step {
+        let mut step = Step::default();
+        let moment = self.observe(now, &mut step);
+        let Some(record) = self.records.find_mut(key) else { return step };
+        let Phase::Running { progressed, .. } = &mut record.phase else { return step };
+        if moment.since_boot.saturating_sub(*progressed) >= PROGRESS {
+            *progressed = moment.since_boot;
+            self.interim(key, Outcome::Progress(progress), moment, &mut step);
+        }
+        step
+    }
+
+    /// Does what is due: presence, the end of `terminate`, what could not be written before.
+    pub fn tick(&mut self, now: Now) -> Step {
+        let mut step = Step::default();
+        let moment = self.observe(now, &mut step);
+        if moment.since_boot >= self.retry_at {
+            self.retry_at = i64::MAX;
+            for parked in std::mem::take(&mut self.parked) {
+                step.entries.extend(parked.entries);
+                step.effects.extend(parked.effects);
+            }
+        }
+        if self.ending.as_ref().is_some_and(|ending| moment.since_boot >= ending.deadline) {
+            let running: Vec<JobKey> = self.running_but_terminate().collect();
+            for key in running {
+                let error = ErrorBody::new(ErrorCode::Cancelled, "the client terminated before the job had ended");
+                self.conclude(key, Outcome::Cancelled(error), moment, &mut step);
+            }
+        }
+        self.end_if_idle(moment, &mut step);
+        if moment.since_boot >= self.heartbeat_at {
+            step.entries.push(Entry::Mark { at: self.clock.mark() });
+            self.release_alarms(moment, &mut step);
+            self.presence(moment, &mut step);
+            self.refusals.retain(|_, window| !window.is_over(moment.since_boot));
+        }
+        step
+    }
+
+    /// When [`Self::tick`] is due, in milliseconds since boot.
+    pub fn wake_at(&self) -> i64 {
+        let deadline = self.ending.as_ref().map_or(i64::MAX, |ending| ending.deadline);
+        self.heartbeat_at.min(deadline).min(self.retry_at)
+    }
+
+    /// Ends the client as the command `terminate` does, without an answer to anybody: for SIGTERM and SIGINT.
+    pub fn terminate(&mut self, now: Now) -> Step {
+        let mut step = Step::default();
+        let moment = self.observe(now, &mut step);
+        if self.ending.is_none() {
+            self.begin_ending(None, moment, &mut step);
+        }
+        step
+    }
+
+    /// Takes back a step whose entries could not be written. A command that it began has not happened and is answered with
+    /// `internal`; what had ended is written, and only then answered, as soon as writing succeeds.
+    pub fn roll_back(&mut self, mut step: Step, now: Now) -> Step {
+        let mut back = Step::default();
+        let moment = self.observe(now, &mut back);
+        back.entries.clear();
+        if let Some(begun) = step.begun.take() {
+            self.records.withdraw(begun.asker.key);
+            self.state = begun.state;
+            if self.ending.as_ref().is_some_and(|ending| ending.command == Some(begun.asker.key)) {
+                self.ending = None;
+            }
+            self.answer_unrecorded(&begun.asker, &Refusal::NotRecorded, moment, &mut back);
+        } else if step.entries.iter().all(|entry| matches!(entry, Entry::Mark { .. })) {
+            back.effects.extend(step.effects);
+        } else if step.effects.contains(&Effect::Exit) {
+            back.effects.push(Effect::Exit);
+        } else {
+            self.parked.push(step);
+            self.retry_at = moment.since_boot.saturating_add(RETRY);
+        }
+        back
+    }
+
+    /// The whole record as a sequence of entries, for a log that is written anew.
+    pub fn snapshot(&self) -> impl Iterator<Item = Entry> {
+        let started = Started { at: self.clock.mark(), ..self.started.clone() };
+        std::iter::once(Entry::Started(started)).chain(self.records.entries())
+    }
+
+    /// The entry that marks a clean end; the last of a log.
+    pub fn stopped(&self) -> Entry {
+        Entry::Stopped { at: self.clock.mark() }
+    }
+
+    /// The moment that messages are to be verified at: the wall clock's, but never before the high-water mark.
+    pub fn time(&self, now: Now) -> Millis {
+        self.clock.mark().max(now.wall)
+    }
+
+    /// Where the client stands.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// The epoch of its record.
+    pub fn epoch(&self) -> Uuid {
+        self.started.epoch
+    }
+
+    /// How many messages were dropped, by reason.
+    pub fn dropped(&self) -> &BTreeMap<Reason, u64> {
+        &self.dropped
+    }
+
+    fn me(&self) -> Me<'_> {
+        let identity = self.outbox.identity();
+        Me { realm: self.trust.realm(), name: identity.name(), groups: identity.credential().groups() }
+    }
+
+    fn freshness(&self, now: Millis) -> Freshness {
+        let Config { skew, max_ttl, .. } = self.config;
+        Freshness { now, skew, max_ttl, epoch: self.started.epoch, since: self.started.since }
+    }
+
+    fn capacity(&self, operator: Thumbprint, kind: CommandKind) -> Capacity {
+        Capacity {
+            state: self.state,
+            free_slots: self.running_jobs() < self.config.jobs,
+            slots: self.config.jobs,
+            room: self.records.has_room(operator, kind == CommandKind::Control),
+        }
+    }
+
+    fn running_jobs(&self) -> usize {
+        self.records.running().filter(|record| record.begun.long_running).count()
+    }
+
+    fn running_but_terminate(&self) -> impl Iterator<Item = JobKey> {
+        let terminate = self.ending.as_ref().and_then(|ending| ending.command);
+        self.records.running().map(|record| record.key()).filter(move |key| Some(*key) != terminate)
+    }
+
+    fn observe(&mut self, now: Now, step: &mut Step) -> Moment {
+        let (moment, jumped) = self.clock.observe(now);
+        let moment = Moment { now: moment, since_boot: now.since_boot };
+        self.records.purge(self.clock.mark());
+        self.queries.purge(self.clock.mark());
+        if jumped {
+            self.alarm(SecurityReason::Clock, 1, None, moment, step);
+            let text = "the clock jumped ahead by more than an hour, and the clock since boot does not agree";
+            step.effects.push(Effect::Log(Note { level: Level::Warn, text: text.to_owned() }));
+        }
+        moment
+    }
+}

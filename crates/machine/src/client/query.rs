@@ -1,0 +1,99 @@
+//! The answers to `status`, `jobs` and `result` (section 4).
+
+use countersign_protocol::command::{ClientInfo, Job as JobInfo, JobList, JobsInfo, Recorded, TrustInfo};
+use countersign_protocol::event::EventData;
+use countersign_protocol::limits::MAX_JOBS_LISTED;
+use countersign_protocol::reply::{Outcome, Reply, Status};
+use countersign_protocol::{json, limits};
+use serde_json::json;
+
+use super::carry_out::Job;
+use super::effect::{JobKey, Step};
+use super::record::{Phase, Record};
+use super::{Client, Effect, Moment, message};
+
+impl Client {
+    /// The client info that goes out in message number `n`.
+    pub(super) fn info(&self, n: u64) -> ClientInfo {
+        ClientInfo {
+            state: self.state,
+            epoch: self.started.epoch,
+            boot: self.outbox.boot(),
+            n,
+            version: self.config.version.clone(),
+            started_at: self.started_at,
+            heartbeat_ms: self.config.heartbeat.unsigned_abs(),
+            groups: self.me().groups.to_vec(),
+            jobs: JobsInfo { running: self.running_jobs() as u64, limit: self.config.jobs as u64 },
+            dropped: self.dropped.clone(),
+            commands: self.catalogue.listed().to_vec(),
+            trust: TrustInfo { version: self.trust.version(), expires_at: self.trust.expires_at() },
+        }
+    }
+
+    pub(super) fn job_list(&self) -> JobList {
+        let running = self.records.running().rev().filter(|record| record.begun.long_running);
+        let hour_ago = self.clock.mark().plus(-limits::JOB_RETENTION);
+        let ended = self
+            .records
+            .ended_jobs()
+            .rev()
+            .take_while(|record| matches!(&record.phase, Phase::Ended { at, .. } if *at > hour_ago));
+        let mut jobs = running.chain(ended).map(job_info);
+        let listed = jobs.by_ref().take(MAX_JOBS_LISTED).collect();
+        JobList { jobs: listed, more: jobs.next().is_some() }
+    }
+
+    pub(super) fn result(&self, key: JobKey) -> Outcome {
+        let found = self.records.find_for(key).or_else(|| self.queries.find_for(key));
+        match found {
+            Some(record) => Outcome::Succeeded(json!(recorded(record))),
+            None => Outcome::Failed(message::not_found()),
+        }
+    }
+
+    pub(super) fn job(&self, key: JobKey) -> Option<Job> {
+        let record = self.records.find_for(key)?;
+        Some(Job { key: record.key(), running: record.begun.long_running && record.is_running() })
+    }
+
+    pub(super) fn job_event(&mut self, key: JobKey, moment: Moment, step: &mut Step) {
+        let Some(record) = self.records.find(key) else { return };
+        let data = EventData::Job(job_info(record));
+        step.effects.push(Effect::Publish(self.outbox.event(data, self.state, moment.now)));
+    }
+}
+
+fn job_info(record: &Record) -> JobInfo {
+    let (ended_at, progress) = match &record.phase {
+        Phase::Running { progress, .. } => (None, progress.clone()),
+        Phase::Ended { at, .. } => (Some(*at), None),
+    };
+    JobInfo {
+        command_id: record.begun.asker.key.id,
+        command: record.begun.command.clone(),
+        operator: record.begun.asker.operator.clone(),
+        status: status(record),
+        started_at: record.begun.at,
+        ended_at,
+        progress,
+    }
+}
+
+fn status(record: &Record) -> Status {
+    match &record.phase {
+        Phase::Running { progress: Some(_), .. } => Status::Progress,
+        Phase::Running { progress: None, .. } => Status::Accepted,
+        Phase::Ended { status, .. } => *status,
+    }
+}
+
+/// What is on record of a command; the result or error as long as its reply is kept.
+fn recorded(record: &Record) -> Recorded {
+    let reply = match &record.phase {
+        Phase::Ended { reply: Some(reply), .. } => json::parse_as::<Reply>(&reply.body).ok(),
+        Phase::Running { .. } | Phase::Ended { reply: None, .. } => None,
+    };
+    let (result, error) = reply.map_or((None, None), |reply| (reply.result, reply.error));
+    Recorded { status: status(record), result, error }
+}

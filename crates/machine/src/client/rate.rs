@@ -1,0 +1,25 @@
+//! Rates, measured by the clock that counts since boot: it goes on when the wall clock is set back.
+
+/// How many things of one kind have happened in the running second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(super) struct Window {
+    start: i64,
+    count: u32,
+}
+
+impl Window {
+    /// Counts one more at a moment in milliseconds since boot, unless `limit` have happened in this second.
+    pub(super) fn admit(&mut self, now: i64, limit: u32) -> bool {
+        if self.is_over(now) {
+            *self = Self { start: now, count: 0 };
+        }
+        let admitted = self.count < limit;
+        self.count += u32::from(admitted);
+        admitted
+    }
+
+    /// Whether its second has passed.
+    pub(super) fn is_over(&self, now: i64) -> bool {
+        now.saturating_sub(self.start) >= 1_000
+    }
+}

@@ -1,0 +1,146 @@
+//! What a client starts from, and its first turn.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use countersign_protocol::envelope::Identity;
+use countersign_protocol::id::Uuid;
+use countersign_protocol::limits::{HEARTBEAT, MAX_KEPT_REPLIES, MAX_RECORDS, MAX_TTL, SKEW};
+use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome};
+use countersign_protocol::trust::Trust;
+
+use super::catalogue::Catalogue;
+use super::clock::{Clock, Now};
+use super::effect::{JobKey, Step};
+use super::message::Outbox;
+use super::rate::Window;
+use super::record::{Entry, Records, Restored, Started};
+use super::state::State;
+use super::{Client, Moment};
+
+/// How many queries are remembered, in memory only; the next ones are answered all the same.
+const MAX_QUERIES: usize = 16_384;
+/// What the remembered answers to queries may take, in bytes.
+const MAX_QUERY_REPLIES: usize = 8 * 1_024 * 1_024;
+
+/// What a client's administrator decides.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Config {
+    /// How far the operators' clocks may be off, in milliseconds; 5,000 by default (section 8).
+    pub skew: i64,
+    /// The longest life of a command that is obeyed, in milliseconds; 60,000 by default (section 8).
+    pub max_ttl: i64,
+    /// How often presence is published, in milliseconds; 10,000 by default (section 5).
+    pub heartbeat: i64,
+    /// How many jobs run at a time; 64 by default. The next one is refused with `busy`.
+    pub jobs: usize,
+    /// How many commands are remembered; 1,048,576 by default (section 8). The next one is refused with `busy`.
+    pub records: usize,
+    /// Sets the clock's high-water mark back to the clock, and begins a new epoch (section 8); off by default.
+    pub reset_clock: bool,
+    /// The version that the client info states.
+    pub version: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            skew: SKEW,
+            max_ttl: MAX_TTL,
+            heartbeat: HEARTBEAT,
+            jobs: 64,
+            records: MAX_RECORDS,
+            reset_clock: false,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+/// What a client starts from.
+#[derive(Debug, Clone)]
+pub struct StartUp {
+    /// What its administrator decided.
+    pub config: Config,
+    /// Its name, key and credential.
+    pub identity: Arc<Identity>,
+    /// The commands that it knows.
+    pub catalogue: Catalogue,
+    /// The trust bundle, verified.
+    pub trust: Arc<Trust>,
+    /// What the record on disk adds up to.
+    pub restored: Restored,
+    /// What tells this boot of the machine from the next, where the machine says it.
+    pub machine: Option<String>,
+    /// A fresh random UUID: this start of the process.
+    pub boot: Uuid,
+    /// A fresh random UUID: the epoch, if a new one begins.
+    pub epoch: Uuid,
+}
+
+/// Why a client cannot start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The trust bundle is older than one that was accepted before (section 7).
+    #[error("the trust bundle has version {got}; version {accepted} was accepted before, and an older one never is")]
+    OldTrust {
+        /// The version of the bundle at hand.
+        got: u64,
+        /// The version that was accepted.
+        accepted: u64,
+    },
+}
+
+impl Client {
+    /// A client that has just started. Commands that ran when the process ended are `interrupted`, and never run again.
+    pub fn start(start: StartUp, now: Now) -> Result<(Self, Step), StartError> {
+        let StartUp { config, identity, catalogue, trust, restored, machine, boot, epoch } = start;
+        if let Some(accepted) = restored.trust_version().filter(|accepted| *accepted > trust.version()) {
+            return Err(StartError::OldTrust { got: trust.version(), accepted });
+        }
+        let mark = if config.reset_clock { now.wall } else { restored.mark };
+        let clock = Clock::new(mark, now);
+        let at = clock.mark();
+        let (epoch, since) = match &restored.started {
+            Some(before) if !config.reset_clock && (restored.stopped || is_same(&before.machine, &machine)) => {
+                (before.epoch, before.since)
+            }
+            _ => (epoch, at.max(restored.mark)),
+        };
+        let started = Started { at, epoch, since, machine, trust: trust.version() };
+        let mut client = Self {
+            catalogue: Arc::new(catalogue),
+            started: started.clone(),
+            started_at: at,
+            clock,
+            state: State::Unready,
+            outbox: Outbox::new(identity, epoch, boot),
+            records: Records::restore(restored.records, config.records, MAX_KEPT_REPLIES - MAX_QUERY_REPLIES),
+            queries: Records::new(MAX_QUERIES, MAX_QUERY_REPLIES),
+            dropped: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            alarms: BTreeMap::new(),
+            lines: Window::default(),
+            heartbeat_at: now.since_boot,
+            ending: None,
+            parked: Vec::new(),
+            retry_at: i64::MAX,
+            config,
+            trust,
+        };
+        client.records.purge(at);
+        let mut step = Step { entries: vec![Entry::Started(started)], ..Step::default() };
+        let moment = Moment { now: at, since_boot: now.since_boot };
+        let interrupted: Vec<JobKey> = client.records.running().map(|record| record.key()).collect();
+        for key in interrupted {
+            let error = ErrorBody::new(ErrorCode::Interrupted, "the client's process ended while the command ran");
+            client.conclude(key, Outcome::Interrupted(error), moment, &mut step);
+        }
+        client.presence(moment, &mut step);
+        Ok((client, step))
+    }
+}
+
+/// Whether two descriptions are known to be of the same boot of the machine.
+fn is_same(before: &Option<String>, now: &Option<String>) -> bool {
+    before.is_some() && before == now
+}

@@ -1,0 +1,128 @@
+//! What becomes of a message that is not obeyed: a signed refusal, a repeated reply, or silence and a counter.
+
+use std::collections::BTreeMap;
+
+use countersign_protocol::command::CommandKind;
+use countersign_protocol::envelope::{Reason, Rejected};
+use countersign_protocol::event::{EventData, Security, SecurityReason};
+use countersign_protocol::limits::{REFUSALS_PER_SECOND, REPEATS_PER_SECOND};
+use countersign_protocol::name::Name;
+use countersign_protocol::reply::Outcome;
+use countersign_protocol::text;
+
+use super::effect::{Effect, Level, Note, Step};
+use super::rate::Window;
+use super::record::Begun;
+use super::refusal::{Asker, Refusal, Stop};
+use super::{Client, Moment};
+
+/// How many lines about dropped messages are logged in a second.
+const LINES_PER_SECOND: u32 = 5;
+
+/// Security events of one signer, and how many were held back since the last.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(super) struct Alarm {
+    window: Window,
+    held: BTreeMap<SecurityReason, u64>,
+}
+
+impl Client {
+    pub(super) fn knows(&self, begun: &Begun) -> bool {
+        let key = begun.asker.key;
+        self.records.find(key).is_some() || self.queries.find(key).is_some()
+    }
+
+    /// Answers a command that was received before: the recorded reply, byte for byte, or a conflict.
+    pub(super) fn repeat(&mut self, begun: Begun, moment: Moment, step: &mut Step) -> Result<(), Stop> {
+        let key = begun.asker.key;
+        let known = match self.records.find_mut(key) {
+            Some(record) => Some(record),
+            None => self.queries.find_mut(key),
+        };
+        let Some(record) = known else { return Ok(()) };
+        if record.digest() != begun.asker.digest {
+            return Err(Stop::Refuse(Box::new(begun), Refusal::IdConflict));
+        }
+        if !record.repeats.admit(moment.since_boot, REPEATS_PER_SECOND) {
+            return Err(Stop::drop(Reason::Repeat, &begun.asker.operator, "the same command too often"));
+        }
+        step.effects.extend(record.answer().cloned().map(Effect::Publish));
+        Ok(())
+    }
+
+    pub(super) fn turn_away(&mut self, stop: Stop, moment: Moment, step: &mut Step) {
+        match stop {
+            Stop::Drop(rejected) => self.drop(&rejected, moment, step),
+            Stop::Refuse(begun, refusal) => self.refuse(*begun, refusal, moment, step),
+        }
+    }
+
+    pub(super) fn refuse(&mut self, begun: Begun, refusal: Refusal, moment: Moment, step: &mut Step) {
+        let kind = self.catalogue.find(&begun.command).map(|known| known.kind());
+        let query = kind == Some(CommandKind::Query);
+        let operator = begun.asker.key.operator;
+        if refusal == Refusal::IdConflict {
+            let signer = Some(begun.asker.operator.clone());
+            self.alarm(SecurityReason::IdConflict, 1, signer, moment, step);
+        }
+        if !refusal.is_recorded() {
+            return self.answer_unrecorded(&begun.asker, &refusal, moment, step);
+        }
+        if !query && !self.records.has_room(operator, kind == Some(CommandKind::Control)) {
+            return self.answer_unrecorded(&begun.asker, &Refusal::RecordFull, moment, step);
+        }
+        let begun = Begun { long_running: false, ..begun };
+        let kind = kind.unwrap_or(CommandKind::Data);
+        let asker = begun.asker.clone();
+        self.remember(begun, kind, step);
+        self.finish(&asker, Outcome::Refused(refusal.body()), moment, step);
+    }
+
+    pub(super) fn answer_unrecorded(&mut self, asker: &Asker, refusal: &Refusal, moment: Moment, step: &mut Step) {
+        let window = self.refusals.entry(asker.key.operator).or_default();
+        if window.admit(moment.since_boot, REFUSALS_PER_SECOND) {
+            let reply = self.outbox.reply(asker, 0, Outcome::Refused(refusal.body()), self.state, moment.now);
+            step.effects.push(Effect::Publish(reply));
+        } else {
+            *self.dropped.entry(Reason::Repeat).or_default() += 1;
+        }
+    }
+
+    pub(super) fn drop(&mut self, rejected: &Rejected, moment: Moment, step: &mut Step) {
+        *self.dropped.entry(rejected.reason).or_default() += 1;
+        if matches!(rejected.reason, Reason::Json | Reason::Envelope) && rejected.signer.is_some() {
+            self.alarm(SecurityReason::Envelope, 1, rejected.signer.clone(), moment, step);
+        }
+        if self.lines.admit(moment.since_boot, LINES_PER_SECOND) {
+            let text = format!("dropped a message ({}): {}", rejected.reason, text::escape(&rejected.detail));
+            step.effects.push(Effect::Log(Note { level: Level::Warn, text }));
+        }
+    }
+
+    /// Publishes a security event, unless its signer has had the share of this second; then a later one counts it.
+    pub(super) fn alarm(
+        &mut self,
+        reason: SecurityReason,
+        count: u64,
+        signer: Option<Name>,
+        moment: Moment,
+        step: &mut Step,
+    ) {
+        let alarm = self.alarms.entry(signer.clone()).or_default();
+        *alarm.held.entry(reason).or_default() += count;
+        if alarm.window.admit(moment.since_boot, REFUSALS_PER_SECOND) {
+            let count = alarm.held.remove(&reason).unwrap_or(count);
+            let data = EventData::Security(Security { reason, count, signer });
+            step.effects.push(Effect::Publish(self.outbox.event(data, self.state, moment.now)));
+        }
+    }
+
+    /// Publishes the security events that were held back.
+    pub(super) fn release_alarms(&mut self, moment: Moment, step: &mut Step) {
+        for (signer, alarm) in std::mem::take(&mut self.alarms) {
+            for (reason, count) in alarm.held {
+                self.alarm(reason, count, signer.clone(), moment, step);
+            }
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! Section 8: freshness, and at most once across crashes, restarts, lost records and clocks that jump.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+mod common;
+
+use common::{Worker, outcomes, refusal};
+use countersign_machine::client::{Config, Entry, State};
+use countersign_protocol::envelope::Reason;
+use countersign_protocol::id::Uuid;
+use countersign_protocol::reply::{ErrorCode, Outcome, Status};
+use countersign_protocol::time::Millis;
+use countersign_testkit::realm::{Realm, START};
+use serde_json::json;
+
+#[test]
+fn the_same_message_a_hundred_times_runs_once_and_is_answered_byte_for_byte() {
+    let mut worker = Worker::ready();
+    let ping = worker.draft("ping", json!({})).sign(&worker.alice);
+    let first = worker.deliver(&ping);
+    assert_eq!(first.len(), 1);
+    for _ in 0..100 {
+        worker.pass(101);
+        assert_eq!(worker.deliver(&ping), first);
+    }
+    assert!(worker.executed.values().all(|times| *times == 1));
+    assert_eq!(worker.executed.len(), 1);
+}
+
+#[test]
+fn a_repeated_message_is_answered_ten_times_in_a_second() {
+    let mut worker = Worker::ready();
+    let ping = worker.draft("ping", json!({})).sign(&worker.alice);
+    worker.deliver(&ping);
+    let answers: usize = (0..100).map(|_| worker.deliver(&ping).len()).sum();
+    assert_eq!(answers, 10);
+    assert_eq!(worker.dropped(Reason::Repeat), 90);
+    worker.pass(1_000);
+    assert_eq!(worker.deliver(&ping).len(), 1);
+}
+
+#[test]
+fn a_repeated_job_is_answered_with_its_latest_interim_reply_while_it_runs() {
+    let mut worker = Worker::ready();
+    let job = worker.calculate(5.0);
+    assert_eq!(outcomes(&worker.send(&job)), [Outcome::Accepted]);
+    worker.complete();
+    assert_eq!(worker.send(&job)[0].status, Status::Succeeded);
+    assert!(worker.executed.values().all(|times| *times == 1));
+}
+
+#[test]
+fn the_same_id_with_another_body_is_a_conflict_and_a_security_event() {
+    let mut worker = Worker::ready();
+    let draft = worker.draft("ping", json!({}));
+    worker.send(&draft.sign(&worker.alice));
+    let other = draft.with(|command| command.expires_at = command.expires_at.plus(1)).sign(&worker.alice);
+    assert_eq!(refusal(&worker.send(&other)), ErrorCode::IdConflict);
+    assert_eq!(worker.security_events(), [("id_conflict".to_owned(), 1, Some("alice".to_owned()))]);
+    assert_eq!(worker.executed.len(), 1);
+}
+
+#[test]
+fn a_command_that_ran_when_the_process_was_killed_is_interrupted_and_never_runs_again() {
+    let mut worker = Worker::ready();
+    let job = worker.calculate(60.0);
+    let replies = worker.kill();
+    assert_eq!(replies.iter().map(|reply| reply.status).collect::<Vec<_>>(), [Status::Interrupted]);
+    assert_eq!(replies[0].seq, 1);
+    worker.pass(200);
+    assert_eq!(worker.send(&job)[0].status, Status::Interrupted);
+    worker.ask("start", json!({}));
+    worker.pass(200);
+    assert_eq!(worker.send(&job)[0].status, Status::Interrupted);
+    assert!(worker.running.is_empty());
+    assert!(worker.executed.values().all(|times| *times == 1));
+}
+
+#[test]
+fn a_kill_between_any_two_entries_of_the_log_runs_nothing_twice() {
+    let mut worker = Worker::ready();
+    let ping = worker.draft("ping", json!({})).sign(&worker.alice);
+    worker.deliver(&ping);
+    let job = worker.calculate(60.0);
+    worker.complete();
+    let whole = worker.log.clone();
+    for length in 0..=whole.len() {
+        worker.restart(|_| whole[..length].to_vec());
+        for message in [&ping, &job] {
+            let before = worker.executed.clone();
+            let replies = worker.send(message);
+            let known = whole[..length].iter().any(|entry| match entry {
+                Entry::Begun(begun) => begun.asker.digest == countersign_protocol::digest::Digest::of(&message.body),
+                _ => false,
+            });
+            assert_eq!(worker.executed, before, "cut at {length}: unready, and so nothing runs");
+            if known {
+                assert!(matches!(replies[0].status, Status::Interrupted | Status::Succeeded), "cut at {length}");
+            }
+            worker.pass(1_000);
+        }
+    }
+}
+
+#[test]
+fn a_lost_record_makes_a_new_epoch_and_old_commands_are_starting() {
+    let mut worker = Worker::ready();
+    let ping = worker.draft("ping", json!({})).sign(&worker.alice);
+    worker.deliver(&ping);
+    let before = worker.client.epoch();
+    worker.restart(|_| Vec::new());
+    assert_ne!(worker.client.epoch(), before);
+    let Outcome::Refused(error) = worker.send(&ping)[0].outcome().unwrap() else { panic!() };
+    assert_eq!(error.code, ErrorCode::Starting);
+    assert_eq!(error.details.unwrap()["epoch"], json!(worker.client.epoch()));
+}
+
+#[test]
+fn a_command_that_names_another_epoch_is_refused_and_one_that_names_this_runs_at_once() {
+    let mut worker = Worker::new();
+    let stale = worker.draft("start", json!({})).epoch(Uuid::from_random([9; 16])).sign(&worker.alice);
+    let Outcome::Refused(error) = worker.send(&stale)[0].outcome().unwrap() else { panic!() };
+    assert_eq!(error.code, ErrorCode::WrongEpoch);
+    assert_eq!(error.details.unwrap()["epoch"], json!(worker.client.epoch()));
+    assert_eq!(worker.state(), State::Unready);
+    let start = worker.draft("start", json!({})).epoch(worker.client.epoch()).sign(&worker.alice);
+    assert_eq!(outcomes(&worker.send(&start)), [Outcome::Succeeded(json!({ "changed": true }))]);
+}
+
+#[test]
+fn without_an_epoch_only_queries_pass_in_the_first_seconds() {
+    let mut worker = Worker::new();
+    let start = worker.draft("start", json!({})).sign(&worker.alice);
+    assert_eq!(refusal(&worker.send(&start)), ErrorCode::Starting);
+    assert!(matches!(worker.ask("status", json!({})), Outcome::Succeeded(_)));
+    worker.pass(5_000);
+    let start = worker.draft("start", json!({})).sign(&worker.alice);
+    assert_eq!(refusal(&worker.send(&start)), ErrorCode::Starting, "issued at the epoch's start and the skew");
+    worker.pass(1);
+    assert!(matches!(worker.ask("start", json!({})), Outcome::Succeeded(_)));
+}
+
+#[test]
+fn an_epoch_survives_a_kill_and_a_clean_stop_but_not_a_machine_that_went_down() {
+    let mut worker = Worker::ready();
+    let epoch = worker.client.epoch();
+    worker.kill();
+    assert_eq!(worker.client.epoch(), epoch, "the process was killed");
+    let stopped = worker.client.stopped();
+    worker.restart(|mut log| {
+        log.push(stopped);
+        log
+    });
+    assert_eq!(worker.client.epoch(), epoch, "a clean stop");
+    worker.reboot();
+    assert_ne!(worker.client.epoch(), epoch, "the machine went down without one");
+}
+
+#[test]
+fn a_clean_stop_before_the_machine_went_down_keeps_the_epoch() {
+    let mut worker = Worker::ready();
+    let epoch = worker.client.epoch();
+    let stopped = worker.client.stopped();
+    worker.log.push(stopped);
+    worker.reboot();
+    assert_eq!(worker.client.epoch(), epoch);
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_nothing_young_again() {
+    let mut worker = Worker::ready();
+    let ping = worker.draft("ping", json!({})).sign(&worker.alice);
+    worker.deliver(&ping);
+    worker.pass(200_000);
+    worker.tick();
+    assert!(worker.deliver(&ping).is_empty(), "late");
+    assert_eq!(worker.dropped(Reason::Late), 1);
+    worker.now.wall = worker.now.wall.plus(-200_000);
+    assert!(worker.deliver(&ping).is_empty(), "still late by the high-water mark");
+    worker.kill();
+    let start = worker.draft("start", json!({})).with(|command| {
+        command.issued_at = command.issued_at.plus(200_000);
+        command.expires_at = command.issued_at.plus(30_000);
+    });
+    let start = start.sign(&worker.alice);
+    assert!(matches!(outcomes(&worker.send(&start))[..], [Outcome::Succeeded(_)]));
+    assert!(worker.deliver(&ping).is_empty(), "also after a restart");
+    assert_eq!(worker.executed.len(), 1);
+}
+
+#[test]
+fn a_clock_that_jumps_far_ahead_forgets_no_record_and_is_reported() {
+    let mut worker = Worker::ready();
+    let ping = worker.draft("ping", json!({})).sign(&worker.alice);
+    let first = worker.deliver(&ping);
+    let honest = worker.now.wall;
+    worker.now.wall = honest.plus(2 * 3_600_000);
+    worker.tick();
+    assert_eq!(worker.security_events(), [("clock".to_owned(), 1, None)]);
+    worker.now.wall = honest;
+    assert_eq!(worker.deliver(&ping), first);
+    assert_eq!(worker.executed.len(), 1);
+}
+
+#[test]
+fn a_flag_resets_the_mark_and_begins_a_new_epoch_in_which_old_commands_stay_dead() {
+    let mut worker = Worker::ready();
+    worker.now.wall = worker.now.wall.plus(3_000_000);
+    let ping = worker.draft("ping", json!({})).sign(&worker.alice);
+    worker.deliver(&ping);
+    let epoch = worker.client.epoch();
+    worker.now.wall = worker.now.wall.plus(-3_000_000);
+    worker.config = Config { reset_clock: true, ..Config::default() };
+    worker.kill();
+    assert_ne!(worker.client.epoch(), epoch);
+    assert_eq!(worker.client.time(worker.now), worker.now.wall);
+    let start = worker.draft("start", json!({})).epoch(worker.client.epoch()).sign(&worker.alice);
+    assert!(matches!(outcomes(&worker.send(&start))[..], [Outcome::Succeeded(_)]));
+    worker.pass(3_000_000 + 1_000);
+    worker.send(&ping);
+    assert_eq!(worker.executed.len(), 1);
+}
+
+#[test]
+fn times_are_judged_in_the_order_of_the_protocol() {
+    let max = (1 << 53) - 1;
+    // Issue and expiry relative to now in ms; the refusal, or the reason of the silence.
+    let table: &[(i64, i64, Result<ErrorCode, Reason>)] = &[
+        (3_600_001, 3_630_000, Err(Reason::Ahead)),
+        (max, max, Err(Reason::Ahead)),
+        (0, 0, Ok(ErrorCode::Lifetime)),
+        (0, -1, Ok(ErrorCode::Lifetime)),
+        (0, 60_001, Ok(ErrorCode::Lifetime)),
+        (-max, max, Ok(ErrorCode::Lifetime)),
+        (0, max, Ok(ErrorCode::Lifetime)),
+        (-max, -max + 1, Err(Reason::Late)),
+        (-95_000, -65_000, Err(Reason::Late)),
+        (-94_999, -64_999, Ok(ErrorCode::Expired)),
+        (-35_000, -5_000, Ok(ErrorCode::Expired)),
+        (5_001, 30_000, Ok(ErrorCode::NotYetValid)),
+        (3_600_000, 3_630_000, Ok(ErrorCode::NotYetValid)),
+    ];
+    for (issued, expires, expected) in table {
+        let mut worker = Worker::ready();
+        worker.pass(1_000_000);
+        let now = worker.now.wall;
+        let at = |offset: &i64| if offset.abs() > 1 << 50 { Millis::new(*offset) } else { now.plus(*offset) };
+        let epoch = worker.client.epoch();
+        let draft = worker.draft("ping", json!({})).epoch(epoch).with(|command| {
+            command.issued_at = at(issued);
+            command.expires_at = at(expires);
+        });
+        let message = draft.sign(&worker.alice);
+        let replies = worker.send(&message);
+        match expected {
+            Ok(code) => assert_eq!(refusal(&replies), *code, "{issued} {expires}"),
+            Err(reason) => {
+                assert!(replies.is_empty(), "{issued} {expires}: {replies:?}");
+                assert_eq!(worker.dropped(*reason), 1, "{issued} {expires}");
+            }
+        }
+        assert!(worker.executed.is_empty());
+        assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)), "the next honest command works");
+    }
+}
+
+#[test]
+fn within_the_skew_a_command_runs() {
+    for (issued, expires) in [(5_000, 30_000), (-34_999, -4_999)] {
+        let mut worker = Worker::ready();
+        worker.pass(1_000_000);
+        let draft = worker.draft("ping", json!({})).with(|command| {
+            command.issued_at = command.issued_at.plus(issued);
+            command.expires_at = command.issued_at.plus(expires - issued);
+        });
+        let message = draft.sign(&worker.alice);
+        assert!(matches!(outcomes(&worker.send(&message))[..], [Outcome::Succeeded(_)]), "{issued} {expires}");
+    }
+}
+
+#[test]
+fn a_command_that_came_too_early_does_not_run_when_its_time_comes() {
+    let mut worker = Worker::ready();
+    let draft = worker.draft("ping", json!({})).with(|command| {
+        command.issued_at = command.issued_at.plus(10_000);
+        command.expires_at = command.issued_at.plus(30_000);
+    });
+    let message = draft.sign(&worker.alice);
+    assert_eq!(refusal(&worker.send(&message)), ErrorCode::NotYetValid);
+    worker.pass(10_000);
+    assert_eq!(refusal(&worker.send(&message)), ErrorCode::NotYetValid);
+    worker.kill();
+    worker.ask("start", json!({}));
+    assert_eq!(refusal(&worker.send(&message)), ErrorCode::NotYetValid);
+    assert!(worker.executed.is_empty());
+}
+
+#[test]
+fn a_command_refused_as_not_ready_does_not_run_when_the_client_is_ready() {
+    let mut worker = Worker::new();
+    worker.pass(6_000);
+    let ping = worker.draft("ping", json!({})).sign(&worker.alice);
+    assert_eq!(refusal(&worker.send(&ping)), ErrorCode::NotReady);
+    worker.ask("start", json!({}));
+    assert_eq!(refusal(&worker.send(&ping)), ErrorCode::NotReady);
+    assert!(worker.executed.is_empty());
+}
+
+#[test]
+fn expired_is_never_said_of_a_command_that_ran() {
+    let mut worker = Worker::ready();
+    let ping = worker.draft("ping", json!({})).sign(&worker.alice);
+    worker.deliver(&ping);
+    for _ in 0..200 {
+        worker.pass(1_000);
+        worker.tick();
+        for reply in worker.send(&ping) {
+            assert_eq!(reply.status, Status::Succeeded);
+        }
+    }
+    assert!(worker.dropped(Reason::Late) > 0);
+}
+
+#[test]
+fn under_expired_trust_only_queries_and_terminate_are_obeyed() {
+    let mut worker = Worker::with(Realm::with_trust_until("demo", START.plus(10_000)), Config::default());
+    worker.pass(10_000);
+    assert!(matches!(worker.ask("status", json!({})), Outcome::Succeeded(_)));
+    for command in ["start", "ping", "reboot"] {
+        let Outcome::Refused(error) = worker.ask(command, json!({})) else { panic!("{command}") };
+        assert_eq!(error.code, ErrorCode::TrustExpired, "{command}");
+    }
+    assert!(matches!(worker.ask("terminate", json!({})), Outcome::Succeeded(_)));
+    assert!(worker.exited);
+}
+
+#[test]
+fn a_record_that_is_full_is_busy_and_forgets_nothing_and_still_terminates() {
+    let mut worker = Worker::with(Realm::new("demo"), Config { records: 40, ..Config::default() });
+    worker.pass(6_000);
+    worker.ask("start", json!({}));
+    let first = worker.draft("ping", json!({})).sign(&worker.alice);
+    let answer = worker.deliver(&first);
+    for _ in 0..8 {
+        assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)));
+    }
+    for (command, args) in [("ping", json!({})), ("reboot", json!({})), ("calculate", json!({}))] {
+        let Outcome::Refused(error) = worker.ask(command, args) else { panic!("{command}") };
+        assert_eq!(error.code, ErrorCode::Busy, "{command}: a quarter of the bound for one key");
+    }
+    assert_eq!(worker.deliver(&first), answer);
+    assert!(matches!(worker.ask("status", json!({})), Outcome::Succeeded(_)));
+    worker.pass(200_000);
+    assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)), "late records make room");
+    assert!(matches!(worker.ask("terminate", json!({})), Outcome::Succeeded(_)));
+}
+
+#[test]
+fn unrecorded_refusals_are_at_most_ten_a_second() {
+    let mut worker = Worker::ready();
+    let mut answers = 0;
+    for _ in 0..50 {
+        let stale = worker.draft("ping", json!({})).epoch(Uuid::from_random([9; 16])).sign(&worker.alice);
+        answers += worker.deliver(&stale).len();
+    }
+    assert_eq!(answers, 10);
+    assert_eq!(worker.dropped(Reason::Repeat), 40);
+}
+
+#[test]
+fn a_command_that_cannot_be_recorded_has_no_effect_and_is_answered_internal() {
+    let mut worker = Worker::ready();
+    worker.disk_full = true;
+    for command in ["ping", "stop", "terminate"] {
+        let Outcome::Refused(error) = worker.ask(command, json!({})) else { panic!("{command}") };
+        assert_eq!(error.code, ErrorCode::Internal, "{command}");
+    }
+    assert_eq!(worker.state(), State::Ready);
+    assert!(worker.executed.is_empty() && !worker.exited);
+    assert!(matches!(worker.ask("status", json!({})), Outcome::Succeeded(_)));
+    worker.disk_full = false;
+    assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)));
+}
+
+#[test]
+fn a_result_that_cannot_be_recorded_is_answered_once_it_can() {
+    let mut worker = Worker::ready();
+    worker.calculate(1.0);
+    worker.disk_full = true;
+    assert!(worker.complete().is_empty());
+    worker.disk_full = false;
+    worker.pass(worker.client.wake_at() - worker.now.since_boot);
+    let published = worker.tick();
+    assert_eq!(worker.replies(&published)[0].status, Status::Succeeded);
+}
+
+#[test]
+fn a_snapshot_restores_to_what_the_log_does() {
+    let mut worker = Worker::ready();
+    worker.calculate(1.0);
+    worker.calculate(2.0);
+    worker.complete();
+    let ping = worker.draft("ping", json!({})).sign(&worker.alice);
+    let answer = worker.deliver(&ping);
+    let snapshot: Vec<Entry> = worker.client.snapshot().collect();
+    let replies = worker.restart(|_| snapshot);
+    assert_eq!(replies.iter().map(|reply| (reply.status, reply.seq)).collect::<Vec<_>>(), [(Status::Interrupted, 1)]);
+    assert_eq!(worker.deliver(&ping), answer);
+}

@@ -1,0 +1,286 @@
+//! A simulated client: the machine, a clock that the test sets, a log in memory, and what it published.
+
+#![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub, reason = "each test file uses its own part")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use countersign_machine::client::{
+    Catalogue, Client, Config, DataCommand, Effect, Ended, Entry, Execution, JobKey, Now, Restored, StartUp, Step,
+};
+use countersign_protocol::command::{Builtin, Calculate, Command, NoArgs, PingResult};
+use countersign_protocol::envelope::{Authentic, Identity, Reason, Rejected, Signed};
+use countersign_protocol::event::{Event, EventData};
+use countersign_protocol::id::Uuid;
+use countersign_protocol::reply::{ErrorCode, Outcome, Reply, State};
+use countersign_protocol::schema::Schema;
+use countersign_protocol::time::Millis;
+use countersign_testkit::realm::{Draft, Realm, START, full_grant, to};
+use serde_json::{Value, json};
+
+pub struct Worker {
+    pub realm: Realm,
+    pub alice: Arc<Identity>,
+    pub identity: Arc<Identity>,
+    pub config: Config,
+    pub client: Client,
+    pub now: Now,
+    pub log: Vec<Entry>,
+    pub running: Vec<Execution>,
+    pub exited: bool,
+    pub executed: BTreeMap<JobKey, u32>,
+    pub events: Vec<Event>,
+    pub disk_full: bool,
+    machine: &'static str,
+    ids: u64,
+    boots: u8,
+}
+
+/// `ping` and `calculate` as their client registers them.
+pub fn catalogue() -> Catalogue {
+    let command = |builtin: Builtin, arguments, result| DataCommand {
+        name: builtin.name().parse().unwrap(),
+        arguments: Arc::new(arguments),
+        result: Arc::new(result),
+        long_running: builtin.is_long_running(),
+    };
+    let data = [
+        command(Builtin::Ping, Schema::typed::<NoArgs>("ping.args"), Schema::typed::<PingResult>("ping.result")),
+        command(
+            Builtin::Calculate,
+            Schema::typed::<Calculate>("calculate.args"),
+            Schema::typed::<Calculate>("calculate.result"),
+        ),
+    ];
+    Catalogue::new(data).unwrap()
+}
+
+impl Worker {
+    pub fn new() -> Self {
+        Self::with(Realm::new("demo"), Config::default())
+    }
+
+    /// A client that is ready and past the first seconds of its epoch.
+    pub fn ready() -> Self {
+        let mut worker = Self::new();
+        worker.pass(6_000);
+        assert_eq!(worker.ask("start", json!({})), Outcome::Succeeded(json!({ "changed": true })));
+        worker
+    }
+
+    pub fn with(realm: Realm, config: Config) -> Self {
+        let alice = realm.operator("alice", full_grant());
+        let identity = realm.client("worker-1", &["web"]);
+        let now = Now { wall: START, since_boot: 1_000_000 };
+        let (client, step) = start(&realm, &identity, &config, Restored::default(), "boot-1", 1, now);
+        let mut worker = Self {
+            realm,
+            alice,
+            identity,
+            config,
+            client,
+            now,
+            log: Vec::new(),
+            running: Vec::new(),
+            exited: false,
+            executed: BTreeMap::new(),
+            events: Vec::new(),
+            disk_full: false,
+            machine: "boot-1",
+            ids: 0,
+            boots: 1,
+        };
+        worker.carry_out(step);
+        worker
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, millis: i64) {
+        self.now.wall = self.now.wall.plus(millis);
+        self.now.since_boot += millis;
+    }
+
+    /// Kills the process and starts it anew from what is in the log; gives what it then publishes.
+    pub fn kill(&mut self) -> Vec<Reply> {
+        self.restart(|log| log)
+    }
+
+    pub fn reboot(&mut self) -> Vec<Reply> {
+        self.machine = "boot-2";
+        self.kill()
+    }
+
+    pub fn restart(&mut self, change: impl FnOnce(Vec<Entry>) -> Vec<Entry>) -> Vec<Reply> {
+        self.boots += 1;
+        self.running.clear();
+        self.exited = false;
+        self.disk_full = false; // A client whose record cannot be written does not start.
+        self.log = change(std::mem::take(&mut self.log));
+        let mut restored = Restored::default();
+        self.log.iter().cloned().for_each(|entry| restored.apply(entry));
+        let (client, step) =
+            start(&self.realm, &self.identity, &self.config, restored, self.machine, self.boots, self.now);
+        self.client = client;
+        let published = self.carry_out(step);
+        self.replies(&published)
+    }
+
+    /// Does what a step asks for, in its order, and gives what was published.
+    pub fn carry_out(&mut self, step: Step) -> Vec<Signed> {
+        let step = if self.disk_full && !step.entries.is_empty() {
+            let back = self.client.roll_back(step, self.now);
+            assert!(back.entries.is_empty());
+            back
+        } else {
+            step
+        };
+        let Step { entries, effects, .. } = step;
+        self.log.extend(entries);
+        let mut published = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Publish(message) => {
+                    if let Ok(event) = self.realm.open::<Event>(&message, self.now.wall) {
+                        self.events.push(event.into_message());
+                    }
+                    published.push(message);
+                }
+                Effect::Execute(execution) => {
+                    *self.executed.entry(execution.key).or_default() += 1;
+                    if execution.long_running {
+                        self.running.push(execution);
+                    } else {
+                        let result = Ended::Done(json!(self.now.wall.seconds()));
+                        let step = self.client.finished(execution.key, result, self.now);
+                        published.extend(self.carry_out(step));
+                    }
+                }
+                Effect::Cancel(key) => {
+                    self.running.retain(|execution| execution.key != key);
+                    let step = self.client.finished(key, Ended::Cancelled, self.now);
+                    published.extend(self.carry_out(step));
+                }
+                Effect::Log(_) => {}
+                Effect::Exit => self.exited = true,
+            }
+        }
+        published
+    }
+
+    /// Gives the client a message as its shell would, and returns what it published.
+    pub fn deliver(&mut self, message: &Signed) -> Vec<Signed> {
+        let step = match self.open(message) {
+            Ok(command) => self.client.receive(command, self.now),
+            Err(rejected) => self.client.rejected(&rejected, self.now),
+        };
+        self.carry_out(step)
+    }
+
+    pub fn open(&self, message: &Signed) -> Result<Authentic<Command>, Rejected> {
+        self.realm.open(message, self.client.time(self.now))
+    }
+
+    /// Delivers a message and reads the replies to it.
+    pub fn send(&mut self, message: &Signed) -> Vec<Reply> {
+        let published = self.deliver(message);
+        self.replies(&published)
+    }
+
+    /// An honest command of alice's to this client.
+    pub fn draft(&mut self, command: &str, args: Value) -> Draft {
+        self.ids += 1;
+        Draft::new(&self.alice, to("worker-1"), command, args, self.ids, self.now.wall)
+    }
+
+    /// The only outcome of an honest command, which must be final.
+    pub fn ask(&mut self, command: &str, args: Value) -> Outcome {
+        let message = self.draft(command, args).sign(&self.alice);
+        let replies = self.send(&message);
+        assert_eq!(replies.len(), 1, "{replies:?}");
+        replies[0].outcome().unwrap()
+    }
+
+    /// Starts a long computation and gives its command.
+    pub fn calculate(&mut self, x: f64) -> Signed {
+        let message = self.draft("calculate", json!({ "x": x, "msg": "done" })).sign(&self.alice);
+        let replies = self.send(&message);
+        assert_eq!(outcomes(&replies), [Outcome::Accepted]);
+        message
+    }
+
+    /// Ends the oldest running job with its result.
+    pub fn complete(&mut self) -> Vec<Reply> {
+        let execution = self.running.remove(0);
+        let step = self.client.finished(execution.key, Ended::Done(execution.args), self.now);
+        let published = self.carry_out(step);
+        self.replies(&published)
+    }
+
+    pub fn tick(&mut self) -> Vec<Signed> {
+        let step = self.client.tick(self.now);
+        self.carry_out(step)
+    }
+
+    pub fn replies(&self, published: &[Signed]) -> Vec<Reply> {
+        let now = self.client.time(self.now);
+        published
+            .iter()
+            .filter_map(|message| self.realm.open::<Reply>(message, now).ok())
+            .map(|m| m.into_message())
+            .collect()
+    }
+
+    pub fn dropped(&self, reason: Reason) -> u64 {
+        self.client.dropped().get(&reason).copied().unwrap_or(0)
+    }
+
+    pub fn state(&self) -> State {
+        self.client.state()
+    }
+
+    pub fn security_events(&self) -> Vec<(String, u64, Option<String>)> {
+        let data = self.events.iter().filter_map(|event| match event.data().unwrap() {
+            EventData::Security(security) => Some(security),
+            EventData::Presence(_) | EventData::Job(_) => None,
+        });
+        data.map(|s| (s.reason.to_string(), s.count, s.signer.map(|signer| signer.to_string()))).collect()
+    }
+}
+
+fn start(
+    realm: &Realm,
+    identity: &Arc<Identity>,
+    config: &Config,
+    restored: Restored,
+    machine: &str,
+    boots: u8,
+    now: Now,
+) -> (Client, Step) {
+    let start = StartUp {
+        config: config.clone(),
+        identity: Arc::clone(identity),
+        catalogue: catalogue(),
+        trust: Arc::clone(&realm.trust),
+        restored,
+        machine: Some(machine.to_owned()),
+        boot: Uuid::from_random([boots; 16]),
+        epoch: Uuid::from_random([100 + boots; 16]),
+    };
+    Client::start(start, now).unwrap()
+}
+
+pub fn outcomes(replies: &[Reply]) -> Vec<Outcome> {
+    replies.iter().map(|reply| reply.outcome().unwrap()).collect()
+}
+
+/// The code of the only reply, which must be a refusal.
+pub fn refusal(replies: &[Reply]) -> ErrorCode {
+    match outcomes(replies).as_slice() {
+        [Outcome::Refused(error)] => error.code,
+        other => panic!("one refusal was expected: {other:?}"),
+    }
+}
+
+pub fn millis(millis: i64) -> Millis {
+    Millis::new(millis)
+}

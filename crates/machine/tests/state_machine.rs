@@ -1,0 +1,286 @@
+//! Section 4: the state machine, exhaustively, and what each command answers in each state.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+mod common;
+
+use common::{Worker, outcomes, refusal};
+use countersign_machine::client::State;
+use countersign_protocol::reply::{ErrorCode, Outcome, Status};
+use serde_json::{Value, json};
+
+fn in_state(state: State) -> Worker {
+    let mut worker = Worker::ready();
+    match state {
+        State::Ready => {}
+        State::Unready => drop(worker.ask("stop", json!({}))),
+        State::Terminated => {
+            worker.calculate(60.0);
+            let message = worker.draft("terminate", json!({})).sign(&worker.alice);
+            let command = worker.open(&message).unwrap();
+            // The job has not ended yet: its cancellation is asked for, and not said to have happened.
+            let _ = worker.client.receive(command, worker.now);
+        }
+    }
+    assert_eq!(worker.state(), state);
+    worker
+}
+
+#[test]
+fn every_command_in_every_state_has_the_effect_of_the_diagram_and_no_other() {
+    use State::{Ready, Terminated, Unready};
+    let yes = |value: Value| Ok(value);
+    let not_ready = || Err(ErrorCode::NotReady);
+    let terminating = || Err(ErrorCode::Terminating);
+    let calculate = json!({ "x": 1, "msg": "" });
+    let table: Vec<(State, &str, Value, Result<Value, ErrorCode>, State)> = vec![
+        (Unready, "start", json!({}), yes(json!({ "changed": true })), Ready),
+        (Ready, "start", json!({}), yes(json!({ "changed": false })), Ready),
+        (Terminated, "start", json!({}), terminating(), Terminated),
+        (Unready, "stop", json!({}), yes(json!({ "changed": false, "running": 0 })), Unready),
+        (Ready, "stop", json!({}), yes(json!({ "changed": true, "running": 0 })), Unready),
+        (Terminated, "stop", json!({}), terminating(), Terminated),
+        (Unready, "terminate", json!({}), yes(json!({ "cancelled": 0 })), Terminated),
+        (Ready, "terminate", json!({}), yes(json!({ "cancelled": 0 })), Terminated),
+        (Terminated, "terminate", json!({}), terminating(), Terminated),
+        (Unready, "ping", json!({}), not_ready(), Unready),
+        (Terminated, "ping", json!({}), terminating(), Terminated),
+        (Unready, "calculate", calculate.clone(), not_ready(), Unready),
+        (Terminated, "calculate", calculate, terminating(), Terminated),
+    ];
+    for (before, command, args, expected, after) in table {
+        let mut worker = in_state(before);
+        let outcome = worker.ask(command, args);
+        match (outcome, expected) {
+            (Outcome::Succeeded(result), Ok(value)) => assert_eq!(result, value, "{command} in {before}"),
+            (Outcome::Refused(error), Err(code)) => assert_eq!(error.code, code, "{command} in {before}"),
+            (outcome, expected) => panic!("{command} in {before}: {outcome:?}, not {expected:?}"),
+        }
+        assert_eq!(worker.state(), after, "{command} in {before}");
+        assert_eq!(worker.exited, command == "terminate" && before != Terminated, "{command} in {before}");
+    }
+}
+
+#[test]
+fn queries_are_answered_in_every_state() {
+    for state in [State::Unready, State::Ready, State::Terminated] {
+        let mut worker = in_state(state);
+        let Outcome::Succeeded(info) = worker.ask("status", json!({})) else { panic!("status in {state}") };
+        assert_eq!(info["state"], json!(state));
+        assert!(matches!(worker.ask("jobs", json!({})), Outcome::Succeeded(_)), "jobs in {state}");
+        let unknown = json!({ "command_id": "019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90" });
+        let Outcome::Failed(error) = worker.ask("result", unknown) else { panic!("result in {state}") };
+        assert_eq!(error.code, ErrorCode::NotFound);
+    }
+}
+
+#[test]
+fn ping_answers_the_unix_timestamp() {
+    let mut worker = Worker::ready();
+    assert_eq!(worker.ask("ping", json!({})), Outcome::Succeeded(json!(worker.now.wall.seconds())));
+}
+
+#[test]
+fn calculate_is_accepted_at_once_and_succeeds_at_its_end() {
+    let mut worker = Worker::ready();
+    worker.calculate(2.5);
+    assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)), "a job delays no other message");
+    let replies = worker.complete();
+    assert_eq!(outcomes(&replies), [Outcome::Succeeded(json!({ "x": 2.5, "msg": "done" }))]);
+    assert_eq!(replies[0].seq, 1);
+}
+
+#[test]
+fn jobs_go_on_after_stop() {
+    let mut worker = Worker::ready();
+    worker.calculate(2.5);
+    assert_eq!(worker.ask("stop", json!({})), Outcome::Succeeded(json!({ "changed": true, "running": 1 })));
+    assert_eq!(outcomes(&worker.complete()).len(), 1);
+}
+
+#[test]
+fn terminate_cancels_every_job_with_its_own_reply_before_it_is_answered_itself() {
+    let mut worker = Worker::ready();
+    worker.calculate(60.0);
+    worker.calculate(60.0);
+    let message = worker.draft("terminate", json!({})).sign(&worker.alice);
+    let replies = worker.send(&message);
+    let statuses: Vec<Status> = replies.iter().map(|reply| reply.status).collect();
+    assert_eq!(statuses, [Status::Cancelled, Status::Cancelled, Status::Succeeded]);
+    assert_eq!(replies[2].result, Some(json!({ "cancelled": 2 })));
+    assert_eq!(replies[2].state, State::Terminated);
+    assert!(worker.exited);
+    assert!(worker.running.is_empty());
+}
+
+#[test]
+fn terminate_does_not_wait_for_ever_for_a_job_that_does_not_end() {
+    let mut worker = Worker::ready();
+    worker.calculate(60.0);
+    let message = worker.draft("terminate", json!({})).sign(&worker.alice);
+    let command = worker.open(&message).unwrap();
+    let _never_cancelled = worker.client.receive(command, worker.now);
+    worker.pass(worker.client.wake_at() - worker.now.since_boot);
+    let published = worker.tick();
+    let statuses: Vec<Status> = worker.replies(&published).iter().map(|reply| reply.status).collect();
+    assert_eq!(statuses, [Status::Cancelled, Status::Succeeded]);
+    assert!(worker.exited);
+}
+
+#[test]
+fn a_signal_ends_the_client_as_terminate_does() {
+    let mut worker = Worker::ready();
+    worker.calculate(60.0);
+    let step = worker.client.terminate(worker.now);
+    let published = worker.carry_out(step);
+    assert_eq!(worker.replies(&published)[0].status, Status::Cancelled);
+    assert!(worker.exited);
+    assert_eq!(worker.events.last().unwrap().state, State::Terminated);
+}
+
+#[test]
+fn cancel_ends_a_running_job_and_says_so_twice() {
+    let mut worker = Worker::ready();
+    let job = worker.calculate(60.0);
+    let id = worker.open(&job).unwrap().message().id;
+    let message = worker.draft("cancel", json!({ "command_id": id })).sign(&worker.alice);
+    let replies = worker.send(&message);
+    let mut got: Vec<(Status, Option<Value>)> = replies.into_iter().map(|reply| (reply.status, reply.result)).collect();
+    got.sort_by_key(|(status, _)| *status != Status::Cancelled);
+    assert_eq!(got, [(Status::Cancelled, None), (Status::Succeeded, Some(json!({ "cancelled": true })))]);
+    assert_eq!(worker.ask("cancel", json!({ "command_id": id })), Outcome::Succeeded(json!({ "cancelled": false })));
+}
+
+#[test]
+fn the_sixty_fifth_job_is_busy_and_a_control_command_is_not() {
+    let mut worker = Worker::ready();
+    for _ in 0..64 {
+        worker.calculate(60.0);
+    }
+    let message = worker.draft("calculate", json!({ "x": 1, "msg": "" })).sign(&worker.alice);
+    let replies = worker.send(&message);
+    assert_eq!(refusal(&replies), ErrorCode::Busy);
+    assert!(matches!(worker.ask("stop", json!({})), Outcome::Succeeded(_)));
+    assert!(matches!(worker.ask("start", json!({})), Outcome::Succeeded(_)));
+    worker.complete();
+    assert_eq!(outcomes(&worker.send(&message)), [Outcome::Accepted], "busy spoke of one delivery only");
+}
+
+#[test]
+fn a_dry_run_makes_every_check_and_has_no_effect() {
+    let mut worker = Worker::new();
+    worker.pass(6_000);
+    let dry = worker.draft("start", json!({})).dry_run().sign(&worker.alice);
+    assert_eq!(outcomes(&worker.send(&dry)), [Outcome::Succeeded(json!({ "dry_run": true }))]);
+    assert_eq!(worker.state(), State::Unready);
+    let dry = worker.draft("ping", json!({})).dry_run().sign(&worker.alice);
+    assert_eq!(refusal(&worker.send(&dry)), ErrorCode::NotReady);
+    worker.ask("start", json!({}));
+    let dry = worker.draft("calculate", json!({ "x": 1, "msg": "" })).dry_run().sign(&worker.alice);
+    assert_eq!(outcomes(&worker.send(&dry)), [Outcome::Succeeded(json!({ "dry_run": true }))]);
+    let dry = worker.draft("terminate", json!({})).dry_run().sign(&worker.alice);
+    worker.send(&dry);
+    assert!(worker.running.is_empty() && !worker.exited);
+    assert!(worker.executed.is_empty());
+}
+
+#[test]
+fn bad_arguments_are_refused_with_their_pointers() {
+    let mut worker = Worker::ready();
+    for args in [
+        json!({ "x": -1, "msg": "" }),
+        json!({ "x": 86_400.5, "msg": "" }),
+        json!({ "x": "1", "msg": "" }),
+        json!({ "x": 1 }),
+        json!({ "x": 1, "msg": "", "more": 1 }),
+        json!({ "x": 1, "msg": "a".repeat(4_097) }),
+        json!({ "x": null, "msg": "" }),
+        json!({ "X": 1, "msg": "" }),
+    ] {
+        let Outcome::Refused(error) = worker.ask("calculate", args.clone()) else { panic!("{args}") };
+        assert_eq!(error.code, ErrorCode::InvalidArgs, "{args}");
+        let errors = &error.details.unwrap()["errors"];
+        assert!(errors.as_array().is_some_and(|errors| !errors.is_empty()), "{args}");
+        assert!(serde_json::to_string(errors).unwrap().len() < 1_000, "what is echoed is cut");
+    }
+    assert!(worker.executed.is_empty());
+    assert!(matches!(worker.ask("calculate", json!({ "x": 86_400, "msg": "é".repeat(4_096) })), Outcome::Accepted));
+}
+
+#[test]
+fn a_refusal_with_fourteen_thousand_bad_arguments_is_small() {
+    let mut worker = Worker::ready();
+    let args: serde_json::Map<String, Value> = (0..14_000).map(|i| (format!("\u{1b}{i}"), json!(1))).collect();
+    let message = worker.draft("calculate", Value::Object(args)).sign(&worker.alice);
+    let published = worker.deliver(&message);
+    assert_eq!(refusal(&worker.replies(&published)), ErrorCode::InvalidArgs);
+    assert!(published[0].body.len() <= 4_096, "{}", published[0].body.len());
+}
+
+#[test]
+fn unknown_commands_are_refused() {
+    let mut worker = Worker::ready();
+    let Outcome::Refused(error) = worker.ask("reboot", json!({})) else { panic!() };
+    assert_eq!(error.code, ErrorCode::UnknownCommand);
+}
+
+#[test]
+fn result_tells_what_is_on_record() {
+    let mut worker = Worker::ready();
+    let job = worker.calculate(1.0);
+    let id = worker.open(&job).unwrap().message().id;
+    let ask = json!({ "command_id": id });
+    assert_eq!(worker.ask("result", ask.clone()), Outcome::Succeeded(json!({ "status": "accepted" })));
+    worker.complete();
+    let expected = json!({ "status": "succeeded", "result": { "x": 1.0, "msg": "done" } });
+    assert_eq!(worker.ask("result", ask), Outcome::Succeeded(expected));
+}
+
+#[test]
+fn jobs_lists_running_jobs_before_ended_ones_newest_first() {
+    let mut worker = Worker::ready();
+    worker.calculate(1.0);
+    worker.pass(10);
+    worker.calculate(2.0);
+    worker.pass(10);
+    worker.calculate(3.0);
+    worker.pass(10);
+    worker.complete();
+    let Outcome::Succeeded(list) = worker.ask("jobs", json!({})) else { panic!() };
+    let statuses: Vec<&Value> = list["jobs"].as_array().unwrap().iter().map(|job| &job["status"]).collect();
+    assert_eq!(statuses, ["accepted", "accepted", "succeeded"]);
+    assert!(list["jobs"][0]["started_at"].as_i64() > list["jobs"][1]["started_at"].as_i64());
+    assert_eq!(list["more"], json!(false));
+}
+
+#[test]
+fn presence_is_published_at_start_on_every_change_of_state_on_every_heartbeat_and_at_the_end() {
+    let mut worker = Worker::new();
+    let presences = |worker: &Worker| worker.events.iter().filter(|e| e.kind.to_string() == "presence").count();
+    assert_eq!(presences(&worker), 1);
+    worker.pass(6_000);
+    worker.ask("start", json!({}));
+    assert_eq!(presences(&worker), 2);
+    worker.ask("start", json!({}));
+    assert_eq!(presences(&worker), 2, "no change");
+    worker.pass(9_999);
+    worker.tick();
+    assert_eq!(presences(&worker), 2);
+    worker.pass(1);
+    worker.tick();
+    assert_eq!(presences(&worker), 3);
+    worker.ask("terminate", json!({}));
+    assert_eq!(presences(&worker), 4);
+}
+
+#[test]
+fn messages_are_numbered_without_a_gap() {
+    let mut worker = Worker::ready();
+    worker.calculate(1.0);
+    let mut numbers: Vec<u64> = worker.events.iter().map(|event| event.n).collect();
+    numbers.extend(worker.complete().iter().map(|reply| reply.n));
+    let info = worker.ask("status", json!({}));
+    let Outcome::Succeeded(info) = info else { panic!() };
+    // Two presences, one reply to `start`, `accepted`, the job's two events and its final reply.
+    assert_eq!(info["n"], json!(7));
+}
