@@ -182,6 +182,7 @@ fn a_dry_run_makes_every_check_and_has_no_effect() {
     worker.send(&dry);
     assert!(worker.running.is_empty() && !worker.exited);
     assert!(worker.executed.is_empty());
+    assert_eq!(worker.ask("jobs", json!({})), Outcome::Succeeded(json!({ "jobs": [], "more": false })));
 }
 
 #[test]

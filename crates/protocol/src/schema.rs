@@ -168,7 +168,8 @@ impl Schema {
             && max > 0
             && let Some(Err(error)) = self.read.map(|read| read(value))
         {
-            errors.push(SchemaError { path: String::new(), keyword: "type".to_owned(), message: error.to_string() });
+            let message = short(&error.to_string());
+            errors.push(SchemaError { path: String::new(), keyword: "type".to_owned(), message });
         }
         errors
     }
@@ -249,9 +250,8 @@ fn schema_error(error: &ValidationError<'_>) -> SchemaError {
     }
 }
 
-/// The error as a sentence in which the value itself does not appear, and which is bounded.
+/// The error as a sentence in which the value itself does not appear.
 fn sentence(error: &ValidationError<'_>) -> String {
-    const MAX_SENTENCE: usize = 128;
     match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
@@ -259,6 +259,12 @@ fn sentence(error: &ValidationError<'_>) -> String {
         }
         ValidationErrorKind::FalseSchema => "not allowed here".to_owned(),
         ValidationErrorKind::PropertyNames { error } => format!("the name of a member: {}", sentence(error)),
-        _ => escape(&error.masked_with("the value").to_string()).chars().take(MAX_SENTENCE).collect(),
+        _ => short(&error.masked_with("the value").to_string()),
     }
+}
+
+/// A sentence cut to a length that leaves room for 16 of them in a refusal.
+fn short(sentence: &str) -> String {
+    const MAX_SENTENCE: usize = 128;
+    escape(sentence).chars().take(MAX_SENTENCE).collect()
 }

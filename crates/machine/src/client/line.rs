@@ -34,6 +34,7 @@ pub(super) struct Valid {
     begun: Begun,
     kind: CommandKind,
     own: Option<Builtin>,
+    long_running: bool,
     dry_run: bool,
     args: Value,
 }
@@ -204,8 +205,8 @@ impl Fresh {
             Known::Own(builtin) => Some(builtin),
             Known::Data(_) => None,
         };
-        let begun = Begun { long_running: known.is_long_running(), ..begun };
-        Ok(Valid { begun, kind: known.kind(), own, dry_run: message.dry_run.is_some(), args })
+        let dry_run = message.dry_run.is_some();
+        Ok(Valid { begun, kind: known.kind(), own, long_running: known.is_long_running(), dry_run, args })
     }
 }
 
@@ -219,12 +220,12 @@ impl Valid {
     }
 
     pub(super) fn decide(self, capacity: &Capacity) -> Result<Decided, Stop> {
-        let Self { begun, kind, own, dry_run, args } = self;
+        let Self { begun, kind, own, long_running, dry_run, args } = self;
         let refusal = match (kind, capacity.state) {
             (CommandKind::Query, _) => None,
             (_, State::Terminated) => Some(Refusal::Terminating),
             (CommandKind::Data, State::Unready) => Some(Refusal::NotReady),
-            (CommandKind::Data, State::Ready) if begun.long_running && !capacity.free_slots => {
+            (CommandKind::Data, State::Ready) if long_running && !capacity.free_slots => {
                 Some(Refusal::JobsBusy(capacity.slots))
             }
             _ if !capacity.room => Some(Refusal::RecordFull),
@@ -250,6 +251,7 @@ impl Valid {
             },
             Some(Builtin::Ping | Builtin::Calculate) | None => Decision::Execute(args),
         };
+        let begun = Begun { long_running: long_running && !dry_run, ..begun };
         Ok(Decided { begun, decision, kind })
     }
 }

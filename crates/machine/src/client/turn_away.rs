@@ -71,7 +71,6 @@ impl Client {
         if !query && !self.records.has_room(operator, kind == Some(CommandKind::Control)) {
             return self.answer_unrecorded(&begun.asker, &Refusal::RecordFull, moment, step);
         }
-        let begun = Begun { long_running: false, ..begun };
         let kind = kind.unwrap_or(CommandKind::Data);
         let asker = begun.asker.clone();
         self.remember(begun, kind, step);

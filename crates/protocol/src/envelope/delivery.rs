@@ -84,13 +84,13 @@ impl Header {
     }
 
     fn one(&self, name: &str) -> Result<&str, Rejected> {
-        let detail = match self {
+        let (reason, detail) = match self {
             Self::One(value) => return Ok(value),
-            Self::Absent => format!("no {name} header"),
-            Self::TooLong(length) => format!("a {name} header of {length} bytes"),
-            Self::Repeated => format!("more than one {name} header"),
+            Self::Absent => (Reason::Headers, format!("no {name} header")),
+            Self::TooLong(length) => (Reason::Size, format!("a {name} header of {length} bytes")),
+            Self::Repeated => (Reason::Headers, format!("more than one {name} header")),
         };
-        Err(Rejected::new(Reason::Headers, None, detail))
+        Err(Rejected::new(reason, None, detail))
     }
 }
 

@@ -6,9 +6,9 @@ use crate::text::words;
 words! {
     /// Why a message was dropped in silence (section 9); each is a counter in `dropped` of a client info.
     pub enum Reason {
-        /// The body is too long (section 2).
+        /// The body or a header is too long (section 2).
         Size = "size",
-        /// Not exactly one of each header, one too long or malformed, or a status line (section 2).
+        /// Not exactly one of each header, a malformed one, or a status line (section 2).
         Headers = "headers",
         /// The protected header is not exactly what section 2 says, or is for another type of message.
         Type = "type",

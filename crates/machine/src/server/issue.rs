@@ -1,0 +1,177 @@
+//! Making commands: validated, then signed (sections 3 and 4).
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use countersign_protocol::command::{Builtin, Call, Command, DryRun, Target, True, Version};
+use countersign_protocol::digest::Digest;
+use countersign_protocol::envelope::{Identity, MessageType, Signed};
+use countersign_protocol::id::{MessageId, Uuid};
+use countersign_protocol::json;
+use countersign_protocol::limits::{MAX_BODY, MAX_ERRORS};
+use countersign_protocol::name::{Name, Session};
+use countersign_protocol::reply::Outcome;
+use countersign_protocol::schema::{self, SchemaError};
+use countersign_protocol::subject;
+use countersign_protocol::time::Millis;
+use serde_json::Value;
+
+use super::{Effect, Now, Options, Order, micros};
+
+/// Why an order was not sent to anybody.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    /// Nothing is ever sent to an empty set.
+    #[error("no target: at least one client was expected")]
+    NoTarget,
+    /// The arguments of a built-in command do not satisfy its schema; 16 errors at most.
+    #[error("invalid arguments for {command}: {}", list(errors))]
+    Arguments {
+        /// The command.
+        command: Name,
+        /// What is wrong and where.
+        errors: Vec<SchemaError>,
+    },
+    /// It is no message that a client would take (sections 3 and 4).
+    #[error("the command cannot be sent: {0}")]
+    Envelope(String),
+    /// The body is longer than section 2 allows.
+    #[error("the command would be {got} bytes long; at most {MAX_BODY} are accepted")]
+    TooLarge {
+        /// Its length in bytes.
+        got: usize,
+    },
+}
+
+/// What is the same for all targets of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Errand {
+    pub(super) realm: Name,
+    pub(super) identity: Arc<Identity>,
+    pub(super) session: Session,
+    pub(super) order: Order,
+    pub(super) options: Options,
+    /// When the order expires, by the wall; what is sent anew keeps it (section 8).
+    pub(super) expires_at: Millis,
+    /// The same by the monotonic clock.
+    pub(super) expires: u64,
+    pub(super) seed: [u8; 32],
+    pub(super) drawn: u64,
+}
+
+/// A command to one client, before it is signed.
+pub(super) struct Draft<'a> {
+    pub(super) id: MessageId,
+    pub(super) to: &'a Name,
+    pub(super) epoch: Option<Uuid>,
+    pub(super) issued_at: Millis,
+    pub(super) expires_at: Millis,
+    pub(super) dry_run: bool,
+    pub(super) call: &'a Call,
+}
+
+impl Errand {
+    /// A new id, for a command issued now.
+    pub(super) fn id(&mut self, now: Now) -> MessageId {
+        let mut unique = [0; 10];
+        unique.copy_from_slice(&self.draw()[..10]);
+        MessageId::new(now.wall, unique)
+    }
+
+    /// The monotonic moment that lies a span in milliseconds from now, ±20 %.
+    pub(super) fn about(&mut self, millis: i64, now: Now) -> u64 {
+        let [low, high, ..] = self.draw();
+        let permille = 800 + u64::from(u16::from_le_bytes([low, high])) * 400 / u64::from(u16::MAX);
+        now.micros.saturating_add(micros(millis).saturating_mul(permille) / 1_000)
+    }
+
+    /// How long a target may take to its first reply, in milliseconds. A retry waits until the expiry at least.
+    pub(super) fn patience(&self) -> i64 {
+        if self.options.retry { self.options.timeout.max(self.options.ttl) } else { self.options.timeout }
+    }
+
+    pub(super) fn reply_to(&self, id: &MessageId) -> String {
+        subject::reply_to(&self.realm, self.identity.name(), &self.session, id)
+    }
+
+    pub(super) fn publish(&self, id: &MessageId, message: Signed) -> Effect {
+        Effect::Publish { message, reply: self.reply_to(id) }
+    }
+
+    /// Signs a command once it satisfies the schema of the envelope and section 3.
+    pub(super) fn sign(&self, draft: Draft<'_>) -> Result<Signed, OrderError> {
+        let to = Target::Client(draft.to.clone());
+        let command = Command {
+            v: Version,
+            id: draft.id,
+            realm: self.realm.clone(),
+            from: self.identity.name().clone(),
+            credential: self.identity.credential().jti(),
+            subject: subject::command(&self.realm, &to),
+            to,
+            reply_to: self.reply_to(&draft.id),
+            issued_at: draft.issued_at,
+            expires_at: draft.expires_at,
+            epoch: draft.epoch,
+            dry_run: draft.dry_run.then_some(True),
+            command: draft.call.clone(),
+        };
+        let unfit = |error: &dyn Display| OrderError::Envelope(error.to_string());
+        let value = serde_json::to_value(&command).map_err(|error| unfit(&error))?;
+        json::check(&value, 1).map_err(|error| unfit(&error))?;
+        let errors = schema::envelope(MessageType::Command).errors(&value, MAX_ERRORS);
+        if !errors.is_empty() {
+            return Err(OrderError::Envelope(list(&errors)));
+        }
+        let body = serde_json::to_vec(&command).map_err(|error| unfit(&error))?;
+        if body.len() > MAX_BODY {
+            return Err(OrderError::TooLarge { got: body.len() });
+        }
+        Ok(self.identity.sign(MessageType::Command, command.subject, body))
+    }
+
+    /// SHA-256 over the seed and a counter.
+    fn draw(&mut self) -> [u8; 32] {
+        self.drawn += 1;
+        let mut input = [0; 40];
+        input[..32].copy_from_slice(&self.seed);
+        input[32..].copy_from_slice(&self.drawn.to_le_bytes());
+        *Digest::of(&input).as_bytes()
+    }
+}
+
+impl Order {
+    /// The built-in command that it is; the schemas of a registered one are known to the clients only.
+    pub(super) fn builtin(&self) -> Option<Builtin> {
+        Builtin::from_name(self.command.name.as_str())
+    }
+
+    /// Checks the arguments of a built-in command against its own schema (section 3), as [`Dispatch::new`](super::Dispatch::new)
+    /// does before anything is sent: for who wants to know before there is a connection.
+    pub fn check_arguments(&self) -> Result<(), OrderError> {
+        let Some(builtin) = self.builtin() else { return Ok(()) };
+        let errors = schema::arguments(builtin).errors(&Value::Object(self.command.args.clone()), MAX_ERRORS);
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(OrderError::Arguments { command: self.command.name.clone(), errors })
+        }
+    }
+
+    /// Whether an outcome can be one of this order: the result of a built-in command satisfies its schema.
+    pub(super) fn fits(&self, outcome: &Outcome) -> bool {
+        match (outcome, self.builtin()) {
+            (Outcome::Succeeded(result), _) if self.dry_run => json::read::<DryRun>(result).is_ok(),
+            (Outcome::Succeeded(result), Some(builtin)) => schema::result(builtin).accepts(result),
+            _ => true,
+        }
+    }
+}
+
+fn list(errors: &[SchemaError]) -> String {
+    let one = |error: &SchemaError| match error.path.as_str() {
+        "" => error.message.clone(),
+        path => format!("at {path}: {}", error.message),
+    };
+    errors.iter().map(one).collect::<Vec<_>>().join("; ")
+}

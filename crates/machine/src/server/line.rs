@@ -1,0 +1,463 @@
+//! One target of an order, from the command that it is sent to its verdict (sections 5 and 8).
+
+use std::collections::VecDeque;
+
+use countersign_protocol::command::{Builtin, Call, CommandId, CommandKind, Recorded};
+use countersign_protocol::digest::Digest;
+use countersign_protocol::envelope::{Authentic, Signed};
+use countersign_protocol::id::{MessageId, Uuid};
+use countersign_protocol::json;
+use countersign_protocol::limits::SKEW;
+use countersign_protocol::name::Name;
+use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Reply, State, Status};
+use countersign_protocol::schema;
+use serde_json::Value;
+
+use super::issue::{Draft, Errand};
+use super::verdict::{Ignored, TargetReport, Verdict};
+use super::{ASK_EVERY, Effect, FIRST_RETRY, Now, OrderError, Presence, SILENCE, Target, Update, micros, millis};
+
+/// How often one target is sent an order anew, however often it answers with another epoch.
+const MAX_ANEW: usize = 3;
+/// To how many of the latest questions for a result an answer is still taken.
+const MAX_QUESTIONS: usize = 4;
+
+/// One target.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Line {
+    client: Name,
+    /// What was known when the order went out.
+    known: Option<Presence>,
+    /// The command that counts.
+    latest: Sent,
+    /// Those before it, each under another id.
+    earlier: Vec<Sent>,
+    questions: VecDeque<(MessageId, Digest)>,
+    stage: Stage,
+    /// When it last gave a sign of life since the order went out, monotonic.
+    heard: Option<u64>,
+    state: Option<State>,
+    no_responders: bool,
+}
+
+/// A command as it was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Sent {
+    id: MessageId,
+    message: Signed,
+    digest: Digest,
+    epoch: Option<Uuid>,
+    at: u64,
+    next_seq: u64,
+    /// The epoch under which it was accepted.
+    accepted: Option<Uuid>,
+    /// The digest of the first final reply that is for good.
+    last: Option<Digest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Stage {
+    /// No reply yet.
+    Waiting { deadline: u64, resend: Option<Resend> },
+    /// Accepted; the end is awaited.
+    Running { ask_at: u64 },
+    /// It has a verdict. Until the report is made, one that is not settled gives way to a reply that is for good.
+    Ended { verdict: Verdict, latency: Option<u64>, settled: bool },
+}
+
+/// When the same bytes are sent again, and how long after the time before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Resend {
+    at: u64,
+    pause: i64,
+}
+
+impl Line {
+    /// Signs the first command to a target.
+    pub(super) fn new(errand: &mut Errand, target: Target, id: MessageId, now: Now) -> Result<Self, OrderError> {
+        let Target { client, known } = target;
+        let epoch = known.as_ref().map(Presence::epoch);
+        Ok(Self {
+            latest: Sent::new(errand, &client, epoch, id, now)?,
+            client,
+            known,
+            earlier: Vec::new(),
+            questions: VecDeque::new(),
+            stage: Stage::waiting(errand, now),
+            heard: None,
+            state: None,
+            no_responders: false,
+        })
+    }
+
+    /// The latest command, to be sent or to be sent again.
+    pub(super) fn publish(&self, errand: &Errand) -> Effect {
+        errand.publish(&self.latest.id, self.latest.message.clone())
+    }
+
+    /// The digest of what was sent to this client under an id.
+    pub(super) fn digest(&self, id: &MessageId) -> Option<Digest> {
+        let sent = self.sent().find(|sent| sent.id == *id).map(|sent| sent.digest);
+        sent.or_else(|| self.questions.iter().find(|(asked, _)| asked == id).map(|(_, digest)| *digest))
+    }
+
+    /// Takes a reply of this client to something that [`digest`](Self::digest) knows. Tells how many interim replies are
+    /// missing before it.
+    pub(super) fn take(
+        &mut self,
+        errand: &mut Errand,
+        reply: &Authentic<Reply>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Result<u64, Ignored> {
+        let message = reply.message();
+        let outcome = message.outcome().map_err(|_| Ignored::Unfit)?;
+        if self.questions.iter().any(|(asked, _)| *asked == message.command_id) {
+            return self.answer(errand, message.state, outcome, now).map(|()| 0);
+        }
+        if !errand.order.fits(&outcome) {
+            return Err(Ignored::Unfit);
+        }
+        let settled = matches!(self.stage, Stage::Ended { settled: true, .. });
+        let Some(sent) = self.sent_mut(&message.command_id) else { return Err(Ignored::NotPending) };
+        let latency = now.micros.saturating_sub(sent.at);
+        let gap = message.seq.saturating_sub(sent.next_seq);
+        let update = Effect::Update(Update::Reply {
+            client: message.from.clone(),
+            outcome: outcome.clone(),
+            state: message.state,
+            latency_ms: millis(latency),
+        });
+
+        let Some(verdict) = Verdict::of(outcome) else {
+            if message.seq < sent.next_seq || settled {
+                return Ok(0);
+            }
+            sent.next_seq = message.seq.saturating_add(1);
+            sent.accepted = Some(message.epoch);
+            self.heard(message.state, now);
+            self.runs(errand, latency, now);
+            effects.push(update);
+            return Ok(gap);
+        };
+
+        let clock = verdict.error().and_then(|error| clock_notice(&message.from, error, now));
+        if let Verdict::Refused { error } = &verdict
+            && !error.code.is_recorded()
+        {
+            // It speaks of one delivery only: not of an earlier command, nor of one that was accepted or has ended.
+            let idle = self.latest.id == message.command_id && self.latest.accepted.is_none() && self.is_open();
+            if idle {
+                self.heard(message.state, now);
+                if !self.send_anew(errand, error, now, effects) {
+                    self.stage = Stage::Ended { verdict, latency: Some(latency), settled: false };
+                    effects.extend(clock.into_iter().chain([update]));
+                }
+            }
+            return Ok(0);
+        }
+
+        match sent.last {
+            Some(first) if first == reply.digest() || is_query(errand) => return Ok(0),
+            Some(_) => return Err(Ignored::Conflict),
+            None => sent.last = Some(reply.digest()),
+        }
+        if !settled {
+            self.heard(message.state, now);
+            self.stage = Stage::Ended { verdict, latency: Some(latency), settled: true };
+            effects.extend(clock.into_iter().chain([update]));
+        }
+        Ok(gap)
+    }
+
+    /// The client has just said that it is there.
+    pub(super) fn present(&mut self, now: Now) {
+        self.heard = Some(now.micros);
+    }
+
+    /// Nobody listens on a subject, says the broker.
+    pub(super) fn no_responders(&mut self, errand: &Errand, subject: &str, now: Now) {
+        if self.latest.message.subject != subject {
+            return;
+        }
+        self.no_responders = true;
+        if let (Stage::Waiting { .. }, false, Some(verdict)) = (&self.stage, errand.options.retry, self.offline(now)) {
+            self.stage = Stage::unsettled(verdict);
+        }
+    }
+
+    /// The connection is back.
+    pub(super) fn reconnected(&mut self, errand: &mut Errand, now: Now) -> Option<Effect> {
+        matches!(self.stage, Stage::Running { .. }).then(|| self.ask(errand, now)).flatten()
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, errand: &mut Errand, now: Now) -> Option<Effect> {
+        match self.stage {
+            Stage::Waiting { deadline, .. } if deadline <= now.micros => {
+                let text = || format!("no reply within {}", seconds(errand.patience()));
+                let verdict = self.offline(now).unwrap_or_else(|| unknown(&text()));
+                self.stage = Stage::unsettled(verdict);
+                None
+            }
+            Stage::Waiting { deadline, resend: Some(resend) } if resend.at <= now.micros => {
+                self.stage = Stage::Waiting { deadline, resend: Resend::after(resend.pause * 2, errand, now) };
+                Some(self.publish(errand))
+            }
+            Stage::Running { .. } if self.silent_at() <= now.micros => {
+                let text = format!("accepted, then silent for {}", seconds(SILENCE));
+                self.stage = Stage::unsettled(unknown(&text));
+                None
+            }
+            Stage::Running { ask_at } if ask_at <= now.micros => self.ask(errand, now),
+            Stage::Waiting { .. } | Stage::Running { .. } | Stage::Ended { .. } => None,
+        }
+    }
+
+    /// The person does not want to wait any longer.
+    pub(super) fn interrupt(&mut self) {
+        match self.stage {
+            Stage::Waiting { .. } => self.stage = Stage::unsettled(unknown("interrupted before a reply")),
+            Stage::Running { .. } => self.stage = Stage::unsettled(Verdict::Accepted),
+            Stage::Ended { .. } => {}
+        }
+    }
+
+    /// When [`tick`](Self::tick) has something to do; `None` once there is a verdict.
+    pub(super) fn wake_at(&self) -> Option<u64> {
+        match self.stage {
+            Stage::Waiting { deadline, resend } => Some(resend.map_or(deadline, |resend| resend.at.min(deadline))),
+            Stage::Running { ask_at } => Some(ask_at.min(self.silent_at())),
+            Stage::Ended { .. } => None,
+        }
+    }
+
+    /// The verdict, if there is one.
+    pub(super) fn report(&self) -> Option<TargetReport> {
+        match &self.stage {
+            Stage::Waiting { .. } | Stage::Running { .. } => None,
+            Stage::Ended { verdict, latency, .. } => Some(TargetReport {
+                client: self.client.clone(),
+                verdict: verdict.clone(),
+                state: self.state,
+                latency_ms: latency.map(millis),
+            }),
+        }
+    }
+
+    /// What silence means, as far as the verified roster can tell: gone before the order went out, and not heard since.
+    fn offline(&self, now: Now) -> Option<Verdict> {
+        let known = self.known.as_ref().filter(|_| self.heard.is_none())?;
+        let silence = now.wall.since(known.issued_at());
+        let why = if known.state() == State::Terminated {
+            format!("{} has ended, by its last presence", self.client)
+        } else if self.no_responders && silence > SILENCE {
+            format!("nothing listens, and the last presence of {} is {} old", self.client, seconds(silence))
+        } else {
+            return None;
+        };
+        Some(Verdict::Offline { text: format!("{why}: probably not run, but that is a guess") })
+    }
+
+    fn sent(&self) -> impl Iterator<Item = &Sent> {
+        std::iter::once(&self.latest).chain(self.earlier.iter().rev())
+    }
+
+    fn sent_mut(&mut self, id: &MessageId) -> Option<&mut Sent> {
+        std::iter::once(&mut self.latest).chain(&mut self.earlier).find(|sent| sent.id == *id)
+    }
+
+    fn heard(&mut self, state: State, now: Now) {
+        self.state = Some(state);
+        self.heard = Some(now.micros);
+    }
+
+    fn silent_at(&self) -> u64 {
+        self.heard.unwrap_or(self.latest.at).saturating_add(micros(SILENCE))
+    }
+
+    /// Whether nothing that the client signed has decided yet.
+    fn is_open(&self) -> bool {
+        match &self.stage {
+            Stage::Waiting { .. } => true,
+            Stage::Ended { verdict, .. } => matches!(verdict, Verdict::NoReply { .. } | Verdict::Offline { .. }),
+            Stage::Running { .. } => false,
+        }
+    }
+
+    /// The client says that it runs: that is the verdict if its end is not awaited.
+    fn runs(&mut self, errand: &Errand, latency: u64, now: Now) {
+        match &self.stage {
+            Stage::Running { .. }
+            | Stage::Ended { settled: true, .. }
+            | Stage::Ended { verdict: Verdict::Accepted, .. } => {}
+            Stage::Waiting { .. } | Stage::Ended { .. } if errand.options.detach => {
+                self.stage = Stage::Ended { verdict: Verdict::Accepted, latency: Some(latency), settled: false };
+            }
+            Stage::Waiting { .. } | Stage::Ended { .. } => self.stage = Stage::Running { ask_at: now.after(ASK_EVERY) },
+        }
+    }
+
+    /// Section 8: after `starting` or `wrong_epoch`, the order under a new id with the epoch from the refusal. Tells
+    /// whether it was sent.
+    fn send_anew(&mut self, errand: &mut Errand, error: &ErrorBody, now: Now, effects: &mut Vec<Effect>) -> bool {
+        if !matches!(error.code, ErrorCode::Starting | ErrorCode::WrongEpoch) {
+            return false;
+        }
+        let by_itself = [Builtin::Start, Builtin::Stop, Builtin::Terminate, Builtin::Ping];
+        if !errand.options.retry && !errand.order.builtin().is_some_and(|builtin| by_itself.contains(&builtin)) {
+            let text = format!(
+                "{} was not run: {} has begun a new epoch; only a retry sends it anew",
+                errand.order.command.name, self.client
+            );
+            effects.push(Update::notice(&self.client, text));
+            return false;
+        }
+        let epoch = error.details.as_ref().and_then(|details| details.get("epoch")?.as_str()?.parse::<Uuid>().ok());
+        if epoch.is_none()
+            || epoch == self.latest.epoch
+            || now.wall >= errand.expires_at
+            || self.earlier.len() >= MAX_ANEW
+        {
+            return false;
+        }
+        let id = errand.id(now);
+        let Ok(anew) = Sent::new(errand, &self.client, epoch, id, now) else { return false };
+        self.earlier.push(std::mem::replace(&mut self.latest, anew));
+        self.stage = Stage::waiting(errand, now);
+        effects.push(Update::notice(&self.client, format!("{} has begun a new epoch: sent anew", self.client)));
+        effects.push(self.publish(errand));
+        true
+    }
+
+    /// Asks for the result of what was accepted.
+    fn ask(&mut self, errand: &mut Errand, now: Now) -> Option<Effect> {
+        self.stage = Stage::Running { ask_at: now.after(ASK_EVERY) };
+        let (command_id, epoch) = self.sent().find_map(|sent| sent.accepted.map(|epoch| (sent.id, epoch)))?;
+        let Ok(Value::Object(args)) = serde_json::to_value(CommandId { command_id }) else { return None };
+        let id = errand.id(now);
+        let draft = Draft {
+            id,
+            to: &self.client,
+            epoch: Some(epoch),
+            issued_at: now.wall,
+            expires_at: now.wall.plus(errand.options.ttl.min(ASK_EVERY)),
+            dry_run: false,
+            call: &Call { name: Builtin::Result.name().parse().ok()?, args },
+        };
+        let question = errand.sign(draft).ok()?;
+        if self.questions.len() == MAX_QUESTIONS {
+            self.questions.pop_front();
+        }
+        self.questions.push_back((id, Digest::of(&question.body)));
+        Some(errand.publish(&id, question))
+    }
+
+    /// The client's answer to a question for the result.
+    fn answer(&mut self, errand: &Errand, state: State, outcome: Outcome, now: Now) -> Result<(), Ignored> {
+        let verdict = match outcome {
+            Outcome::Succeeded(result) if schema::result(Builtin::Result).accepts(&result) => {
+                recorded(json::read(&result).map_err(|_| Ignored::Unfit)?)
+            }
+            Outcome::Succeeded(_) => return Err(Ignored::Unfit),
+            Outcome::Failed(error) | Outcome::Refused(error)
+                if matches!(error.code, ErrorCode::NotFound | ErrorCode::WrongEpoch) =>
+            {
+                Some(unknown("accepted, but the client has lost its record of it"))
+            }
+            // It cannot tell; that it lives is all that was learnt.
+            _ => None,
+        };
+        if let Some(Verdict::Succeeded { result: Some(result) }) = &verdict
+            && !errand.order.fits(&Outcome::Succeeded(result.clone()))
+        {
+            return Err(Ignored::Unfit);
+        }
+        self.heard(state, now);
+        let accepted_at = self.sent().find(|sent| sent.accepted.is_some()).map(|sent| sent.at);
+        if let (Stage::Running { .. }, Some(verdict), Some(at)) = (&self.stage, verdict, accepted_at) {
+            let settled = !matches!(verdict, Verdict::NoReply { .. });
+            let latency = settled.then(|| now.micros.saturating_sub(at));
+            self.stage = Stage::Ended { verdict, latency, settled };
+        }
+        Ok(())
+    }
+}
+
+impl Sent {
+    fn new(errand: &Errand, client: &Name, epoch: Option<Uuid>, id: MessageId, now: Now) -> Result<Self, OrderError> {
+        let message = errand.sign(Draft {
+            id,
+            to: client,
+            epoch,
+            issued_at: now.wall,
+            expires_at: errand.expires_at,
+            dry_run: errand.order.dry_run,
+            call: &errand.order.command,
+        })?;
+        let digest = Digest::of(&message.body);
+        Ok(Self { id, message, digest, epoch, at: now.micros, next_seq: 0, accepted: None, last: None })
+    }
+}
+
+impl Stage {
+    fn waiting(errand: &mut Errand, now: Now) -> Self {
+        let resend = errand.options.retry.then(|| Resend::after(FIRST_RETRY, errand, now)).flatten();
+        Self::Waiting { deadline: now.after(errand.patience()), resend }
+    }
+
+    fn unsettled(verdict: Verdict) -> Self {
+        Self::Ended { verdict, latency: None, settled: false }
+    }
+}
+
+impl Resend {
+    /// After a pause in milliseconds, ±20 %; never once the order has expired.
+    fn after(pause: i64, errand: &mut Errand, now: Now) -> Option<Self> {
+        let at = errand.about(pause, now);
+        (at < errand.expires).then_some(Self { at, pause })
+    }
+}
+
+fn is_query(errand: &Errand) -> bool {
+    errand.order.builtin().is_some_and(|builtin| builtin.kind() == CommandKind::Query)
+}
+
+fn unknown(why: &str) -> Verdict {
+    Verdict::NoReply { text: format!("{why}: whether it ran, and how it ended, is unknown") }
+}
+
+/// The verdict that a client remembers; `None` while it runs. The error may have been dropped to make room (section 8).
+fn recorded(recorded: Recorded) -> Option<Verdict> {
+    let Recorded { status, result, error } = recorded;
+    let error_or = |code| error.unwrap_or_else(|| ErrorBody::new(code, "the client remembers only that it ended so"));
+    match status {
+        Status::Accepted | Status::Progress => None,
+        Status::Succeeded => Some(Verdict::Succeeded { result }),
+        Status::Failed => Some(Verdict::Failed { error: error_or(ErrorCode::Failed) }),
+        Status::Refused => Some(Verdict::Refused { error: error_or(ErrorCode::Internal) }),
+        Status::Cancelled => Some(Verdict::Cancelled { error: error_or(ErrorCode::Cancelled) }),
+        Status::Interrupted => Some(Verdict::Interrupted { error: error_or(ErrorCode::Interrupted) }),
+    }
+}
+
+/// What a refusal for reasons of time tells of this machine's clock, where it differs by more than clocks may.
+fn clock_notice(client: &Name, error: &ErrorBody, now: Now) -> Option<Effect> {
+    if !matches!(error.code, ErrorCode::Expired | ErrorCode::NotYetValid) {
+        return None;
+    }
+    let ahead = now.wall.get().saturating_sub(error.details.as_ref()?.get("now")?.as_i64()?);
+    let off = i64::try_from(ahead.unsigned_abs()).unwrap_or(i64::MAX);
+    let direction = if ahead > 0 { "ahead of" } else { "behind" };
+    let text =
+        format!("this machine's clock is {} {direction} that of {client}: one of the two is wrong", seconds(off));
+    (off > SKEW).then(|| Update::notice(client, text))
+}
+
+fn seconds(millis: i64) -> String {
+    match (millis / 1_000, millis % 1_000 / 100) {
+        (whole, 0) if millis >= 1_000 => format!("{whole} s"),
+        (0, _) => format!("{millis} ms"),
+        (whole, tenth) => format!("{whole}.{tenth} s"),
+    }
+}

@@ -1,0 +1,309 @@
+//! A simulated operator's process: the machine, its clock, and what it sent and said.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use countersign_machine::server::{
+    Dispatch, Effect, Ignored, Now, Options, Order, OrderError, Presence, Report, Roster, Setup, Target, Update,
+    Verdict,
+};
+use countersign_protocol::command::{Call, Command, Version};
+use countersign_protocol::digest::Digest;
+use countersign_protocol::envelope::{Authentic, Identity, MessageType, Payload, Signed};
+use countersign_protocol::event::{Event, EventKind};
+use countersign_protocol::id::Uuid;
+use countersign_protocol::limits::SKEW;
+use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Reply, State};
+use countersign_protocol::subject;
+use countersign_protocol::time::Millis;
+use countersign_testkit::realm::{Realm, START, full_grant, message_id, name};
+use serde_json::{Value, json};
+
+const SESSION: &str = "k3v9q2m8x7c1b5n0";
+/// What the monotonic clock says at [`START`].
+const MICROS: u64 = 7_000_000;
+
+/// What tests of one realm share.
+pub struct World {
+    pub realm: Realm,
+    pub alice: Arc<Identity>,
+    pub workers: BTreeMap<&'static str, Arc<Identity>>,
+}
+
+/// One dispatch and all that came out of it.
+pub struct Server {
+    pub dispatch: Dispatch,
+    pub now: Now,
+    pub sent: Vec<Signed>,
+    pub updates: Vec<Update>,
+    pub report: Option<Report>,
+}
+
+pub fn epoch(n: u8) -> Uuid {
+    Uuid::from_random([n; 16])
+}
+
+pub fn ping() -> Order {
+    order("ping", json!({}))
+}
+
+pub fn calculate() -> Order {
+    order("calculate", json!({ "x": 60, "msg": "done" }))
+}
+
+pub fn order(command: &str, args: Value) -> Order {
+    let Value::Object(args) = args else { panic!("arguments are an object") };
+    Order { command: Call { name: name(command), args }, dry_run: false }
+}
+
+pub fn pong() -> Outcome {
+    Outcome::Succeeded(json!(1_795_485_600))
+}
+
+pub fn calculated() -> Outcome {
+    Outcome::Succeeded(json!({ "x": 60.0, "msg": "done" }))
+}
+
+pub fn refused(code: ErrorCode, details: Value) -> Outcome {
+    let details = serde_json::from_value(details).unwrap();
+    Outcome::Refused(ErrorBody { code, message: "no".to_owned(), details })
+}
+
+pub fn wrong_epoch(n: u8) -> Outcome {
+    refused(ErrorCode::WrongEpoch, json!({ "epoch": epoch(n) }))
+}
+
+impl World {
+    pub fn new() -> Self {
+        let realm = Realm::new("demo");
+        let alice = realm.operator("alice", full_grant());
+        let workers = ["worker-1", "worker-2", "worker-3"].map(|worker| (worker, realm.client(worker, &[])));
+        Self { realm, alice, workers: workers.into() }
+    }
+
+    pub fn order(&self, order: Order, clients: &[&str], options: Options) -> Result<Server, OrderError> {
+        let targets = clients.iter().map(|client| Target { client: name(client), known: None }).collect();
+        self.order_to(order, targets, options)
+    }
+
+    pub fn order_to(&self, order: Order, targets: Vec<Target>, options: Options) -> Result<Server, OrderError> {
+        let now = Now { wall: START, micros: MICROS };
+        let setup = Setup {
+            realm: self.realm.name.clone(),
+            identity: Arc::clone(&self.alice),
+            session: SESSION.parse().unwrap(),
+            order,
+            targets,
+            options,
+            seed: [9; 32],
+        };
+        let (dispatch, effects) = Dispatch::new(setup, now)?;
+        let mut server = Server { dispatch, now, sent: Vec::new(), updates: Vec::new(), report: None };
+        server.carry_out(effects);
+        Ok(server)
+    }
+
+    /// `ping` to `worker-1` with the default options.
+    pub fn ping(&self) -> Server {
+        self.order(ping(), &["worker-1"], Options::default()).unwrap()
+    }
+
+    /// `calculate` to `worker-1` with the default options.
+    pub fn calculate(&self) -> Server {
+        self.order(calculate(), &["worker-1"], Options::default()).unwrap()
+    }
+
+    pub fn open<M: Payload>(&self, signed: &Signed) -> Authentic<M> {
+        self.realm.open(signed, START).unwrap()
+    }
+
+    pub fn command(&self, signed: &Signed) -> Command {
+        self.open(signed).into_message()
+    }
+
+    /// An honest reply to a command, to be changed until it is not.
+    pub fn answer(&self, command: &Signed, outcome: Outcome) -> Answer<'_> {
+        let digest = Digest::of(&command.body);
+        let command = self.command(command);
+        let countersign_protocol::command::Target::Client(client) = &command.to else { panic!("to one client") };
+        let (_, signer) = self.workers.iter().find(|(worker, _)| **worker == client.as_str()).unwrap();
+        let (status, progress, result, error) = outcome.into_members();
+        let reply = Reply {
+            v: Version,
+            id: message_id(1),
+            realm: command.realm.clone(),
+            from: client.clone(),
+            credential: signer.credential().jti(),
+            to: command.from,
+            subject: subject::reply(&command.reply_to, client),
+            command_id: command.id,
+            command_digest: digest,
+            issued_at: START,
+            epoch: epoch(1),
+            boot: epoch(2),
+            n: 0,
+            state: State::Ready,
+            seq: 0,
+            status,
+            progress,
+            result,
+            error,
+        };
+        Answer { world: self, signer: Arc::clone(signer), reply }
+    }
+
+    /// A presence of a client, verified.
+    pub fn presence(&self, client: &'static str, change: impl FnOnce(&mut Event)) -> Authentic<Event> {
+        let signer = &self.workers[client];
+        let info = json!({
+            "state": "ready", "epoch": epoch(1), "boot": epoch(2), "n": 0, "version": "0.1.0", "started_at": START,
+            "heartbeat_ms": 10_000, "groups": [], "jobs": { "running": 0, "limit": 64 }, "dropped": {},
+            "commands": [], "trust": { "version": 1, "expires_at": START },
+        });
+        let mut event = Event {
+            v: Version,
+            id: message_id(2),
+            realm: self.realm.name.clone(),
+            from: signer.name().clone(),
+            credential: signer.credential().jti(),
+            subject: subject::event(&self.realm.name, signer.name(), EventKind::Presence),
+            issued_at: START,
+            epoch: epoch(1),
+            boot: epoch(2),
+            n: 0,
+            state: State::Ready,
+            kind: EventKind::Presence,
+            data: serde_json::from_value(info).unwrap(),
+        };
+        change(&mut event);
+        let body = serde_json::to_vec(&event).unwrap();
+        self.open(&signer.sign(MessageType::Event, event.subject, body))
+    }
+
+    /// What the roster makes of a presence.
+    pub fn known(&self, client: &'static str, change: impl FnOnce(&mut Event)) -> Presence {
+        let mut roster = Roster::default();
+        roster.take(&self.presence(client, change), START, SKEW);
+        roster.entry(&name(client)).unwrap().clone()
+    }
+}
+
+/// A reply in the making.
+#[derive(Clone)]
+pub struct Answer<'a> {
+    world: &'a World,
+    signer: Arc<Identity>,
+    reply: Reply,
+}
+
+impl Answer<'_> {
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Reply)) -> Self {
+        change(&mut self.reply);
+        self
+    }
+
+    #[must_use]
+    pub fn seq(self, seq: u64) -> Self {
+        self.with(|reply| reply.seq = seq)
+    }
+
+    /// Signed by another client, which is honest about its name.
+    #[must_use]
+    pub fn by(mut self, client: &'static str) -> Self {
+        self.signer = Arc::clone(&self.world.workers[client]);
+        self.reply.from = name(client);
+        self.reply.credential = self.signer.credential().jti();
+        let (reply_to, _) = self.reply.subject.rsplit_once('.').unwrap();
+        self.reply.subject = subject::reply(reply_to, &self.reply.from);
+        self
+    }
+
+    pub fn sign(&self) -> Authentic<Reply> {
+        let body = serde_json::to_vec(&self.reply).unwrap();
+        self.world.open(&self.signer.sign(MessageType::Reply, self.reply.subject.clone(), body))
+    }
+}
+
+impl Server {
+    pub fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            assert!(self.report.is_none(), "nothing comes after the report");
+            match effect {
+                Effect::Publish { message, reply } => {
+                    let body: Value = serde_json::from_slice(&message.body).unwrap();
+                    assert_eq!(body["reply_to"], reply);
+                    self.sent.push(message);
+                }
+                Effect::Update(update) => self.updates.push(update),
+                Effect::Done(report) => self.report = Some(report),
+            }
+        }
+    }
+
+    pub fn take(&mut self, answer: &Answer<'_>) {
+        let effects = self.dispatch.reply(&answer.sign(), self.now);
+        self.carry_out(effects);
+    }
+
+    /// Lets so much time pass, waking the machine whenever it wants to be woken.
+    pub fn pass(&mut self, millis: u64) {
+        let until = self.now.micros + millis * 1_000;
+        while let Some(at) = self.dispatch.wake_at().filter(|at| *at <= until) {
+            assert!(at >= self.now.micros, "never to be woken in the past");
+            self.jump(at);
+        }
+        self.jump(until);
+    }
+
+    pub fn jump(&mut self, micros: u64) {
+        let since_start = i64::try_from(micros - MICROS).unwrap();
+        self.now = Now { wall: START.plus(since_start / 1_000), micros };
+        let effects = self.dispatch.tick(self.now);
+        self.carry_out(effects);
+    }
+
+    pub fn verdict(&self, client: &str) -> &Verdict {
+        let report = self.report.as_ref().expect("every target has a verdict");
+        &report.replies.iter().find(|reply| reply.client.as_str() == client).unwrap().verdict
+    }
+
+    pub fn word(&self, client: &str) -> &'static str {
+        self.verdict(client).word()
+    }
+
+    pub fn notices(&self) -> Vec<&str> {
+        fn text(update: &Update) -> Option<&str> {
+            match update {
+                Update::Notice { text, .. } => Some(text),
+                Update::Reply { .. } => None,
+            }
+        }
+        self.updates.iter().filter_map(text).collect()
+    }
+
+    pub fn alarms(&self) -> usize {
+        self.updates.iter().filter(|update| matches!(update, Update::Notice { alarm: true, .. })).count()
+    }
+
+    pub fn replies(&self) -> usize {
+        self.updates.iter().filter(|update| matches!(update, Update::Reply { .. })).count()
+    }
+
+    /// What a reply that must be ignored is counted as, after it has changed nothing and an honest one still counts.
+    pub fn ignores(mut self, answer: &Answer<'_>, honest: &Answer<'_>) -> Ignored {
+        self.take(answer);
+        assert_eq!((self.replies(), self.notices().len()), (0, 1), "one visible line and nothing else");
+        self.take(answer);
+        assert_eq!(self.notices().len(), 1, "shown once");
+        self.take(honest);
+        assert_eq!(self.word("worker-1"), "succeeded");
+        let ignored = self.report.unwrap().ignored;
+        assert_eq!(ignored.values().collect::<Vec<_>>(), [&2], "counted");
+        *ignored.keys().next().unwrap()
+    }
+}
+
+pub fn at(millis: i64) -> Millis {
+    START.plus(millis)
+}

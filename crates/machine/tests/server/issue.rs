@@ -1,0 +1,91 @@
+//! Sections 3 and 4: what is sent.
+
+use countersign_machine::server::{Options, OrderError, Target};
+use countersign_protocol::command::{Target as To, True};
+use countersign_protocol::limits::MAX_BODY;
+use countersign_testkit::realm::{START, name};
+use serde_json::json;
+
+use super::common::{World, at, epoch, order, ping};
+
+#[test]
+fn a_list_of_clients_is_one_command_to_each_under_one_id_and_one_reply_to() {
+    let world = World::new();
+    let known = Target { client: name("worker-2"), known: Some(world.known("worker-2", |_| ())) };
+    let unknown = Target { client: name("worker-1"), known: None };
+    let server = world.order_to(ping(), vec![known, unknown], Options::default()).unwrap();
+
+    let commands: Vec<_> = server.sent.iter().map(|signed| world.command(signed)).collect();
+    let [first, second] = commands.as_slice() else { panic!("one each") };
+    assert_eq!((first.id, &first.reply_to), (second.id, &second.reply_to));
+    assert_eq!(first.reply_to, format!("cs.demo.reply.alice.k3v9q2m8x7c1b5n0.{}", first.id));
+    assert_eq!((&first.to, &second.to), (&To::Client(name("worker-1")), &To::Client(name("worker-2"))));
+    assert_eq!(first.subject, "cs.demo.cmd.client.worker-1");
+    assert_eq!(second.subject, "cs.demo.cmd.client.worker-2");
+    assert_eq!((first.epoch, second.epoch), (None, Some(epoch(1))), "only what verified presence says");
+    assert_eq!((first.issued_at, first.expires_at, first.dry_run), (START, at(30_000), None));
+}
+
+#[test]
+fn a_client_named_twice_gets_one_command() {
+    let server = World::new().order(ping(), &["worker-1", "worker-1"], Options::default()).unwrap();
+    assert_eq!(server.sent.len(), 1);
+}
+
+#[test]
+fn nothing_is_sent_to_an_empty_set() {
+    let refused = World::new().order(ping(), &[], Options::default()).err();
+    assert_eq!(refused, Some(OrderError::NoTarget));
+}
+
+#[test]
+fn invalid_arguments_are_found_before_anything_is_sent() {
+    let invalid = order("calculate", json!({ "x": 86_401, "msg": "done" }));
+    let Some(OrderError::Arguments { command, errors }) =
+        World::new().order(invalid, &["worker-1"], Options::default()).err()
+    else {
+        panic!("86,401 seconds are too long")
+    };
+    assert_eq!(command.as_str(), "calculate");
+    assert_eq!(errors.iter().map(|error| error.path.as_str()).collect::<Vec<_>>(), ["/x"]);
+}
+
+#[test]
+fn a_registered_command_is_sent_with_any_arguments_that_are_json_of_section_3() {
+    let world = World::new();
+    let deep = (0..40).fold(json!(1), |inner, _| json!([inner]));
+    let refused = world.order(order("press", json!({ "deep": deep })), &["worker-1"], Options::default()).err();
+    assert!(matches!(refused, Some(OrderError::Envelope(_))), "{refused:?}");
+    let refused = world.order(order("press", json!({ "n": u64::MAX })), &["worker-1"], Options::default()).err();
+    assert!(matches!(refused, Some(OrderError::Envelope(_))), "{refused:?}");
+    let sent = world.order(order("press", json!({ "n": [1, { "a": null }] })), &["worker-1"], Options::default());
+    assert_eq!(sent.unwrap().sent.len(), 1);
+}
+
+#[test]
+fn a_body_of_exactly_the_limit_is_sent_and_one_byte_more_is_not() {
+    let world = World::new();
+    let send = |filler: usize| {
+        let order = order("press", json!({ "text": "x".repeat(filler) }));
+        world.order(order, &["worker-1"], Options::default())
+    };
+    let overhead = send(0).unwrap().sent[0].body.len();
+    assert_eq!(send(MAX_BODY - overhead).unwrap().sent[0].body.len(), MAX_BODY);
+    assert_eq!(send(MAX_BODY - overhead + 1).err(), Some(OrderError::TooLarge { got: MAX_BODY + 1 }));
+}
+
+#[test]
+fn a_dry_run_says_so() {
+    let world = World::new();
+    let mut dry = ping();
+    dry.dry_run = true;
+    let server = world.order(dry, &["worker-1"], Options::default()).unwrap();
+    assert_eq!(world.command(&server.sent[0]).dry_run, Some(True));
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes() {
+    let world = World::new();
+    let bytes = || world.order(ping(), &["worker-1"], Options::default()).unwrap().sent[0].body.clone();
+    assert_eq!(bytes(), bytes());
+}

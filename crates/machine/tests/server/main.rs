@@ -1,0 +1,10 @@
+//! The operator's side against simulated clients, with a clock that the test sets.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub, reason = "tests")]
+
+mod common;
+mod gather;
+mod issue;
+mod properties;
+mod roster;
+mod waiting;

@@ -1,0 +1,445 @@
+//! Section 8 and the contract of the command: no wait lasts for ever, and what was not heard is not guessed at.
+
+use countersign_machine::server::{Options, Target, Verdict};
+use countersign_protocol::command::Command;
+use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, State};
+use countersign_testkit::realm::{START, name};
+use serde_json::{Value, json};
+
+use super::common::{Server, World, at, calculate, calculated, epoch, order, ping, pong, refused, wrong_epoch};
+
+/// A `calculate` that `worker-1` has accepted.
+fn accepted(world: &World) -> Server {
+    let mut server = world.calculate();
+    server.take(&world.answer(&server.sent[0], Outcome::Accepted));
+    server
+}
+
+fn last_command(world: &World, server: &Server) -> Command {
+    world.command(server.sent.last().unwrap())
+}
+
+fn recorded(value: Value) -> Outcome {
+    Outcome::Succeeded(value)
+}
+
+#[test]
+fn silence_until_the_time_out_is_no_reply_and_says_that_the_outcome_is_unknown() {
+    let world = World::new();
+    let mut server = world.ping();
+    server.pass(4_999);
+    assert!(server.report.is_none());
+    server.pass(1);
+    let Verdict::NoReply { text } = server.verdict("worker-1") else { panic!("no reply") };
+    assert!(text.starts_with("no reply within 5 s") && text.contains("unknown"), "{text}");
+    assert_eq!(server.report.unwrap().exit_status(), 3);
+}
+
+#[test]
+fn each_target_has_its_own_time_out() {
+    let world = World::new();
+    let mut server = world.order(calculate(), &["worker-1", "worker-2"], Options::default()).unwrap();
+    server.take(&world.answer(&server.sent[0], Outcome::Accepted));
+    server.pass(5_000);
+    assert!(server.report.is_none());
+    server.take(&world.answer(&server.sent[0], calculated()).seq(1));
+    assert_eq!((server.word("worker-1"), server.word("worker-2")), ("succeeded", "no_reply"));
+}
+
+#[test]
+fn a_reply_after_the_time_out_still_counts_while_others_are_awaited() {
+    let world = World::new();
+    let mut server = world.order(calculate(), &["worker-1", "worker-2"], Options::default()).unwrap();
+    server.take(&world.answer(&server.sent[0], Outcome::Accepted));
+    server.pass(6_000);
+    server.take(&world.answer(&server.sent[1], calculated()));
+    server.take(&world.answer(&server.sent[0], calculated()).seq(1));
+    assert_eq!((server.word("worker-1"), server.word("worker-2")), ("succeeded", "succeeded"));
+}
+
+#[test]
+fn what_was_accepted_is_asked_for_its_result_every_ten_seconds() {
+    let world = World::new();
+    let mut server = accepted(&world);
+    let asked = world.command(&server.sent[0]).id;
+    for question in 1..=2 {
+        server.pass(9_999);
+        assert_eq!(server.sent.len(), question);
+        server.pass(1);
+        let command = last_command(&world, &server);
+        assert_eq!(command.command.name.as_str(), "result");
+        assert_eq!(Value::Object(command.command.args), json!({ "command_id": asked }));
+        assert_ne!(command.id, asked);
+        assert_eq!(command.issued_at, server.now.wall);
+    }
+}
+
+#[test]
+fn what_was_accepted_is_asked_for_its_result_on_every_reconnect() {
+    let world = World::new();
+    let mut server = accepted(&world);
+    for question in 2..=3 {
+        let effects = server.dispatch.reconnected(server.now);
+        server.carry_out(effects);
+        assert_eq!(server.sent.len(), question);
+        assert_eq!(last_command(&world, &server).command.name.as_str(), "result");
+    }
+    let mut waiting = world.ping();
+    let effects = waiting.dispatch.reconnected(waiting.now);
+    assert_eq!(effects, [], "what was not accepted is not asked for");
+}
+
+#[test]
+fn a_recorded_outcome_is_the_verdict() {
+    let error = json!({ "code": "failed", "message": "no" });
+    let table = [
+        (json!({ "status": "succeeded", "result": { "x": 60.0, "msg": "done" } }), "succeeded"),
+        (json!({ "status": "succeeded" }), "succeeded"),
+        (json!({ "status": "failed", "error": error }), "failed"),
+        (json!({ "status": "cancelled" }), "cancelled"),
+        (json!({ "status": "interrupted" }), "interrupted"),
+    ];
+    for (value, word) in table {
+        let world = World::new();
+        let mut server = accepted(&world);
+        server.pass(10_000);
+        let kept = value.get("result").cloned();
+        server.take(&world.answer(&server.sent[1], recorded(value)));
+        assert_eq!(server.word("worker-1"), word);
+        assert_eq!(server.verdict("worker-1").result(), kept.as_ref());
+        assert_eq!(
+            server.verdict("worker-1").error().is_some(),
+            word != "succeeded",
+            "a failed target carries an error"
+        );
+    }
+}
+
+#[test]
+fn a_recorded_result_that_does_not_fit_the_command_is_ignored() {
+    let world = World::new();
+    for unfit in [json!({ "status": "succeeded", "result": 5 }), json!({ "status": "done" }), json!(5)] {
+        let mut server = accepted(&world);
+        server.pass(10_000);
+        server.take(&world.answer(&server.sent[1], recorded(unfit)));
+        assert!(server.report.is_none());
+        assert_eq!(server.notices().len(), 1);
+    }
+}
+
+#[test]
+fn a_client_that_has_lost_its_record_ends_the_wait() {
+    let not_found = Outcome::Failed(ErrorBody::new(ErrorCode::NotFound, "no"));
+    for answer in [not_found, wrong_epoch(9)] {
+        let world = World::new();
+        let mut server = accepted(&world);
+        server.pass(10_000);
+        assert_eq!(last_command(&world, &server).epoch, Some(epoch(1)), "the epoch under which it was accepted");
+        server.take(&world.answer(&server.sent[1], answer));
+        let Verdict::NoReply { text } = server.verdict("worker-1") else { panic!("no reply") };
+        assert!(text.contains("lost its record") && text.contains("unknown"), "{text}");
+    }
+}
+
+#[test]
+fn a_client_that_falls_silent_after_accepting_ends_in_no_reply() {
+    let world = World::new();
+    let mut server = accepted(&world);
+    server.pass(29_999);
+    assert!(server.report.is_none());
+    server.pass(1);
+    let Verdict::NoReply { text } = server.verdict("worker-1") else { panic!("no reply") };
+    assert!(text.starts_with("accepted, then silent for 30 s") && text.contains("unknown"), "{text}");
+}
+
+#[test]
+fn presence_and_answers_keep_the_wait_alive() {
+    let world = World::new();
+    let mut server = accepted(&world);
+    server.pass(20_000);
+    server.dispatch.presence(&world.known("worker-1", |_| ()), server.now);
+    server.pass(20_000);
+    assert!(server.report.is_none());
+    server.take(&world.answer(server.sent.last().unwrap(), recorded(json!({ "status": "accepted" }))));
+    server.pass(29_999);
+    assert!(server.report.is_none());
+    server.pass(1);
+    assert_eq!(server.word("worker-1"), "no_reply");
+}
+
+#[test]
+fn the_presence_of_another_client_keeps_nothing_alive() {
+    let world = World::new();
+    let mut server = accepted(&world);
+    server.pass(20_000);
+    server.dispatch.presence(&world.known("worker-2", |_| ()), server.now);
+    server.pass(10_000);
+    assert_eq!(server.word("worker-1"), "no_reply");
+}
+
+fn gone(world: &World, order: countersign_machine::server::Order, options: Options, age: i64, state: State) -> Server {
+    let known = world.known("worker-1", |event| {
+        event.issued_at = at(-age);
+        event.state = state;
+    });
+    world.order_to(order, vec![Target { client: name("worker-1"), known: Some(known) }], options).unwrap()
+}
+
+fn nobody_listens(server: &mut Server) {
+    let effects = server.dispatch.no_responders("cs.demo.cmd.client.worker-1", server.now);
+    server.carry_out(effects);
+}
+
+#[test]
+fn a_client_whose_last_presence_says_that_it_ended_is_offline_and_that_is_a_guess() {
+    let world = World::new();
+    let mut server = gone(&world, ping(), Options::default(), 1_000, State::Terminated);
+    server.pass(5_000);
+    let Verdict::Offline { text } = server.verdict("worker-1") else { panic!("offline") };
+    assert!(text.contains("probably not run") && text.contains("guess"), "{text}");
+    assert_eq!(server.report.unwrap().exit_status(), 3);
+}
+
+#[test]
+fn a_client_silent_for_long_is_offline_only_if_nobody_listens() {
+    let world = World::new();
+    let mut silent = gone(&world, ping(), Options::default(), 30_001, State::Ready);
+    silent.pass(5_000);
+    assert_eq!(silent.word("worker-1"), "no_reply");
+
+    let mut unheard = gone(&world, ping(), Options::default(), 30_001, State::Ready);
+    let effects = unheard.dispatch.no_responders("cs.demo.cmd.client.worker-2", unheard.now);
+    assert_eq!(effects, [], "that is another's subject");
+    nobody_listens(&mut unheard);
+    assert_eq!(unheard.word("worker-1"), "offline", "at once");
+}
+
+#[test]
+fn that_nobody_listens_ends_no_wait_for_a_client_that_was_there_a_moment_ago() {
+    let world = World::new();
+    let mut server = gone(&world, ping(), Options::default(), 1_000, State::Ready);
+    nobody_listens(&mut server);
+    assert!(server.report.is_none());
+    server.take(&world.answer(&server.sent[0], pong()));
+    assert_eq!(server.word("worker-1"), "succeeded", "a forged hint is never taken for a reply");
+
+    let mut unknown = world.ping();
+    nobody_listens(&mut unknown);
+    unknown.pass(5_000);
+    assert_eq!(unknown.word("worker-1"), "no_reply", "the roster does not say that it is gone");
+}
+
+#[test]
+fn a_client_that_was_heard_since_is_not_offline() {
+    let world = World::new();
+    let terminate = order("terminate", json!({}));
+    let mut server = gone(&world, terminate, Options::default(), 31_000, State::Ready);
+    server.dispatch.presence(&world.known("worker-1", |event| event.state = State::Terminated), server.now);
+    nobody_listens(&mut server);
+    server.pass(5_000);
+    assert_eq!(server.word("worker-1"), "no_reply", "it may have ended because of the command");
+}
+
+fn retry() -> Options {
+    Options { retry: true, ..Options::default() }
+}
+
+#[test]
+fn a_retry_sends_the_same_bytes_at_doubled_pauses_until_the_order_expires() {
+    let world = World::new();
+    let mut server = world.order(calculate(), &["worker-1"], retry()).unwrap();
+    let mut times = vec![server.now.micros];
+    while let Some(at) = server.dispatch.wake_at() {
+        server.jump(at);
+        if server.sent.len() > times.len() {
+            times.push(at);
+        }
+    }
+    assert!(server.sent.iter().all(|sent| *sent == server.sent[0]), "the same bytes");
+    let pauses: Vec<u64> = times.windows(2).map(|pair| (pair[1] - pair[0]) / 1_000).collect();
+    assert_eq!(pauses.len(), 5, "0.5, 1, 2, 4 and 8 s, and not 16: {pauses:?}");
+    assert_ne!(pauses, [500, 1_000, 2_000, 4_000, 8_000], "spread by chance");
+    for (pause, nominal) in pauses.iter().zip([500, 1_000, 2_000, 4_000, 8_000]) {
+        assert!((nominal * 8 / 10..=nominal * 12 / 10).contains(pause), "{pauses:?}");
+    }
+    assert_eq!(server.now.wall, at(30_000), "until the expiry");
+    assert_eq!(server.word("worker-1"), "no_reply");
+}
+
+#[test]
+fn a_retry_sends_nothing_after_the_expiry_however_long_it_waits() {
+    let world = World::new();
+    let options = Options { timeout: 60_000, ttl: 1_000, ..retry() };
+    let mut server = world.order(calculate(), &["worker-1"], options).unwrap();
+    server.pass(60_000);
+    assert_eq!((server.sent.len(), server.word("worker-1")), (2, "no_reply"));
+}
+
+#[test]
+fn a_retry_ends_with_the_first_answer() {
+    let world = World::new();
+    let mut server = world.order(calculate(), &["worker-1"], retry()).unwrap();
+    server.pass(700);
+    assert_eq!(server.sent.len(), 2);
+    server.take(&world.answer(&server.sent[0], Outcome::Accepted));
+    server.pass(9_000);
+    assert_eq!(server.sent.len(), 2);
+}
+
+#[test]
+fn a_retry_goes_on_although_nobody_listens() {
+    let world = World::new();
+    let mut server = gone(&world, ping(), retry(), 1_000, State::Terminated);
+    nobody_listens(&mut server);
+    server.pass(700);
+    assert_eq!(server.sent.len(), 2);
+    server.take(&world.answer(&server.sent[0], pong()));
+    assert_eq!(server.word("worker-1"), "succeeded");
+}
+
+#[test]
+fn after_another_epoch_control_commands_and_ping_are_sent_anew_by_themselves() {
+    let world = World::new();
+    for command in ["start", "stop", "terminate", "ping"] {
+        for code in [ErrorCode::Starting, ErrorCode::WrongEpoch] {
+            let order = order(command, json!({}));
+            let mut server = world.order(order, &["worker-1", "worker-2"], Options::default()).unwrap();
+            let first = world.command(&server.sent[0]);
+            server.pass(1_000);
+            server.take(&world.answer(&server.sent[0], refused(code, json!({ "epoch": epoch(9) }))));
+            assert_eq!(server.sent.len(), 3, "to that client alone");
+            let anew = last_command(&world, &server);
+            assert_eq!((anew.to, anew.epoch), (first.to, Some(epoch(9))));
+            assert_ne!(anew.id, first.id);
+            assert_eq!((anew.issued_at, anew.expires_at), (at(1_000), first.expires_at));
+            assert_eq!(anew.command, first.command);
+        }
+    }
+}
+
+#[test]
+fn other_commands_are_sent_anew_only_by_a_retry() {
+    let world = World::new();
+    let mut server = world.calculate();
+    server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
+    assert_eq!((server.sent.len(), server.word("worker-1")), (1, "refused"));
+    assert!(server.notices()[0].contains("only a retry"), "and it says so: {:?}", server.notices());
+
+    let mut server = world.order(calculate(), &["worker-1"], retry()).unwrap();
+    server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
+    assert_eq!(last_command(&world, &server).epoch, Some(epoch(9)));
+    server.take(&world.answer(server.sent.last().unwrap(), calculated()));
+    assert_eq!(server.word("worker-1"), "succeeded");
+}
+
+#[test]
+fn a_refusal_again_of_the_command_before_sends_nothing_more() {
+    let world = World::new();
+    let mut server = world.ping();
+    let refusal = world.answer(&server.sent[0], wrong_epoch(9));
+    server.take(&refusal);
+    server.take(&refusal);
+    assert_eq!(server.sent.len(), 2);
+    server.take(&world.answer(&server.sent[1], pong()));
+    assert_eq!(server.word("worker-1"), "succeeded");
+}
+
+#[test]
+fn what_was_accepted_once_is_never_sent_anew() {
+    let world = World::new();
+    let mut server = world.order(calculate(), &["worker-1", "worker-2"], retry()).unwrap();
+    for client in 0..2 {
+        server.take(&world.answer(&server.sent[client], Outcome::Accepted));
+    }
+    server.pass(20_000);
+    server.dispatch.presence(&world.known("worker-2", |_| ()), server.now);
+    server.pass(10_000);
+    let sent = server.sent.len();
+    server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
+    assert_eq!(server.sent.len(), sent);
+    server.pass(20_000);
+    assert_eq!((server.word("worker-1"), server.sent.len()), ("no_reply", sent + 1), "only worker-2 was asked");
+}
+
+#[test]
+fn the_first_final_reply_wins_also_when_the_order_was_sent_anew() {
+    let world = World::new();
+    let mut server = world.order(ping(), &["worker-1", "worker-2"], Options::default()).unwrap();
+    server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
+    server.take(&world.answer(&server.sent[0], Outcome::Succeeded(json!(1))));
+    server.take(&world.answer(&server.sent[2], Outcome::Succeeded(json!(2))));
+    server.take(&world.answer(&server.sent[1], pong()));
+    assert_eq!(server.verdict("worker-1").result(), Some(&json!(1)));
+}
+
+#[test]
+fn a_client_that_keeps_naming_other_epochs_is_not_followed_for_ever() {
+    let world = World::new();
+    let mut server = world.ping();
+    for n in 9..13 {
+        server.take(&world.answer(server.sent.last().unwrap(), wrong_epoch(n)));
+    }
+    assert_eq!((server.sent.len(), server.word("worker-1")), (4, "refused"));
+}
+
+#[test]
+fn the_epoch_that_was_refused_already_is_not_tried_again() {
+    let world = World::new();
+    let known = Some(world.known("worker-1", |_| ()));
+    let targets = vec![Target { client: name("worker-1"), known }];
+    let mut server = world.order_to(ping(), targets, Options::default()).unwrap();
+    server.take(&world.answer(&server.sent[0], wrong_epoch(1)));
+    assert_eq!((server.sent.len(), server.word("worker-1")), (1, "refused"));
+}
+
+#[test]
+fn nothing_is_sent_anew_once_the_order_has_expired() {
+    let world = World::new();
+    let options = Options { timeout: 60_000, ttl: 1_000, ..Options::default() };
+    let mut server = world.order(ping(), &["worker-1"], options).unwrap();
+    server.pass(1_000);
+    server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
+    assert_eq!((server.sent.len(), server.word("worker-1")), (1, "refused"));
+}
+
+#[test]
+fn what_was_sent_anew_has_its_own_time_out() {
+    let world = World::new();
+    let mut server = world.ping();
+    server.pass(4_000);
+    server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
+    server.pass(4_999);
+    assert!(server.report.is_none());
+    server.pass(1);
+    assert_eq!(server.word("worker-1"), "no_reply");
+}
+
+#[test]
+fn a_clock_that_is_off_is_told_by_the_refusal() {
+    let world = World::new();
+    let table = [
+        (ErrorCode::Expired, 95_500, "95.5 s behind that of worker-1"),
+        (ErrorCode::NotYetValid, -6_000, "6 s ahead of that of worker-1"),
+    ];
+    for (code, theirs, says) in table {
+        let mut server = world.calculate();
+        server.take(&world.answer(&server.sent[0], refused(code, json!({ "now": at(theirs) }))));
+        let [notice] = server.notices()[..] else { panic!("one notice") };
+        assert!(notice.contains(says), "{notice}");
+    }
+    let mut slow = world.calculate();
+    slow.take(&world.answer(&slow.sent[0], refused(ErrorCode::Expired, json!({ "now": START }))));
+    assert_eq!(slow.notices(), [""; 0], "the delivery was slow, the clocks agree");
+}
+
+#[test]
+fn an_interrupted_wait_ends_with_what_is_known() {
+    let world = World::new();
+    let mut server = world.order(calculate(), &["worker-1", "worker-2", "worker-3"], Options::default()).unwrap();
+    server.take(&world.answer(&server.sent[0], Outcome::Accepted));
+    server.take(&world.answer(&server.sent[1], calculated()));
+    let effects = server.dispatch.interrupt();
+    server.carry_out(effects);
+    let words = ["worker-1", "worker-2", "worker-3"].map(|client| server.word(client));
+    assert_eq!(words, ["accepted", "succeeded", "no_reply"]);
+}
