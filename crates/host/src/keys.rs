@@ -1,0 +1,10 @@
+//! Key files (section 7): what lies where below the keys folder, and how it is opened so that a file that somebody else
+//! can read or replace is refused.
+
+mod file;
+mod folder;
+mod member;
+
+pub use file::{Fault, KeyFileError, create_secret, read_key, read_public, read_seed, replace_public};
+pub use folder::KeyFolder;
+pub use member::{Member, Seed, load_member, load_trust};

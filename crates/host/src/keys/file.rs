@@ -1,0 +1,266 @@
+//! Opening, making and replacing single files.
+
+use std::fmt;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use countersign_protocol::key::SecretKey;
+use countersign_protocol::text::escape;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+use zeroize::Zeroizing;
+
+use super::member::Seed;
+
+/// The longest secret file, in bytes; a key in PEM has 119, a seed 58.
+const MAX_SECRET: usize = 16 * 1024;
+
+/// Why a file of the keys folder cannot be used. [`fmt::Display`] says what happened, what was expected and what to do,
+/// each on a line of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFileError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+/// What is wrong with a file of the keys folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// There is no such file.
+    Missing,
+    /// There is one already, and a key is never overwritten.
+    Exists,
+    /// It is a symbolic link.
+    Link,
+    /// It is a folder, a FIFO, a socket or a device.
+    NotRegular,
+    /// It belongs to somebody else.
+    Foreign {
+        /// The user id of its owner.
+        owner: u32,
+        /// The effective user id of this process.
+        us: u32,
+    },
+    /// Group or others may do something with it.
+    TooOpen {
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It is longer than such a file can be.
+    TooLong {
+        /// The bound, in bytes.
+        max: usize,
+    },
+    /// The operating system says no.
+    Io(String),
+    /// It can be read, and what it says is wrong.
+    Content {
+        /// What happened.
+        what: String,
+        /// What was expected.
+        expected: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+}
+
+impl KeyFileError {
+    pub(super) fn new(path: &Path, fault: Fault) -> Self {
+        Self { path: path.to_owned(), fault }
+    }
+
+    fn io(path: &Path, error: &io::Error) -> Self {
+        let fault = match error.kind() {
+            io::ErrorKind::NotFound => Fault::Missing,
+            io::ErrorKind::AlreadyExists => Fault::Exists,
+            _ => Fault::Io(error.to_string()),
+        };
+        Self::new(path, fault)
+    }
+
+    /// What happened.
+    pub fn what(&self) -> String {
+        let path = self.shown();
+        match &self.fault {
+            Fault::Missing => format!("{path} does not exist"),
+            Fault::Exists => format!("{path} exists already"),
+            Fault::Link => format!("{path} is a symbolic link"),
+            Fault::NotRegular => format!("{path} is not a regular file"),
+            Fault::Foreign { owner, us } => {
+                format!("{path} belongs to user {owner}, and this process runs as user {us}")
+            }
+            Fault::TooOpen { mode } => format!("{path} is open to others: its mode is {mode:04o}"),
+            Fault::TooLong { max } => format!("{path} is longer than {max} bytes"),
+            Fault::Io(error) => format!("{path}: {error}"),
+            Fault::Content { what, .. } => format!("{path}: {what}"),
+        }
+    }
+
+    /// What was expected.
+    pub fn expected(&self) -> &'static str {
+        match &self.fault {
+            Fault::Missing => "a file that `countersign init` makes",
+            Fault::Exists => "no such file: a key is never overwritten",
+            Fault::Link | Fault::NotRegular => "a regular file, so that nobody can put another in its place",
+            Fault::Foreign { .. } => "a file of the user that uses it",
+            Fault::TooOpen { .. } => "mode 0600: a private key is for its owner alone",
+            Fault::TooLong { .. } => "one key and nothing else",
+            Fault::Io(_) => "a file that this process can read and write",
+            Fault::Content { expected, .. } => expected,
+        }
+    }
+
+    /// What to do.
+    pub fn remedy(&self) -> String {
+        let path = self.shown();
+        match &self.fault {
+            Fault::Missing => "run `countersign init`, or name the folder of the keys by `--keys`".to_owned(),
+            Fault::Exists => format!("move {path} away if a new one is wanted"),
+            Fault::Link => format!("put the file itself at {path}"),
+            Fault::NotRegular => format!("remove {path} and run `countersign init`"),
+            Fault::Foreign { us, .. } => format!("run as its owner, or `chown {us} {path}`"),
+            Fault::TooOpen { .. } => format!("run `chmod 600 {path}`, and renew the key if others may have read it"),
+            Fault::TooLong { .. } => "check that it is the right file".to_owned(),
+            Fault::Io(_) => "check the folder's permissions and the disk".to_owned(),
+            Fault::Content { remedy, .. } => (*remedy).to_owned(),
+        }
+    }
+
+    fn shown(&self) -> String {
+        escape(&self.path.to_string_lossy()).into_owned()
+    }
+}
+
+impl fmt::Display for KeyFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\nexpected: {}\ntry: {}", self.what(), self.expected(), self.remedy())
+    }
+}
+
+impl std::error::Error for KeyFileError {}
+
+/// Reads a message-signing key: PKCS#8 PEM in a regular file of mode 0600 of this user, reached by no link.
+pub fn read_key(path: &Path) -> Result<SecretKey, KeyFileError> {
+    let text = read_secret(path)?;
+    SecretKey::from_pem(&text).map_err(|error| {
+        let what = error.to_string();
+        let expected = "an Ed25519 private key in PKCS#8 PEM, version 1";
+        let remedy = "check that it is the right file; `openssl pkey -noout -text -in FILE` shows what it is";
+        KeyFileError::new(path, Fault::Content { what, expected, remedy })
+    })
+}
+
+/// Reads a connection key: a user's nkey seed, under the same conditions as [`read_key`].
+pub fn read_seed(path: &Path) -> Result<Seed, KeyFileError> {
+    let text = read_secret(path)?;
+    Seed::parse(text.trim()).ok_or_else(|| {
+        let what = "not a user's nkey seed".to_owned();
+        let expected = "58 characters that begin with SU";
+        let remedy = "check that it is the right file; connection keys lie under `nats`, with the ending .nk";
+        KeyFileError::new(path, Fault::Content { what, expected, remedy })
+    })
+}
+
+/// Makes a secret file: exclusively, with mode 0600, on disk when this returns; missing folders are made with mode 0700.
+/// A file that exists already is [`Fault::Exists`], and nothing happens to it.
+pub fn create_secret(path: &Path, secret: &[u8]) -> Result<(), KeyFileError> {
+    let failed = |error: io::Error| KeyFileError::io(path, &error);
+    let folder = folder_of(path);
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    let written = file.write_all(secret).and_then(|()| file.sync_all()).and_then(|()| sync_folder(folder));
+    written.map_err(|error| {
+        // Half a key would be in the way of the next attempt; what cannot be removed is reported by that one.
+        let _ = std::fs::remove_file(path);
+        KeyFileError::io(path, &error)
+    })
+}
+
+/// Reads a file that is no secret, of at most so many bytes. It may be a link, and it must be a regular file.
+pub fn read_public(path: &Path, max: usize) -> Result<Vec<u8>, KeyFileError> {
+    let file = open(path, OFlags::empty())?;
+    let mut bytes = Vec::new();
+    read_bounded(path, file, max, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Puts a file that is no secret in the place of another, at once and on disk when this returns; missing folders are made
+/// with mode 0700.
+pub fn replace_public(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
+    let failed = |error: io::Error| KeyFileError::io(path, &error);
+    let folder = folder_of(path);
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&fresh).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    std::fs::rename(&fresh, path).and_then(|()| sync_folder(folder)).map_err(failed)
+}
+
+/// Makes a folder with mode 0700, or gives one that exists already that mode.
+pub(super) fn make_private(folder: &Path) -> Result<(), KeyFileError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .and_then(|()| std::fs::set_permissions(folder, Permissions::from_mode(0o700)))
+        .map_err(|error| KeyFileError::io(folder, &error))
+}
+
+fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
+    let file = open(path, OFlags::NOFOLLOW)?;
+    let about = file.metadata().map_err(|error| KeyFileError::io(path, &error))?;
+    let us = geteuid().as_raw();
+    if about.uid() != us {
+        return Err(KeyFileError::new(path, Fault::Foreign { owner: about.uid(), us }));
+    }
+    let mode = about.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyFileError::new(path, Fault::TooOpen { mode }));
+    }
+    // Of the bound's size from the start: a vector that grows leaves copies of the secret behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET + 1));
+    read_bounded(path, file, MAX_SECRET, &mut bytes)?;
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
+        Err(_) => Err(KeyFileError::new(path, Fault::Io("it is not text".to_owned()))),
+    }
+}
+
+/// Opens a regular file without waiting for anything (a FIFO without a writer would make one wait for ever).
+fn open(path: &Path, more: OFlags) -> Result<File, KeyFileError> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | more;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map(File::from).map_err(|error| match error {
+        Errno::LOOP => KeyFileError::new(path, Fault::Link),
+        Errno::NXIO => KeyFileError::new(path, Fault::NotRegular),
+        other => KeyFileError::io(path, &other.into()),
+    })?;
+    match file.metadata() {
+        Ok(about) if about.is_file() => Ok(file),
+        Ok(_) => Err(KeyFileError::new(path, Fault::NotRegular)),
+        Err(error) => Err(KeyFileError::io(path, &error)),
+    }
+}
+
+fn read_bounded(path: &Path, file: File, max: usize, into: &mut Vec<u8>) -> Result<(), KeyFileError> {
+    let more_than_max = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(more_than_max).read_to_end(into).map_err(|error| KeyFileError::io(path, &error))?;
+    if into.len() > max { Err(KeyFileError::new(path, Fault::TooLong { max })) } else { Ok(()) }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}

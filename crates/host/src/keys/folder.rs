@@ -1,0 +1,108 @@
+//! The keys folder: what lies where.
+
+use std::path::{Path, PathBuf};
+
+use countersign_protocol::credential::Role;
+use countersign_protocol::name::Name;
+
+use super::file::{KeyFileError, make_private};
+
+/// A keys folder, and the paths below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFolder {
+    root: PathBuf,
+}
+
+impl KeyFolder {
+    /// The folder at a path; nothing is looked at.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The folder at a path, made with mode 0700 together with the folders below it; folders that exist already are given
+    /// that mode.
+    pub fn create(root: impl Into<PathBuf>) -> Result<Self, KeyFileError> {
+        let folder = Self::new(root);
+        make_private(&folder.root)?;
+        for below in [folder_name(Role::Operator), folder_name(Role::Client), "nats"] {
+            make_private(&folder.root.join(below))?;
+        }
+        Ok(folder)
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// The root's private key, which signs trust bundles.
+    pub fn root_key(&self) -> PathBuf {
+        self.root.join("root.pem")
+    }
+
+    /// The issuer's private key, which signs credentials.
+    pub fn issuer_key(&self) -> PathBuf {
+        self.root.join("issuer.pem")
+    }
+
+    /// The signed trust bundle.
+    pub fn trust(&self) -> PathBuf {
+        self.root.join("trust.json")
+    }
+
+    /// The pin: a root's thumbprint, which the trust bundle is checked against.
+    pub fn pin(&self) -> PathBuf {
+        self.root.join("root.thumbprint")
+    }
+
+    /// The message-signing key of an operator or a client.
+    pub fn key(&self, role: Role, name: &Name) -> PathBuf {
+        self.root.join(folder_name(role)).join(format!("{name}.pem"))
+    }
+
+    /// The credential of an operator or a client.
+    pub fn credential(&self, role: Role, name: &Name) -> PathBuf {
+        self.root.join(folder_name(role)).join(format!("{name}.jwt"))
+    }
+
+    /// The connection key of an operator or a client.
+    pub fn seed(&self, role: Role, name: &Name) -> PathBuf {
+        self.root.join("nats").join(format!("{role}-{name}.nk"))
+    }
+
+    /// The connection key of the observer, who may subscribe and publishes nothing.
+    pub fn observer_seed(&self) -> PathBuf {
+        self.root.join("nats").join("observer.nk")
+    }
+
+    /// The connection key that makes the broker's streams.
+    pub fn setup_seed(&self) -> PathBuf {
+        self.root.join("nats").join("setup.nk")
+    }
+
+    /// The connection key that publishes trust bundles.
+    pub fn trust_seed(&self) -> PathBuf {
+        self.root.join("nats").join("trust.nk")
+    }
+
+    /// The broker's list of users, which its configuration includes.
+    pub fn users(&self) -> PathBuf {
+        self.root.join("nats").join("users.conf")
+    }
+
+    /// The operators or clients that have a credential here, by name; none where the folder cannot be read.
+    pub fn names(&self, role: Role) -> Vec<Name> {
+        let entries = std::fs::read_dir(self.root.join(folder_name(role))).into_iter().flatten().flatten();
+        let mut names: Vec<Name> =
+            entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".jwt")?.parse().ok()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn folder_name(role: Role) -> &'static str {
+    match role {
+        Role::Operator => "operators",
+        Role::Client => "clients",
+    }
+}

@@ -1,0 +1,133 @@
+//! An operator or a client as its files describe it, and the trust bundle that it is judged by.
+
+use std::fmt;
+
+use countersign_protocol::credential::{Credential, Role};
+use countersign_protocol::envelope::Identity;
+use countersign_protocol::key::{SecretKey, Thumbprint};
+use countersign_protocol::limits::MAX_CREDENTIAL;
+use countersign_protocol::name::Name;
+use countersign_protocol::time::Millis;
+use countersign_protocol::trust::{MAX_TRUST, Trust};
+use nkeys::{KeyPair, KeyPairType};
+use zeroize::Zeroizing;
+
+use super::file::{Fault, KeyFileError, read_key, read_public, read_seed};
+use super::folder::KeyFolder;
+
+/// The longest pin file, in bytes; a thumbprint has 43.
+const MAX_PIN: usize = 1024;
+
+/// What an operator or a client needs to take part: its identity, and the key that it connects to the broker with.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// The message-signing key and the credential that belongs to it.
+    pub identity: Identity,
+    /// The connection key, which is another one (section 7).
+    pub seed: Seed,
+    /// What its inboxes begin with, and its permissions at the broker allow: `_INBOX.<role>-<name>`.
+    pub inbox_prefix: String,
+}
+
+/// A connection key: a user's nkey seed. Its text is wiped from memory when it is dropped, and `Debug` does not show it.
+#[derive(Clone)]
+pub struct Seed(Zeroizing<String>);
+
+impl Seed {
+    /// The seed that 32 random bytes make; `None` is never seen in practice.
+    pub fn from_random(random: [u8; 32]) -> Option<Self> {
+        let seed = KeyPair::new_from_raw(KeyPairType::User, random).ok()?.seed().ok()?;
+        Some(Self(Zeroizing::new(seed)))
+    }
+
+    /// A user's seed, as text.
+    pub fn parse(text: &str) -> Option<Self> {
+        let pair = KeyPair::from_seed(text).ok()?;
+        (pair.key_pair_type() == KeyPairType::User && text.starts_with("SU"))
+            .then(|| Self(Zeroizing::new(text.to_owned())))
+    }
+
+    /// The text of the seed: a secret.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The public key, as the broker's configuration names the user (`U…`); `None` is never seen in practice.
+    pub fn public_key(&self) -> Option<String> {
+        KeyPair::from_seed(&self.0).ok().map(|pair| pair.public_key())
+    }
+
+    /// Whether it is the very key that signs messages. The broker makes who connects sign a text of its choice, which would
+    /// forge messages with such a key (section 7).
+    pub fn is(&self, key: &SecretKey) -> bool {
+        nkeys::decode_seed(&self.0).is_ok_and(|(_, seed)| SecretKey::from_seed(seed).public() == key.public())
+    }
+}
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Seed").field(&self.public_key().unwrap_or_default()).finish()
+    }
+}
+
+/// The trust bundle of a keys folder, verified against its pin (section 7).
+pub fn load_trust(folder: &KeyFolder) -> Result<Trust, KeyFileError> {
+    let path = folder.pin();
+    let text = read_public(&path, MAX_PIN)?;
+    let pin = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse::<Thumbprint>().ok());
+    let pin = pin.ok_or_else(|| {
+        let what = "not the thumbprint of a key".to_owned();
+        let expected = "43 characters of base64url: the thumbprint of the root key, as whoever runs the realm gives it";
+        let remedy = "ask for it again, by a way that nobody else can write to";
+        KeyFileError::new(&path, Fault::Content { what, expected, remedy })
+    })?;
+    let path = folder.trust();
+    Trust::verify(&read_public(&path, MAX_TRUST)?, pin).map_err(|error| {
+        let expected = "a trust bundle that lists the pinned root and carries its signature";
+        let remedy = "fetch trust.json again; if the root was replaced, root.thumbprint must be given anew by a person";
+        KeyFileError::new(&path, Fault::Content { what: error.to_string(), expected, remedy })
+    })
+}
+
+/// The identity and the connection key of an operator or a client (sections 6 and 7).
+///
+/// Refused are: a key file that others can reach, a credential that does not hold now or is for another name or role, a
+/// key that is not the credential's, and a connection key that is the key that signs messages.
+pub fn load_member(
+    folder: &KeyFolder,
+    role: Role,
+    name: &Name,
+    trust: &Trust,
+    now: Millis,
+    skew: i64,
+) -> Result<Member, KeyFileError> {
+    let path = folder.credential(role, name);
+    let raw = read_public(&path, MAX_CREDENTIAL + 2)?;
+    let unusable = |what: String| {
+        let expected = "the credential of this name and role, issued in this realm, in force now, not revoked";
+        let remedy = "`countersign credential show FILE` tells what it says; `countersign init` renews it";
+        KeyFileError::new(&path, Fault::Content { what, expected, remedy })
+    };
+    let text = std::str::from_utf8(&raw).map_err(|_| unusable("not text".to_owned()))?;
+    let credential = Credential::verify(text.trim(), trust, now, skew).map_err(|error| unusable(error.to_string()))?;
+    if credential.role() != role || credential.name() != name {
+        return Err(unusable(format!("the credential of the {} {}", credential.role(), credential.name())));
+    }
+
+    let path = folder.key(role, name);
+    let key = read_key(&path)?;
+    let seed_path = folder.seed(role, name);
+    let seed = read_seed(&seed_path)?;
+    if seed.is(&key) {
+        let what = format!("the same key as {}, which signs messages", path.display());
+        let expected = "a connection key of its own: the broker makes it sign whatever the broker likes";
+        let remedy = "remove it and run `countersign init`, which makes another; and replace the key that signs";
+        return Err(KeyFileError::new(&seed_path, Fault::Content { what, expected, remedy }));
+    }
+    let identity = Identity::new(key, credential).map_err(|error| {
+        let expected = "the key that the credential beside it was issued for";
+        let remedy = "put the right key there, or issue a credential for this one";
+        KeyFileError::new(&path, Fault::Content { what: error.to_string(), expected, remedy })
+    })?;
+    Ok(Member { identity, seed, inbox_prefix: format!("_INBOX.{role}-{name}") })
+}

@@ -1,0 +1,359 @@
+//! The connection to the broker, supervised (sections 1 and 9, and docs/threat-model.md).
+//!
+//! What the NATS library does of its own accord is not enough for a peer that means harm: a header block that it cannot
+//! parse ends the connection or panics the task that owns it, a full subscription drops its newest messages, and a dead
+//! connection is noticed after minutes. So the library lives on a thread of its own, in a runtime that is thrown away
+//! with everything in it as soon as anything looks wrong, and is built anew; see [`supervisor`]. What arrives goes into a
+//! bounded queue that sheds its oldest messages, and what is to be published waits in another until it is written.
+
+mod queue;
+mod supervisor;
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_nats::{Message, ServerAddr};
+use bytes::Bytes;
+use countersign_protocol::envelope::{CREDENTIAL_HEADER, Delivery, SIGNATURE_HEADER, Signed};
+use countersign_protocol::limits::MAX_BODY;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::timeout;
+
+use self::queue::Shedding;
+use crate::keys::Seed;
+
+/// The name of the thread that the NATS library runs on. Hostile headers make the library panic there; that is expected and
+/// mended, and a panic hook may say so instead of showing a backtrace.
+pub const THREAD: &str = "countersign-link";
+
+/// How many received messages wait to be verified, at most; older ones are shed.
+const MAX_WAITING: usize = 8_192;
+/// How many bytes they may hold, at most.
+const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
+/// How many messages wait to be published, at most, while the broker is away; older ones are shed.
+const MAX_UNSENT: usize = 8_192;
+/// How many bytes they may hold, at most.
+const MAX_UNSENT_BYTES: usize = 32 * 1024 * 1024;
+/// How many changes of the connection wait to be read, at most; older ones are forgotten.
+const MAX_NOTICES: usize = 32;
+/// What a waiting message holds besides its texts, in bytes, roughly.
+const OVERHEAD: usize = 256;
+
+/// Stands in for every body that is too long: nobody needs to keep one to refuse it.
+static TOO_LONG: [u8; MAX_BODY + 1] = [0; MAX_BODY + 1];
+
+/// How to connect.
+#[derive(Debug, Clone)]
+pub struct LinkConfig {
+    /// The broker: `nats://host:port`, or several with commas between, of which any will do.
+    pub url: String,
+    /// What the broker's own monitoring calls the connection.
+    pub name: String,
+    /// The connection key.
+    pub seed: Seed,
+    /// What inboxes begin with; the broker's permissions of this user must allow it.
+    pub inbox_prefix: String,
+    /// What is subscribed to, plainly, on every connection.
+    pub subscriptions: Vec<String>,
+    /// What happens where no broker answers at first: `true` waits for one and says so by [`LinkEvent::Disconnected`], as a
+    /// client does; `false` fails at once, as an operator's command does.
+    pub wait: bool,
+}
+
+/// What comes over the link.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// A message. The body of one that is too long is cut, and is still too long.
+    Message(Delivery),
+    /// The broker's "no responders" (status 503, no body): a hint, which anybody can forge (section 1).
+    NoResponders {
+        /// The subject that it arrived on: the reply subject of what was published.
+        subject: String,
+        /// The subject that nobody listens on, where the broker says so.
+        about: Option<String>,
+    },
+    /// So many messages were shed, because more arrived than was taken.
+    Shed(u64),
+    /// There is a connection, and the subscriptions are on their way before everything that is published from now on.
+    Connected,
+    /// There is no connection; the next one is being made. The text is escaped.
+    Disconnected {
+        /// Why.
+        why: String,
+    },
+    /// The broker does not allow something: as a rule a subscription or a subject to publish on. The text is escaped.
+    Denied {
+        /// What it says.
+        why: String,
+    },
+}
+
+/// Why there is no link.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// The URL is none.
+    #[error("`{url}` is not the URL of a NATS server: {why}")]
+    Url {
+        /// What was given, escaped.
+        url: String,
+        /// Why it is not.
+        why: String,
+    },
+    /// Nobody answers there, or not as a broker does.
+    #[error("no NATS server answers at {at}: {why}")]
+    NoBroker {
+        /// Host and port.
+        at: String,
+        /// Why not.
+        why: String,
+    },
+    /// The broker is there and does not let us in.
+    #[error("the NATS server at {at} refuses us: {why}")]
+    Refused {
+        /// Host and port.
+        at: String,
+        /// What it says, escaped.
+        why: String,
+    },
+    /// The operating system does not give us what a connection needs.
+    #[error("the connection cannot be set up: {0}")]
+    System(String),
+}
+
+impl LinkError {
+    /// What was expected.
+    pub fn expected(&self) -> &'static str {
+        match self {
+            Self::Url { .. } => "nats://host:port, or several with commas between",
+            Self::NoBroker { .. } => "a running NATS server, as `just up` starts one",
+            Self::Refused { .. } => "that its list of users has our connection key (keys/nats/users.conf)",
+            Self::System(_) => "a thread and a few file descriptors",
+        }
+    }
+
+    /// What to do.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Url { .. } => "mend the URL (`--nats-url`, NATS_URL)",
+            Self::NoBroker { .. } => "start the server, or name another by `--nats-url` or NATS_URL",
+            Self::Refused { .. } => "run `countersign init` and make the server read its configuration again",
+            Self::System(_) => "check the limits of this process",
+        }
+    }
+}
+
+/// A handle of the connection; clones share it. It ends with [`Link::close`], or when the last handle is dropped.
+#[derive(Debug, Clone)]
+pub struct Link {
+    shared: Arc<Shared>,
+    closing: Arc<watch::Sender<bool>>,
+}
+
+/// The receiving end of the link.
+#[derive(Debug)]
+pub struct LinkEvents {
+    shared: Arc<Shared>,
+}
+
+impl Link {
+    /// Connects, or begins to where [`LinkConfig::wait`] says so.
+    pub async fn connect(config: LinkConfig) -> Result<(Self, LinkEvents), LinkError> {
+        let servers = parse(&config.url)?;
+        let shared = Arc::new(Shared::new());
+        let (closing, closing_seen) = watch::channel(false);
+        let (first, first_connected) = oneshot::channel();
+        let wait = config.wait;
+        let for_thread = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name(THREAD.to_owned())
+            .spawn(move || {
+                let run = || supervisor::run(&config, &servers, &for_thread, closing_seen, first);
+                // A defect here must not leave anybody waiting for what will never come.
+                for_thread.end(catch_unwind(AssertUnwindSafe(run)).unwrap_or(false));
+            })
+            .map_err(|error| LinkError::System(error.to_string()))?;
+        if !wait {
+            first_connected.await.unwrap_or_else(|_| Err(LinkError::System("its thread ended".to_owned())))?;
+        }
+        Ok((Self { shared: Arc::clone(&shared), closing: Arc::new(closing) }, LinkEvents { shared }))
+    }
+
+    /// Publishes a message, with a NATS reply subject where one is given. It waits while there is no connection; what waits
+    /// is bounded, and the oldest is shed. What was not known to be written when a connection broke is published again on
+    /// the next: a copy of a signed message is harmless (section 8).
+    pub fn publish(&self, message: Signed, reply: Option<String>) {
+        let weight = OVERHEAD + message.subject.len() + message.signature.len() + message.body.len();
+        let mut unsent = lock(&self.shared.unsent);
+        unsent.push(Unsent { message, reply }, weight);
+        let shed = unsent.take_shed();
+        drop(unsent);
+        if shed > 0 {
+            tracing::warn!(shed, "more is waiting to be published than is kept; the oldest was given up");
+        }
+        self.shared.to_send.notify_one();
+    }
+
+    /// Waits until everything that was published before is written to the broker's connection, but not longer than this;
+    /// says whether it is.
+    pub async fn flush(&self, within: Duration) -> bool {
+        let target = lock(&self.shared.unsent).next();
+        let mut written = self.shared.written.subscribe();
+        timeout(within, written.wait_for(|written| *written >= target)).await.is_ok_and(|found| found.is_ok())
+    }
+
+    /// Publishes what is still waiting, unsubscribes, lets the broker take everything, and closes the connection; says
+    /// whether all of that came to its end within this time. The handles are useless afterwards.
+    pub async fn close(&self, within: Duration) -> bool {
+        // Nobody may be left to hear it: then it is closed already.
+        let _ = self.closing.send(true);
+        let mut ended = self.shared.ended.subscribe();
+        let drained = timeout(within, ended.wait_for(Option::is_some)).await;
+        matches!(drained, Ok(Ok(state)) if *state == Some(true))
+    }
+
+    /// The library's client of the present connection, for what is not a signed message: JetStream and its requests.
+    /// `None` while there is no connection; after the next reconnect it is another one.
+    pub fn client(&self) -> Option<async_nats::Client> {
+        lock(&self.shared.client).clone()
+    }
+}
+
+impl LinkEvents {
+    /// The next event; `None` when the link is closed and everything was taken.
+    pub async fn recv(&mut self) -> Option<LinkEvent> {
+        let mut events = Vec::with_capacity(1);
+        self.recv_many(&mut events, 1).await;
+        events.pop()
+    }
+
+    /// Waits for events and takes at least one and at most so many; 0 when the link is closed and everything was taken.
+    /// Nothing is lost when this is dropped while it waits.
+    pub async fn recv_many(&mut self, into: &mut Vec<LinkEvent>, at_most: usize) -> usize {
+        loop {
+            let (taken, ended) = self.take(into, at_most);
+            if taken > 0 || ended {
+                return taken;
+            }
+            self.shared.arrived.notified().await;
+        }
+    }
+
+    fn take(&self, into: &mut Vec<LinkEvent>, at_most: usize) -> (usize, bool) {
+        let before = into.len();
+        let full = before.saturating_add(at_most);
+        let mut inbound = lock(&self.shared.inbound);
+        let shed = inbound.messages.take_shed();
+        if shed > 0 {
+            inbound.notices.push_back(LinkEvent::Shed(shed));
+        }
+        while into.len() < full
+            && let Some(event) = inbound.notices.pop_front().or_else(|| inbound.messages.pop())
+        {
+            into.push(event);
+        }
+        (into.len() - before, inbound.ended)
+    }
+}
+
+/// What the handles and the thread share.
+#[derive(Debug)]
+struct Shared {
+    inbound: Mutex<Inbound>,
+    arrived: Notify,
+    unsent: Mutex<Shedding<Unsent>>,
+    to_send: Notify,
+    written: watch::Sender<u64>,
+    ended: watch::Sender<Option<bool>>,
+    client: Mutex<Option<async_nats::Client>>,
+}
+
+#[derive(Debug)]
+struct Inbound {
+    messages: Shedding<LinkEvent>,
+    notices: VecDeque<LinkEvent>,
+    ended: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Unsent {
+    message: Signed,
+    reply: Option<String>,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let messages = Shedding::new(MAX_WAITING, MAX_WAITING_BYTES);
+        Self {
+            inbound: Mutex::new(Inbound { messages, notices: VecDeque::new(), ended: false }),
+            arrived: Notify::new(),
+            unsent: Mutex::new(Shedding::new(MAX_UNSENT, MAX_UNSENT_BYTES)),
+            to_send: Notify::new(),
+            written: watch::Sender::new(0),
+            ended: watch::Sender::new(None),
+            client: Mutex::new(None),
+        }
+    }
+
+    /// Takes in a message as the library parsed it. Its parts are copied: what the library hands out is a slice of the whole
+    /// buffer that it arrived in, and would keep all of that alive.
+    fn message(&self, message: &Message) {
+        let subject = message.subject.as_str();
+        let ours = |name: &str| name == SIGNATURE_HEADER || name == CREDENTIAL_HEADER;
+        let headers = message.headers.iter().flat_map(|headers| headers.iter()).flat_map(|(name, values)| {
+            let name: &str = name.as_ref();
+            values.iter().map(move |value| (name, value.as_str()))
+        });
+        let no_responders = message.status.is_some_and(|status| status.as_u16() == 503) && message.payload.is_empty();
+        let weight;
+        let event = if no_responders {
+            let about = headers.clone().find(|(name, _)| *name == "Nats-Subject").map(|(_, value)| value.to_owned());
+            weight = OVERHEAD + subject.len() + about.as_ref().map_or(0, String::len);
+            LinkEvent::NoResponders { subject: subject.to_owned(), about }
+        } else {
+            let body = if message.payload.len() > MAX_BODY {
+                Bytes::from_static(&TOO_LONG)
+            } else {
+                Bytes::copy_from_slice(&message.payload)
+            };
+            let kept: usize = headers.clone().filter(|(name, _)| ours(name)).map(|(_, value)| value.len()).sum();
+            weight = OVERHEAD + subject.len() + kept + message.payload.len().min(MAX_BODY);
+            LinkEvent::Message(Delivery::new(subject, message.status.is_some(), headers, body))
+        };
+        lock(&self.inbound).messages.push(event, weight);
+        self.arrived.notify_one();
+    }
+
+    fn notice(&self, event: LinkEvent) {
+        let mut inbound = lock(&self.inbound);
+        if inbound.notices.len() >= MAX_NOTICES {
+            inbound.notices.pop_front();
+        }
+        inbound.notices.push_back(event);
+        drop(inbound);
+        self.arrived.notify_one();
+    }
+
+    fn end(&self, drained: bool) {
+        lock(&self.inbound).ended = true;
+        self.arrived.notify_one();
+        self.ended.send_replace(Some(drained));
+    }
+}
+
+/// A lock that a panic elsewhere does not spoil: every change under it is complete.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn parse(url: &str) -> Result<Vec<ServerAddr>, LinkError> {
+    url.split(',')
+        .map(|one| {
+            one.trim().parse().map_err(|error: std::io::Error| LinkError::Url {
+                url: countersign_protocol::text::echo(one),
+                why: countersign_protocol::text::escape(&error.to_string()).into_owned(),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,253 @@
+//! Key files: what is made, and what is refused (section 7).
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use countersign_host::keys::{
+    Fault, KeyFileError, KeyFolder, Seed, create_secret, load_member, load_trust, read_key, read_public, read_seed,
+    replace_public,
+};
+use countersign_protocol::command::Version;
+use countersign_protocol::credential::Role;
+use countersign_protocol::key::SecretKey;
+use countersign_protocol::limits::SKEW;
+use countersign_protocol::name::Name;
+use countersign_protocol::trust::{Issuer, Trust, TrustBody};
+use countersign_testkit::realm::{Realm, START, full_grant, name};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::geteuid;
+use tempfile::TempDir;
+
+/// The seed of the key that a realm's first member gets.
+const FIRST: [u8; 32] = [1; 32];
+
+fn fault<T>(result: Result<T, KeyFileError>) -> Fault {
+    result.err().unwrap().fault
+}
+
+fn content<T>(result: Result<T, KeyFileError>) -> String {
+    match fault(result) {
+        Fault::Content { what, .. } => what,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn key_file(folder: &TempDir) -> std::path::PathBuf {
+    let path = folder.path().join("worker-1.pem");
+    create_secret(&path, SecretKey::from_seed([7; 32]).to_pem().as_bytes()).unwrap();
+    path
+}
+
+#[test]
+fn a_key_is_made_with_mode_0600_in_a_folder_of_mode_0700_and_read_back() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("keys/clients/worker-1.pem");
+    let key = SecretKey::from_seed([7; 32]);
+    create_secret(&path, key.to_pem().as_bytes()).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+    for made in ["keys", "keys/clients"] {
+        assert_eq!(fs::metadata(folder.path().join(made)).unwrap().mode() & 0o7777, 0o700, "{made}");
+    }
+    assert_eq!(read_key(&path).unwrap(), key);
+}
+
+#[test]
+fn a_key_is_never_overwritten() {
+    let folder = TempDir::new().unwrap();
+    let path = key_file(&folder);
+    assert_eq!(fault(create_secret(&path, b"another")), Fault::Exists);
+    assert_eq!(read_key(&path).unwrap(), SecretKey::from_seed([7; 32]));
+}
+
+#[test]
+fn a_key_that_group_or_others_can_reach_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = key_file(&folder);
+    for mode in [0o644, 0o640, 0o604, 0o620, 0o601, 0o660] {
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        assert_eq!(fault(read_key(&path)), Fault::TooOpen { mode });
+    }
+    let error = read_key(&path).err().unwrap().to_string();
+    assert_eq!(error.lines().count(), 3, "{error}");
+    assert!(error.contains("0660") && error.contains("chmod 600"), "{error}");
+    fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
+    assert!(read_key(&path).is_ok(), "read-only for its owner is fine");
+}
+
+#[test]
+fn a_link_to_a_key_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let link = folder.path().join("link.pem");
+    symlink(key_file(&folder), &link).unwrap();
+    assert_eq!(fault(read_key(&link)), Fault::Link);
+    symlink(folder.path().join("nothing"), folder.path().join("dangling.pem")).unwrap();
+    assert_eq!(fault(read_key(&folder.path().join("dangling.pem"))), Fault::Link);
+}
+
+#[test]
+fn a_fifo_a_socket_a_folder_and_a_device_are_refused_and_nothing_waits() {
+    let folder = TempDir::new().unwrap();
+    let fifo = folder.path().join("fifo");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let socket = folder.path().join("socket");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    for path in [&fifo, &socket, folder.path(), Path::new("/dev/null")].map(Path::to_owned) {
+        assert_eq!(fault(read_key(&path)), Fault::NotRegular, "{}", path.display());
+        assert_eq!(fault(read_public(&path, 10)), Fault::NotRegular, "{}", path.display());
+    }
+}
+
+#[test]
+fn a_key_of_another_user_is_refused() {
+    let us = geteuid().as_raw();
+    let folder = TempDir::new().unwrap();
+    let path = key_file(&folder);
+    // Only root can give a file away; anybody else finds one of root's.
+    let (path, owner) = if us == 0 {
+        chown(&path, Some(65_534), None).unwrap();
+        (path, 65_534)
+    } else {
+        (Path::new("/etc/passwd").to_owned(), 0)
+    };
+    assert_eq!(fault(read_key(&path)), Fault::Foreign { owner, us });
+}
+
+#[test]
+fn what_is_missing_too_long_or_no_key_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("key.pem");
+    assert_eq!(fault(read_key(&path)), Fault::Missing);
+    create_secret(&path, &[b'a'; 16 * 1024 + 1]).unwrap();
+    assert_eq!(fault(read_key(&path)), Fault::TooLong { max: 16 * 1024 });
+    let path = folder.path().join("other.pem");
+    create_secret(&path, b"-----BEGIN NOTHING-----").unwrap();
+    assert!(content(read_key(&path)).contains("PKCS#8"));
+    assert!(content(read_seed(&path)).contains("nkey"));
+    let path = folder.path().join("account.nk");
+    create_secret(&path, nkeys::KeyPair::new_account().seed().unwrap().as_bytes()).unwrap();
+    assert!(content(read_seed(&path)).contains("user"), "an account's seed is no user's");
+}
+
+#[test]
+fn a_public_file_is_bounded_and_replaced_at_once() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("keys/trust.json");
+    replace_public(&path, b"first").unwrap();
+    replace_public(&path, b"second").unwrap();
+    assert_eq!(read_public(&path, 6).unwrap(), b"second");
+    assert_eq!(fault(read_public(&path, 5)), Fault::TooLong { max: 5 });
+    assert_eq!(fs::read_dir(folder.path().join("keys")).unwrap().count(), 1, "nothing is left beside it");
+}
+
+/// A keys folder of a realm, with the first member's key, credential and connection key in it.
+struct Fixture {
+    _folder: TempDir,
+    keys: KeyFolder,
+    realm: Realm,
+    raw: String,
+}
+
+fn fixture() -> Fixture {
+    let folder = TempDir::new().unwrap();
+    let realm = Realm::new("demo");
+    let keys = KeyFolder::create(folder.path().join("keys")).unwrap();
+    let identity = realm.client("worker-1", &["web"]);
+    let raw = identity.credential().raw().to_string();
+    let worker = name("worker-1");
+    replace_public(&keys.credential(Role::Client, &worker), raw.as_bytes()).unwrap();
+    create_secret(&keys.key(Role::Client, &worker), SecretKey::from_seed(FIRST).to_pem().as_bytes()).unwrap();
+    create_secret(&keys.seed(Role::Client, &worker), Seed::from_random([9; 32]).unwrap().as_str().as_bytes()).unwrap();
+    Fixture { _folder: folder, keys, realm, raw }
+}
+
+impl Fixture {
+    fn load(&self, role: Role, member: &Name) -> Result<countersign_host::keys::Member, KeyFileError> {
+        load_member(&self.keys, role, member, &self.realm.trust, START, SKEW)
+    }
+}
+
+#[test]
+fn a_member_is_loaded() {
+    let fixture = fixture();
+    let member = fixture.load(Role::Client, &name("worker-1")).unwrap();
+    assert_eq!(member.identity.name(), &name("worker-1"));
+    assert_eq!(member.inbox_prefix, "_INBOX.client-worker-1");
+    assert_eq!(member.seed.as_str(), Seed::from_random([9; 32]).unwrap().as_str());
+    assert!(!format!("{member:?}").contains(member.seed.as_str()), "the seed is a secret");
+    assert_eq!(fixture.keys.names(Role::Client), [name("worker-1")]);
+    assert_eq!(fixture.keys.names(Role::Operator), []);
+}
+
+#[test]
+fn a_connection_key_that_signs_messages_is_refused() {
+    let fixture = fixture();
+    let worker = name("worker-1");
+    let path = fixture.keys.seed(Role::Client, &worker);
+    fs::remove_file(&path).unwrap();
+    create_secret(&path, Seed::from_random(FIRST).unwrap().as_str().as_bytes()).unwrap();
+    let error = fixture.load(Role::Client, &worker).err().unwrap();
+    assert_eq!(error.path, path);
+    assert!(content(Err::<(), _>(error)).contains("the same key as"));
+}
+
+#[test]
+fn a_key_that_is_not_the_credentials_is_refused() {
+    let fixture = fixture();
+    let worker = name("worker-1");
+    let path = fixture.keys.key(Role::Client, &worker);
+    fs::remove_file(&path).unwrap();
+    create_secret(&path, SecretKey::from_seed([2; 32]).to_pem().as_bytes()).unwrap();
+    assert_eq!(fixture.load(Role::Client, &worker).err().unwrap().path, path);
+}
+
+#[test]
+fn a_credential_of_another_name_or_role_or_time_or_realm_is_refused() {
+    let fixture = fixture();
+    let (worker, other) = (name("worker-1"), name("worker-2"));
+    let put = |role, member: &Name, raw: &str| {
+        replace_public(&fixture.keys.credential(role, member), raw.as_bytes()).unwrap();
+    };
+    put(Role::Client, &other, &fixture.raw);
+    assert_eq!(content(fixture.load(Role::Client, &other)), "the credential of the client worker-1");
+    put(Role::Client, &worker, fixture.realm.operator("worker-1", full_grant()).credential().raw());
+    assert_eq!(content(fixture.load(Role::Client, &worker)), "the credential of the operator worker-1");
+    put(Role::Client, &worker, Realm::new("other").client("worker-1", &[]).credential().raw());
+    assert!(content(fixture.load(Role::Client, &worker)).contains("issuer"));
+    put(Role::Client, &worker, &fixture.raw);
+    let late = START.plus(31 * 86_400_000);
+    let late = load_member(&fixture.keys, Role::Client, &worker, &fixture.realm.trust, late, SKEW);
+    assert!(content(late).contains("expired"));
+}
+
+fn bundle(realm: &Realm) -> Vec<u8> {
+    let body = TrustBody {
+        v: Version,
+        realm: realm.name.clone(),
+        version: 3,
+        expires_at: START.plus(86_400_000),
+        roots: vec![realm.root.public().jwk()],
+        threshold: 1,
+        issuers: vec![Issuer { name: name("issuer"), jwk: realm.issuer.public().jwk() }],
+        revoked: Vec::new(),
+    };
+    Trust::sign(&body, &[&realm.root])
+}
+
+#[test]
+fn a_trust_bundle_is_checked_against_the_pin() {
+    let fixture = fixture();
+    let pin = fixture.realm.root.public().thumbprint();
+    assert_eq!(load_trust(&fixture.keys).err().unwrap().path, fixture.keys.pin());
+    replace_public(&fixture.keys.pin(), format!("{pin}\n").as_bytes()).unwrap();
+    assert_eq!(load_trust(&fixture.keys).err().unwrap().path, fixture.keys.trust());
+    replace_public(&fixture.keys.trust(), &bundle(&fixture.realm)).unwrap();
+    assert_eq!(load_trust(&fixture.keys).unwrap().version(), 3);
+    replace_public(&fixture.keys.trust(), &bundle(&Realm::new("other"))).unwrap();
+    assert!(content(load_trust(&fixture.keys)).contains("pin"));
+    replace_public(&fixture.keys.pin(), b"not a thumbprint").unwrap();
+    assert_eq!(content(load_trust(&fixture.keys)), "not the thumbprint of a key");
+}
