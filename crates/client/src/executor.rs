@@ -1,0 +1,107 @@
+//! Runs what the machine has decided to run: immediate commands on the spot, the others as tasks.
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use countersign_machine::client::{Ended, Execution, JobKey};
+use countersign_protocol::name::Name;
+use countersign_protocol::reply::Progress;
+use countersign_protocol::time::Millis;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, Id, JoinSet};
+
+use crate::command::{Context, JobContext};
+use crate::console::Console;
+use crate::registry::Run;
+
+/// How many progress reports wait to be taken, at most; later ones are passed over.
+const MAX_REPORTS: usize = 64;
+
+/// The jobs that run, and what they tell.
+pub(crate) struct Executor {
+    runs: HashMap<Name, Run>,
+    console: Console,
+    tasks: JoinSet<Ended>,
+    keys: HashMap<Id, JobKey>,
+    handles: HashMap<JobKey, AbortHandle>,
+    report: mpsc::Sender<(JobKey, Progress)>,
+    reports: mpsc::Receiver<(JobKey, Progress)>,
+}
+
+/// Something that a job has to tell.
+#[derive(Debug, PartialEq)]
+pub(crate) enum News {
+    Ended(JobKey, Ended),
+    Progress(JobKey, Progress),
+}
+
+impl Executor {
+    pub(crate) fn new(runs: HashMap<Name, Run>, console: Console) -> Self {
+        let (report, reports) = mpsc::channel(MAX_REPORTS);
+        let (tasks, keys, handles) = (JoinSet::new(), HashMap::new(), HashMap::new());
+        Self { runs, console, tasks, keys, handles, report, reports }
+    }
+
+    /// Runs a command: an immediate one to its end, which is returned; the end of another is told by [`Self::news`].
+    pub(crate) fn execute(&mut self, execution: Execution, now: Millis) -> Option<Ended> {
+        let Execution { key, name, args, operator, .. } = execution;
+        let order = Context { command_id: key.id, operator, now };
+        match self.runs.get(&name) {
+            Some(Run::Immediate(run)) => {
+                // What a panic leaves half done is the command's own; the client shares nothing with it.
+                let ended = catch_unwind(AssertUnwindSafe(|| run(&args, &order)));
+                Some(ended.unwrap_or_else(|_| panicked()))
+            }
+            Some(Run::LongRunning(start)) => {
+                let context = JobContext { order, key, progress: self.report.clone(), console: self.console.clone() };
+                let started = catch_unwind(AssertUnwindSafe(|| start(args, context)));
+                let Ok(job) = started else { return Some(panicked()) };
+                let handle = self.tasks.spawn(job);
+                self.keys.insert(handle.id(), key);
+                self.handles.insert(key, handle);
+                None
+            }
+            None => Some(Ended::Broken("it is not registered".to_owned())),
+        }
+    }
+
+    /// Cancels a job by dropping its future. Whether it came to its end before, [`Self::news`] tells.
+    pub(crate) fn cancel(&mut self, key: JobKey) {
+        if let Some(handle) = self.handles.get(&key) {
+            handle.abort();
+        }
+    }
+
+    /// The next thing that a job has to tell. Nothing is lost when this is dropped while it waits.
+    pub(crate) async fn news(&mut self) -> News {
+        tokio::select! {
+            (key, ended) = next_end(&mut self.tasks, &mut self.keys) => {
+                self.handles.remove(&key);
+                News::Ended(key, ended)
+            }
+            Some((key, progress)) = self.reports.recv() => News::Progress(key, progress),
+        }
+    }
+}
+
+async fn next_end(tasks: &mut JoinSet<Ended>, keys: &mut HashMap<Id, JobKey>) -> (JobKey, Ended) {
+    while let Some(joined) = tasks.join_next_with_id().await {
+        let (id, ended) = match joined {
+            Ok((id, ended)) => (id, ended),
+            Err(error) if error.is_cancelled() => (error.id(), Ended::Cancelled),
+            Err(error) => (error.id(), panicked()),
+        };
+        if let Some(key) = keys.remove(&id) {
+            return (key, ended);
+        }
+    }
+    pending().await
+}
+
+fn panicked() -> Ended {
+    Ended::Broken("it panicked".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use countersign_protocol::command::NoArgs;
+use countersign_protocol::key::SecretKey;
+use countersign_testkit::realm::{START, message_id, name};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+use super::*;
+use crate::command::{DataCommand, Failure, Immediate, LongRunning};
+use crate::registry::Commands;
+
+macro_rules! command {
+    ($type:ident, $name:literal) => {
+        impl DataCommand for $type {
+            const NAME: &'static str = $name;
+            type Args = NoArgs;
+            type Output = Value;
+        }
+    };
+}
+
+/// Tells its order.
+struct Echo;
+command!(Echo, "echo");
+
+impl Immediate for Echo {
+    fn run(&self, _: NoArgs, context: &Context) -> Result<Value, Failure> {
+        Ok(json!([context.command_id, context.operator, context.now]))
+    }
+}
+
+struct Panics;
+command!(Panics, "panics");
+
+impl Immediate for Panics {
+    fn run(&self, _: NoArgs, _: &Context) -> Result<Value, Failure> {
+        panic!("as it should")
+    }
+}
+
+struct PanicsLater;
+command!(PanicsLater, "panics-later");
+
+impl LongRunning for PanicsLater {
+    async fn run(&self, _: NoArgs, _: JobContext) -> Result<Value, Failure> {
+        panic!("as it should")
+    }
+}
+
+struct Fails;
+command!(Fails, "fails");
+
+impl LongRunning for Fails {
+    async fn run(&self, _: NoArgs, _: JobContext) -> Result<Value, Failure> {
+        Err(io::Error::other("no luck"))?
+    }
+}
+
+/// Ends when it is told to, and says when it is dropped.
+struct Waits {
+    go: Arc<Notify>,
+    dropped: Arc<Notify>,
+}
+command!(Waits, "waits");
+
+impl LongRunning for Waits {
+    async fn run(&self, _: NoArgs, _: JobContext) -> Result<Value, Failure> {
+        struct Dropped(Arc<Notify>);
+        impl Drop for Dropped {
+            fn drop(&mut self) {
+                self.0.notify_one();
+            }
+        }
+        let _guard = Dropped(Arc::clone(&self.dropped));
+        self.go.notified().await;
+        Ok(json!("done"))
+    }
+}
+
+struct Reports;
+command!(Reports, "reports");
+
+impl LongRunning for Reports {
+    async fn run(&self, _: NoArgs, job: JobContext) -> Result<Value, Failure> {
+        job.progress(0.5, Some(&"m".repeat(1_000)));
+        job.progress(7.0, None);
+        job.progress(f64::NAN, None);
+        for _ in 0..1_000 {
+            job.progress(0.9, None);
+        }
+        Ok(Value::Null)
+    }
+}
+
+/// A writer that tests can look into.
+#[derive(Clone, Default)]
+struct Paper(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Paper {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn key(number: u64) -> JobKey {
+    JobKey { id: message_id(number), operator: SecretKey::from_seed([1; 32]).public().thumbprint() }
+}
+
+fn order(number: u64, command: &str, args: Value) -> Execution {
+    let long_running = true;
+    Execution { key: key(number), name: name(command), args, operator: name("alice"), long_running }
+}
+
+fn executor(commands: Commands, paper: Paper) -> Executor {
+    Executor::new(commands.into_parts().unwrap().1, Console::new(paper))
+}
+
+async fn news(executor: &mut Executor) -> News {
+    timeout(Duration::from_secs(30), executor.news()).await.unwrap()
+}
+
+fn broken(ended: Option<Ended>, word: &str) {
+    assert!(matches!(&ended, Some(Ended::Broken(why)) if why.contains(word)), "{ended:?}");
+}
+
+#[tokio::test]
+async fn an_immediate_command_ends_on_the_spot_and_knows_its_order() {
+    let mut executor = executor(Commands::new().immediate(Echo).unwrap(), Paper::default());
+    let ended = executor.execute(order(1, "echo", json!({})), START);
+    assert_eq!(ended, Some(Ended::Done(json!([message_id(1), "alice", START]))));
+}
+
+#[tokio::test]
+async fn a_command_that_panics_is_broken_and_the_next_one_runs() {
+    let commands =
+        Commands::new().immediate(Panics).unwrap().immediate(Echo).unwrap().long_running(PanicsLater).unwrap();
+    let mut executor = executor(commands, Paper::default());
+    broken(executor.execute(order(1, "panics", json!({})), START), "panicked");
+    assert_eq!(executor.execute(order(2, "panics-later", json!({})), START), None);
+    assert_eq!(news(&mut executor).await, News::Ended(key(2), Ended::Broken("it panicked".to_owned())));
+    assert!(matches!(executor.execute(order(3, "echo", json!({})), START), Some(Ended::Done(_))));
+}
+
+#[tokio::test]
+async fn a_failure_of_the_command_is_told_as_such() {
+    let mut executor = executor(Commands::new().long_running(Fails).unwrap(), Paper::default());
+    assert_eq!(executor.execute(order(1, "fails", json!({})), START), None);
+    let failed = Ended::Failed { message: "no luck".to_owned(), details: None };
+    assert_eq!(news(&mut executor).await, News::Ended(key(1), failed));
+}
+
+#[tokio::test]
+async fn what_is_not_registered_or_cannot_be_read_is_broken() {
+    let mut executor = executor(Commands::new().immediate(Echo).unwrap(), Paper::default());
+    broken(executor.execute(order(1, "nothing", json!({})), START), "not registered");
+    broken(executor.execute(order(2, "echo", json!({"x": 1})), START), "cannot be read");
+}
+
+#[tokio::test]
+async fn a_cancelled_job_is_dropped_and_told_as_cancelled() {
+    let (go, dropped) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let waits = Waits { go: Arc::clone(&go), dropped: Arc::clone(&dropped) };
+    let mut executor = executor(Commands::new().long_running(waits).unwrap(), Paper::default());
+    for number in 1..=2 {
+        assert_eq!(executor.execute(order(number, "waits", json!({})), START), None);
+    }
+    tokio::task::yield_now().await;
+    executor.cancel(key(1));
+    executor.cancel(key(99));
+    assert_eq!(news(&mut executor).await, News::Ended(key(1), Ended::Cancelled));
+    timeout(Duration::from_secs(30), dropped.notified()).await.unwrap();
+    go.notify_waiters();
+    assert_eq!(news(&mut executor).await, News::Ended(key(2), Ended::Done(json!("done"))));
+}
+
+#[tokio::test]
+async fn a_job_that_was_done_before_it_was_cancelled_is_done() {
+    let (go, dropped) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    go.notify_one();
+    let waits = Waits { go, dropped: Arc::clone(&dropped) };
+    let mut executor = executor(Commands::new().long_running(waits).unwrap(), Paper::default());
+    assert_eq!(executor.execute(order(1, "waits", json!({})), START), None);
+    timeout(Duration::from_secs(30), dropped.notified()).await.unwrap();
+    executor.cancel(key(1));
+    assert_eq!(news(&mut executor).await, News::Ended(key(1), Ended::Done(json!("done"))));
+}
+
+#[tokio::test]
+async fn progress_is_within_its_bounds_and_never_blocks_the_job() {
+    let mut executor = executor(Commands::new().long_running(Reports).unwrap(), Paper::default());
+    assert_eq!(executor.execute(order(1, "reports", json!({})), START), None);
+    let (mut reports, mut ended) = (Vec::new(), false);
+    while !(ended && reports.len() == MAX_REPORTS) {
+        match news(&mut executor).await {
+            News::Progress(from, progress) => {
+                assert_eq!(from, key(1));
+                reports.push((progress.fraction, progress.message));
+            }
+            News::Ended(_, how) => {
+                assert_eq!(how, Ended::Done(Value::Null));
+                ended = true;
+            }
+        }
+    }
+    assert_eq!(reports[..3], [(0.5, Some("m".repeat(256))), (1.0, None), (0.0, None)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calculate_reports_every_two_seconds_and_prints_its_message_escaped_at_the_end() {
+    let paper = Paper::default();
+    let mut executor = executor(Commands::standard().unwrap(), paper.clone());
+    let start = Instant::now();
+    let args = json!({"x": 5.0, "msg": "done\u{1b}[2J\n"});
+    assert_eq!(executor.execute(order(1, "calculate", args.clone()), START), None);
+    for (seconds, part) in [(2, 0.4), (4, 0.8)] {
+        let News::Progress(from, progress) = news(&mut executor).await else { panic!("it ended too early") };
+        assert_eq!((from, progress.fraction, progress.message), (key(1), part, None));
+        assert_eq!(start.elapsed(), Duration::from_secs(seconds));
+    }
+    assert!(paper.0.lock().unwrap().is_empty());
+    assert_eq!(news(&mut executor).await, News::Ended(key(1), Ended::Done(args)));
+    assert_eq!(start.elapsed(), Duration::from_secs(5));
+    assert_eq!(String::from_utf8(paper.0.lock().unwrap().clone()).unwrap(), "done\\u{1b}[2J\\n\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_calculation_of_no_time_at_all_prints_and_ends() {
+    let paper = Paper::default();
+    let mut executor = executor(Commands::standard().unwrap(), paper.clone());
+    let args = json!({"x": 0.0, "msg": ""});
+    assert_eq!(executor.execute(order(1, "calculate", args.clone()), START), None);
+    assert_eq!(news(&mut executor).await, News::Ended(key(1), Ended::Done(args)));
+    assert_eq!(*paper.0.lock().unwrap(), b"\n");
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_printed_fails_the_calculation() {
+    struct Full;
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::Error::other("no room on the paper"))
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let runs = Commands::standard().unwrap().into_parts().unwrap().1;
+    let mut executor = Executor::new(runs, Console::new(Full));
+    assert_eq!(executor.execute(order(1, "calculate", json!({"x": 0.0, "msg": "m"})), START), None);
+    let failed = Ended::Failed { message: "no room on the paper".to_owned(), details: None };
+    assert_eq!(news(&mut executor).await, News::Ended(key(1), failed));
+}

@@ -1,0 +1,39 @@
+//! The worker's side of Countersign: it listens for signed commands, runs those that its machine allows, and answers.
+//!
+//! A program that embeds it registers its own data commands beside `ping` and `calculate`, which use the same interface
+//! (section 4); `examples/disk_usage.rs` is such a program:
+//!
+//! ```no_run
+//! # use countersign_client::{Client, ClientConfig, Commands, shutdown};
+//! # async fn example(config: ClientConfig) -> Result<(), Box<dyn std::error::Error>> {
+//! let commands = Commands::standard()?;
+//! let (stopper, shutdown) = shutdown();
+//! Client::new(config, commands).run(shutdown).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What is decided lives in `countersign-machine`; here are the connection, the record on disk, the jobs, and the one loop
+//! that joins them: [`Client::run`].
+
+pub mod commands;
+
+mod command;
+mod console;
+mod error;
+mod executor;
+mod record;
+mod registry;
+mod shell;
+mod shutdown;
+mod verify;
+
+pub use countersign_machine::client::Config as Limits;
+
+pub use self::command::{Context, DataCommand, Failure, Immediate, JobContext, LongRunning};
+pub use self::console::Console;
+pub use self::error::ClientError;
+pub use self::record::RecordError;
+pub use self::registry::{Commands, RegistrationError};
+pub use self::shell::{Client, ClientConfig, Stopped};
+pub use self::shutdown::{Shutdown, Stopper, shutdown};

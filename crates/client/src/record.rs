@@ -1,0 +1,275 @@
+//! The record on disk (section 8): an append-only log of the machine's entries, in a folder that one client holds.
+//!
+//! A line says what the file is. Then come frames: the payload's length and its CRC-32, both as 4 bytes, little end first,
+//! and the payload, one [`Entry`] in JSON. One turn of the client is one write. It goes to the operating system before
+//! anything of that turn happens, which survives a crash of the process at any instant without an fsync; after a crash of the
+//! machine the epoch is another one, and nothing that was lost can run again.
+
+mod load;
+
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use countersign_machine::client::{Entry, Restored};
+use countersign_protocol::text::escape;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+/// The first line of a record: what the file is, and the version of its form.
+const MAGIC: &[u8] = b"countersign-record 1\n";
+/// What precedes a payload: its length and its checksum.
+const HEAD: usize = 8;
+/// The longest payload, in bytes. An entry with the longest reply has less than half of it.
+const MAX_PAYLOAD: usize = 4 * 1024 * 1024;
+/// A record shorter than this is not compacted.
+const WORTH_COMPACTING: u64 = 16 * 1024 * 1024;
+
+/// The log of one client, open and locked.
+#[derive(Debug)]
+pub(crate) struct Log {
+    file: File,
+    path: PathBuf,
+    /// How much of the file is whole.
+    good: u64,
+    /// Whether something that is not may follow.
+    spoiled: bool,
+    compact_at: u64,
+    /// Held for its lock.
+    _lock: File,
+}
+
+/// Why a record cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordError {
+    path: PathBuf,
+    fault: Fault,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Fault {
+    /// Another process holds it.
+    Locked,
+    /// The folder belongs to this other user, or these permission bits open it to others.
+    Foreign(u32),
+    Open(u32),
+    /// The file is something else, or of another version.
+    NotARecord,
+    /// At this byte there is something that a crash of the process does not leave behind.
+    Damaged(u64),
+    Io(String),
+}
+
+impl RecordError {
+    fn new(path: &Path, fault: Fault) -> Self {
+        Self { path: path.to_owned(), fault }
+    }
+
+    fn io(path: &Path, error: &io::Error) -> Self {
+        Self::new(path, Fault::Io(error.to_string()))
+    }
+
+    /// What was expected.
+    pub fn expected(&self) -> &'static str {
+        match &self.fault {
+            Fault::Locked => "one client for one folder: two would not know what the other has run",
+            Fault::Foreign(_) | Fault::Open(_) => "a folder of this user alone, of mode 0700",
+            Fault::NotARecord => "a record of this version, or none",
+            Fault::Damaged(_) => "entries whose checksums hold: without them a command could run a second time",
+            Fault::Io(_) => "a folder that this process can write to, and room on the disk",
+        }
+    }
+
+    /// What to do.
+    pub fn remedy(&self) -> String {
+        let path = escape(&self.path.to_string_lossy()).into_owned();
+        match &self.fault {
+            Fault::Locked => "stop the other client, or give this one another name or `--state`".to_owned(),
+            Fault::Foreign(_) => "run as its owner, or choose another folder by `--state`".to_owned(),
+            Fault::Open(_) => format!("run `chmod 700 {path}`"),
+            Fault::NotARecord | Fault::Damaged(_) => format!(
+                "move {path} away: the client then begins a new epoch, and refuses every command from before it"
+            ),
+            Fault::Io(_) => "check the folder and the disk, or choose another folder by `--state`".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.to_string_lossy();
+        let path = escape(&path);
+        match &self.fault {
+            Fault::Locked => write!(f, "another client holds {path}"),
+            Fault::Foreign(owner) => write!(f, "{path} belongs to user {owner}"),
+            Fault::Open(mode) => write!(f, "{path} is open to others: its mode is {mode:04o}"),
+            Fault::NotARecord => write!(f, "{path} is not a client's record, or one of another version"),
+            Fault::Damaged(at) => write!(f, "{path} is damaged at byte {at}, and more follows"),
+            Fault::Io(error) => write!(f, "{path}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RecordError {}
+
+impl Log {
+    /// Opens the log in a folder, which is made where there is none, and adds up what it holds. A last frame that is not
+    /// complete was never acted upon, and is cut off.
+    pub(crate) fn open(folder: &Path) -> Result<(Self, Restored), RecordError> {
+        let lock = lock(folder)?;
+        let path = folder.join("record");
+        let failed = |error: io::Error| RecordError::io(&path, &error);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        let (restored, good) = load::load(&file, length).map_err(|error| match error {
+            load::Error::NotARecord => RecordError::new(&path, Fault::NotARecord),
+            load::Error::Damaged(at) => RecordError::new(&path, Fault::Damaged(at)),
+            load::Error::Io(error) => failed(error),
+        })?;
+        if good < length {
+            let (path, cut) = (path.display(), length - good);
+            tracing::warn!("{path}: the last {cut} bytes were not completely written, and are cut off");
+        }
+        let mut log = Self { file, good, spoiled: good < length, compact_at: WORTH_COMPACTING, _lock: lock, path };
+        log.cut().map_err(|error| log.error(&error))?;
+        if log.good == 0 {
+            log.write(MAGIC).map_err(|error| log.error(&error))?;
+        }
+        Ok((log, restored))
+    }
+
+    /// Appends entries by one write. When it fails nothing was appended; when what the failure left behind cannot be cut
+    /// off, every later write fails until it can.
+    pub(crate) fn append<'a>(&mut self, entries: impl IntoIterator<Item = &'a Entry>) -> io::Result<()> {
+        let mut frames = Vec::new();
+        for entry in entries {
+            frame(entry, &mut frames)?;
+        }
+        if frames.is_empty() { Ok(()) } else { self.write(&frames) }
+    }
+
+    /// A failed write as the reason not to start.
+    pub(crate) fn error(&self, error: &io::Error) -> RecordError {
+        RecordError::io(&self.path, error)
+    }
+
+    /// Appends the last entry, and makes sure that all of it is on the disk.
+    pub(crate) fn close(mut self, last: &Entry) -> io::Result<()> {
+        self.append([last])?;
+        self.file.sync_all()
+    }
+
+    /// Whether the log has grown so much that writing it anew is worth while: past 16 MiB, and twice its size after the
+    /// last time.
+    pub(crate) fn wants_compaction(&self) -> bool {
+        self.good > self.compact_at
+    }
+
+    /// Writes the log anew from what it adds up to. When that fails, the old one goes on.
+    pub(crate) fn compact(&mut self, entries: impl Iterator<Item = Entry>) -> io::Result<()> {
+        let fresh = self.path.with_extension("new");
+        let made = write_anew(&fresh, entries).and_then(|made| fs::rename(&fresh, &self.path).map(|()| made));
+        match made {
+            Ok((file, length)) => {
+                (self.file, self.good, self.spoiled) = (file, length, false);
+                self.compact_at = length.saturating_mul(2).max(WORTH_COMPACTING);
+                self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+            }
+            Err(error) => {
+                self.compact_at = self.good.saturating_add(WORTH_COMPACTING);
+                // It is overwritten the next time.
+                let _ = fs::remove_file(&fresh);
+                Err(error)
+            }
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.cut()?;
+        if let Err(error) = self.file.write_all_at(bytes, self.good) {
+            self.spoiled = true;
+            // Tried again before the next write.
+            let _ = self.cut();
+            return Err(error);
+        }
+        self.good = self.good.saturating_add(length_of(bytes));
+        Ok(())
+    }
+
+    fn cut(&mut self) -> io::Result<()> {
+        if self.spoiled {
+            self.file.set_len(self.good)?;
+            self.spoiled = false;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Log {
+    /// Writes to another file from now on.
+    pub(crate) fn exchange_file(&mut self, file: File) -> File {
+        std::mem::replace(&mut self.file, file)
+    }
+}
+
+fn lock(folder: &Path) -> Result<File, RecordError> {
+    let failed = |error: io::Error| RecordError::io(folder, &error);
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    let about = fs::metadata(folder).map_err(failed)?;
+    if about.uid() != geteuid().as_raw() {
+        return Err(RecordError::new(folder, Fault::Foreign(about.uid())));
+    }
+    let mode = about.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(RecordError::new(folder, Fault::Open(mode)));
+    }
+    let mut options = OpenOptions::new();
+    let lock =
+        options.write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock")).map_err(failed)?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(Errno::WOULDBLOCK) => Err(RecordError::new(folder, Fault::Locked)),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+fn write_anew(path: &Path, entries: impl Iterator<Item = Entry>) -> io::Result<(File, u64)> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut writer = BufWriter::with_capacity(1 << 20, file);
+    writer.write_all(MAGIC)?;
+    let mut length = length_of(MAGIC);
+    let mut bytes = Vec::new();
+    for entry in entries {
+        bytes.clear();
+        frame(&entry, &mut bytes)?;
+        writer.write_all(&bytes)?;
+        length = length.saturating_add(length_of(&bytes));
+    }
+    let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
+    Ok((file, length))
+}
+
+fn frame(entry: &Entry, into: &mut Vec<u8>) -> io::Result<()> {
+    let payload = serde_json::to_vec(entry)?;
+    let length = u32::try_from(payload.len()).ok().filter(|_| payload.len() <= MAX_PAYLOAD);
+    let length = length.ok_or_else(|| io::Error::other("an entry that is too long for the record"))?;
+    into.extend(length.to_le_bytes());
+    into.extend(crc32fast::hash(&payload).to_le_bytes());
+    into.extend(payload);
+    Ok(())
+}
+
+fn length_of(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,330 @@
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::os::unix::fs::PermissionsExt;
+
+use countersign_machine::client::{Catalogue, Client, Config, Effect, Ended, Now, StartUp};
+use countersign_protocol::command::Command;
+use countersign_protocol::id::Uuid;
+use countersign_testkit::realm::{Draft, Realm, START, full_grant, to};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::registry::Commands;
+
+/// A client that has lived a little: its machine, and every entry that it wanted written.
+struct Life {
+    machine: Client,
+    entries: Vec<Entry>,
+}
+
+fn now(millis: i64) -> Now {
+    Now { wall: START.plus(millis), since_boot: 1_000 + millis }
+}
+
+fn catalogue() -> Catalogue {
+    Commands::standard().unwrap().into_parts().unwrap().0
+}
+
+/// `start`, then `calls` data commands, each ended but the last.
+fn life(calls: u64) -> Life {
+    let realm = Realm::new("demo");
+    let (alice, worker) = (realm.operator("alice", full_grant()), realm.client("worker-1", &[]));
+    let start = StartUp {
+        config: Config::default(),
+        identity: worker,
+        catalogue: catalogue(),
+        trust: realm.trust.clone(),
+        restored: Restored::default(),
+        machine: None,
+        boot: Uuid::from_random([1; 16]),
+        epoch: Uuid::from_random([2; 16]),
+    };
+    let (mut machine, first) = Client::start(start, now(0)).unwrap();
+    let mut entries = first.entries;
+    for call in 0..=calls {
+        let draft = match call {
+            0 => Draft::new(&alice, to("worker-1"), "start", json!({}), call, START.plus(10)),
+            _ => Draft::new(&alice, to("worker-1"), "calculate", json!({"x": 1, "msg": "ü\n"}), call, START.plus(10)),
+        };
+        let signed = draft.epoch(machine.epoch()).sign(&alice);
+        let command = realm.open::<Command>(&signed, START.plus(10)).unwrap();
+        let step = machine.receive(command, now(20));
+        entries.extend(step.entries);
+        let executed = step.effects.into_iter().find_map(|effect| match effect {
+            Effect::Execute(execution) => Some(execution.key),
+            _ => None,
+        });
+        if let Some(key) = executed.filter(|_| call < calls) {
+            let result = json!({"x": 1, "msg": "ü\n"});
+            entries.extend(machine.finished(key, Ended::Done(result), now(30)).entries);
+        }
+    }
+    Life { machine, entries }
+}
+
+fn sum<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Restored {
+    let mut restored = Restored::default();
+    entries.into_iter().for_each(|entry| restored.apply(entry.clone()));
+    restored
+}
+
+fn folder() -> TempDir {
+    tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempdir().unwrap()
+}
+
+/// A folder with a log of these entries in it, and the log's bytes.
+fn written(entries: &[Entry]) -> (TempDir, PathBuf, Vec<u8>) {
+    let folder = folder();
+    let (mut log, restored) = Log::open(folder.path()).unwrap();
+    assert_eq!(restored, Restored::default());
+    log.append(entries).unwrap();
+    drop(log);
+    let path = folder.path().join("record");
+    let bytes = fs::read(&path).unwrap();
+    (folder, path, bytes)
+}
+
+fn fault(folder: &TempDir) -> Fault {
+    Log::open(folder.path()).unwrap_err().fault
+}
+
+fn frame_of(entry: &Entry) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frame(entry, &mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn what_was_written_is_read_again() {
+    let life = life(4);
+    let (folder, _, bytes) = written(&life.entries);
+    assert!(bytes.starts_with(MAGIC));
+    let (_log, restored) = Log::open(folder.path()).unwrap();
+    assert_eq!(restored, sum(&life.entries));
+}
+
+#[test]
+fn a_last_frame_that_is_cut_short_anywhere_is_cut_off_and_nothing_before_it() {
+    let life = life(2);
+    let (folder, path, bytes) = written(&life.entries);
+    let (last, before) = life.entries.split_last().unwrap();
+    let whole = bytes.len() - frame_of(last).len();
+    for length in whole..bytes.len() {
+        fs::write(&path, &bytes[..length]).unwrap();
+        let (mut log, restored) = Log::open(folder.path()).unwrap();
+        assert_eq!(restored, sum(before), "{length} bytes");
+        log.append([last]).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), bytes, "{length} bytes");
+    }
+}
+
+#[test]
+fn a_log_that_was_cut_while_it_was_made_is_made_again() {
+    for length in 0..MAGIC.len() {
+        let folder = folder();
+        let path = folder.path().join("record");
+        fs::write(&path, &MAGIC[..length]).unwrap();
+        let (_log, restored) = Log::open(folder.path()).unwrap();
+        assert_eq!((restored, fs::read(&path).unwrap()), (Restored::default(), MAGIC.to_vec()), "{length} bytes");
+    }
+}
+
+#[test]
+fn zeros_that_a_crash_of_the_machine_left_at_the_end_are_cut_off() {
+    let life = life(1);
+    let (folder, path, bytes) = written(&life.entries);
+    for zeros in [8, 9, 5_000] {
+        fs::write(&path, [bytes.clone(), vec![0; zeros]].concat()).unwrap();
+        let (_log, restored) = Log::open(folder.path()).unwrap();
+        assert_eq!((restored, fs::read(&path).unwrap()), (sum(&life.entries), bytes.clone()), "{zeros} zeros");
+    }
+}
+
+#[test]
+fn one_damaged_byte_before_the_last_frame_is_never_passed_over() {
+    let life = life(0);
+    let (folder, path, bytes) = written(&life.entries);
+    let mut start = MAGIC.len();
+    for entry in life.entries.split_last().unwrap().1 {
+        let end = start + frame_of(entry).len();
+        for at in start..end {
+            let flips: &[u8] = if at < start + HEAD { &[0x01, 0x10, 0x80, 0xff] } else { &[0x01] };
+            for flip in flips {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= flip;
+                fs::write(&path, damaged).unwrap();
+                let found = u64::try_from(start).unwrap();
+                assert_eq!(fault(&folder), Fault::Damaged(found), "byte {at}, flipped by {flip:#x}");
+            }
+        }
+        start = end;
+    }
+}
+
+#[test]
+fn a_complete_last_frame_with_a_bad_checksum_is_damage_and_no_torn_tail() {
+    let life = life(1);
+    let (folder, path, mut bytes) = written(&life.entries);
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let start = u64::try_from(bytes.len() - frame_of(life.entries.last().unwrap()).len()).unwrap();
+    assert_eq!(fault(&folder), Fault::Damaged(start));
+    assert_eq!(fs::read(&path).unwrap(), bytes, "nothing is touched");
+}
+
+#[test]
+fn something_else_is_no_record() {
+    let folder = folder();
+    for text in ["countersign-record 2\n", "x", "\0\0\0\0"] {
+        fs::write(folder.path().join("record"), text).unwrap();
+        assert_eq!(fault(&folder), Fault::NotARecord, "{text:?}");
+    }
+}
+
+#[test]
+fn a_compacted_log_adds_up_to_the_same() {
+    let life = life(5);
+    let (folder, path, _) = written(&life.entries);
+    let (mut log, _) = Log::open(folder.path()).unwrap();
+    log.compact(life.machine.snapshot()).unwrap();
+    let snapshot: Vec<Entry> = life.machine.snapshot().collect();
+    let more = Entry::Mark { at: START.plus(60_000) };
+    log.append([&more]).unwrap();
+    drop(log);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let (_log, restored) = Log::open(folder.path()).unwrap();
+    assert_eq!(restored, sum(snapshot.iter().chain([&more])));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "the record and its lock");
+}
+
+/// An entry whose payload is about so long.
+fn long_entry(length: usize) -> Entry {
+    let mut value = serde_json::to_value(life(0).entries.remove(0)).unwrap();
+    value["started"]["machine"] = Value::from("m".repeat(length));
+    serde_json::from_value(value).unwrap()
+}
+
+#[test]
+fn compaction_is_due_past_16_mib_and_then_past_twice_the_size() {
+    let folder = folder();
+    let (mut log, _) = Log::open(folder.path()).unwrap();
+    let mib = long_entry(1 << 20);
+    let many = vec![mib.clone(); 15];
+    log.append(&many).unwrap();
+    assert!(!log.wants_compaction());
+    log.append([&mib]).unwrap();
+    assert!(log.wants_compaction());
+    log.compact(many.iter().cloned().chain(many.iter().cloned())).unwrap();
+    assert!(!log.wants_compaction());
+    log.append(&many).unwrap();
+    log.append(&many[1..]).unwrap();
+    assert!(!log.wants_compaction(), "past 16 MiB, but not past twice what is alive");
+    log.append([&mib, &mib]).unwrap();
+    assert!(log.wants_compaction());
+}
+
+#[test]
+fn a_compaction_that_fails_leaves_the_old_log_in_use() {
+    let life = life(2);
+    let (folder, path, bytes) = written(&life.entries);
+    let (mut log, _) = Log::open(folder.path()).unwrap();
+    fs::create_dir(folder.path().join("record.new")).unwrap();
+    assert!(log.compact(life.machine.snapshot()).is_err());
+    assert!(!log.wants_compaction());
+    let more = Entry::Mark { at: START };
+    log.append([&more]).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), [bytes, frame_of(&more)].concat());
+}
+
+#[test]
+fn after_a_write_that_failed_half_way_the_log_is_whole() {
+    let life = life(2);
+    let (folder, path, bytes) = written(&life.entries);
+    let (mut log, _) = Log::open(folder.path()).unwrap();
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let real = std::mem::replace(&mut log.file, full);
+    let (first, second) = (Entry::Mark { at: START }, Entry::Mark { at: START.plus(1) });
+    assert!(log.append([&first]).is_err());
+    // Half a frame, as a disk that fills up leaves it; and as long as it cannot be cut off, nothing is written behind it.
+    real.write_all_at(&frame_of(&first)[..11], log.good).unwrap();
+    assert!(log.append([&second]).is_err());
+    log.file = real;
+    log.append([&second]).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), [bytes, frame_of(&second)].concat());
+}
+
+#[test]
+fn an_entry_that_is_too_long_is_not_written() {
+    let life = life(0);
+    let (folder, path, bytes) = written(&life.entries);
+    let (mut log, _) = Log::open(folder.path()).unwrap();
+    assert!(log.append([&long_entry(MAX_PAYLOAD)]).is_err());
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+#[test]
+fn a_second_client_on_the_same_folder_is_refused() {
+    let folder = folder();
+    let (first, _) = Log::open(folder.path()).unwrap();
+    assert_eq!(fault(&folder), Fault::Locked);
+    first.close(&Entry::Stopped { at: START }).unwrap();
+    let (_second, restored) = Log::open(folder.path()).unwrap();
+    assert_eq!(restored, sum([&Entry::Stopped { at: START }]));
+}
+
+#[test]
+fn the_folder_is_made_private_and_one_that_others_can_enter_is_refused() {
+    let folder = folder();
+    let below = folder.path().join("state/worker-1");
+    drop(Log::open(&below).unwrap());
+    for made in ["state", "state/worker-1"] {
+        let mode = fs::metadata(folder.path().join(made)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700, "{made}");
+    }
+    for file in ["record", "lock"] {
+        assert_eq!(fs::metadata(below.join(file)).unwrap().permissions().mode() & 0o7777, 0o600, "{file}");
+    }
+    fs::set_permissions(&below, fs::Permissions::from_mode(0o755)).unwrap();
+    let error = Log::open(&below).unwrap_err();
+    assert_eq!(error.fault, Fault::Open(0o755));
+    assert!(error.remedy().contains("chmod 700"), "{error}");
+}
+
+#[test]
+fn replies_that_are_restored_share_their_credential() {
+    let life = life(3);
+    let (folder, _, _) = written(&life.entries);
+    let file = File::open(folder.path().join("record")).unwrap();
+    let length = file.metadata().unwrap().len();
+    let (restored, good) = load::load(&file, length).unwrap();
+    assert_eq!(good, length);
+    let client = restart(restored);
+    let mut credentials = Vec::new();
+    for entry in client.snapshot() {
+        if let Entry::Ended(ended) = entry {
+            credentials.extend(ended.reply.map(|reply| reply.credential));
+        }
+    }
+    assert!(credentials.len() > 3);
+    let shared = credentials.windows(2).filter(|pair| std::sync::Arc::ptr_eq(&pair[0], &pair[1])).count();
+    // All but the one that the restart itself signed.
+    assert!(shared >= credentials.len() - 3, "{shared} of {}", credentials.len());
+}
+
+fn restart(restored: Restored) -> Client {
+    let realm = Realm::new("demo");
+    let _alice = realm.operator("alice", full_grant());
+    let start = StartUp {
+        config: Config::default(),
+        identity: realm.client("worker-1", &[]),
+        catalogue: catalogue(),
+        trust: realm.trust.clone(),
+        restored,
+        machine: None,
+        boot: Uuid::from_random([3; 16]),
+        epoch: Uuid::from_random([4; 16]),
+    };
+    Client::start(start, now(100)).unwrap().0
+}

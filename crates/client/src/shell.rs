@@ -1,0 +1,326 @@
+//! The one loop that owns the machine.
+
+use std::future::poll_fn;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::Poll;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use countersign_host::clock;
+use countersign_host::keys::Member;
+use countersign_host::link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents};
+use countersign_machine::client::{self as machine, Config, Effect, Execution, JobKey, Level, Now, StartUp, Step};
+use countersign_protocol::envelope::{Delivery, Verifier};
+use countersign_protocol::id::Uuid;
+use countersign_protocol::subject;
+use countersign_protocol::trust::Trust;
+use tokio::time::sleep;
+
+use crate::console::Console;
+use crate::error::ClientError;
+use crate::executor::{Executor, News};
+use crate::record::Log;
+use crate::registry::Commands;
+use crate::shutdown::{Request, Shutdown};
+use crate::verify::open_all;
+
+/// How many messages are taken in one turn. The bound keeps a turn short under a flood: a few milliseconds.
+const TURN: usize = 256;
+/// How long the last replies may take to be written to the broker's connection, which may just be coming back.
+const FLUSH: Duration = Duration::from_millis(2_500);
+/// How long the connection may take to close.
+const CLOSE: Duration = Duration::from_millis(1_500);
+
+/// What a client runs with.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// The client's identity and its connection key.
+    pub member: Member,
+    /// The trust bundle that it judges by.
+    pub trust: Trust,
+    /// The broker: `nats://host:port`, or several with commas between.
+    pub url: String,
+    /// The folder below which each client has one for its record, named like the client.
+    pub state: PathBuf,
+    /// What its administrator decides: skew, bounds, heartbeat.
+    pub limits: Config,
+    /// Where jobs print; standard output by default.
+    pub console: Console,
+}
+
+impl ClientConfig {
+    /// A configuration with every default.
+    pub fn new(member: Member, trust: Trust, url: impl Into<String>, state: impl Into<PathBuf>) -> Self {
+        let (limits, console) = (Config::default(), Console::default());
+        Self { member, trust, url: url.into(), state: state.into(), limits, console }
+    }
+}
+
+/// How a client ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// Its jobs have their replies, everything is published and on disk.
+    Cleanly,
+    /// It was asked twice, or took more than 5 seconds: what was still to be said is left to its next start.
+    AtOnce,
+}
+
+/// A client that has not started.
+#[derive(Debug)]
+pub struct Client {
+    config: ClientConfig,
+    commands: Commands,
+}
+
+impl Client {
+    /// A client with these data commands.
+    pub fn new(config: ClientConfig, commands: Commands) -> Self {
+        Self { config, commands }
+    }
+
+    /// Runs until the command `terminate`, or until it is asked to end. A broker that is not there is waited for.
+    ///
+    /// Call it in a runtime with time and input/output enabled. What a job prints may block a thread of that runtime for
+    /// ever: end the runtime by `shutdown_background`, or the process.
+    pub async fn run(self, mut shutdown: Shutdown) -> Result<Stopped, ClientError> {
+        let mut shell = Shell::start(self).await?;
+        let mut arrived = Vec::with_capacity(TURN);
+        while !shell.is_ending {
+            let idle = shell.idle_time();
+            let taken = tokio::select! {
+                taken = shell.events.recv_many(&mut arrived, TURN) => Taken::Arrived(taken),
+                news = shell.executor.news() => Taken::News(news),
+                () = sleep(idle) => Taken::Tick,
+                request = shutdown.requested() => Taken::Request(request),
+            };
+            match taken {
+                // The link's last handle is here, so that this is a defect of it.
+                Taken::Arrived(0) => return Err(LinkError::System("its thread ended".to_owned()).into()),
+                Taken::Arrived(count) => {
+                    shell.receive(arrived.drain(..));
+                    if count == TURN {
+                        give_way().await;
+                    }
+                }
+                Taken::News(news) => shell.hear(news),
+                Taken::Tick => shell.turn(|machine, now| machine.tick(now)),
+                Taken::Request(Request::Orderly) => shell.turn(|machine, now| machine.terminate(now)),
+                Taken::Request(Request::AtOnce) => return Ok(Stopped::AtOnce),
+            }
+        }
+        tokio::select! {
+            () = shell.finish() => Ok(Stopped::Cleanly),
+            () = shutdown.at_once() => Ok(Stopped::AtOnce),
+        }
+    }
+}
+
+/// What a turn begins with.
+enum Taken {
+    Arrived(usize),
+    News(News),
+    Tick,
+    Request(Request),
+}
+
+/// The machine, and everything around it.
+struct Shell {
+    machine: machine::Client,
+    verifier: Verifier,
+    log: Log,
+    link: Link,
+    events: LinkEvents,
+    executor: Executor,
+    threads: usize,
+    /// Whether the last write to the record failed.
+    is_failing: bool,
+    is_ending: bool,
+}
+
+impl Shell {
+    async fn start(Client { config, commands }: Client) -> Result<Self, ClientError> {
+        let ClientConfig { member: Member { identity, seed, inbox_prefix }, trust, url, state, limits, console } =
+            config;
+        let (catalogue, runs) = commands.into_parts()?;
+        let (mut log, restored) = Log::open(&state.join(identity.name().as_str()))?;
+        let (name, trust) = (identity.name().clone(), Arc::new(trust));
+        let subscriptions = subject::subscriptions(trust.realm(), &name, identity.credential().groups());
+        let verifier = Verifier::new(Arc::clone(&trust), limits.skew);
+        let start = StartUp {
+            config: limits,
+            identity: Arc::new(identity),
+            catalogue,
+            trust,
+            restored,
+            machine: clock::kernel_boot_id().map(|id| id.to_string()),
+            boot: Uuid::from_random(clock::random()?),
+            epoch: Uuid::from_random(clock::random()?),
+        };
+        let (machine, mut first) = machine::Client::start(start, now())?;
+        log.append(&first.entries).map_err(|error| log.error(&error))?;
+        first.entries.clear();
+        let link = LinkConfig { url, name: name.to_string(), seed, inbox_prefix, subscriptions, wait: true };
+        let (link, events) = Link::connect(link).await?;
+        let threads = available_parallelism().map_or(1, usize::from);
+        let executor = Executor::new(runs, console);
+        let (is_failing, is_ending) = (false, false);
+        let mut shell = Self { machine, verifier, log, link, events, executor, threads, is_failing, is_ending };
+        shell.commit(vec![first]);
+        tracing::info!(client = %name, epoch = %shell.machine.epoch(), "started");
+        Ok(shell)
+    }
+
+    /// How long nothing is due.
+    fn idle_time(&self) -> Duration {
+        let millis = self.machine.wake_at().saturating_sub(clock::since_boot());
+        Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+    }
+
+    /// What arrived: verified together, then taken one by one in the order of arrival, recorded by one write.
+    fn receive(&mut self, arrived: impl Iterator<Item = LinkEvent>) {
+        let mut steps = Vec::new();
+        let mut deliveries = Vec::new();
+        for event in arrived {
+            match event {
+                LinkEvent::Message(delivery) => deliveries.push(delivery),
+                // A message with a status line is not ours, and is counted as such.
+                LinkEvent::NoResponders { subject, .. } => {
+                    deliveries.push(Delivery::new(&subject, true, [], bytes::Bytes::new()));
+                }
+                LinkEvent::Shed(count) => steps.push(self.machine.shed(count, now())),
+                LinkEvent::Connected => tracing::info!("connected"),
+                LinkEvent::Disconnected { why } => tracing::warn!("not connected: {why}; trying again"),
+                LinkEvent::Denied { why } => tracing::warn!("the broker does not allow it: {why}"),
+            }
+        }
+        let opened = open_all(&self.verifier, &deliveries, self.machine.time(now()), self.threads);
+        for opened in opened {
+            steps.push(match opened {
+                Ok(command) => {
+                    self.verifier.remember(command.credential());
+                    self.machine.receive(command, now())
+                }
+                Err(rejected) => self.machine.rejected(&rejected, now()),
+            });
+        }
+        self.commit(steps);
+    }
+
+    fn hear(&mut self, news: News) {
+        self.turn(|machine, now| match news {
+            News::Ended(key, ended) => machine.finished(key, ended, now),
+            News::Progress(key, progress) => machine.progressed(key, progress, now),
+        });
+    }
+
+    fn turn(&mut self, turn: impl FnOnce(&mut machine::Client, Now) -> Step) {
+        let step = turn(&mut self.machine, now());
+        self.commit(vec![step]);
+    }
+
+    /// Writes what the steps want written, and only then does what they want done; what ends at once makes further steps.
+    fn commit(&mut self, mut steps: Vec<Step>) {
+        while !steps.is_empty() {
+            let effects = self.record(steps);
+            steps = effects.into_iter().filter_map(|effect| self.carry_out(effect)).collect();
+        }
+        if self.log.wants_compaction()
+            && let Err(error) = self.log.compact(self.machine.snapshot())
+        {
+            tracing::warn!(%error, "the record could not be compacted; it goes on growing");
+        }
+    }
+
+    /// The steps' effects, once their entries are written; or what is left of them where they cannot be.
+    fn record(&mut self, mut steps: Vec<Step>) -> Vec<Effect> {
+        if steps.iter().any(|step| !step.entries.is_empty()) {
+            let written = self.log.append(steps.iter().flat_map(|step| &step.entries));
+            match &written {
+                Err(error) if !self.is_failing => {
+                    tracing::error!(%error, "the record cannot be written; nothing is carried out until it can");
+                }
+                Ok(()) if self.is_failing => tracing::info!("the record can be written again"),
+                Err(_) | Ok(()) => {}
+            }
+            self.is_failing = written.is_err();
+            if self.is_failing {
+                steps = self.take_back(steps);
+            }
+        }
+        steps.into_iter().flat_map(|step| step.effects).collect()
+    }
+
+    /// Takes back steps that were not written, the last one first. What was published without an entry after the first of
+    /// them may speak of what is taken back: that is left unsaid, which looks like a lost message.
+    fn take_back(&mut self, steps: Vec<Step>) -> Vec<Step> {
+        let first = steps.iter().position(|step| !step.entries.is_empty()).unwrap_or(steps.len());
+        let mut back: Vec<Step> = Vec::with_capacity(steps.len());
+        for (index, mut step) in steps.into_iter().enumerate().rev() {
+            if !step.entries.is_empty() {
+                step = self.machine.roll_back(step, now());
+            } else if index > first {
+                step.effects.retain(|effect| !matches!(effect, Effect::Publish(_)));
+            }
+            back.push(step);
+        }
+        back.reverse();
+        back
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> Option<Step> {
+        match effect {
+            Effect::Publish(message) => self.link.publish(message, None),
+            Effect::Execute(execution) => return self.execute(execution),
+            Effect::Cancel(key) => self.executor.cancel(key),
+            Effect::Log(note) => match note.level {
+                Level::Info => tracing::info!("{}", note.text),
+                Level::Warn => tracing::warn!("{}", note.text),
+            },
+            Effect::Exit => self.is_ending = true,
+        }
+        None
+    }
+
+    fn execute(&mut self, execution: Execution) -> Option<Step> {
+        let key: JobKey = execution.key;
+        let ended = self.executor.execute(execution, clock::wall())?;
+        Some(self.machine.finished(key, ended, now()))
+    }
+
+    /// Sees the last replies off, marks the clean end, and closes the connection.
+    async fn finish(self) {
+        if !self.link.flush(FLUSH).await {
+            tracing::warn!("the last replies could not be published; the next start answers for them");
+        }
+        if let Err(error) = self.log.close(&self.machine.stopped()) {
+            tracing::error!(%error, "the record could not be closed");
+        }
+        if !self.link.close(CLOSE).await {
+            tracing::warn!("the broker did not see the connection off");
+        }
+        tracing::info!("ended");
+    }
+}
+
+/// Lets jobs and timers have their turn on this thread, too, where there is always more to take. Not tokio's own
+/// `yield_now`: it holds a task back until its thread has nothing else to do, and a job that blocks the thread would hold the
+/// client.
+async fn give_way() {
+    let mut gave_way = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut gave_way, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+fn now() -> Now {
+    Now { wall: clock::wall(), since_boot: clock::since_boot() }
+}
+
+#[cfg(test)]
+mod tests;

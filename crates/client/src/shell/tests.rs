@@ -1,0 +1,162 @@
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+#[path = "../../tests/world/live.rs"]
+mod live;
+
+use std::fs::OpenOptions;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use countersign_host::keys::Seed;
+use countersign_protocol::command::NoArgs;
+use countersign_protocol::envelope::{Identity, Signed};
+use countersign_protocol::limits::SKEW;
+use countersign_protocol::reply::{ErrorCode, Reply, State, Status};
+use countersign_testkit::broker::Broker;
+use countersign_testkit::hostile::Peer;
+use countersign_testkit::realm::{Draft, Realm, full_grant, to};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::command::{Context, DataCommand, Failure, Immediate};
+
+/// Counts how often it ran.
+struct Count(Arc<AtomicUsize>);
+
+impl DataCommand for Count {
+    const NAME: &'static str = "count";
+    type Args = NoArgs;
+    type Output = usize;
+}
+
+impl Immediate for Count {
+    fn run(&self, _: NoArgs, _: &Context) -> Result<usize, Failure> {
+        Ok(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+/// A shell that is driven turn by turn, and a peer that hears what it publishes.
+struct Bench {
+    shell: Shell,
+    peer: Peer,
+    alice: Identity,
+    verifier: Verifier,
+    ran: Arc<AtomicUsize>,
+    sent: u64,
+    _broker: Broker,
+    _state: TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let (broker, state) = (Broker::start(), TempDir::new().unwrap());
+        let realm = Realm::new("demo");
+        let trust = live::bundle(&realm, 1);
+        let alice = live::member(&realm, &trust, "alice", 101, Some(full_grant()));
+        let identity = live::member(&realm, &trust, "worker-1", 102, None);
+        let seed = Seed::from_random([42; 32]).unwrap();
+        let member = Member { identity, seed, inbox_prefix: "_INBOX.client-worker-1".to_owned() };
+        let config = ClientConfig::new(member, trust.clone(), broker.url(), state.path());
+        let ran = Arc::new(AtomicUsize::new(0));
+        let commands = Commands::new().immediate(Count(Arc::clone(&ran))).unwrap();
+        let mut peer = Peer::connect(broker.port(), None);
+        peer.subscribe("cs.demo.reply.>");
+        let shell = Shell::start(Client::new(config, commands)).await.unwrap();
+        let verifier = Verifier::new(Arc::new(trust), SKEW);
+        Self { shell, peer, alice, verifier, ran, sent: 0, _broker: broker, _state: state }
+    }
+
+    fn order(&mut self, command: &str) -> Signed {
+        self.sent += 1;
+        let draft = Draft::new(&self.alice, to("worker-1"), command, json!({}), self.sent, clock::wall());
+        draft.epoch(self.shell.machine.epoch()).sign(&self.alice)
+    }
+
+    fn take(&mut self, orders: &[&Signed]) {
+        self.shell.receive(orders.iter().map(|order| LinkEvent::Message(order.delivery())));
+    }
+
+    fn next_reply(&mut self) -> Reply {
+        let message = self.peer.wait_for("a reply", |_| true);
+        self.verifier.open::<Reply>(&message.delivery(), clock::wall()).unwrap().into_message()
+    }
+
+    /// Makes every write to the record fail; what is given back mends it.
+    fn break_record(&mut self) -> std::fs::File {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        self.shell.log.exchange_file(full)
+    }
+}
+
+fn refusal(reply: &Reply) -> (Status, Option<ErrorCode>) {
+    (reply.status, reply.error.as_ref().map(|error| error.code))
+}
+
+const INTERNAL: (Status, Option<ErrorCode>) = (Status::Refused, Some(ErrorCode::Internal));
+
+#[tokio::test]
+async fn what_cannot_be_recorded_is_not_run_and_may_be_ordered_again() {
+    let mut bench = Bench::new().await;
+    let (start, count) = (bench.order("start"), bench.order("count"));
+    bench.take(&[&start]);
+    assert_eq!(bench.next_reply().status, Status::Succeeded);
+
+    let file = bench.break_record();
+    bench.take(&[&count]);
+    assert_eq!(refusal(&bench.next_reply()), INTERNAL);
+    assert_eq!(bench.ran.load(Ordering::Relaxed), 0);
+
+    bench.shell.log.exchange_file(file);
+    for _ in 0..2 {
+        bench.take(&[&count]);
+        assert_eq!(bench.next_reply().result, Some(json!(1)));
+    }
+    assert_eq!(bench.ran.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn nothing_is_said_of_what_was_taken_back() {
+    let mut bench = Bench::new().await;
+    let (start, status) = (bench.order("start"), bench.order("status"));
+    let file = bench.break_record();
+    // The second is a copy, and would be answered from the record; the third would see the state.
+    bench.take(&[&start, &start, &status]);
+    assert_eq!(refusal(&bench.next_reply()), INTERNAL);
+
+    bench.shell.log.exchange_file(file);
+    let status = bench.order("status");
+    bench.take(&[&status]);
+    let reply = bench.next_reply();
+    assert_eq!((reply.state, reply.result.unwrap()["state"].take()), (State::Unready, json!("unready")));
+    assert_eq!(bench.peer.so_far(), []);
+}
+
+#[tokio::test]
+async fn a_client_with_a_record_that_cannot_be_written_still_terminates() {
+    let mut bench = Bench::new().await;
+    bench.break_record();
+    bench.shell.turn(|machine, now| machine.terminate(now));
+    assert!(bench.shell.is_ending);
+}
+
+#[tokio::test]
+async fn a_record_that_has_grown_is_compacted_and_remembers_what_ran() {
+    let mut bench = Bench::new().await;
+    let (start, count) = (bench.order("start"), bench.order("count"));
+    bench.take(&[&start, &count]);
+    let marks = vec![machine::Entry::Mark { at: clock::wall() }; 500_000];
+    bench.shell.log.append(&marks).unwrap();
+    assert!(bench.shell.log.wants_compaction());
+    bench.take(&[&count]);
+    assert!(!bench.shell.log.wants_compaction());
+    for result in [json!({"changed": true}), json!(1), json!(1)] {
+        assert_eq!(bench.next_reply().result, Some(result));
+    }
+    let Bench { shell: Shell { log, machine, .. }, _state: state, .. } = bench;
+    let snapshot: Vec<_> = machine.snapshot().collect();
+    log.close(&machine.stopped()).unwrap();
+    let (_log, restored) = Log::open(&state.path().join("worker-1")).unwrap();
+    let mut expected = machine::Restored::default();
+    snapshot.into_iter().chain([machine.stopped()]).for_each(|entry| expected.apply(entry));
+    assert_eq!(restored, expected);
+}
