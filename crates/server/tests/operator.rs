@@ -1,0 +1,201 @@
+//! The operator's shell on a real broker. Without a nats-server these tests show nothing.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod support;
+
+use std::future::{pending, ready};
+
+use async_nats::HeaderMap;
+use countersign_host::link::LinkError;
+use countersign_machine::server::{Ignored, Options, Order, OrderError, Report, Update, Verdict};
+use countersign_protocol::command::Call;
+use countersign_protocol::envelope::Reason;
+use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, State};
+use countersign_server::{Operator, OperatorError, SetupError, setup};
+use serde_json::{Value, json};
+use support::{Demo, PATIENCE, name, seed, uuid};
+use tokio::time::timeout;
+
+fn order(command: &str, args: Value) -> Order {
+    let args = serde_json::from_value(args).unwrap();
+    Order { command: Call { name: name(command), args }, dry_run: false }
+}
+
+fn patient() -> Options {
+    Options { timeout: 30_000, ..Options::default() }
+}
+
+async fn ping(operator: &mut Operator) -> Report {
+    let order = order("ping", json!({}));
+    let clients = [name("worker-1")];
+    let report = operator.dispatch(order, &clients, patient(), pending(), |_| ());
+    timeout(PATIENCE, report).await.unwrap().unwrap()
+}
+
+fn verdict(report: &Report) -> &Verdict {
+    &report.replies[0].verdict
+}
+
+#[tokio::test]
+async fn a_verified_reply_is_the_verdict_and_is_heard_of_at_once() {
+    let Some(demo) = Demo::start() else { return };
+    let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
+    let answering = tokio::spawn(async move {
+        let (command, digest) = worker.command().await;
+        assert_eq!((command.command.name.as_str(), command.epoch), ("ping", None), "no stream, no epoch");
+        let reply = worker.reply(&command, digest, Outcome::Succeeded(json!(1_795_485_600)));
+        worker.publish(&reply).await;
+    });
+    let mut heard = Vec::new();
+    let order = order("ping", json!({}));
+    let clients = [name("worker-1")];
+    let dispatch = operator.dispatch(order, &clients, patient(), pending(), |update| heard.push(update));
+    let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
+    answering.await.unwrap();
+    assert_eq!(verdict(&report), &Verdict::Succeeded { result: Some(json!(1_795_485_600)) });
+    assert_eq!(report.replies[0].state, Some(State::Ready));
+    let [Update::Reply { client, outcome, .. }] = heard.as_slice() else { panic!("one reply: {heard:?}") };
+    assert_eq!((client.as_str(), outcome), ("worker-1", &Outcome::Succeeded(json!(1_795_485_600))));
+}
+
+#[tokio::test]
+async fn the_stream_can_be_made_again_and_its_presence_gives_the_epoch() {
+    let Some(demo) = Demo::start() else { return };
+    for _ in 0..2 {
+        assert_eq!(setup(demo.url(), &name("demo"), seed(12)).await.unwrap(), "cs-demo-presence");
+    }
+    let mut worker = demo.worker().await;
+    worker.present(uuid(30), State::Unready).await;
+    worker.present(uuid(31), State::Ready).await;
+    let mut operator = demo.operator().await;
+    let answering = tokio::spawn(async move {
+        let (command, digest) = worker.command().await;
+        assert_eq!(command.epoch, Some(uuid(31)), "that of the last presence");
+        let reply = worker.reply(&command, digest, Outcome::Succeeded(json!(1)));
+        worker.publish(&reply).await;
+    });
+    assert_eq!(verdict(&ping(&mut operator).await).word(), "succeeded");
+    answering.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_presence_that_its_client_did_not_sign_gives_no_epoch() {
+    let Some(demo) = Demo::start() else { return };
+    setup(demo.url(), &name("demo"), seed(12)).await.unwrap();
+    let mut worker = demo.worker().await;
+    worker
+        .client
+        .publish("cs.demo.event.worker-1.presence", json!({ "epoch": uuid(66) }).to_string().into())
+        .await
+        .unwrap();
+    worker.client.flush().await.unwrap();
+    let mut operator = demo.operator().await;
+    let answering = tokio::spawn(async move {
+        let (command, digest) = worker.command().await;
+        assert_eq!(command.epoch, None);
+        let reply = worker.reply(&command, digest, Outcome::Succeeded(json!(1)));
+        worker.publish(&reply).await;
+    });
+    assert_eq!(verdict(&ping(&mut operator).await).word(), "succeeded");
+    answering.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_has_ended_is_offline_as_soon_as_nobody_listens() {
+    let Some(demo) = Demo::start() else { return };
+    setup(demo.url(), &name("demo"), seed(12)).await.unwrap();
+    let mut worker = demo.worker().await;
+    worker.present(uuid(30), State::Terminated).await;
+    worker.client.drain().await.unwrap();
+    drop(worker);
+    let report = ping(&mut demo.operator().await).await;
+    assert_eq!((verdict(&report).word(), report.exit_status()), ("offline", 3));
+}
+
+#[tokio::test]
+async fn forged_and_stripped_messages_on_the_reply_subject_change_nothing() {
+    let Some(demo) = Demo::start() else { return };
+    let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
+    let answering = tokio::spawn(async move {
+        let (command, digest) = worker.command().await;
+        let honest = worker.reply(&command, digest, Outcome::Succeeded(json!(1)));
+        let forged = worker.reply(&command, digest, Outcome::Failed(ErrorBody::new(ErrorCode::Failed, "forged")));
+        // Another body under an honest signature, no headers at all, and a status line that is no hint.
+        worker.publish(&countersign_protocol::envelope::Signed { body: forged.body.clone(), ..honest.clone() }).await;
+        worker.client.publish(forged.subject.clone(), forged.body.clone()).await.unwrap();
+        for body in [forged.body, "".into()] {
+            let mut headers = HeaderMap::new();
+            headers.insert("Status", "503");
+            headers.insert("Nats-Subject", "cs.demo.cmd.client.worker-1");
+            worker.client.publish_with_headers(forged.subject.clone(), headers, body).await.unwrap();
+        }
+        worker.publish(&honest).await;
+    });
+    let report = ping(&mut operator).await;
+    answering.await.unwrap();
+    assert_eq!(verdict(&report), &Verdict::Succeeded { result: Some(json!(1)) });
+    let reasons: Vec<Ignored> = report.ignored.keys().copied().collect();
+    assert_eq!(reasons, [Ignored::Rejected(Reason::Headers), Ignored::Rejected(Reason::Signature)]);
+}
+
+#[tokio::test]
+async fn an_interrupted_wait_ends_with_what_is_known() {
+    let Some(demo) = Demo::start() else { return };
+    let mut operator = demo.operator().await;
+    let clients = [name("worker-1")];
+    let dispatch = operator.dispatch(order("ping", json!({})), &clients, patient(), ready(()), |_| ());
+    let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
+    assert_eq!(verdict(&report).word(), "no_reply");
+}
+
+#[tokio::test]
+async fn invalid_arguments_are_found_before_anything_is_sent() {
+    let Some(demo) = Demo::start() else { return };
+    let mut operator = demo.operator().await;
+    let invalid = order("calculate", json!({ "x": -1, "msg": "" }));
+    let refused = operator.dispatch(invalid, &[name("worker-1")], patient(), pending(), |_| ()).await;
+    assert!(matches!(refused, Err(OperatorError::Order(OrderError::Arguments { .. }))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_to_a_name_that_neither_the_keys_nor_the_roster_know() {
+    let Some(demo) = Demo::start() else { return };
+    let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
+    let order = order("ping", json!({}));
+    let clients = [name("worker-1"), name("worker-l")];
+    let refused = operator.dispatch(order, &clients, patient(), pending(), |_| ()).await;
+    assert!(matches!(&refused, Err(OperatorError::UnknownClient(it)) if it.as_str() == "worker-l"), "{refused:?}");
+    let answering = tokio::spawn(async move {
+        let (command, digest) = worker.command().await;
+        let reply = worker.reply(&command, digest, Outcome::Succeeded(json!(1)));
+        worker.publish(&reply).await;
+        command.id
+    });
+    let report = ping(&mut operator).await;
+    assert_eq!(answering.await.unwrap(), report.command_id, "the first that arrived");
+}
+
+#[tokio::test]
+async fn a_broker_that_is_not_there_and_one_that_refuses_are_told_apart() {
+    let Some(demo) = Demo::start() else { return };
+    let nobody = demo.connect("nats://127.0.0.1:1", seed(10)).await.err();
+    assert!(matches!(nobody, Some(OperatorError::Link(LinkError::NoBroker { .. }))), "{nobody:?}");
+    let stranger = demo.connect(demo.url(), seed(99)).await.err();
+    assert!(matches!(stranger, Some(OperatorError::Link(LinkError::Refused { .. }))), "{stranger:?}");
+}
+
+#[tokio::test]
+async fn a_broker_without_jetstream_makes_no_stream_and_still_takes_commands() {
+    let Some(demo) = Demo::with(&[]) else { return };
+    let refused = setup(demo.url(), &name("demo"), seed(12)).await;
+    assert!(matches!(&refused, Err(SetupError::Stream { stream, .. }) if stream == "cs-demo-presence"), "{refused:?}");
+    let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
+    let answering = tokio::spawn(async move {
+        let (command, digest) = worker.command().await;
+        let reply = worker.reply(&command, digest, Outcome::Succeeded(json!(1)));
+        worker.publish(&reply).await;
+    });
+    assert_eq!(verdict(&ping(&mut operator).await).word(), "succeeded");
+    answering.await.unwrap();
+}

@@ -1,0 +1,283 @@
+//! A realm as of now, a real nats-server with the permissions of docs/protocol.md, and a worker that answers as told.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, unreachable_pub, reason = "tests")]
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command as Process, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, HeaderMap, Subscriber};
+use countersign_host::clock;
+use countersign_host::keys::{Member, Seed};
+use countersign_protocol::command::{Command, Version};
+use countersign_protocol::credential::{Claims, Commands, Confirmation, Credential, Grant, Role};
+use countersign_protocol::digest::Digest;
+use countersign_protocol::envelope::{
+    CREDENTIAL_HEADER, Delivery, Identity, MessageType, SIGNATURE_HEADER, Signed, Verifier,
+};
+use countersign_protocol::event::{Event, EventKind};
+use countersign_protocol::id::{MessageId, Uuid};
+use countersign_protocol::key::SecretKey;
+use countersign_protocol::limits::SKEW;
+use countersign_protocol::name::Name;
+use countersign_protocol::reply::{Outcome, Reply, State};
+use countersign_protocol::subject;
+use countersign_protocol::trust::{Issuer, Trust, TrustBody};
+use countersign_server::{Operator, OperatorConfig, OperatorError};
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+/// Long enough for anything that is going to happen at all.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+pub fn uuid(n: u8) -> Uuid {
+    Uuid::from_random([n; 16])
+}
+
+pub fn seed(n: u8) -> Seed {
+    Seed::from_random([n; 32]).unwrap()
+}
+
+/// The realm `demo` with `alice` and `worker-1`, and a broker with their connection keys.
+pub struct Demo {
+    pub trust: Arc<Trust>,
+    issuer: SecretKey,
+    broker: Broker,
+}
+
+impl Demo {
+    /// `None` where there is no nats-server to start (NATS_SERVER, or on PATH).
+    pub fn start() -> Option<Self> {
+        Self::with(&["-js"])
+    }
+
+    /// With more arguments for the nats-server.
+    pub fn with(arguments: &[&str]) -> Option<Self> {
+        let (root, issuer) = (SecretKey::from_seed([1; 32]), SecretKey::from_seed([2; 32]));
+        let body = TrustBody {
+            v: Version,
+            realm: name("demo"),
+            version: 1,
+            expires_at: clock::wall().plus(86_400_000),
+            roots: vec![root.public().jwk()],
+            threshold: 1,
+            issuers: vec![Issuer { name: name("issuer"), jwk: issuer.public().jwk() }],
+            revoked: Vec::new(),
+        };
+        let trust = Trust::verify(&Trust::sign(&body, &[&root]), root.public().thumbprint()).unwrap();
+        Some(Self { trust: Arc::new(trust), issuer, broker: Broker::start(arguments)? })
+    }
+
+    pub fn url(&self) -> &str {
+        &self.broker.url
+    }
+
+    pub async fn operator(&self) -> Operator {
+        self.connect(self.url(), seed(10)).await.unwrap()
+    }
+
+    pub async fn connect(&self, url: &str, seed: Seed) -> Result<Operator, OperatorError> {
+        let grant = Grant { commands: Commands::Any, clients: vec![], groups: vec![], all: true, max_ttl_ms: 60_000 };
+        let identity = self.identity("alice", 3, Role::Operator, Some(grant), None);
+        let member = Member { identity, seed, inbox_prefix: "_INBOX.operator-alice".to_owned() };
+        let (url, trust) = (url.to_owned(), Arc::clone(&self.trust));
+        let (follow, enrolled) = (vec![name("worker-1")], vec![name("worker-1")]);
+        Operator::connect(OperatorConfig { url, member, trust, follow, enrolled }).await
+    }
+
+    pub async fn worker(&self) -> Worker {
+        let client = ConnectOptions::with_nkey(seed(11).as_str().to_owned()).connect(self.url()).await.unwrap();
+        let commands = client.subscribe("cs.demo.cmd.client.worker-1").await.unwrap();
+        client.flush().await.unwrap();
+        let identity = self.identity("worker-1", 4, Role::Client, None, Some(Vec::new()));
+        Worker { identity, client, commands, verifier: Verifier::new(Arc::clone(&self.trust), SKEW), n: 0 }
+    }
+
+    fn identity(&self, sub: &str, n: u8, role: Role, grant: Option<Grant>, groups: Option<Vec<Name>>) -> Identity {
+        let key = SecretKey::from_seed([n; 32]);
+        let now = clock::wall().seconds();
+        let claims = Claims {
+            iss: name("issuer"),
+            sub: name(sub),
+            jti: uuid(n),
+            iat: now,
+            nbf: now - 60,
+            exp: now + 3_600,
+            realm: name("demo"),
+            role,
+            cnf: Confirmation { jwk: key.public().jwk() },
+            grant,
+            groups,
+        };
+        let raw = Credential::issue(&claims, &self.issuer);
+        Identity::new(key, Credential::verify(&raw, &self.trust, clock::wall(), SKEW).unwrap()).unwrap()
+    }
+}
+
+/// A worker without a mind of its own.
+pub struct Worker {
+    pub identity: Identity,
+    pub client: Client,
+    commands: Subscriber,
+    verifier: Verifier,
+    n: u64,
+}
+
+impl Worker {
+    /// The next command, verified, and the digest of its body.
+    pub async fn command(&mut self) -> (Command, Digest) {
+        let message = timeout(PATIENCE, self.commands.next()).await.unwrap().unwrap();
+        let headers = message.headers.unwrap();
+        let headers: Vec<(&str, &str)> = [SIGNATURE_HEADER, CREDENTIAL_HEADER]
+            .iter()
+            .map(|name| (*name, headers.get(*name).unwrap().as_str()))
+            .collect();
+        let delivery = Delivery::new(&message.subject, false, headers, message.payload);
+        let command = self.verifier.open::<Command>(&delivery, clock::wall()).unwrap();
+        assert_eq!(message.reply.unwrap().as_str(), command.message().reply_to);
+        (command.message().clone(), command.digest())
+    }
+
+    pub fn reply(&mut self, command: &Command, digest: Digest, outcome: Outcome) -> Signed {
+        let (status, progress, result, error) = outcome.into_members();
+        self.n += 1;
+        let reply = Reply {
+            v: Version,
+            id: MessageId::new(clock::wall(), [5; 10]),
+            realm: name("demo"),
+            from: name("worker-1"),
+            credential: self.identity.credential().jti(),
+            to: command.from.clone(),
+            subject: subject::reply(&command.reply_to, &name("worker-1")),
+            command_id: command.id,
+            command_digest: digest,
+            issued_at: clock::wall(),
+            epoch: uuid(20),
+            boot: uuid(21),
+            n: self.n,
+            state: State::Ready,
+            seq: 0,
+            status,
+            progress,
+            result,
+            error,
+        };
+        let body = serde_json::to_vec(&reply).unwrap();
+        self.identity.sign(MessageType::Reply, reply.subject, body)
+    }
+
+    /// Says that it is there, or that it has ended.
+    pub async fn present(&mut self, epoch: Uuid, state: State) {
+        self.n += 1;
+        let info = json!({
+            "state": state, "epoch": epoch, "boot": uuid(21), "n": self.n, "version": "0.1.0", "started_at": 0,
+            "heartbeat_ms": 10_000, "groups": [], "jobs": { "running": 0, "limit": 64 }, "dropped": {},
+            "commands": [], "trust": { "version": 1, "expires_at": 0 },
+        });
+        let event = Event {
+            v: Version,
+            id: MessageId::new(clock::wall(), [6; 10]),
+            realm: name("demo"),
+            from: name("worker-1"),
+            credential: self.identity.credential().jti(),
+            subject: "cs.demo.event.worker-1.presence".to_owned(),
+            issued_at: clock::wall(),
+            epoch,
+            boot: uuid(21),
+            n: self.n,
+            state,
+            kind: EventKind::Presence,
+            data: serde_json::from_value(info).unwrap(),
+        };
+        let body = serde_json::to_vec(&event).unwrap();
+        self.publish(&self.identity.sign(MessageType::Event, event.subject, body)).await;
+    }
+
+    pub async fn publish(&self, message: &Signed) {
+        let mut headers = HeaderMap::new();
+        headers.insert(SIGNATURE_HEADER, message.signature.as_str());
+        headers.insert(CREDENTIAL_HEADER, &*message.credential);
+        self.client.publish_with_headers(message.subject.clone(), headers, message.body.clone()).await.unwrap();
+        self.client.flush().await.unwrap();
+    }
+}
+
+struct Broker {
+    child: Child,
+    url: String,
+    _folder: TempDir,
+}
+
+impl Broker {
+    fn start(arguments: &[&str]) -> Option<Self> {
+        let program = env::var_os("NATS_SERVER").map(PathBuf::from).or_else(|| {
+            env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join("nats-server")).find(|path| path.is_file())
+        });
+        let Some(program) = program else {
+            eprintln!("no nats-server: name one by NATS_SERVER; this test shows nothing");
+            return None;
+        };
+        let folder = TempDir::new().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        fs::write(path("nats.conf"), configuration()).unwrap();
+        let child = Process::new(program)
+            .args(["-a", "127.0.0.1", "-p", "-1", "-c", &path("nats.conf"), "-sd", &path("store")])
+            .args(["--ports_file_dir", &path("")])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let ports = path(&format!("nats-server_{}.ports", child.id()));
+        let mut broker = Self { child, url: String::new(), _folder: folder };
+        // The server has no other way to tell.
+        for _ in 0..3_000 {
+            let text = fs::read_to_string(&ports).unwrap_or_default();
+            if let Ok(ports) = serde_json::from_str::<Value>(&text) {
+                broker.url = ports["nats"][0].as_str().unwrap().to_owned();
+                return Some(broker);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the nats-server does not start");
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What `countersign init` allows, and nothing more: to alice, to worker-1 and to whoever sets up the streams.
+fn configuration() -> String {
+    let user = |n: u8, publish: &[&str], subscribe: &[&str]| {
+        json!({
+            "nkey": seed(n).public_key().unwrap(),
+            "permissions": { "publish": { "allow": publish }, "subscribe": { "allow": subscribe } },
+        })
+    };
+    let stream = ["CREATE", "UPDATE", "INFO"].map(|verb| format!("$JS.API.STREAM.{verb}.cs-demo-presence"));
+    let users = [
+        user(
+            10,
+            &["cs.demo.cmd.>", "$JS.API.DIRECT.GET.cs-demo-presence.>"],
+            &["cs.demo.reply.alice.>", "cs.demo.event.>", "_INBOX.operator-alice.>"],
+        ),
+        // Every reply subject, for attacks.
+        user(11, &["cs.demo.reply.>", "cs.demo.event.worker-1.*"], &["cs.demo.cmd.client.worker-1"]),
+        user(12, &stream.each_ref().map(String::as_str), &["_INBOX.setup.>"]),
+    ];
+    json!({ "authorization": { "users": users } }).to_string()
+}
