@@ -1,0 +1,196 @@
+//! The command line, as clap reads it. What the words after a subcommand mean is [`crate::words`]'s.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::error::{ContextKind, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use countersign_protocol::name::Name;
+
+use crate::duration::{Span, positive_span};
+use crate::failure::Failure;
+
+mod command;
+
+pub(crate) use command::{ClientArgs, Command, NewClient};
+
+/// Signed commands and verified replies for fleets of workers over NATS.
+///
+/// An operator signs each command; each client proves to itself that this operator may give it this order, now and never
+/// before, runs it at most once, and signs its reply. The broker in between moves bytes and is trusted with nothing else.
+#[derive(Debug, Parser)]
+#[command(
+    name = "countersign",
+    version,
+    max_term_width = 80,
+    after_long_help = "From nothing to a first verified reply:
+  countersign init                       make keys and credentials in ./keys
+  nats-server -c nats.conf -sd /tmp/cs   start the broker
+  countersign setup                      make the broker's streams
+  countersign client --name worker-1     run a client; in another terminal:
+  countersign start worker-1
+  countersign calculate worker-1 2.5 \"all done\"
+
+Exit status:
+  0    every target succeeded (or accepted, with --detach)
+  1    some target failed, refused, was cancelled or interrupted
+  2    wrong usage, or arguments found invalid before anything was sent
+  3    some target gave no reply or is offline, and none failed
+  4    no broker, or it refused us
+  5    keys, credentials or trust are unusable
+  130  interrupted by the person"
+)]
+pub(crate) struct Cli {
+    /// What every subcommand takes that has a use for it.
+    #[command(flatten)]
+    pub(crate) options: Options,
+    /// What is to be done.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The options that stand before or after the subcommand.
+#[derive(Debug, Args)]
+#[command(next_display_order = 100)]
+pub(crate) struct Options {
+    /// The broker
+    #[arg(long, global = true, env = "NATS_URL", value_name = "URL", default_value = "nats://127.0.0.1:4222")]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) nats_url: String,
+
+    /// The folder that `countersign init` makes
+    #[arg(long, global = true, env = "COUNTERSIGN_KEYS", value_name = "DIR", default_value = "keys")]
+    pub(crate) keys: PathBuf,
+
+    /// The realm; by default the one that trust.json speaks for
+    #[arg(long, global = true, value_name = "NAME", value_parser = str::parse::<Name>)]
+    pub(crate) realm: Option<Name>,
+
+    /// Whose key signs; by default the only operator in the folder of keys
+    #[arg(long = "as", id = "operator_name", global = true, env = "COUNTERSIGN_OPERATOR", value_name = "OPERATOR")]
+    #[arg(value_parser = str::parse::<Name>)]
+    pub(crate) operator: Option<Name>,
+
+    /// How long to wait for the first reply of each target
+    #[arg(long, global = true, value_name = "DURATION", default_value = "5s", value_parser = positive_span)]
+    pub(crate) timeout: Span,
+
+    /// How long the command stays valid: a client that gets it later does not run it
+    #[arg(long, global = true, value_name = "DURATION", default_value = "30s", value_parser = positive_span)]
+    pub(crate) ttl: Span,
+
+    /// Do not wait for the end of a long-running command
+    #[arg(long, global = true)]
+    pub(crate) detach: bool,
+
+    /// Send the same bytes again until an answer comes; it still runs at most once
+    #[arg(long, global = true)]
+    pub(crate) retry: bool,
+
+    /// Have the clients check everything and run nothing
+    #[arg(long, global = true)]
+    pub(crate) dry_run: bool,
+
+    /// How the outcome is printed
+    #[arg(short, long, global = true, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+
+    /// No colours; NO_COLOR in the environment does the same
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+
+    /// Say only what was asked for, and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Say more on standard error; twice for everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// How the outcome is printed on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// One document when all is known.
+    Json,
+    /// One line per reply as it arrives, and one summary line.
+    Ndjson,
+}
+
+/// Whether an option means something to a subcommand: offered and taken only then.
+fn meant(option: &str, subcommand: &str) -> bool {
+    let local = ["init", "schema", "schemas"].contains(&subcommand);
+    let sends = !local && !["setup", "client"].contains(&subcommand);
+    match option {
+        "nats_url" => !local,
+        "keys" | "realm" => !local || subcommand == "init",
+        "operator_name" | "timeout" | "ttl" | "detach" | "retry" | "dry_run" => sends,
+        "output" => sends || subcommand == "init",
+        _ => true,
+    }
+}
+
+/// What else a command line can come to.
+pub(crate) enum Asked {
+    /// Help or the version; help also where nothing was said at all.
+    Help(clap::Error),
+    /// Something that is not understood.
+    Wrong(Failure),
+}
+
+/// Reads the command line, the program's name first.
+pub(crate) fn parse(line: &[OsString]) -> Result<Cli, Asked> {
+    let mut command = Cli::command();
+    let options: Vec<clap::Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
+    for subcommand in command.get_subcommands_mut() {
+        // A global option that a subcommand already has is not handed down to it: a hidden copy is how to withhold one.
+        let withheld = options.iter().filter(|option| !meant(option.get_id().as_str(), subcommand.get_name()));
+        let withheld: Vec<clap::Arg> = withheld.map(|option| option.clone().hide(true)).collect();
+        *subcommand = std::mem::take(subcommand).args(withheld);
+    }
+    let matches = command.try_get_matches_from_mut(line).map_err(|error| asked(error, &command, line))?;
+    if let Some((subcommand, given)) = matches.subcommand() {
+        let on_the_line = |id: &str| given.value_source(id) == Some(ValueSource::CommandLine);
+        for (id, long) in options.iter().map(|option| (option.get_id().as_str(), option.get_long())) {
+            if on_the_line(id) && !meant(id, subcommand) {
+                let what = format!("`--{}` means nothing to `countersign {subcommand}`", long.unwrap_or(id));
+                return Err(Asked::Wrong(Failure::usage(what).remedy(format!("countersign {subcommand} --help"))));
+            }
+        }
+    }
+    Cli::from_arg_matches(&matches).map_err(|error| asked(error, &command, line))
+}
+
+/// What clap has to say, in our own three lines unless it is help.
+fn asked(error: clap::Error, command: &clap::Command, line: &[OsString]) -> Asked {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Asked::Help(error);
+    }
+    let known = |word: &&str| command.find_subcommand(word).is_some();
+    let subcommand = line.iter().skip(1).filter_map(|word| word.to_str()).find(known);
+    let program = subcommand.map_or_else(|| "countersign".to_owned(), |subcommand| format!("countersign {subcommand}"));
+
+    let text = error.render().to_string();
+    // What comes before clap's own tips: a sentence, perhaps with a list of what is missing.
+    let is_tip = |line: &&str| ["tip:", "Usage:", "[", "For more"].iter().any(|tip| line.starts_with(tip));
+    let what: Vec<&str> = text.lines().map(str::trim).take_while(|line| !is_tip(line)).collect();
+    let failure = Failure::usage(what.join(" ").trim().trim_start_matches("error: "));
+
+    let context = |kind| error.get(kind).map(ToString::to_string).filter(|text| !text.is_empty());
+    let failure = match (error.kind(), context(ContextKind::ValidValue), context(ContextKind::Usage)) {
+        (ErrorKind::InvalidSubcommand, ..) => failure.expected("one of the commands that `countersign --help` lists"),
+        (ErrorKind::InvalidValue, Some(values), _) => failure.expected(format!("one of {values}")),
+        (_, _, Some(usage)) => failure.expected(usage.trim_start_matches("Usage:").trim()),
+        _ => failure,
+    };
+    let nearest = context(ContextKind::SuggestedSubcommand).or_else(|| context(ContextKind::SuggestedArg));
+    Asked::Wrong(match (nearest, context(ContextKind::Suggested)) {
+        (Some(nearest), _) => failure.remedy(format!("{program} {nearest}")),
+        (None, Some(tip)) => failure.remedy(tip),
+        (None, None) => failure.remedy(format!("{program} --help")),
+    })
+}

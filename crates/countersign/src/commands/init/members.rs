@@ -1,0 +1,257 @@
+//! Operators and clients: their keys and credentials.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use countersign_host::clock;
+use countersign_host::keys::{Fault, KeyFolder, Seed, read_key, read_public, read_seed};
+use countersign_protocol::credential::{Claims, Commands, Confirmation, Credential, Grant, Role};
+use countersign_protocol::id::Uuid;
+use countersign_protocol::key::{PublicKey, SecretKey};
+use countersign_protocol::limits::{MAX_CREDENTIAL, MAX_TTL};
+use countersign_protocol::name::Name;
+use countersign_protocol::trust::Trust;
+
+use super::deeds::{Deeds, Verb};
+use super::users::{User, Who, nkeys_in};
+use super::{DAY, MAX_USERS, create_key, create_seed, existing_key, existing_seed, until};
+use crate::args::NewClient;
+use crate::failure::{Failure, Fallible};
+
+/// Longer than any credential lives: with this skew one is verified whatever the time, so that what it grants is known
+/// when it has expired and is to be renewed.
+const ANY_TIME: i64 = i64::MAX;
+
+/// Makes and renews what belongs to the operators and clients, and says who they are to the broker.
+pub(super) struct Members<'a> {
+    deeds: &'a mut Deeds,
+    trust: &'a Trust,
+    /// The broker's users before: whose connection key lies elsewhere is known from there only.
+    users_before: BTreeMap<String, String>,
+    /// Every connection key that is known, by its 32 bytes.
+    connection_keys: BTreeSet<[u8; 32]>,
+}
+
+/// Whom a credential is for, and where it lies.
+struct Holder<'a> {
+    role: Role,
+    name: &'a Name,
+    /// `None` where the key lies elsewhere: then it is the key of the credential that is there.
+    key: Option<&'a PublicKey>,
+    path: &'a Path,
+}
+
+/// What a credential says besides whose it is.
+enum Says {
+    Grant(Grant),
+    Groups(Vec<Name>),
+}
+
+impl<'a> Members<'a> {
+    pub(super) fn new(deeds: &'a mut Deeds, trust: &'a Trust) -> Fallible<Self> {
+        let path = deeds.folder().users();
+        let users = read_public(&path, MAX_USERS).unwrap_or_default();
+        let users_before = nkeys_in(&String::from_utf8_lossy(&users));
+        let connection_keys = users_before.values().filter_map(|nkey| raw(nkey)).collect();
+        let mut members = Self { deeds, trust, users_before, connection_keys };
+        for entry in std::fs::read_dir(path.with_file_name("")).into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "nk") {
+                members.connects(&read_seed(&entry.path())?);
+            }
+        }
+        Ok(members)
+    }
+
+    /// Every operator of the folder, and those that are wanted; `alice` if that is nobody.
+    pub(super) fn operators(&mut self, wanted: &[Name]) -> Fallible<Vec<User>> {
+        let wanted = wanted.iter().map(|name| (name.clone(), None)).collect();
+        self.all_of(Role::Operator, wanted, "alice")
+    }
+
+    /// Every client of the folder, and those that are wanted; `worker-1` if that is nobody.
+    pub(super) fn clients(&mut self, wanted: &[NewClient]) -> Fallible<Vec<User>> {
+        let wanted = wanted.iter().map(|client| (client.name.clone(), client.groups.clone())).collect();
+        self.all_of(Role::Client, wanted, "worker-1")
+    }
+
+    fn all_of(&mut self, role: Role, wanted: BTreeMap<Name, Option<Vec<Name>>>, default: &str) -> Fallible<Vec<User>> {
+        // Those that are there already keep their groups unless others are asked for.
+        let mut all: BTreeMap<Name, Option<Vec<Name>>> =
+            self.deeds.folder().names(role).into_iter().map(|name| (name, None)).collect();
+        all.extend(wanted);
+        if all.is_empty() {
+            all.insert(super::default_name(default), None);
+        }
+        let mut users = Vec::new();
+        for (name, groups) in all {
+            users.extend(self.member(role, &name, groups)?);
+        }
+        Ok(users)
+    }
+
+    fn member(&mut self, role: Role, name: &Name, groups: Option<Vec<Name>>) -> Fallible<Option<User>> {
+        let [key_path, seed_path, path] =
+            [KeyFolder::key, KeyFolder::seed, KeyFolder::credential].map(|path| path(self.deeds.folder(), role, name));
+        let key = existing_key(self.deeds, &key_path)?;
+        let seed = existing_seed(self.deeds, &seed_path)?;
+        let lives_elsewhere = key.is_none() && seed.is_none() && path.exists();
+        let (key, nkey) = if lives_elsewhere {
+            (None, self.users_before.get(&format!("{role} {name}")).cloned())
+        } else {
+            let seed = match seed {
+                Some(seed) => seed,
+                None => create_seed(self.deeds, &seed_path)?,
+            };
+            self.connects(&seed);
+            let key = match key {
+                Some(key) => key,
+                None => create_key(self.deeds, &key_path, format!("signs the messages of {role} {name}"))?,
+            };
+            (Some(*key.public()), seed.public_key())
+        };
+        let groups = self.credential(&Holder { role, name, key: key.as_ref(), path: &path }, groups)?;
+        let who = match role {
+            Role::Operator => Who::Operator(name.clone()),
+            Role::Client => Who::Client(name.clone(), groups),
+        };
+        Ok(nkey.map(|nkey| User { who, nkey }))
+    }
+
+    fn connects(&mut self, seed: &Seed) {
+        self.connection_keys.extend(seed.public_key().and_then(|nkey| raw(&nkey)));
+    }
+
+    /// Issues or renews a credential where that is due; the groups that it then has.
+    fn credential(&mut self, holder: &Holder<'_>, groups: Option<Vec<Name>>) -> Fallible<Vec<Name>> {
+        let Holder { role, key, path, .. } = *holder;
+        let default_life = match role {
+            Role::Operator => 30 * DAY,
+            Role::Client => 90 * DAY,
+        };
+        if let Some(key) = key
+            && !path.exists()
+        {
+            let says = match role {
+                Role::Operator => Says::Grant(everything()),
+                Role::Client => Says::Groups(groups.unwrap_or_default()),
+            };
+            return self.issue(Verb::Made, holder, key, says, default_life, "");
+        }
+        let old = match self.read(holder) {
+            Ok(old) => old,
+            Err(why) => {
+                // Whom somebody revoked or replaced by hand is not brought back by the way.
+                self.deeds.note(Verb::Left, path, format!("not renewed: {why}"));
+                return Ok(Vec::new());
+            }
+        };
+        let now = self.deeds.now();
+        let life = old.expires_at().since(old.issued_at());
+        let key = key.unwrap_or(old.key());
+        let why = if old.key() != key {
+            "for its new key; "
+        } else if groups.as_ref().is_some_and(|groups| old.groups() != groups.as_slice()) {
+            "with other groups; "
+        } else if now.since(old.issued_at()) > life / 2 {
+            "past half its life; "
+        } else {
+            self.deeds.note(Verb::Left, path, until(old.expires_at()));
+            return Ok(old.groups().to_vec());
+        };
+        let says = match old.grant() {
+            Some(grant) => Says::Grant(grant.clone()),
+            None => Says::Groups(groups.unwrap_or_else(|| old.groups().to_vec())),
+        };
+        self.issue(Verb::Renewed, holder, key, says, if life > 0 { life } else { default_life }, why)
+    }
+
+    /// The credential that is there, whether it has expired or not.
+    fn read(&self, holder: &Holder<'_>) -> Result<Credential, String> {
+        let raw = read_public(holder.path, MAX_CREDENTIAL + 2).map_err(|error| error.what())?;
+        let text = std::str::from_utf8(&raw).map_err(|error| error.to_string())?;
+        let credential = Credential::verify(text.trim(), self.trust, self.deeds.now(), ANY_TIME)
+            .map_err(|error| error.to_string())?;
+        if credential.role() != holder.role || credential.name() != holder.name {
+            return Err(format!("it is of {} {}", credential.role(), credential.name()));
+        }
+        Ok(credential)
+    }
+
+    fn issue(
+        &mut self,
+        verb: Verb,
+        to: &Holder<'_>,
+        key: &PublicKey,
+        says: Says,
+        life: i64,
+        why: &str,
+    ) -> Fallible<Vec<Name>> {
+        let Holder { role, name, path, .. } = *to;
+        if self.connection_keys.contains(key.as_bytes()) {
+            let key = self.deeds.folder().key(role, name);
+            return Err(Failure::keys(format!("{} is the key of a connection to the broker too", key.display()))
+                .expected("a key that signs messages and nothing else: the broker chooses what a connection key signs")
+                .remedy("remove it, and run `countersign init` again to have another"));
+        }
+        let (iss, issuer) = self.issuer()?;
+        let now = self.deeds.now();
+        let (grant, groups) = match says {
+            Says::Grant(grant) => (Some(grant), None),
+            Says::Groups(groups) => (None, Some(groups)),
+        };
+        let claims = Claims {
+            iss,
+            sub: name.clone(),
+            jti: Uuid::from_random(clock::random().map_err(super::no_randomness)?),
+            iat: now.seconds(),
+            nbf: now.seconds(),
+            exp: now.plus(life).seconds(),
+            realm: self.trust.realm().clone(),
+            role,
+            cnf: Confirmation { jwk: key.jwk() },
+            grant,
+            groups: groups.clone(),
+        };
+        let raw = Credential::issue(&claims, &issuer);
+        let credential = Credential::verify(&raw, self.trust, now, 0).map_err(|error| {
+            Failure::keys(format!("the new credential of {role} {name} would not hold: {error}"))
+                .expected("one that trust.json vouches for, 4 KiB long at most")
+                .remedy("ask for fewer groups, or remove a key that was revoked")
+        })?;
+        let groups = groups.unwrap_or_default();
+        let mut note = format!("{why}{}", until(credential.expires_at()));
+        if !groups.is_empty() {
+            let groups: Vec<&str> = groups.iter().map(Name::as_str).collect();
+            note = format!("{note}; in {}", groups.join(", "));
+        }
+        self.deeds.write(verb, path, format!("{raw}\n").as_bytes(), note)?;
+        Ok(groups)
+    }
+
+    /// The issuer's name and key. It is read only when something is to be issued: it may be elsewhere otherwise.
+    fn issuer(&self) -> Fallible<(Name, SecretKey)> {
+        let path = self.deeds.folder().issuer_key();
+        let key = read_key(&path).map_err(|error| match error.fault {
+            Fault::Missing => Failure::keys(format!("{} is missing, and a credential is to be issued", path.display()))
+                .expected("the issuer's private key, which signs credentials")
+                .remedy("bring it back for the time of `countersign init`"),
+            _ => error.into(),
+        })?;
+        match self.trust.issuer(&key.public().thumbprint()) {
+            Some((name, _)) => Ok((name.clone(), key)),
+            None => Err(Failure::keys(format!("{} is not the key of an issuer in trust.json", path.display()))
+                .expected("the key of an issuer that trust.json names")
+                .remedy("bring the right one back")),
+        }
+    }
+}
+
+/// The 32 bytes of a connection key.
+fn raw(nkey: &str) -> Option<[u8; 32]> {
+    nkeys::from_public_key(nkey).ok().map(|(_, raw)| raw)
+}
+
+/// Every command, every client.
+fn everything() -> Grant {
+    Grant { commands: Commands::Any, clients: Vec::new(), groups: Vec::new(), all: true, max_ttl_ms: MAX_TTL }
+}

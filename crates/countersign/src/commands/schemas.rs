@@ -1,0 +1,80 @@
+//! `countersign schema` and `countersign schemas`: the JSON Schemas, generated from the types.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use countersign_protocol::schema::{self, Schema};
+use countersign_protocol::text::echo;
+
+use crate::failure::{Exit, Failure, Fallible};
+use crate::nearest::nearest;
+use crate::output::Output;
+
+/// Prints one schema, or the names of all.
+pub(crate) fn show(name: Option<&str>, output: Output) -> Fallible<Exit> {
+    let all = schema::all();
+    let names = || all.iter().map(|schema| schema.name());
+    let Some(name) = name else {
+        output.text(&names().collect::<Vec<_>>().join("\n"))?;
+        return Ok(Exit::Succeeded);
+    };
+    let Some(schema) = all.iter().find(|schema| schema.name() == name) else {
+        let near = nearest(name, names()).map_or_else(|| "schema".to_owned(), |near| format!("schema {near}"));
+        return Err(Failure::usage(format!("there is no schema `{}`", echo(name)))
+            .expected("one of those that `countersign schema` lists")
+            .remedy(format!("countersign {near}")));
+    };
+    output.text(schema.text())?;
+    Ok(Exit::Succeeded)
+}
+
+/// Writes every schema to its file in a folder.
+pub(crate) fn write(folder: &Path, output: Output) -> Fallible<Exit> {
+    let cannot = |error: std::io::Error| {
+        Failure::new(Exit::Failed, format!("{} cannot be written to: {error}", folder.display()))
+            .expected("a folder of yours")
+            .remedy("check its permissions and the disk")
+    };
+    fs::create_dir_all(folder).map_err(cannot)?;
+    let all = schema::all();
+    for schema in &all {
+        fs::write(folder.join(file_name(schema)), schema.text()).map_err(cannot)?;
+    }
+    output.note(&format!("{} schemas are in {}", all.len(), folder.display()));
+    Ok(Exit::Succeeded)
+}
+
+/// Names what in a folder is missing, differs or does not belong; changes nothing.
+pub(crate) fn check(folder: &Path, output: Output) -> Fallible<Exit> {
+    let all = schema::all();
+    let mut wrong = Vec::new();
+    for schema in &all {
+        let file = file_name(schema);
+        match fs::read(folder.join(&file)) {
+            Ok(text) if text == schema.text().as_bytes() => {}
+            Ok(_) => wrong.push(format!("{file} differs")),
+            Err(_) => wrong.push(format!("{file} is missing")),
+        }
+    }
+    let expected: BTreeSet<String> = all.iter().map(|schema| file_name(schema)).collect();
+    let found = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut extra: Vec<String> = found
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|file| file.ends_with(".json") && !expected.contains(file))
+        .map(|file| format!("{} does not belong", echo(&file)))
+        .collect();
+    extra.sort();
+    wrong.extend(extra);
+    if wrong.is_empty() {
+        output.note(&format!("all {} schemas in {} are as the types have them", all.len(), folder.display()));
+        return Ok(Exit::Succeeded);
+    }
+    Err(Failure::new(Exit::Failed, format!("in {}: {}", folder.display(), wrong.join(", ")))
+        .expected("the schemas of this version's types, and nothing else")
+        .remedy(format!("`countersign schemas --write {}`, and remove what does not belong", folder.display())))
+}
+
+fn file_name(schema: &Schema) -> String {
+    format!("{}.json", schema.name())
+}

@@ -1,0 +1,104 @@
+//! How the command ends: its exit statuses, and what is said when something went wrong.
+
+use std::fmt;
+use std::process::{ExitCode, Termination};
+
+use countersign_host::keys::KeyFileError;
+use countersign_host::link::LinkError;
+
+/// The exit statuses that scripts rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Every target succeeded, or accepted with `--detach`.
+    Succeeded = 0,
+    /// Some target failed, refused, was cancelled or interrupted; or what was asked of this machine could not be done.
+    Failed = 1,
+    /// Wrong usage, or arguments that were found invalid before anything was sent.
+    Usage = 2,
+    /// Some target gave no reply or is offline, and none failed.
+    NoReply = 3,
+    /// No broker, or it refused us.
+    Broker = 4,
+    /// Keys, credentials or trust are unusable.
+    Keys = 5,
+    /// Interrupted by the person.
+    Interrupted = 130,
+}
+
+impl Termination for Exit {
+    fn report(self) -> ExitCode {
+        ExitCode::from(self as u8)
+    }
+}
+
+/// What went wrong, for a person: what happened, what was expected, what to do; at most three lines.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    what: String,
+    expected: Option<String>,
+    remedy: Option<String>,
+}
+
+/// What every step of the binary returns.
+pub(crate) type Fallible<T> = Result<T, Failure>;
+
+impl Failure {
+    /// A failure that ends the command with this status.
+    pub(crate) fn new(exit: Exit, what: impl fmt::Display) -> Self {
+        Self { exit, what: what.to_string(), expected: None, remedy: None }
+    }
+
+    /// Wrong usage, or invalid arguments.
+    pub(crate) fn usage(what: impl fmt::Display) -> Self {
+        Self::new(Exit::Usage, what)
+    }
+
+    /// Keys, credentials or trust that are unusable.
+    pub(crate) fn keys(what: impl fmt::Display) -> Self {
+        Self::new(Exit::Keys, what)
+    }
+
+    /// Says what was expected.
+    #[must_use]
+    pub(crate) fn expected(mut self, expected: impl fmt::Display) -> Self {
+        self.expected = Some(expected.to_string());
+        self
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub(crate) fn remedy(mut self, remedy: impl fmt::Display) -> Self {
+        self.remedy = Some(remedy.to_string());
+        self
+    }
+
+    /// The status that the command ends with.
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// The lines, each with its label; not yet escaped.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let lines = [("error", Some(&self.what)), ("expected", self.expected.as_ref()), ("try", self.remedy.as_ref())];
+        lines.into_iter().filter_map(|(label, line)| Some((label, line?.as_str())))
+    }
+}
+
+impl From<KeyFileError> for Failure {
+    fn from(error: KeyFileError) -> Self {
+        Self::keys(error.what()).expected(error.expected()).remedy(error.remedy())
+    }
+}
+
+impl From<LinkError> for Failure {
+    fn from(error: LinkError) -> Self {
+        let exit = match error {
+            LinkError::Url { .. } => Exit::Usage,
+            LinkError::NoBroker { .. } | LinkError::Refused { .. } => Exit::Broker,
+            LinkError::System(_) => Exit::Failed,
+        };
+        Self::new(exit, &error).expected(error.expected()).remedy(error.remedy())
+    }
+}

@@ -1,0 +1,147 @@
+//! Everything that is printed: what was asked for on standard output, all else on standard error.
+
+mod answer;
+mod json;
+mod report;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+
+use anstream::ColorChoice;
+use anstyle::{AnsiColor, Effects};
+use comfy_table::{ContentArrangement, Table, presets};
+use countersign_protocol::text::escape;
+use rustix::termios::tcgetwinsize;
+use serde::Serialize;
+
+use crate::args::Options;
+use crate::failure::{Exit, Failure, Fallible};
+
+pub(crate) use answer::moment;
+pub(crate) use report::Gathering;
+
+/// Where and how to print.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    quiet: bool,
+    progress: bool,
+}
+
+impl Output {
+    /// As the options have it. Colours are for terminals, and not with `--no-color` or NO_COLOR.
+    pub(crate) fn new(options: &Options) -> Self {
+        if options.no_color {
+            no_color();
+        }
+        // Log lines would be mixed up with a line that is written over and over.
+        let progress = io::stderr().is_terminal() && !options.quiet && options.verbose == 0;
+        Self { quiet: options.quiet, progress }
+    }
+
+    /// Lines of text on standard output.
+    pub(crate) fn text(self, text: &str) -> Fallible<()> {
+        self.clear();
+        let mut stdout = io::stdout().lock();
+        let written = stdout.write_all(text.as_bytes()).and_then(|()| match text.ends_with('\n') {
+            true => Ok(()),
+            false => stdout.write_all(b"\n"),
+        });
+        match written.and_then(|()| stdout.flush()) {
+            // Whoever reads has read enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) => Err(Failure::new(Exit::Failed, format!("standard output cannot be written: {error}"))
+                .expected("a place for the outcome")
+                .remedy("`countersign result` shows again what a command came to")),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// A JSON document in one line on standard output.
+    pub(crate) fn json(self, document: &impl Serialize) -> Fallible<()> {
+        match json::line(document) {
+            Ok(line) => self.text(&line),
+            Err(error) => Err(Failure::new(Exit::Failed, format!("the outcome cannot be written as JSON: {error}"))),
+        }
+    }
+
+    /// A remark on standard error.
+    pub(crate) fn note(self, text: &str) {
+        if !self.quiet {
+            self.clear();
+            stderr_line("note", AnsiColor::Cyan, text);
+        }
+    }
+
+    /// A remark on standard error that is not held back by `--quiet`: something may be amiss.
+    pub(crate) fn alarm(self, text: &str) {
+        self.clear();
+        stderr_line("warning", AnsiColor::Yellow, text);
+    }
+
+    /// What is going on, in a line on standard error that the next one replaces; only on a terminal.
+    pub(crate) fn progress(self, text: &str) {
+        if self.progress {
+            let width = usize::from(columns(io::stderr()).unwrap_or(80)).saturating_sub(1);
+            let line: String = escape(text).chars().take(width).collect();
+            // Nothing is to be done where standard error is gone.
+            let _ = write!(io::stderr().lock(), "\r\x1b[K{line}");
+        }
+    }
+
+    fn clear(self) {
+        if self.progress {
+            let _ = write!(io::stderr().lock(), "\r\x1b[K");
+        }
+    }
+}
+
+/// No colours from now on, whatever is printed.
+pub(crate) fn no_color() {
+    ColorChoice::Never.write_global();
+}
+
+/// What went wrong, on standard error; the status that the command ends with.
+pub(crate) fn failure(failure: &Failure) -> Exit {
+    for (label, line) in failure.lines() {
+        stderr_line(label, if label == "error" { AnsiColor::Red } else { AnsiColor::Cyan }, line);
+    }
+    failure.exit()
+}
+
+/// The help or the version that was asked for.
+pub(crate) fn help(asked: &clap::Error) -> Exit {
+    // Whoever reads may have read enough.
+    let _ = asked.print();
+    if asked.use_stderr() { Exit::Usage } else { Exit::Succeeded }
+}
+
+/// A table without rules, for people and for `awk`. On a terminal its cells are wrapped to the width.
+pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(head);
+    for row in rows {
+        table.add_row(row.iter().map(|cell| escape(cell)));
+    }
+    match columns(io::stdout()) {
+        Some(columns) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns),
+        None => table.set_content_arrangement(ContentArrangement::Disabled),
+    };
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt()
+}
+
+/// The columns of a terminal; `None` where it is none, or does not say.
+fn columns(of: impl AsFd) -> Option<u16> {
+    tcgetwinsize(of).ok().map(|window| window.ws_col).filter(|columns| *columns > 0)
+}
+
+fn stderr_line(label: &str, colour: AnsiColor, text: &str) {
+    let style = colour.on_default() | Effects::BOLD;
+    // Nothing is to be done where standard error is gone.
+    let _ = writeln!(anstream::stderr().lock(), "{style}{label}:{style:#} {}", escape(text));
+}

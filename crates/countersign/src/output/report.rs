@@ -1,0 +1,228 @@
+//! Replies as they arrive, and the verdicts when all are known.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_machine::server::{Report, TargetReport, Update, Verdict};
+use countersign_protocol::command::{Builtin, ClientInfo, JobList};
+use countersign_protocol::id::MessageId;
+use countersign_protocol::json::read;
+use countersign_protocol::name::Name;
+use countersign_protocol::reply::{ErrorBody, Outcome, Progress, State, Status};
+use countersign_protocol::text::escape;
+use countersign_protocol::time::Millis;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::answer::{counted, verdict};
+use super::{Output, status, table};
+use crate::args::Format;
+use crate::duration::spoken;
+use crate::failure::{Failure, Fallible};
+
+/// Prints one order's replies and verdicts in the format that was asked for.
+#[derive(Debug)]
+pub(crate) struct Gathering {
+    output: Output,
+    format: Format,
+    /// Whose verdict was printed as it arrived, in `ndjson`.
+    told: BTreeSet<Name>,
+    /// The first line that could not be printed.
+    failed: Option<Failure>,
+}
+
+impl Gathering {
+    /// Nothing has arrived yet.
+    pub(crate) fn new(output: Output, format: Format) -> Self {
+        Self { output, format, told: BTreeSet::new(), failed: None }
+    }
+
+    /// Tells what is worth telling while verdicts are awaited.
+    pub(crate) fn update(&mut self, update: &Update) {
+        match update {
+            Update::Notice { alarm: true, text, .. } => self.output.alarm(text),
+            Update::Notice { text, .. } => self.output.note(text),
+            Update::Reply { client, outcome, state, latency_ms } => {
+                if self.format == Format::Ndjson {
+                    let printed = self.output.json(&self.arrival(client, outcome, *state, *latency_ms));
+                    self.failed = self.failed.take().or(printed.err());
+                } else if let Outcome::Accepted = outcome {
+                    self.output.progress(&format!("{client}: accepted; Ctrl-C stops waiting, not the job"));
+                } else if let Outcome::Progress(progress) = outcome {
+                    let message = progress.message.as_deref().unwrap_or("done");
+                    self.output.progress(&format!("{client}: {} {message}", status::percent(progress)));
+                }
+            }
+        }
+    }
+
+    /// Prints what is known at the end; `now` is for ages.
+    pub(crate) fn finish(self, report: &Report, now: Millis) -> Fallible<()> {
+        if let Some(failed) = self.failed {
+            return Err(failed);
+        }
+        match self.format {
+            Format::Json => self.output.json(&Document::of(report, true)),
+            Format::Ndjson => {
+                let untold = report.replies.iter().filter(|reply| !self.told.contains(&reply.client));
+                untold.map(Line::of).try_for_each(|line| self.output.json(&line))?;
+                self.output.json(&Document::of(report, false))
+            }
+            Format::Table => {
+                self.output.text(&for_people(report, now))?;
+                if let Some(reply) = report.replies.iter().find(|reply| reply.verdict == Verdict::Accepted) {
+                    let (client, id) = (&reply.client, report.command_id);
+                    self.output.note(&format!("`countersign result {client} {id}` tells what it comes to"));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The line of a reply as it arrives: with its verdict if that is for good, else with its status.
+    fn arrival<'a>(&mut self, client: &'a Name, outcome: &'a Outcome, state: State, latency_ms: f64) -> Line<'a> {
+        let status = outcome.status();
+        let (mut result, mut error, mut progress) = (None, None, None);
+        match outcome {
+            Outcome::Accepted => {}
+            Outcome::Progress(of) => progress = Some(of),
+            Outcome::Succeeded(of) => result = Some(of),
+            Outcome::Failed(of) | Outcome::Refused(of) | Outcome::Cancelled(of) | Outcome::Interrupted(of) => {
+                error = Some(of);
+            }
+        }
+        let for_good = status.is_final() && error.is_none_or(|error| error.code.is_recorded());
+        let told = for_good && self.told.insert(client.clone());
+        Line {
+            client,
+            verdict: told.then_some(status.as_str()),
+            status: (!told).then_some(status),
+            state: Some(state),
+            result,
+            error,
+            progress,
+            latency_ms: Some(latency_ms),
+        }
+    }
+}
+
+/// What `-o json` prints, and without `replies` the last line of `-o ndjson`.
+#[derive(Serialize)]
+pub(super) struct Document<'a> {
+    command_id: MessageId,
+    command: &'a Name,
+    targets: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replies: Option<Vec<Line<'a>>>,
+    summary: BTreeMap<&'static str, usize>,
+}
+
+impl<'a> Document<'a> {
+    pub(super) fn of(report: &'a Report, with_replies: bool) -> Self {
+        Self {
+            command_id: report.command_id,
+            command: &report.command,
+            targets: report.replies.len(),
+            replies: with_replies.then(|| report.replies.iter().map(Line::of).collect()),
+            summary: report.summary(),
+        }
+    }
+}
+
+/// One reply or verdict.
+#[derive(Serialize)]
+struct Line<'a> {
+    client: &'a Name,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<State>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a ErrorBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<&'a Progress>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency_ms: Option<f64>,
+}
+
+impl<'a> Line<'a> {
+    fn of(reply: &'a TargetReport) -> Self {
+        Self {
+            client: &reply.client,
+            verdict: Some(reply.verdict.word()),
+            status: None,
+            state: reply.state,
+            result: reply.verdict.result(),
+            error: reply.verdict.error(),
+            progress: None,
+            latency_ms: reply.latency_ms,
+        }
+    }
+}
+
+/// The verdicts as text; what the clients said in them is escaped.
+pub(super) fn for_people(report: &Report, now: Millis) -> String {
+    let command = report.command.as_str();
+    if let [only] = report.replies.as_slice() {
+        return alone(command, only, now);
+    }
+    if command == Builtin::Jobs.name() {
+        return jobs_of_many(report, now);
+    }
+    let rows = report.replies.iter().map(|reply| {
+        vec![
+            reply.client.to_string(),
+            reply.verdict.word().to_owned(),
+            reply.state.map_or_else(|| "-".to_owned(), |state| state.to_string()),
+            verdict(command, &reply.verdict),
+            reply.latency_ms.map_or_else(|| "-".to_owned(), spoken),
+        ]
+    });
+    let table = table(&["CLIENT", "VERDICT", "STATE", "ANSWER", "TIME"], rows.collect());
+    format!("{table}\n\n{}", summary(report))
+}
+
+/// `3 targets: 2 succeeded, 1 no_reply`.
+fn summary(report: &Report) -> String {
+    let counts: Vec<String> = report.summary().iter().map(|(word, count)| format!("{count} {word}")).collect();
+    format!("{}: {}", counted(report.replies.len() as u64, "target"), counts.join(", "))
+}
+
+fn alone(command: &str, reply: &TargetReport, now: Millis) -> String {
+    let client = &reply.client;
+    let result = reply.verdict.result();
+    if command == Builtin::Status.name()
+        && let Some(info) = result.and_then(|result| read::<ClientInfo>(result).ok())
+    {
+        return status::block(client, &info, now);
+    }
+    if command == Builtin::Jobs.name()
+        && let Some(list) = result.and_then(|result| read::<JobList>(result).ok())
+    {
+        return status::jobs([(client, &list)], now);
+    }
+    let text = escape(&verdict(command, &reply.verdict)).into_owned();
+    match reply.latency_ms {
+        Some(latency) if !matches!(reply.verdict, Verdict::Accepted) => {
+            format!("{client}: {text}, in {}", spoken(latency))
+        }
+        _ => format!("{client}: {text}"),
+    }
+}
+
+/// One table of all jobs, and below it a line for each client that did not list any.
+fn jobs_of_many(report: &Report, now: Millis) -> String {
+    let lists: Vec<(&Name, JobList)> =
+        report.replies.iter().filter_map(|reply| Some((&reply.client, read(reply.verdict.result()?).ok()?))).collect();
+    let mut lines = vec![status::jobs(lists.iter().map(|(client, list)| (*client, list)), now)];
+    let listed: BTreeSet<&Name> = lists.iter().map(|(client, _)| *client).collect();
+    for reply in report.replies.iter().filter(|reply| !listed.contains(&reply.client)) {
+        let text = verdict(report.command.as_str(), &reply.verdict);
+        lines.push(format!("{}: {}", reply.client, escape(&text)));
+    }
+    lines.push(format!("\n{}", summary(report)));
+    lines.join("\n")
+}

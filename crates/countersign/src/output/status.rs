@@ -1,0 +1,88 @@
+//! The answers to `status` and `jobs`, for people.
+
+use countersign_protocol::command::{ClientInfo, CommandKind, Job, JobList};
+use countersign_protocol::name::Name;
+use countersign_protocol::reply::Progress;
+use countersign_protocol::text::echo;
+use countersign_protocol::time::Millis;
+
+use super::answer::moment;
+use super::table;
+use crate::duration::spoken;
+
+/// What a client says of itself, in a block.
+pub(super) fn block(client: &Name, info: &ClientInfo, now: Millis) -> String {
+    let commands = |of: CommandKind| {
+        let names: Vec<&str> = info.commands.iter().filter(|it| it.kind == of).map(|it| it.name.as_str()).collect();
+        names.join(", ")
+    };
+    let groups: Vec<&str> = info.groups.iter().map(Name::as_str).collect();
+    let dropped: Vec<String> = info.dropped.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let rows = [
+        ("state", info.state.to_string()),
+        ("jobs", format!("{} of {}", info.jobs.running, info.jobs.limit)),
+        ("started", format!("{}, {} ago", moment(info.started_at), age(info.started_at, now))),
+        ("version", echo(&info.version)),
+        ("groups", groups.join(", ")),
+        ("trust", format!("version {}, until {}", info.trust.version, moment(info.trust.expires_at))),
+        ("commands", commands(CommandKind::Data)),
+        ("epoch", info.epoch.to_string()),
+        ("boot", info.boot.to_string()),
+        ("dropped", dropped.join(", ")),
+    ];
+    let mut lines = vec![client.to_string()];
+    for (label, value) in rows {
+        let value = if value.is_empty() { "-" } else { &value };
+        lines.push(format!("  {label:9} {value}"));
+    }
+    lines.join("\n")
+}
+
+/// A table of the jobs of clients.
+pub(super) fn jobs<'a>(lists: impl IntoIterator<Item = (&'a Name, &'a JobList)>, now: Millis) -> String {
+    let mut rows = Vec::new();
+    let mut more = Vec::new();
+    for (client, list) in lists {
+        rows.extend(list.jobs.iter().map(|job| row(client, job, now)));
+        if list.more {
+            more.push(format!("{client}: more than these"));
+        }
+    }
+    if rows.is_empty() {
+        return "no jobs, and none within the hour".to_owned();
+    }
+    let mut lines = vec![table(&["CLIENT", "COMMAND-ID", "COMMAND", "BY", "STATUS", "TIME"], rows)];
+    lines.extend(more);
+    lines.join("\n")
+}
+
+/// How much is done.
+pub(super) fn percent(progress: &Progress) -> String {
+    format!("{:.0} %", progress.fraction * 100.0)
+}
+
+fn row(client: &Name, job: &Job, now: Millis) -> Vec<String> {
+    let time = match job.ended_at {
+        None => format!("for {}", age(job.started_at, now)),
+        Some(ended_at) => format!("{}, {} ago", age(job.started_at, ended_at), age(ended_at, now)),
+    };
+    let status = match &job.progress {
+        Some(progress) if job.ended_at.is_none() => percent(progress),
+        _ => job.status.to_string(),
+    };
+    vec![
+        client.to_string(),
+        job.command_id.to_string(),
+        job.command.to_string(),
+        job.operator.to_string(),
+        status,
+        time,
+    ]
+}
+
+/// How long ago something was, or how long it took; nothing is shorter than nothing, whatever the clocks say.
+fn age(from: Millis, to: Millis) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "the milliseconds of some centuries")]
+    let millis = to.since(from).max(0) as f64;
+    if millis < 1_000.0 { format!("{:.1} s", millis / 1_000.0) } else { spoken(millis) }
+}

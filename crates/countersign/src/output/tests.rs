@@ -1,0 +1,173 @@
+#![allow(clippy::unwrap_used, reason = "a test that cannot make what it needs is to fail there")]
+
+use std::collections::BTreeMap;
+
+use countersign_machine::server::{Report, TargetReport, Verdict};
+use countersign_protocol::command::{Job, JobList};
+use countersign_protocol::reply::{ErrorBody, ErrorCode, State, Status};
+use countersign_protocol::text::escape;
+use countersign_protocol::time::Millis;
+use serde_json::{Value, json};
+
+use super::report::{Document, for_people};
+
+const NOW: Millis = Millis::new(1_795_485_600_000);
+const ID: &str = "019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90";
+const HOSTILE: &str = "\u{1b}[2J\u{9b}31m\u{202e}evil\r\nworker-9: succeeded";
+
+fn report(command: &str, verdicts: Vec<Verdict>) -> Report {
+    let replies = verdicts.into_iter().enumerate().map(|(index, verdict)| {
+        let silent = matches!(verdict, Verdict::NoReply { .. } | Verdict::Offline { .. });
+        TargetReport {
+            client: format!("worker-{}", index + 1).parse().unwrap(),
+            verdict,
+            state: (!silent).then_some(State::Ready),
+            latency_ms: (!silent).then_some(0.41),
+        }
+    });
+    Report {
+        command_id: ID.parse().unwrap(),
+        command: command.parse().unwrap(),
+        replies: replies.collect(),
+        gaps: 0,
+        ignored: BTreeMap::new(),
+    }
+}
+
+fn succeeded(result: Value) -> Verdict {
+    Verdict::Succeeded { result: Some(result) }
+}
+
+fn refused(code: ErrorCode, message: &str) -> Verdict {
+    Verdict::Refused { error: ErrorBody::new(code, message) }
+}
+
+fn unknown() -> Verdict {
+    Verdict::NoReply { text: "no reply within 5 s: whether it ran, and how it ended, is unknown".to_owned() }
+}
+
+#[test]
+fn the_document_is_the_one_that_scripts_rely_on() {
+    let report = report("ping", vec![succeeded(json!(1_795_485_600)), unknown()]);
+    let expected = format!(
+        "{{\"command_id\":\"{ID}\",\"command\":\"ping\",\"targets\":2,\
+          \"replies\":[{{\"client\":\"worker-1\",\"verdict\":\"succeeded\",\"state\":\"ready\",\
+          \"result\":1795485600,\"latency_ms\":0.41}},{{\"client\":\"worker-2\",\"verdict\":\"no_reply\"}}],\
+          \"summary\":{{\"no_reply\":1,\"succeeded\":1}}}}"
+    );
+    assert_eq!(super::json::line(&Document::of(&report, true)).unwrap(), expected);
+}
+
+#[test]
+fn a_failed_target_carries_its_error() {
+    let report = report("ping", vec![refused(ErrorCode::NotReady, "no")]);
+    let document = serde_json::to_value(Document::of(&report, true)).unwrap();
+    assert_eq!(document["replies"][0]["error"], json!({"code": "not_ready", "message": "no"}));
+}
+
+#[test]
+fn every_verdict_has_its_line_for_one_target() {
+    let error = || ErrorBody::new(ErrorCode::Failed, "no disk");
+    for (command, verdict, line) in [
+        ("ping", succeeded(json!(1_795_485_600)), "it is 2026-11-24 02:00:00 UTC there (1795485600), in 0.4 ms"),
+        ("start", succeeded(json!({"changed": true})), "ready, in 0.4 ms"),
+        ("stop", succeeded(json!({"changed": false, "running": 2})), "unready already; 2 jobs running on, in 0.4 ms"),
+        ("terminate", succeeded(json!({"cancelled": 1})), "terminated; 1 job cancelled, in 0.4 ms"),
+        ("cancel", succeeded(json!({"cancelled": false})), "not cancelled: it had ended, in 0.4 ms"),
+        ("result", succeeded(json!({"status": "succeeded", "result": [1]})), "succeeded: [1], in 0.4 ms"),
+        ("result", succeeded(json!({"status": "progress"})), "progress: it runs, in 0.4 ms"),
+        ("defragment", succeeded(json!({"blocks": 7})), "{\"blocks\":7}, in 0.4 ms"),
+        ("defragment", succeeded(json!({"dry_run": true})), "would run, in 0.4 ms"),
+        (
+            "ping",
+            Verdict::Succeeded { result: None },
+            "succeeded: the client remembers only that it succeeded, in 0.4 ms",
+        ),
+        ("ping", Verdict::Failed { error: error() }, "failed: no disk (failed), in 0.4 ms"),
+        ("ping", Verdict::Cancelled { error: error() }, "cancelled: no disk (failed), in 0.4 ms"),
+        ("ping", Verdict::Interrupted { error: error() }, "interrupted: no disk (failed), in 0.4 ms"),
+        ("ping", refused(ErrorCode::Forbidden, "no"), "refused: no (forbidden), in 0.4 ms"),
+        ("ping", Verdict::Accepted, "accepted; it runs on"),
+        ("ping", unknown(), "no reply within 5 s: whether it ran, and how it ended, is unknown"),
+        ("ping", Verdict::Offline { text: "gone: a guess".to_owned() }, "offline: gone: a guess"),
+    ] {
+        assert_eq!(for_people(&report(command, vec![verdict]), NOW), format!("worker-1: {line}"));
+    }
+}
+
+#[test]
+fn what_speaks_of_one_delivery_only_is_said_not_to_have_run_by_it() {
+    for code in [ErrorCode::Expired, ErrorCode::Starting, ErrorCode::WrongEpoch, ErrorCode::Busy] {
+        let line = for_people(&report("ping", vec![refused(code, "no")]), NOW);
+        assert_eq!(line, format!("worker-1: not run by this delivery: no ({code}), in 0.4 ms"));
+    }
+}
+
+#[test]
+fn invalid_arguments_are_listed_three_at_most() {
+    let errors: Vec<Value> = (0..16).map(|index| json!({"path": format!("/{index}"), "message": "wrong"})).collect();
+    let Value::Object(details) = json!({"errors": errors}) else { unreachable!() };
+    let mut error = ErrorBody::new(ErrorCode::InvalidArgs, "invalid arguments");
+    error.details = Some(details);
+    let line = for_people(&report("ping", vec![Verdict::Refused { error }]), NOW);
+    let list = "; at /0: wrong; at /1: wrong; at /2: wrong";
+    assert_eq!(line, format!("worker-1: refused: invalid arguments (invalid_args){list}, in 0.4 ms"));
+}
+
+#[test]
+fn whatever_a_client_says_moves_no_cursor_and_makes_no_line() {
+    let said = || {
+        vec![
+            succeeded(json!({"x": 1.0, "msg": HOSTILE})),
+            succeeded(json!({HOSTILE: HOSTILE})),
+            succeeded(json!({"status": "succeeded", "result": HOSTILE})),
+            refused(ErrorCode::Forbidden, HOSTILE),
+        ]
+    };
+    let harmless = |text: &str| text.lines().all(|line| escape(line) == line);
+    for command in ["calculate", "status", "jobs", "result", "defragment"] {
+        for one in said() {
+            let line = for_people(&report(command, vec![one]), NOW);
+            assert!(harmless(&line) && line.lines().count() == 1, "{line}");
+        }
+        let table = for_people(&report(command, said()), NOW);
+        assert!(harmless(&table) && table.contains("\\u{202e}evil"), "{table}");
+        assert!(!table.lines().any(|line| line.starts_with("worker-9")), "{table}");
+    }
+}
+
+#[test]
+fn a_table_is_aligned_and_summed_up() {
+    let report = report("start", vec![succeeded(json!({"changed": true})), unknown()]);
+    let expected = [
+        "CLIENT    VERDICT    STATE  ANSWER                                                             TIME",
+        "worker-1  succeeded  ready  ready                                                              0.4 ms",
+        "worker-2  no_reply   -      no reply within 5 s: whether it ran, and how it ended, is unknown  -",
+        "",
+        "2 targets: 1 no_reply, 1 succeeded",
+    ];
+    assert_eq!(for_people(&report, NOW).lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn jobs_of_several_clients_are_one_table_and_who_lists_none_has_a_line() {
+    let job = Job {
+        command_id: ID.parse().unwrap(),
+        command: "calculate".parse().unwrap(),
+        operator: "alice".parse().unwrap(),
+        status: Status::Succeeded,
+        started_at: NOW.plus(-200_000),
+        ended_at: Some(NOW.plus(-197_500)),
+        progress: None,
+    };
+    let list = serde_json::to_value(JobList { jobs: vec![job], more: true }).unwrap();
+    let text = for_people(&report("jobs", vec![succeeded(list), refused(ErrorCode::Forbidden, "no")]), NOW);
+    let expected = format!(
+        "CLIENT    COMMAND-ID                            COMMAND    BY     STATUS     TIME\n\
+         worker-1  {ID}  calculate  alice  succeeded  2.5 s, 3 min ago\n\
+         worker-1: more than these\n\
+         worker-2: refused: no (forbidden)\n\n\
+         2 targets: 1 refused, 1 succeeded"
+    );
+    assert_eq!(text, expected);
+}

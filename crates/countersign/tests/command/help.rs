@@ -1,0 +1,76 @@
+//! The helps, word for word. `SNAPSHOTS=overwrite` writes them anew, for a person to read before they are committed.
+
+use snapbox::{Assert, Data};
+
+use crate::folder::Folder;
+
+const SUBCOMMANDS: [&str; 15] = [
+    "init",
+    "setup",
+    "client",
+    "start",
+    "stop",
+    "terminate",
+    "ping",
+    "calculate",
+    "cancel",
+    "status",
+    "jobs",
+    "result",
+    "call",
+    "schema",
+    "schemas",
+];
+
+fn check(args: &[&str], snapshot: &str) {
+    let run = Folder::new().run(args).expect(0);
+    assert_eq!(run.stderr, "");
+    let path = format!("{}/tests/command/helps/{snapshot}.txt", env!("CARGO_MANIFEST_DIR"));
+    Assert::new().action_env("SNAPSHOTS").eq(run.stdout, Data::read_from(path.as_ref(), None));
+}
+
+#[test]
+fn the_help_is_as_committed() {
+    check(&["--help"], "countersign");
+}
+
+#[test]
+fn every_subcommand_has_a_help_as_committed() {
+    for subcommand in SUBCOMMANDS {
+        check(&[subcommand, "--help"], subcommand);
+    }
+}
+
+#[test]
+fn every_subcommand_is_in_the_help() {
+    let help = Folder::new().run(&["-h"]).expect(0).stdout;
+    let listed =
+        help.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).filter(|word| !word.is_empty());
+    let listed: Vec<&str> = listed.take(SUBCOMMANDS.len() + 1).collect();
+    assert_eq!(listed, [&SUBCOMMANDS[..], &["help"]].concat());
+}
+
+#[test]
+fn no_line_of_a_help_is_wider_than_80_columns() {
+    for subcommand in SUBCOMMANDS {
+        for form in ["-h", "--help"] {
+            let help = Folder::new().run(&[subcommand, form]).expect(0).stdout;
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{subcommand}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn without_a_subcommand_the_help_is_given_as_an_error() {
+    let run = Folder::new().run(&[]).expect(2);
+    assert_eq!(run.stdout, "");
+    assert!(run.stderr.contains("Usage: countersign [OPTIONS] <COMMAND>"), "{run:?}");
+}
+
+#[test]
+fn the_version_is_that_of_the_package() {
+    let run = Folder::new().run(&["--version"]).expect(0);
+    assert_eq!(run.stdout, concat!("countersign ", env!("CARGO_PKG_VERSION"), "\n"));
+}

@@ -1,0 +1,19 @@
+//! The command as a process: what it prints, what it leaves on the disk, how it ends.
+
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test that cannot make what it needs is to fail there"
+)]
+
+mod bad_input;
+mod broker;
+mod client;
+mod folder;
+mod help;
+mod init;
+mod one_shot;
+mod permissions;
+mod renewal;
+mod schemas;

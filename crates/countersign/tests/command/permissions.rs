@@ -1,0 +1,251 @@
+//! What each connection key may do at a real broker, and that it may do nothing else.
+//!
+//! The tests speak the NATS protocol by hand: the broker answers PING after everything that came before it, so that what
+//! was not refused by then was allowed.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+
+use data_encoding::BASE64URL_NOPAD;
+use nkeys::KeyPair;
+use serde_json::{Value, json};
+
+use crate::broker::Broker;
+use crate::folder::Folder;
+
+/// Somebody who is connected.
+pub struct User {
+    stream: BufReader<TcpStream>,
+    subscriptions: u32,
+}
+
+impl User {
+    pub fn connect(folder: &Folder, broker: &Broker, seed: &str) -> Self {
+        let seed = folder.read(&format!("keys/nats/{seed}.nk"));
+        let mut user = Self::greet(broker, &KeyPair::from_seed(seed.trim()).unwrap());
+        assert_eq!(user.refusals(), [""; 0]);
+        user
+    }
+
+    fn greet(broker: &Broker, key: &KeyPair) -> Self {
+        let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", broker.port)).unwrap());
+        let mut info = String::new();
+        stream.read_line(&mut info).unwrap();
+        let info: Value = serde_json::from_str(info.strip_prefix("INFO ").unwrap()).unwrap();
+        let signature = BASE64URL_NOPAD.encode(&key.sign(info["nonce"].as_str().unwrap().as_bytes()).unwrap());
+        let connect =
+            json!({"verbose": false, "pedantic": false, "headers": true, "nkey": key.public_key(), "sig": signature});
+        let mut user = Self { stream, subscriptions: 0 };
+        user.send(&format!("CONNECT {connect}\r\n"));
+        user
+    }
+
+    fn send(&mut self, line: &str) {
+        self.stream.get_mut().write_all(line.as_bytes()).unwrap();
+    }
+
+    /// What the broker has refused since the last time.
+    fn refusals(&mut self) -> Vec<String> {
+        self.send("PING\r\n");
+        let mut refused = Vec::new();
+        loop {
+            let mut line = String::new();
+            assert!(self.stream.read_line(&mut line).unwrap() > 0, "the broker closed the connection: {refused:?}");
+            match line.trim_end() {
+                "PONG" => return refused,
+                line => refused.extend(line.strip_prefix("-ERR ").map(str::to_owned)),
+            }
+        }
+    }
+
+    /// Subscribes to what it may subscribe to.
+    pub fn subscribe(&mut self, subject: &str) {
+        self.send(&format!("SUB {subject} 0\r\n"));
+        assert_eq!(self.refusals(), [""; 0]);
+    }
+
+    /// How many messages have arrived since the last time.
+    pub fn heard(&mut self) -> usize {
+        self.send("PING\r\n");
+        let mut heard = 0;
+        let mut line = Vec::new();
+        while !line.starts_with(b"PONG") {
+            line.clear();
+            self.stream.read_until(b'\n', &mut line).unwrap();
+            let is_message = line.starts_with(b"HMSG ") || line.starts_with(b"MSG ");
+            if is_message {
+                let header = String::from_utf8(line.clone()).unwrap();
+                let length: usize = header.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
+                self.stream.read_exact(&mut vec![0; length + 2]).unwrap();
+                heard += 1;
+            }
+        }
+        heard
+    }
+
+    fn may_publish(&mut self, subject: &str) -> bool {
+        self.send(&format!("PUB {subject} 2\r\n{{}}\r\n"));
+        Self::was_allowed(&self.refusals(), &format!("'Permissions Violation for Publish to \"{subject}\"'"))
+    }
+
+    fn may_subscribe(&mut self, subject: &str) -> bool {
+        self.subscriptions += 1;
+        let id = self.subscriptions;
+        self.send(&format!("SUB {subject} {id}\r\n"));
+        let refusals = self.refusals();
+        self.send(&format!("UNSUB {id}\r\n"));
+        Self::was_allowed(&refusals, &format!("'Permissions Violation for Subscription to \"{subject}\"'"))
+    }
+
+    /// Nothing was refused, or exactly this.
+    fn was_allowed(refusals: &[String], refusal: &str) -> bool {
+        assert!(refusals.is_empty() || refusals == [refusal], "{refusals:?}");
+        refusals.is_empty()
+    }
+
+    #[track_caller]
+    fn check(&mut self, may_publish: &[&str], may_subscribe: &[&str]) {
+        for subject in SUBJECTS {
+            assert_eq!(self.may_publish(subject), may_publish.contains(subject), "publish {subject}");
+            assert_eq!(self.may_subscribe(subject), may_subscribe.contains(subject), "subscribe {subject}");
+        }
+        for subject in WILDCARDS {
+            assert_eq!(self.may_subscribe(subject), may_subscribe.contains(subject), "subscribe {subject}");
+        }
+    }
+}
+
+/// Everything that somebody may want, or want to break: every user is tried with all of it.
+const SUBJECTS: &[&str] = &[
+    "cs.demo.cmd.client.worker-1",
+    "cs.demo.cmd.client.worker-2",
+    "cs.demo.cmd.group.web",
+    "cs.demo.cmd.group.db",
+    "cs.demo.cmd.all",
+    "cs.demo.reply.alice.k3v9q2m8x7c1b5n0.019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90.worker-1",
+    "cs.demo.reply.alice.k3v9q2m8x7c1b5n0.019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90.worker-2",
+    "cs.demo.reply.bob.k3v9q2m8x7c1b5n0.019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90.worker-1",
+    "cs.demo.event.worker-1.presence",
+    "cs.demo.event.worker-2.presence",
+    "cs.demo.event.worker-1.presence.more",
+    "cs.demo.trust",
+    "cs.plant.cmd.all",
+    "cs.plant.trust",
+    "_INBOX.operator-alice.a.b",
+    "_INBOX.operator-bob.a.b",
+    "_INBOX.setup.a.b",
+    "_INBOX.a",
+    "$JS.API.DIRECT.GET.cs-demo-presence",
+    "$JS.API.DIRECT.GET.cs-demo-presence.cs.demo.event.worker-1.presence",
+    "$JS.API.DIRECT.GET.cs-plant-presence",
+    "$JS.API.STREAM.CREATE.cs-demo-presence",
+    "$JS.API.STREAM.UPDATE.cs-demo-presence",
+    "$JS.API.STREAM.INFO.cs-demo-presence",
+    "$JS.API.STREAM.CREATE.other",
+    "$JS.API.STREAM.DELETE.cs-demo-presence",
+    "$JS.API.STREAM.PURGE.cs-demo-presence",
+    "$JS.API.STREAM.MSG.DELETE.cs-demo-presence",
+    "$JS.API.STREAM.MSG.GET.cs-demo-presence",
+    "$JS.API.STREAM.NAMES",
+    "$JS.API.CONSUMER.CREATE.cs-demo-presence",
+    "$SYS.REQ.SERVER.PING",
+    "anything",
+];
+
+/// Subscriptions only.
+const WILDCARDS: &[&str] =
+    &["cs.>", "cs.demo.>", "cs.demo.cmd.>", "cs.demo.cmd.client.*", "_INBOX.>", "$SYS.>", ">", "*"];
+
+fn realm() -> (Folder, Broker) {
+    let folder = Folder::with_keys(&[
+        "--operator",
+        "alice",
+        "--operator",
+        "bob",
+        "--client",
+        "worker-1:web",
+        "--client",
+        "worker-2",
+    ]);
+    let broker = Broker::start(&folder);
+    (folder, broker)
+}
+
+#[test]
+fn the_observer_sees_everything_of_countersign_and_publishes_nothing() {
+    let (folder, broker) = realm();
+    let of_countersign: Vec<&str> = SUBJECTS.iter().copied().filter(|subject| subject.starts_with("cs.")).collect();
+    let wildcards = ["cs.>", "cs.demo.>", "cs.demo.cmd.>", "cs.demo.cmd.client.*"];
+    User::connect(&folder, &broker, "observer").check(&[], &[&of_countersign[..], &wildcards].concat());
+}
+
+#[test]
+fn a_client_hears_its_own_commands_and_answers_and_reports_as_itself() {
+    let (folder, broker) = realm();
+    let publish = [
+        "cs.demo.reply.alice.k3v9q2m8x7c1b5n0.019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90.worker-1",
+        "cs.demo.reply.bob.k3v9q2m8x7c1b5n0.019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90.worker-1",
+        "cs.demo.event.worker-1.presence",
+    ];
+    let subscribe = ["cs.demo.cmd.client.worker-1", "cs.demo.cmd.group.web", "cs.demo.cmd.all", "cs.demo.trust"];
+    User::connect(&folder, &broker, "client-worker-1").check(&publish, &subscribe);
+}
+
+#[test]
+fn an_operator_commands_hears_its_own_replies_and_reads_presence() {
+    let (folder, broker) = realm();
+    let publish = [
+        "cs.demo.cmd.client.worker-1",
+        "cs.demo.cmd.client.worker-2",
+        "cs.demo.cmd.group.web",
+        "cs.demo.cmd.group.db",
+        "cs.demo.cmd.all",
+        "$JS.API.DIRECT.GET.cs-demo-presence",
+        "$JS.API.DIRECT.GET.cs-demo-presence.cs.demo.event.worker-1.presence",
+    ];
+    let subscribe = [
+        "cs.demo.reply.alice.k3v9q2m8x7c1b5n0.019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90.worker-1",
+        "cs.demo.reply.alice.k3v9q2m8x7c1b5n0.019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90.worker-2",
+        "cs.demo.event.worker-1.presence",
+        "cs.demo.event.worker-2.presence",
+        "cs.demo.event.worker-1.presence.more",
+        "cs.demo.trust",
+        "_INBOX.operator-alice.a.b",
+    ];
+    User::connect(&folder, &broker, "operator-alice").check(&publish, &subscribe);
+}
+
+#[test]
+fn the_setup_key_makes_the_presence_stream_and_nothing_else() {
+    let (folder, broker) = realm();
+    let publish = [
+        "$JS.API.STREAM.CREATE.cs-demo-presence",
+        "$JS.API.STREAM.UPDATE.cs-demo-presence",
+        "$JS.API.STREAM.INFO.cs-demo-presence",
+    ];
+    User::connect(&folder, &broker, "setup").check(&publish, &["_INBOX.setup.a.b"]);
+}
+
+#[test]
+fn the_trust_key_publishes_trust_and_hears_nothing() {
+    let (folder, broker) = realm();
+    User::connect(&folder, &broker, "trust").check(&["cs.demo.trust"], &[]);
+}
+
+#[test]
+fn who_is_not_in_the_list_does_not_get_in() {
+    let (_folder, broker) = realm();
+    let mut stranger = User::greet(&broker, &KeyPair::new_user());
+    let mut said = String::new();
+    stranger.stream.read_line(&mut said).unwrap();
+    assert_eq!(said.trim_end(), "-ERR 'Authorization Violation'");
+}
+
+#[test]
+fn a_realm_of_another_folder_of_keys_is_refused_with_status_4() {
+    let (_folder, broker) = realm();
+    let run = Folder::with_keys(&[]).run(&["ping", "worker-1", "--nats-url", &broker.url()]).expect(4);
+    let address = broker.url().replace("nats://", "");
+    let first = run.stderr.lines().next().unwrap();
+    assert!(first.starts_with(&format!("error: the NATS server at {address} refuses us: ")), "{run:#?}");
+}
