@@ -326,6 +326,7 @@ fn under_expired_trust_only_queries_and_terminate_are_obeyed() {
     let mut worker = Worker::with(Realm::with_trust_until("demo", START.plus(10_000)), Config::default());
     worker.pass(10_000);
     assert!(matches!(worker.ask("status", json!({})), Outcome::Succeeded(_)));
+    assert_eq!(worker.security_events(), [("trust".to_owned(), 1, None)], "said once");
     for command in ["start", "ping", "reboot"] {
         let Outcome::Refused(error) = worker.ask(command, json!({})) else { panic!("{command}") };
         assert_eq!(error.code, ErrorCode::TrustExpired, "{command}");

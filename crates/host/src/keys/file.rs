@@ -109,7 +109,7 @@ impl KeyFileError {
             Fault::Link | Fault::NotRegular => "a regular file, so that nobody can put another in its place",
             Fault::Foreign { .. } => "a file of the user that uses it",
             Fault::TooOpen { .. } => "mode 0600: a private key is for its owner alone",
-            Fault::TooLong { .. } => "one key and nothing else",
+            Fault::TooLong { .. } => "one key, credential or trust bundle, and nothing else",
             Fault::Io(_) => "a file that this process can read and write",
             Fault::Content { expected, .. } => expected,
         }

@@ -105,7 +105,7 @@ pub fn load_member(
     let raw = read_public(&path, MAX_CREDENTIAL + 2)?;
     let unusable = |what: String| {
         let expected = "the credential of this name and role, issued in this realm, in force now, not revoked";
-        let remedy = "`countersign credential show FILE` tells what it says; `countersign init` renews it";
+        let remedy = "put there what `countersign init` made for this name; run `countersign init` to renew one that has expired";
         KeyFileError::new(&path, Fault::Content { what, expected, remedy })
     };
     let text = std::str::from_utf8(&raw).map_err(|_| unusable("not text".to_owned()))?;

@@ -57,6 +57,7 @@ pub struct Client {
     started: Started,
     started_at: Millis,
     clock: Clock,
+    trust_expired: bool,
     state: State,
     outbox: Outbox,
     records: Records,
@@ -106,7 +107,7 @@ impl Client {
         }
         let authorised = addressed.authorise(&self.me())?;
         let fresh = authorised.fresh(&self.freshness(moment.now))?;
-        let valid = fresh.validate(&catalogue, self.trust.is_expired(moment.now))?;
+        let valid = fresh.validate(&catalogue, self.trust_expired)?;
         let capacity = self.capacity(valid.operator(), valid.kind());
         let decided = valid.decide(&capacity)?;
         let recorded = self.record(decided, step);
@@ -299,6 +300,13 @@ impl Client {
             let text = "the clock jumped ahead by more than an hour, and the clock since boot does not agree";
             step.effects.push(Effect::Log(Note { level: Level::Warn, text: text.to_owned() }));
         }
+        let expired = self.trust.is_expired(moment.now);
+        if expired && !self.trust_expired {
+            self.alarm(SecurityReason::Trust, 1, None, moment, step);
+            let text = "the trust bundle has expired: only queries and `terminate` are obeyed until there is a newer one";
+            step.effects.push(Effect::Log(Note { level: Level::Warn, text: text.to_owned() }));
+        }
+        self.trust_expired = expired;
         moment
     }
 }

@@ -112,6 +112,7 @@ impl Client {
             started: started.clone(),
             started_at: at,
             clock,
+            trust_expired: false,
             state: State::Unready,
             outbox: Outbox::new(identity, epoch, boot),
             records: Records::restore(restored.records, config.records, MAX_KEPT_REPLIES - MAX_QUERY_REPLIES),
