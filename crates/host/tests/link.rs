@@ -345,6 +345,21 @@ async fn whatever_a_hostile_broker_sends_the_next_honest_message_arrives() {
 
 #[tokio::test]
 async fn a_connection_that_falls_silent_is_given_up_and_made_anew() {
+    let url = answers_with("PONG");
+    let (_link, mut events) = connect(&url, &[SUBJECT]).await;
+    assert!(matches!(next(&mut events).await, LinkEvent::Disconnected { .. }));
+    assert!(matches!(next(&mut events).await, LinkEvent::Connected));
+}
+
+#[tokio::test]
+async fn a_broker_that_gives_any_other_reason_refuses_us_too() {
+    let error = refused(config(&answers_with("-ERR 'maximum connections\x1b exceeded'"), &[])).await;
+    let LinkError::Refused { why, .. } = error else { panic!("{error:?}") };
+    assert!(why.contains("maximum connections\\u{1b} exceeded"), "{why}");
+}
+
+/// The address of a broker that answers whoever introduces itself with one line, and says nothing more.
+fn answers_with(line: &'static str) -> String {
     let listener = TcpListener::bind(local(0)).unwrap();
     let url = format!("nats://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -358,13 +373,11 @@ async fn a_connection_that_falls_silent_is_given_up_and_made_anew() {
                 stream.read_exact(&mut byte).unwrap();
                 seen.extend(byte);
             }
-            stream.write_all(b"PONG\r\n").unwrap();
+            stream.write_all(format!("{line}\r\n").as_bytes()).unwrap();
             silent.push(stream);
         }
     });
-    let (_link, mut events) = connect(&url, &[SUBJECT]).await;
-    assert!(matches!(next(&mut events).await, LinkEvent::Disconnected { .. }));
-    assert!(matches!(next(&mut events).await, LinkEvent::Connected));
+    url
 }
 
 /// A configuration with the users of these seeds.

@@ -60,6 +60,7 @@ pub enum OperatorError {
 pub struct Operator {
     pub(crate) link: Link,
     events: LinkEvents,
+    was_lost: bool,
     pub(crate) verifier: Verifier,
     pub(crate) roster: Roster,
     pub(crate) realm: Name,
@@ -89,7 +90,17 @@ impl Operator {
         .await?;
         let verifier = Verifier::new(trust, SKEW);
         let identity = Arc::new(member.identity);
-        Ok(Self { link, events, verifier, roster: Roster::default(), realm, enrolled, identity, session })
+        Ok(Self {
+            link,
+            events,
+            was_lost: false,
+            verifier,
+            roster: Roster::default(),
+            realm,
+            enrolled,
+            identity,
+            session,
+        })
     }
 
     /// Gives an order to clients and gathers one verdict for each. `updates` hears meanwhile of what arrives; `interrupt`
@@ -152,8 +163,11 @@ impl Operator {
             LinkEvent::NoResponders { about: Some(subject), .. } => dispatch.no_responders(&subject, now()),
             // The reply subject alone does not tell which of the targets nobody listens for.
             LinkEvent::NoResponders { about: None, .. } => Vec::new(),
-            LinkEvent::Connected => dispatch.reconnected(now()),
+            // The first connection is no reconnection.
+            LinkEvent::Connected if std::mem::take(&mut self.was_lost) => dispatch.reconnected(now()),
+            LinkEvent::Connected => Vec::new(),
             LinkEvent::Disconnected { why } => {
+                self.was_lost = true;
                 notice(format!("the connection to the broker is lost and being made anew: {why}"))
             }
             LinkEvent::Denied { why } => notice(format!("the broker does not allow it: {why}")),

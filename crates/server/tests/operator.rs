@@ -1,4 +1,4 @@
-//! The operator's shell on a real broker. Without a nats-server these tests show nothing.
+//! The operator's shell on a real broker.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
@@ -13,8 +13,10 @@ use countersign_protocol::command::Call;
 use countersign_protocol::envelope::Reason;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, State};
 use countersign_server::{Operator, OperatorError, SetupError, setup};
+use countersign_testkit::broker::PATIENCE;
+use countersign_testkit::realm::name;
 use serde_json::{Value, json};
-use support::{Demo, PATIENCE, name, seed, uuid};
+use support::{Demo, seed, uuid};
 use tokio::time::timeout;
 
 fn order(command: &str, args: Value) -> Order {
@@ -39,7 +41,7 @@ fn verdict(report: &Report) -> &Verdict {
 
 #[tokio::test]
 async fn a_verified_reply_is_the_verdict_and_is_heard_of_at_once() {
-    let Some(demo) = Demo::start() else { return };
+    let demo = Demo::start();
     let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
     let answering = tokio::spawn(async move {
         let (command, digest) = worker.command().await;
@@ -61,9 +63,9 @@ async fn a_verified_reply_is_the_verdict_and_is_heard_of_at_once() {
 
 #[tokio::test]
 async fn the_stream_can_be_made_again_and_its_presence_gives_the_epoch() {
-    let Some(demo) = Demo::start() else { return };
+    let demo = Demo::start();
     for _ in 0..2 {
-        assert_eq!(setup(demo.url(), &name("demo"), seed(12)).await.unwrap(), "cs-demo-presence");
+        assert_eq!(setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap(), "cs-demo-presence");
     }
     let mut worker = demo.worker().await;
     worker.present(uuid(30), State::Unready).await;
@@ -81,8 +83,8 @@ async fn the_stream_can_be_made_again_and_its_presence_gives_the_epoch() {
 
 #[tokio::test]
 async fn a_presence_that_its_client_did_not_sign_gives_no_epoch() {
-    let Some(demo) = Demo::start() else { return };
-    setup(demo.url(), &name("demo"), seed(12)).await.unwrap();
+    let demo = Demo::start();
+    setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
     let mut worker = demo.worker().await;
     worker
         .client
@@ -103,8 +105,8 @@ async fn a_presence_that_its_client_did_not_sign_gives_no_epoch() {
 
 #[tokio::test]
 async fn a_client_that_has_ended_is_offline_as_soon_as_nobody_listens() {
-    let Some(demo) = Demo::start() else { return };
-    setup(demo.url(), &name("demo"), seed(12)).await.unwrap();
+    let demo = Demo::start();
+    setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
     let mut worker = demo.worker().await;
     worker.present(uuid(30), State::Terminated).await;
     worker.client.drain().await.unwrap();
@@ -115,7 +117,7 @@ async fn a_client_that_has_ended_is_offline_as_soon_as_nobody_listens() {
 
 #[tokio::test]
 async fn forged_and_stripped_messages_on_the_reply_subject_change_nothing() {
-    let Some(demo) = Demo::start() else { return };
+    let demo = Demo::start();
     let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
     let answering = tokio::spawn(async move {
         let (command, digest) = worker.command().await;
@@ -140,8 +142,37 @@ async fn forged_and_stripped_messages_on_the_reply_subject_change_nothing() {
 }
 
 #[tokio::test]
+async fn what_was_accepted_is_asked_for_when_the_broker_is_back() {
+    let mut demo = Demo::start();
+    let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
+    let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
+    let answering = tokio::spawn(async move {
+        let (command, digest) = worker.command().await;
+        let accepted = worker.reply(&command, digest, Outcome::Accepted);
+        worker.publish(&accepted).await;
+        hears.recv().await.unwrap();
+        demo.broker.kill();
+        demo.broker.restart();
+        let (question, digest) = worker.command().await;
+        assert_eq!(question.command.name.as_str(), "result");
+        assert_eq!(Value::Object(question.command.args.clone()), json!({ "command_id": command.id }));
+        let recorded = json!({ "status": "succeeded", "result": { "x": 60.0, "msg": "done" } });
+        let answer = worker.reply(&question, digest, Outcome::Succeeded(recorded));
+        worker.publish(&answer).await;
+        demo
+    });
+    let calculate = order("calculate", json!({ "x": 60, "msg": "done" }));
+    let clients = [name("worker-1")];
+    let update = |_| drop(heard.send(()));
+    let dispatch = operator.dispatch(calculate, &clients, patient(), pending(), update);
+    let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
+    answering.await.unwrap();
+    assert_eq!(verdict(&report), &Verdict::Succeeded { result: Some(json!({ "x": 60.0, "msg": "done" })) });
+}
+
+#[tokio::test]
 async fn an_interrupted_wait_ends_with_what_is_known() {
-    let Some(demo) = Demo::start() else { return };
+    let demo = Demo::start();
     let mut operator = demo.operator().await;
     let clients = [name("worker-1")];
     let dispatch = operator.dispatch(order("ping", json!({})), &clients, patient(), ready(()), |_| ());
@@ -151,7 +182,7 @@ async fn an_interrupted_wait_ends_with_what_is_known() {
 
 #[tokio::test]
 async fn invalid_arguments_are_found_before_anything_is_sent() {
-    let Some(demo) = Demo::start() else { return };
+    let demo = Demo::start();
     let mut operator = demo.operator().await;
     let invalid = order("calculate", json!({ "x": -1, "msg": "" }));
     let refused = operator.dispatch(invalid, &[name("worker-1")], patient(), pending(), |_| ()).await;
@@ -160,7 +191,7 @@ async fn invalid_arguments_are_found_before_anything_is_sent() {
 
 #[tokio::test]
 async fn nothing_is_sent_to_a_name_that_neither_the_keys_nor_the_roster_know() {
-    let Some(demo) = Demo::start() else { return };
+    let demo = Demo::start();
     let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
     let order = order("ping", json!({}));
     let clients = [name("worker-1"), name("worker-l")];
@@ -178,17 +209,17 @@ async fn nothing_is_sent_to_a_name_that_neither_the_keys_nor_the_roster_know() {
 
 #[tokio::test]
 async fn a_broker_that_is_not_there_and_one_that_refuses_are_told_apart() {
-    let Some(demo) = Demo::start() else { return };
+    let demo = Demo::start();
     let nobody = demo.connect("nats://127.0.0.1:1", seed(10)).await.err();
     assert!(matches!(nobody, Some(OperatorError::Link(LinkError::NoBroker { .. }))), "{nobody:?}");
-    let stranger = demo.connect(demo.url(), seed(99)).await.err();
+    let stranger = demo.connect(&demo.broker.url(), seed(99)).await.err();
     assert!(matches!(stranger, Some(OperatorError::Link(LinkError::Refused { .. }))), "{stranger:?}");
 }
 
 #[tokio::test]
 async fn a_broker_without_jetstream_makes_no_stream_and_still_takes_commands() {
-    let Some(demo) = Demo::with(&[]) else { return };
-    let refused = setup(demo.url(), &name("demo"), seed(12)).await;
+    let demo = Demo::with(false);
+    let refused = setup(&demo.broker.url(), &name("demo"), seed(12)).await;
     assert!(matches!(&refused, Err(SetupError::Stream { stream, .. }) if stream == "cs-demo-presence"), "{refused:?}");
     let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
     let answering = tokio::spawn(async move {

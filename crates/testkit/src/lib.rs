@@ -1,5 +1,12 @@
-//! For tests only: a realm with its keys, messages of every kind in it, and a real broker.
+//! For tests only: a realm with its keys, messages of every kind in it, a real broker, and peers that mean harm.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a test that cannot make what it needs is to fail there")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    reason = "a test that cannot make what it needs is to fail there"
+)]
 
+pub mod broker;
+pub mod hostile;
 pub mod realm;

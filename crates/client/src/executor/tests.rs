@@ -181,6 +181,7 @@ async fn a_cancelled_job_is_dropped_and_told_as_cancelled() {
     timeout(Duration::from_secs(30), dropped.notified()).await.unwrap();
     go.notify_waiters();
     assert_eq!(news(&mut executor).await, News::Ended(key(2), Ended::Done(json!("done"))));
+    assert!(executor.handles.is_empty() && executor.keys.is_empty(), "nothing is kept of a job that ended");
 }
 
 #[tokio::test]

@@ -142,6 +142,16 @@ fn zeros_that_a_crash_of_the_machine_left_at_the_end_are_cut_off() {
 }
 
 #[test]
+fn zeros_with_something_behind_them_are_damage() {
+    let life = life(0);
+    let (folder, path, bytes) = written(&life.entries);
+    for gap in [HEAD, 5_000] {
+        fs::write(&path, [bytes.clone(), vec![0; gap], frame_of(&life.entries[0])].concat()).unwrap();
+        assert_eq!(fault(&folder), Fault::Damaged(u64::try_from(bytes.len()).unwrap()), "{gap} zeros");
+    }
+}
+
+#[test]
 fn one_damaged_byte_before_the_last_frame_is_never_passed_over() {
     let life = life(0);
     let (folder, path, bytes) = written(&life.entries);
@@ -191,7 +201,11 @@ fn a_compacted_log_adds_up_to_the_same() {
     log.compact(life.machine.snapshot()).unwrap();
     let snapshot: Vec<Entry> = life.machine.snapshot().collect();
     let more = Entry::Mark { at: START.plus(60_000) };
+    for _ in 0..5 {
+        log.append(&snapshot).unwrap();
+    }
     log.append([&more]).unwrap();
+    assert!(!log.wants_compaction(), "a short log is left alone however much it has grown");
     drop(log);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let (_log, restored) = Log::open(folder.path()).unwrap();
@@ -247,8 +261,8 @@ fn after_a_write_that_failed_half_way_the_log_is_whole() {
     let real = std::mem::replace(&mut log.file, full);
     let (first, second) = (Entry::Mark { at: START }, Entry::Mark { at: START.plus(1) });
     assert!(log.append([&first]).is_err());
-    // Half a frame, as a disk that fills up leaves it; and as long as it cannot be cut off, nothing is written behind it.
-    real.write_all_at(&frame_of(&first)[..11], log.good).unwrap();
+    // Half a frame, as a disk that fills up leaves it, longer than what comes next.
+    real.write_all_at(&bytes[..bytes.len() / 2], log.good).unwrap();
     assert!(log.append([&second]).is_err());
     log.file = real;
     log.append([&second]).unwrap();

@@ -10,6 +10,7 @@ use countersign_protocol::envelope::Identity;
 use countersign_protocol::limits::{MAX_TTL, SKEW};
 use countersign_protocol::name::Name;
 use countersign_server::{Operator, OperatorConfig, OperatorError};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::Options;
@@ -36,6 +37,8 @@ pub(crate) async fn run(options: &Options, request: Request, output: Output) -> 
         follow: targets.clone(),
         enrolled: enrolled.clone(),
     };
+    // Before anything is sent: from here on, an interrupt ends the wait and not the verdicts.
+    let mut interrupts = signal(SignalKind::interrupt());
     let mut operator = Operator::connect(config).await.map_err(|error| failure(error, &enrolled))?;
 
     let mut gathering = Gathering::new(output, options.output);
@@ -48,10 +51,11 @@ pub(crate) async fn run(options: &Options, request: Request, output: Output) -> 
     };
     let interrupted = Cell::new(false);
     let interrupt = async {
-        if tokio::signal::ctrl_c().await.is_err() {
+        match &mut interrupts {
+            Ok(interrupts) => interrupts.recv().await,
             // The signal then ends the process by itself.
-            std::future::pending::<()>().await;
-        }
+            Err(_) => std::future::pending().await,
+        };
         interrupted.set(true);
     };
     let report = operator.dispatch(order, &targets, how, interrupt, |update| gathering.update(&update)).await;

@@ -303,7 +303,8 @@ impl Client {
         let expired = self.trust.is_expired(moment.now);
         if expired && !self.trust_expired {
             self.alarm(SecurityReason::Trust, 1, None, moment, step);
-            let text = "the trust bundle has expired: only queries and `terminate` are obeyed until there is a newer one";
+            let text =
+                "the trust bundle has expired: only queries and `terminate` are obeyed until there is a newer one";
             step.effects.push(Effect::Log(Note { level: Level::Warn, text: text.to_owned() }));
         }
         self.trust_expired = expired;

@@ -113,7 +113,7 @@ impl Line {
         let message = reply.message();
         let outcome = message.outcome().map_err(|_| Ignored::Unfit)?;
         if self.questions.iter().any(|(asked, _)| *asked == message.command_id) {
-            return self.answer(errand, message.state, outcome, now).map(|()| 0);
+            return self.answer(errand, message, outcome, now).map(|()| 0);
         }
         if !errand.order.fits(&outcome) {
             return Err(Ignored::Unfit);
@@ -186,9 +186,12 @@ impl Line {
         }
     }
 
-    /// The connection is back.
+    /// The connection is back. A reply may have been lost with the one before, the first one too.
     pub(super) fn reconnected(&mut self, errand: &mut Errand, now: Now) -> Option<Effect> {
-        matches!(self.stage, Stage::Running { .. }).then(|| self.ask(errand, now)).flatten()
+        match self.stage {
+            Stage::Waiting { .. } | Stage::Running { .. } => self.ask(errand, now),
+            Stage::Ended { .. } => None,
+        }
     }
 
     /// Time has passed.
@@ -250,9 +253,9 @@ impl Line {
         let known = self.known.as_ref().filter(|_| self.heard.is_none())?;
         let silence = now.wall.since(known.issued_at());
         let why = if known.state() == State::Terminated {
-            format!("{} has ended, by its last presence", self.client)
+            "it has ended, by its last presence".to_owned()
         } else if self.no_responders && silence > SILENCE {
-            format!("nothing listens, and the last presence of {} is {} old", self.client, seconds(silence))
+            format!("nothing listens, and its last presence is {} old", seconds(silence))
         } else {
             return None;
         };
@@ -310,7 +313,7 @@ impl Line {
                 "{} was not run: {} has begun a new epoch; only a retry sends it anew",
                 errand.order.command.name, self.client
             );
-            effects.push(Update::notice(&self.client, text));
+            effects.push(Effect::notice(&self.client, text));
             return false;
         }
         let epoch = error.details.as_ref().and_then(|details| details.get("epoch")?.as_str()?.parse::<Uuid>().ok());
@@ -325,21 +328,24 @@ impl Line {
         let Ok(anew) = Sent::new(errand, &self.client, epoch, id, now) else { return false };
         self.earlier.push(std::mem::replace(&mut self.latest, anew));
         self.stage = Stage::waiting(errand, now);
-        effects.push(Update::notice(&self.client, format!("{} has begun a new epoch: sent anew", self.client)));
+        effects.push(Effect::notice(&self.client, format!("{} has begun a new epoch: sent anew", self.client)));
         effects.push(self.publish(errand));
         true
     }
 
-    /// Asks for the result of what was accepted.
+    /// Asks for the result of what was accepted, or may have been.
     fn ask(&mut self, errand: &mut Errand, now: Now) -> Option<Effect> {
-        self.stage = Stage::Running { ask_at: now.after(ASK_EVERY) };
-        let (command_id, epoch) = self.sent().find_map(|sent| sent.accepted.map(|epoch| (sent.id, epoch)))?;
+        if let Stage::Running { ask_at } = &mut self.stage {
+            *ask_at = now.after(ASK_EVERY);
+        }
+        let accepted = self.sent().find_map(|sent| sent.accepted.map(|epoch| (sent.id, Some(epoch))));
+        let (command_id, epoch) = accepted.unwrap_or((self.latest.id, self.latest.epoch));
         let Ok(Value::Object(args)) = serde_json::to_value(CommandId { command_id }) else { return None };
         let id = errand.id(now);
         let draft = Draft {
             id,
             to: &self.client,
-            epoch: Some(epoch),
+            epoch,
             issued_at: now.wall,
             expires_at: now.wall.plus(errand.options.ttl.min(ASK_EVERY)),
             dry_run: false,
@@ -354,10 +360,13 @@ impl Line {
     }
 
     /// The client's answer to a question for the result.
-    fn answer(&mut self, errand: &Errand, state: State, outcome: Outcome, now: Now) -> Result<(), Ignored> {
+    fn answer(&mut self, errand: &Errand, reply: &Reply, outcome: Outcome, now: Now) -> Result<(), Ignored> {
+        let mut runs = false;
         let verdict = match outcome {
             Outcome::Succeeded(result) if schema::result(Builtin::Result).accepts(&result) => {
-                recorded(json::read(&result).map_err(|_| Ignored::Unfit)?)
+                let verdict = recorded(json::read(&result).map_err(|_| Ignored::Unfit)?);
+                runs = verdict.is_none();
+                verdict
             }
             Outcome::Succeeded(_) => return Err(Ignored::Unfit),
             Outcome::Failed(error) | Outcome::Refused(error)
@@ -373,12 +382,21 @@ impl Line {
         {
             return Err(Ignored::Unfit);
         }
-        self.heard(state, now);
-        let accepted_at = self.sent().find(|sent| sent.accepted.is_some()).map(|sent| sent.at);
-        if let (Stage::Running { .. }, Some(verdict), Some(at)) = (&self.stage, verdict, accepted_at) {
-            let settled = !matches!(verdict, Verdict::NoReply { .. });
-            let latency = settled.then(|| now.micros.saturating_sub(at));
-            self.stage = Stage::Ended { verdict, latency, settled };
+        self.heard(reply.state, now);
+        let at = self.sent().find(|sent| sent.accepted.is_some()).map_or(self.latest.at, |sent| sent.at);
+        let latency = now.micros.saturating_sub(at);
+        match (&self.stage, verdict) {
+            (Stage::Running { .. }, Some(verdict @ Verdict::NoReply { .. })) => self.stage = Stage::unsettled(verdict),
+            // Not on record is no news of what was never answered: it may be on its way.
+            (Stage::Waiting { .. }, Some(Verdict::NoReply { .. })) => {}
+            (Stage::Waiting { .. } | Stage::Running { .. }, Some(verdict)) => {
+                self.stage = Stage::Ended { verdict, latency: Some(latency), settled: true };
+            }
+            (Stage::Waiting { .. }, None) if runs => {
+                self.latest.accepted = Some(reply.epoch);
+                self.runs(errand, latency, now);
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -451,7 +469,7 @@ fn clock_notice(client: &Name, error: &ErrorBody, now: Now) -> Option<Effect> {
     let direction = if ahead > 0 { "ahead of" } else { "behind" };
     let text =
         format!("this machine's clock is {} {direction} that of {client}: one of the two is wrong", seconds(off));
-    (off > SKEW).then(|| Update::notice(client, text))
+    (off > SKEW).then(|| Effect::notice(client, text))
 }
 
 fn seconds(millis: i64) -> String {

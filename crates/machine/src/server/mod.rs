@@ -133,6 +133,12 @@ pub enum Effect {
     Done(Report),
 }
 
+impl Effect {
+    fn notice(client: &Name, text: String) -> Self {
+        Self::Update(Update::Notice { client: Some(client.clone()), alarm: false, text })
+    }
+}
+
 /// What is worth telling while verdicts are awaited.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Update {
@@ -165,9 +171,5 @@ impl Update {
             "two processes of {client} are alive at once, or its clock was set back: at most once holds for one record only"
         );
         Self::Notice { client: Some(client.clone()), alarm: true, text }
-    }
-
-    fn notice(client: &Name, text: String) -> Effect {
-        Effect::Update(Self::Notice { client: Some(client.clone()), alarm: false, text })
     }
 }

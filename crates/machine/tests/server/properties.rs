@@ -140,6 +140,7 @@ fn step<'a>(
                 truth.entry(client_of(&command)).or_default().push(outcome.clone());
                 outcome
             } else {
+                truth.entry(client_of(&command)).or_default().push(Outcome::Accepted);
                 Outcome::Succeeded(json!({ "status": "accepted" }))
             };
             let seq = u64::try_from(flight.len()).unwrap();

@@ -84,9 +84,30 @@ fn what_was_accepted_is_asked_for_its_result_on_every_reconnect() {
         assert_eq!(server.sent.len(), question);
         assert_eq!(last_command(&world, &server).command.name.as_str(), "result");
     }
-    let mut waiting = world.ping();
-    let effects = waiting.dispatch.reconnected(waiting.now);
-    assert_eq!(effects, [], "what was not accepted is not asked for");
+}
+
+#[test]
+fn a_reply_that_was_lost_with_the_connection_is_asked_for_when_it_is_back() {
+    let world = World::new();
+    let lost = |recorded_as: Option<serde_json::Value>| {
+        let mut server = world.ping();
+        let effects = server.dispatch.reconnected(server.now);
+        server.carry_out(effects);
+        assert_eq!(last_command(&world, &server).command.name.as_str(), "result");
+        let outcome = match recorded_as {
+            Some(value) => recorded(value),
+            None => Outcome::Failed(ErrorBody::new(ErrorCode::NotFound, "no")),
+        };
+        server.take(&world.answer(server.sent.last().unwrap(), outcome));
+        server
+    };
+    assert_eq!(lost(Some(json!({ "status": "succeeded", "result": 1 }))).word("worker-1"), "succeeded");
+    let mut server = lost(Some(json!({ "status": "accepted" })));
+    server.pass(10_000);
+    assert_eq!(last_command(&world, &server).command.name.as_str(), "result", "it runs, and is asked for again");
+    let mut server = lost(None);
+    server.pass(5_000);
+    assert_eq!(server.word("worker-1"), "no_reply", "not on record may mean on its way");
 }
 
 #[test]

@@ -1,19 +1,14 @@
 //! A realm as of now, a real nats-server with the permissions of docs/protocol.md, and a worker that answers as told.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, unreachable_pub, reason = "tests")]
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
-use std::env;
-use std::fs;
-use std::path::PathBuf;
-use std::process::{Child, Command as Process, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, HeaderMap, Subscriber};
 use countersign_host::clock;
 use countersign_host::keys::{Member, Seed};
 use countersign_protocol::command::{Command, Version};
-use countersign_protocol::credential::{Claims, Commands, Confirmation, Credential, Grant, Role};
+use countersign_protocol::credential::{Claims, Confirmation, Credential, Grant, Role};
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::{
     CREDENTIAL_HEADER, Delivery, Identity, MessageType, SIGNATURE_HEADER, Signed, Verifier,
@@ -27,17 +22,11 @@ use countersign_protocol::reply::{Outcome, Reply, State};
 use countersign_protocol::subject;
 use countersign_protocol::trust::{Issuer, Trust, TrustBody};
 use countersign_server::{Operator, OperatorConfig, OperatorError};
+use countersign_testkit::broker::{Broker, PATIENCE};
+use countersign_testkit::realm::{full_grant, name};
 use futures_util::StreamExt;
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::json;
 use tokio::time::timeout;
-
-/// Long enough for anything that is going to happen at all.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-
-pub fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
 
 pub fn uuid(n: u8) -> Uuid {
     Uuid::from_random([n; 16])
@@ -51,17 +40,16 @@ pub fn seed(n: u8) -> Seed {
 pub struct Demo {
     pub trust: Arc<Trust>,
     issuer: SecretKey,
-    broker: Broker,
+    pub broker: Broker,
 }
 
 impl Demo {
-    /// `None` where there is no nats-server to start (NATS_SERVER, or on PATH).
-    pub fn start() -> Option<Self> {
-        Self::with(&["-js"])
+    pub fn start() -> Self {
+        Self::with(true)
     }
 
-    /// With more arguments for the nats-server.
-    pub fn with(arguments: &[&str]) -> Option<Self> {
+    /// With or without JetStream.
+    pub fn with(jetstream: bool) -> Self {
         let (root, issuer) = (SecretKey::from_seed([1; 32]), SecretKey::from_seed([2; 32]));
         let body = TrustBody {
             v: Version,
@@ -74,20 +62,15 @@ impl Demo {
             revoked: Vec::new(),
         };
         let trust = Trust::verify(&Trust::sign(&body, &[&root]), root.public().thumbprint()).unwrap();
-        Some(Self { trust: Arc::new(trust), issuer, broker: Broker::start(arguments)? })
-    }
-
-    pub fn url(&self) -> &str {
-        &self.broker.url
+        Self { trust: Arc::new(trust), issuer, broker: Broker::configured(&configuration(jetstream)) }
     }
 
     pub async fn operator(&self) -> Operator {
-        self.connect(self.url(), seed(10)).await.unwrap()
+        self.connect(&self.broker.url(), seed(10)).await.unwrap()
     }
 
     pub async fn connect(&self, url: &str, seed: Seed) -> Result<Operator, OperatorError> {
-        let grant = Grant { commands: Commands::Any, clients: vec![], groups: vec![], all: true, max_ttl_ms: 60_000 };
-        let identity = self.identity("alice", 3, Role::Operator, Some(grant), None);
+        let identity = self.identity("alice", 3, Role::Operator, Some(full_grant()), None);
         let member = Member { identity, seed, inbox_prefix: "_INBOX.operator-alice".to_owned() };
         let (url, trust) = (url.to_owned(), Arc::clone(&self.trust));
         let (follow, enrolled) = (vec![name("worker-1")], vec![name("worker-1")]);
@@ -95,7 +78,7 @@ impl Demo {
     }
 
     pub async fn worker(&self) -> Worker {
-        let client = ConnectOptions::with_nkey(seed(11).as_str().to_owned()).connect(self.url()).await.unwrap();
+        let client = ConnectOptions::with_nkey(seed(11).as_str().to_owned()).connect(self.broker.url()).await.unwrap();
         let commands = client.subscribe("cs.demo.cmd.client.worker-1").await.unwrap();
         client.flush().await.unwrap();
         let identity = self.identity("worker-1", 4, Role::Client, None, Some(Vec::new()));
@@ -211,57 +194,8 @@ impl Worker {
     }
 }
 
-struct Broker {
-    child: Child,
-    url: String,
-    _folder: TempDir,
-}
-
-impl Broker {
-    fn start(arguments: &[&str]) -> Option<Self> {
-        let program = env::var_os("NATS_SERVER").map(PathBuf::from).or_else(|| {
-            env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join("nats-server")).find(|path| path.is_file())
-        });
-        let Some(program) = program else {
-            eprintln!("no nats-server: name one by NATS_SERVER; this test shows nothing");
-            return None;
-        };
-        let folder = TempDir::new().unwrap();
-        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-        fs::write(path("nats.conf"), configuration()).unwrap();
-        let child = Process::new(program)
-            .args(["-a", "127.0.0.1", "-p", "-1", "-c", &path("nats.conf"), "-sd", &path("store")])
-            .args(["--ports_file_dir", &path("")])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let ports = path(&format!("nats-server_{}.ports", child.id()));
-        let mut broker = Self { child, url: String::new(), _folder: folder };
-        // The server has no other way to tell.
-        for _ in 0..3_000 {
-            let text = fs::read_to_string(&ports).unwrap_or_default();
-            if let Ok(ports) = serde_json::from_str::<Value>(&text) {
-                broker.url = ports["nats"][0].as_str().unwrap().to_owned();
-                return Some(broker);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("the nats-server does not start");
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// What `countersign init` allows, and nothing more: to alice, to worker-1 and to whoever sets up the streams.
-fn configuration() -> String {
+fn configuration(jetstream: bool) -> String {
     let user = |n: u8, publish: &[&str], subscribe: &[&str]| {
         json!({
             "nkey": seed(n).public_key().unwrap(),
@@ -279,5 +213,5 @@ fn configuration() -> String {
         user(11, &["cs.demo.reply.>", "cs.demo.event.worker-1.*"], &["cs.demo.cmd.client.worker-1"]),
         user(12, &stream.each_ref().map(String::as_str), &["_INBOX.setup.>"]),
     ];
-    json!({ "authorization": { "users": users } }).to_string()
+    json!({ "jetstream": jetstream, "authorization": { "users": users } }).to_string()
 }

@@ -1,0 +1,166 @@
+//! A real nats-server for one test: its own port, its own folders, gone with the value.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// Long enough for anything that is going to happen at all.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A nats-server of its own, on a port of 127.0.0.1 that it keeps when it is started again. JetStream's files lie in a
+/// folder that goes with it.
+#[derive(Debug)]
+pub struct Broker {
+    child: Option<Child>,
+    folder: TempDir,
+    arguments: Vec<String>,
+    port: u16,
+}
+
+impl Broker {
+    /// One that lets everybody in and allows everything.
+    pub fn start() -> Self {
+        Self::with_arguments(TempDir::new().unwrap(), &["-js"])
+    }
+
+    /// One with a configuration file that lies elsewhere, as `countersign init` and the repository's nats.conf make it.
+    pub fn with_file(configuration: &Path) -> Self {
+        Self::with_arguments(TempDir::new().unwrap(), &["-c", text(configuration)])
+    }
+
+    /// One with a configuration of its own; [`Self::reconfigure`] changes it.
+    pub fn configured(configuration: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("nats.conf");
+        fs::write(&path, configuration).unwrap();
+        Self::with_arguments(folder, &["-c", text(&path)])
+    }
+
+    fn with_arguments(folder: TempDir, arguments: &[&str]) -> Self {
+        let mut all = vec!["-a", "127.0.0.1", "--ports_file_dir", text(folder.path())];
+        let store = folder.path().join("jetstream");
+        all.extend(["-sd", text(&store)]);
+        all.extend(arguments);
+        let arguments = all.into_iter().map(str::to_owned).collect();
+        let mut broker = Self { child: None, folder, arguments, port: 0 };
+        broker.restart();
+        broker
+    }
+
+    /// Where clients find it.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends it in good order: SIGTERM.
+    pub fn stop(&mut self) {
+        self.end(Signal::TERM);
+    }
+
+    /// Ends it as a power failure would: SIGKILL.
+    pub fn kill(&mut self) {
+        self.end(Signal::KILL);
+    }
+
+    /// Starts it again on the same port, when it has ended.
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none(), "the broker runs already");
+        let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
+        let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
+        let child = Command::new(program())
+            .args(&self.arguments)
+            .args(["-p", &port])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", program().display()));
+        let ports = self.folder.path().join(format!("nats-server_{}.ports", child.id()));
+        self.child = Some(child);
+        self.port = self.until("it says its port", || {
+            let ports: serde_json::Value = serde_json::from_str(&fs::read_to_string(&ports).ok()?).ok()?;
+            ports["nats"][0].as_str()?.rsplit_once(':')?.1.parse().ok()
+        });
+    }
+
+    /// Makes it read its configuration again, and waits until it has.
+    pub fn reload(&self) {
+        const DONE: &str = "Reloaded server configuration";
+        let before = self.log().matches(DONE).count();
+        let child = self.child.as_ref().expect("the broker runs");
+        kill_process(Pid::from_child(child), Signal::HUP).unwrap();
+        self.until(DONE, || (self.log().matches(DONE).count() > before).then_some(()));
+    }
+
+    /// Gives a broker that was [`configured`](Self::configured) another configuration.
+    pub fn reconfigure(&self, configuration: &str) {
+        fs::write(self.folder.path().join("nats.conf"), configuration).unwrap();
+        self.reload();
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn end(&mut self, signal: Signal) {
+        let mut child = self.child.take().expect("the broker runs");
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        child.wait().unwrap();
+    }
+
+    /// The server tells of itself by files only, and nothing wakes us when they change.
+    fn until<T>(&self, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = found() {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "the nats-server does not come so far that {what}:\n{}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A TCP address on this machine; port 0 is any that is free.
+pub fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// The nats-server that NATS_SERVER names, or that is on PATH. A test that needs one does not pass without it.
+fn program() -> PathBuf {
+    let on_path =
+        || env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join("nats-server")).find(|path| path.is_file());
+    env::var_os("NATS_SERVER")
+        .map(PathBuf::from)
+        .or_else(on_path)
+        .expect("this test needs a nats-server and neither NATS_SERVER nor PATH has one: run it through `./just test`")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
