@@ -163,7 +163,10 @@ async fn what_was_accepted_is_asked_for_when_the_broker_is_back() {
     });
     let calculate = order("calculate", json!({ "x": 60, "msg": "done" }));
     let clients = [name("worker-1")];
-    let update = |_| drop(heard.send(()));
+    let update = |_| {
+        // Nobody is left to hear of what comes after the answer.
+        let _ = heard.send(());
+    };
     let dispatch = operator.dispatch(calculate, &clients, patient(), pending(), update);
     let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
     answering.await.unwrap();

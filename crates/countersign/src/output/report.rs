@@ -64,13 +64,13 @@ impl Gathering {
             Format::Json => self.output.json(&Document::of(report, true)),
             Format::Ndjson => {
                 let untold = report.replies.iter().filter(|reply| !self.told.contains(&reply.client));
-                untold.map(Line::of).try_for_each(|line| self.output.json(&line))?;
+                untold.map(|reply| Line::of(reply, report)).try_for_each(|line| self.output.json(&line))?;
                 self.output.json(&Document::of(report, false))
             }
             Format::Table => {
                 self.output.text(&for_people(report, now))?;
                 if let Some(reply) = report.replies.iter().find(|reply| reply.verdict == Verdict::Accepted) {
-                    let (client, id) = (&reply.client, report.command_id);
+                    let (client, id) = (&reply.client, reply.command_id);
                     self.output.note(&format!("`countersign result {client} {id}` tells what it comes to"));
                 }
                 Ok(())
@@ -94,6 +94,7 @@ impl Gathering {
         let told = for_good && self.told.insert(client.clone());
         Line {
             client,
+            command_id: None,
             verdict: told.then_some(status.as_str()),
             status: (!told).then_some(status),
             state: Some(state),
@@ -122,7 +123,7 @@ impl<'a> Document<'a> {
             command_id: report.command_id,
             command: &report.command,
             targets: report.replies.len(),
-            replies: with_replies.then(|| report.replies.iter().map(Line::of).collect()),
+            replies: with_replies.then(|| report.replies.iter().map(|reply| Line::of(reply, report)).collect()),
             summary: report.summary(),
         }
     }
@@ -132,6 +133,9 @@ impl<'a> Document<'a> {
 #[derive(Serialize)]
 struct Line<'a> {
     client: &'a Name,
+    /// Where it is another than the report's: it was sent the order anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command_id: Option<MessageId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     verdict: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,9 +153,10 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn of(reply: &'a TargetReport) -> Self {
+    fn of(reply: &'a TargetReport, report: &Report) -> Self {
         Self {
             client: &reply.client,
+            command_id: Some(reply.command_id).filter(|id| *id != report.command_id),
             verdict: Some(reply.verdict.word()),
             status: None,
             state: reply.state,

@@ -20,6 +20,7 @@ fn report(command: &str, verdicts: Vec<Verdict>) -> Report {
         let silent = matches!(verdict, Verdict::NoReply { .. } | Verdict::Offline { .. });
         TargetReport {
             client: format!("worker-{}", index + 1).parse().unwrap(),
+            command_id: ID.parse().unwrap(),
             verdict,
             state: (!silent).then_some(State::Ready),
             latency_ms: (!silent).then_some(0.41),

@@ -137,14 +137,15 @@ impl Dispatch {
         if self.done {
             return effects;
         }
-        let Some(replies) = self.lines.values().map(Line::report).collect() else { return effects };
+        let Some(replies) = self.lines.values().map(Line::report).collect::<Option<Vec<_>>>() else { return effects };
         self.done = true;
         let mut ignored = BTreeMap::new();
         for ((why, _), count) in &self.ignored {
             *ignored.entry(*why).or_default() += count;
         }
+        let command_id = if let [only] = replies.as_slice() { only.command_id } else { self.id };
         effects.push(Effect::Done(Report {
-            command_id: self.id,
+            command_id,
             command: self.errand.order.command.name.clone(),
             replies,
             gaps: self.gaps,

@@ -241,6 +241,7 @@ impl Line {
             Stage::Waiting { .. } | Stage::Running { .. } => None,
             Stage::Ended { verdict, latency, .. } => Some(TargetReport {
                 client: self.client.clone(),
+                command_id: self.latest.id,
                 verdict: verdict.clone(),
                 state: self.state,
                 latency_ms: latency.map(millis),

@@ -116,6 +116,8 @@ impl Verdict {
 pub struct TargetReport {
     /// The client.
     pub client: Name,
+    /// The id under which it was sent the order last, and which `result` and `cancel` take there.
+    pub command_id: MessageId,
     /// The verdict.
     pub verdict: Verdict,
     /// The state that the client's last reply carried; `None` where none was taken.
@@ -154,7 +156,8 @@ pub enum Ignored {
 /// All verdicts on one order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// The id under which the order was first sent; one target may have been sent it anew under another (section 8).
+    /// The id under which the order was sent: at a single target the last one, else the first one; some of several targets
+    /// may have been sent it anew under another (section 8).
     pub command_id: MessageId,
     /// The command's name.
     pub command: Name,

@@ -261,6 +261,16 @@ fn a_client_that_was_heard_since_is_not_offline() {
     assert_eq!(server.word("worker-1"), "no_reply", "it may have ended because of the command");
 }
 
+#[test]
+fn a_client_that_refused_with_another_epoch_is_there_and_not_offline() {
+    let world = World::new();
+    let mut server = gone(&world, ping(), Options::default(), 1_000, State::Terminated);
+    server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
+    nobody_listens(&mut server);
+    server.pass(5_000);
+    assert_eq!((server.sent.len(), server.word("worker-1")), (2, "no_reply"));
+}
+
 fn retry() -> Options {
     Options { retry: true, ..Options::default() }
 }
@@ -335,6 +345,25 @@ fn after_another_epoch_control_commands_and_ping_are_sent_anew_by_themselves() {
             assert_eq!((anew.issued_at, anew.expires_at), (at(1_000), first.expires_at));
             assert_eq!(anew.command, first.command);
         }
+    }
+}
+
+#[test]
+fn the_report_names_the_id_under_which_a_target_was_sent_the_order_last() {
+    let world = World::new();
+    for clients in [&["worker-1"][..], &["worker-1", "worker-2"]] {
+        let mut server = world.order(ping(), clients, Options::default()).unwrap();
+        let first = world.command(&server.sent[0]).id;
+        server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
+        let anew = last_command(&world, &server).id;
+        server.take(&world.answer(server.sent.last().unwrap(), pong()));
+        if clients.len() > 1 {
+            server.take(&world.answer(&server.sent[1], pong()));
+        }
+        let report = server.report.unwrap();
+        assert_eq!(report.command_id, if clients.len() == 1 { anew } else { first });
+        assert_eq!(report.replies[0].command_id, anew);
+        assert!(report.replies[1..].iter().all(|reply| reply.command_id == first));
     }
 }
 
