@@ -5,10 +5,10 @@
 mod common;
 
 use common::{Worker, outcomes, refusal};
-use countersign_machine::client::{Config, Entry, State};
+use countersign_machine::client::{Config, Ended, Entry, State};
 use countersign_protocol::envelope::Reason;
 use countersign_protocol::id::Uuid;
-use countersign_protocol::reply::{ErrorCode, Outcome, Status};
+use countersign_protocol::reply::{ErrorCode, Outcome, Progress, Status};
 use countersign_protocol::time::Millis;
 use countersign_testkit::realm::{Realm, START};
 use serde_json::json;
@@ -351,6 +351,7 @@ fn a_record_that_is_full_is_busy_and_forgets_nothing_and_still_terminates() {
     }
     assert_eq!(worker.deliver(&first), answer);
     assert!(matches!(worker.ask("status", json!({})), Outcome::Succeeded(_)));
+    assert!(matches!(worker.ask("start", json!({})), Outcome::Succeeded(_)), "there is room for control commands");
     worker.pass(200_000);
     assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)), "late records make room");
     assert!(matches!(worker.ask("terminate", json!({})), Outcome::Succeeded(_)));
@@ -393,6 +394,65 @@ fn a_result_that_cannot_be_recorded_is_answered_once_it_can() {
     worker.pass(worker.client.wake_at() - worker.now.since_boot);
     let published = worker.tick();
     assert_eq!(worker.replies(&published)[0].status, Status::Succeeded);
+}
+
+#[test]
+fn a_result_that_is_not_on_disk_is_told_to_nobody() {
+    let mut worker = Worker::ready();
+    let job = worker.calculate(1.0);
+    let id = worker.open(&job).unwrap().message().id;
+    worker.disk_full = true;
+    assert!(worker.complete().is_empty());
+    assert!(worker.send(&job).is_empty(), "not to who sends the command again");
+    let result = worker.ask("result", json!({ "command_id": id }));
+    assert_eq!(result, Outcome::Succeeded(json!({ "status": "accepted" })), "not to who asks for it");
+    let Outcome::Succeeded(list) = worker.ask("jobs", json!({})) else { panic!() };
+    assert_eq!((&list["jobs"][0]["status"], list["jobs"][0].get("ended_at")), (&json!("accepted"), None));
+    worker.pass(worker.client.wake_at() - worker.now.since_boot);
+    assert!(worker.tick().is_empty(), "nor when the disk is full still");
+    assert!(worker.send(&job).is_empty());
+    let replies = worker.kill();
+    assert_eq!(replies[0].status, Status::Interrupted, "and so this is the only final reply");
+}
+
+#[test]
+fn progress_that_cannot_be_recorded_is_given_up() {
+    let mut worker = Worker::ready();
+    let job = worker.calculate(1.0);
+    worker.disk_full = true;
+    let progress = Progress { fraction: 0.5, message: None };
+    let step = worker.client.progressed(worker.running[0].key, progress, worker.now);
+    assert!(worker.carry_out(step).is_empty());
+    assert!(worker.send(&job).is_empty());
+    worker.disk_full = false;
+    assert_eq!(worker.complete()[0].status, Status::Succeeded);
+}
+
+#[test]
+fn the_reply_to_a_job_is_kept_until_an_hour_after_its_end() {
+    let mut worker = Worker::ready();
+    let job = worker.calculate(1.0);
+    let last = worker.complete();
+    for (pass, kept) in [(3_599_999, true), (1, false)] {
+        worker.pass(pass);
+        worker.tick();
+        assert_eq!(worker.send(&job), if kept { last.clone() } else { Vec::new() });
+    }
+    assert_eq!(worker.dropped(Reason::Late), 1);
+}
+
+#[test]
+fn a_result_that_fits_no_message_is_too_large_and_one_that_just_fits_is_not() {
+    let mut worker = Worker::ready();
+    for (length, expected) in [(262_144, "failed"), (260_000, "succeeded")] {
+        worker.calculate(1.0);
+        let key = worker.running.remove(0).key;
+        let step = worker.client.finished(key, Ended::Done(json!({ "x": 1, "msg": "a".repeat(length) })), worker.now);
+        let published = worker.carry_out(step);
+        let reply = &worker.replies(&published)[0];
+        assert_eq!(reply.status.to_string(), expected);
+        assert_eq!(reply.error.as_ref().map(|e| e.code), (expected == "failed").then_some(ErrorCode::ResultTooLarge));
+    }
 }
 
 #[test]

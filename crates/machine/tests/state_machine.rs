@@ -33,7 +33,7 @@ fn every_command_in_every_state_has_the_effect_of_the_diagram_and_no_other() {
     let not_ready = || Err(ErrorCode::NotReady);
     let terminating = || Err(ErrorCode::Terminating);
     let calculate = json!({ "x": 1, "msg": "" });
-    let table: Vec<(State, &str, Value, Result<Value, ErrorCode>, State)> = vec![
+    let table = [
         (Unready, "start", json!({}), yes(json!({ "changed": true })), Ready),
         (Ready, "start", json!({}), yes(json!({ "changed": false })), Ready),
         (Terminated, "start", json!({}), terminating(), Terminated),

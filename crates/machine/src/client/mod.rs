@@ -168,11 +168,8 @@ impl Client {
         let mut step = Step::default();
         let moment = self.observe(now, &mut step);
         if moment.since_boot >= self.retry_at {
-            self.retry_at = i64::MAX;
-            for parked in std::mem::take(&mut self.parked) {
-                step.entries.extend(parked.entries);
-                step.effects.extend(parked.effects);
-            }
+            self.retry(&mut step);
+            return step;
         }
         if self.ending.as_ref().is_some_and(|ending| moment.since_boot >= ending.deadline) {
             let running: Vec<JobKey> = self.running_but_terminate().collect();
@@ -225,8 +222,7 @@ impl Client {
         } else if step.effects.contains(&Effect::Exit) {
             back.effects.push(Effect::Exit);
         } else {
-            self.parked.push(step);
-            self.retry_at = moment.since_boot.saturating_add(RETRY);
+            self.park(step, moment);
         }
         back
     }
@@ -288,6 +284,39 @@ impl Client {
     fn running_but_terminate(&self) -> impl Iterator<Item = JobKey> {
         let terminate = self.ending.as_ref().and_then(|ending| ending.command);
         self.records.running().map(|record| record.key()).filter(move |key| Some(*key) != terminate)
+    }
+
+    /// Keeps what could not be written for later. Progress is given up instead: there will be more of it.
+    fn park(&mut self, step: Step, moment: Moment) {
+        let mut ended = false;
+        for entry in &step.entries {
+            match entry {
+                Entry::Ended(of) => {
+                    self.records.hold(of.key, true);
+                    ended = true;
+                }
+                Entry::Interim { key, .. } => self.records.withdraw_interim(*key),
+                Entry::Started(_) | Entry::Begun(_) | Entry::Mark { .. } | Entry::Stopped { .. } => {}
+            }
+        }
+        if ended {
+            self.parked.push(step);
+            self.retry_at = moment.since_boot.saturating_add(RETRY);
+        }
+    }
+
+    /// Tries to write again what was kept for later, and nothing else in the same step.
+    fn retry(&mut self, step: &mut Step) {
+        self.retry_at = i64::MAX;
+        for parked in std::mem::take(&mut self.parked) {
+            for entry in &parked.entries {
+                if let Entry::Ended(of) = entry {
+                    self.records.hold(of.key, false);
+                }
+            }
+            step.entries.extend(parked.entries);
+            step.effects.extend(parked.effects);
+        }
     }
 
     fn observe(&mut self, now: Now, step: &mut Step) -> Moment {

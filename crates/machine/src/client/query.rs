@@ -67,6 +67,7 @@ impl Client {
 fn job_info(record: &Record) -> JobInfo {
     let (ended_at, progress) = match &record.phase {
         Phase::Running { progress, .. } => (None, progress.clone()),
+        Phase::Ended { .. } if record.held => (None, None),
         Phase::Ended { at, .. } => (Some(*at), None),
     };
     JobInfo {
@@ -84,6 +85,7 @@ fn status(record: &Record) -> Status {
     match &record.phase {
         Phase::Running { progress: Some(_), .. } => Status::Progress,
         Phase::Running { progress: None, .. } => Status::Accepted,
+        Phase::Ended { .. } if record.held => Status::Accepted,
         Phase::Ended { status, .. } => *status,
     }
 }
@@ -91,8 +93,8 @@ fn status(record: &Record) -> Status {
 /// What is on record of a command; the result or error as long as its reply is kept.
 fn recorded(record: &Record) -> Recorded {
     let reply = match &record.phase {
-        Phase::Ended { reply: Some(reply), .. } => json::parse_as::<Reply>(&reply.body).ok(),
-        Phase::Running { .. } | Phase::Ended { reply: None, .. } => None,
+        Phase::Running { .. } => None,
+        Phase::Ended { .. } => record.answer().and_then(|reply| json::parse_as::<Reply>(&reply.body).ok()),
     };
     let (result, error) = reply.map_or((None, None), |reply| (reply.result, reply.error));
     Recorded { status: status(record), result, error }

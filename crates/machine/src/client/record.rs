@@ -138,6 +138,8 @@ pub(super) struct Record {
     pub(super) phase: Phase,
     pub(super) next_seq: u64,
     pub(super) repeats: Window,
+    /// Whether its end is not on disk yet: until it is, nobody is told of it.
+    pub(super) held: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -149,7 +151,7 @@ pub(super) enum Phase {
 impl Record {
     fn new(begun: Begun) -> Self {
         let phase = Phase::Running { interim: None, progress: None, progressed: i64::MIN };
-        Self { begun, phase, next_seq: 0, repeats: Window::default() }
+        Self { begun, phase, next_seq: 0, repeats: Window::default(), held: false }
     }
 
     pub(super) fn key(&self) -> JobKey {
@@ -168,6 +170,7 @@ impl Record {
     pub(super) fn answer(&self) -> Option<&Signed> {
         match &self.phase {
             Phase::Running { interim, .. } => interim.as_ref(),
+            Phase::Ended { .. } if self.held => None,
             Phase::Ended { reply, .. } => reply.as_ref(),
         }
     }
@@ -282,6 +285,20 @@ impl Records {
         }
     }
 
+    /// Keeps the end of a command to itself, or no longer does.
+    pub(super) fn hold(&mut self, key: JobKey, held: bool) {
+        if let Some(record) = self.records.get_mut(&key) {
+            record.held = held;
+        }
+    }
+
+    /// Takes back an interim reply that is not on disk; the number that it had stays used.
+    pub(super) fn withdraw_interim(&mut self, key: JobKey) {
+        if let Some(Record { phase: Phase::Running { interim, .. }, .. }) = self.records.get_mut(&key) {
+            *interim = None;
+        }
+    }
+
     /// Forgets a command that never came to anything: its record could not be written.
     pub(super) fn withdraw(&mut self, key: JobKey) {
         let Some(record) = self.records.remove(&key) else { return };
@@ -340,4 +357,37 @@ impl Records {
 /// What a kept reply counts for, in bytes; the credential is shared among them.
 fn weight(reply: &Signed) -> usize {
     reply.subject.len() + reply.signature.len() + reply.body.len()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+    use countersign_protocol::id::MessageId;
+
+    use super::*;
+
+    #[test]
+    fn the_oldest_replies_make_room_and_their_status_stays() {
+        let reply = Signed {
+            subject: "s".to_owned(),
+            signature: "s".to_owned(),
+            credential: "c".into(),
+            body: vec![b'b'; 98].into(),
+        };
+        let mut records = Records::new(100, 250);
+        let key = |n: u8| JobKey { id: MessageId::new(Millis::new(0), [n; 10]), operator: Thumbprint::MIN };
+        for n in 0..4 {
+            let (operator, command): (Name, Name) = ("alice".parse().unwrap(), "ping".parse().unwrap());
+            let asker = Asker { key: key(n), operator, reply_to: String::new(), digest: Digest::of(&[n]) };
+            let at = Millis::new(i64::from(n));
+            records.begin(Begun { asker, command, long_running: false, at, until: Millis::new(1_000) });
+            records.end(Ended { key: key(n), at, status: Status::Succeeded, reply: Some(reply.clone()) });
+        }
+        let kept = |n| records.find(key(n)).map(|record| record.answer().is_some());
+        assert_eq!([0, 1, 2, 3].map(kept), [Some(false), Some(false), Some(true), Some(true)]);
+        assert_eq!(records.kept_bytes, 200);
+        records.purge(Millis::new(1_000));
+        assert_eq!((records.kept_bytes, records.records.len(), records.per_operator.len()), (0, 0, 0));
+    }
 }

@@ -3,7 +3,7 @@
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::{Reason, Rejected};
 use countersign_protocol::id::Uuid;
-use countersign_protocol::limits::{MAX_ERRORS, MAX_REFUSAL};
+use countersign_protocol::limits::MAX_REFUSAL;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{ErrorBody, ErrorCode};
 use countersign_protocol::text;
@@ -128,12 +128,11 @@ impl Refusal {
     }
 }
 
-/// As many of the errors as a refusal may list and hold; the rest of the reply takes less than half of its bound.
+/// As many of the errors as a refusal may hold; the rest of the reply takes less than half of its bound.
 fn listed(errors: &[(String, String)]) -> Vec<Value> {
     let mut left = MAX_REFUSAL / 2;
     errors
         .iter()
-        .take(MAX_ERRORS)
         .map(|(path, message)| json!({ "path": cut(path), "message": text::echo(message) }))
         .take_while(|error| {
             let size = error.to_string().len() + 1;

@@ -112,7 +112,8 @@ impl Verifier {
         }
         if (message.from(), message.credential()) != (credential.name(), credential.jti()) {
             let (from, jti) = (message.from(), message.credential());
-            let detail = format!("names {from} and {jti}, but came with {credential:?}");
+            let (name, own) = (credential.name(), credential.jti());
+            let detail = format!("names {from} and {jti}, but came with {name}'s credential {own}");
             return Err(signed(Reason::Credential, detail));
         }
         if message.subject() != delivery.subject {
