@@ -2,155 +2,233 @@
 
 use std::collections::BTreeMap;
 
-use countersign_protocol::envelope::{Authentic, Rejected};
+use countersign_protocol::command::Target;
+use countersign_protocol::envelope::Authentic;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::Reply;
-use countersign_protocol::subject;
 
 use super::issue::Errand;
 use super::line::Line;
+use super::sent::{Resend, Sent};
 use super::verdict::{Ignored, Report};
-use super::{Effect, Now, OrderError, Presence, Setup, Update};
+use super::{Effect, FIRST_RETRY, Now, OrderError, Presence};
 
-/// One order on its way: sent to its targets, gathering what comes back, until each has its verdict. Deterministic: the
-/// same inputs give the same effects. After [`Effect::Done`] it takes notice of nothing.
+/// One order on its way: sent to its targets, gathering what comes back, until each has its verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Dispatch {
+pub(super) struct Dispatch {
     errand: Errand,
     id: MessageId,
     lines: BTreeMap<Name, Line>,
+    /// How many lines have no verdict.
+    open: usize,
+    /// The one command that went to a group or to all.
+    broadcast: Option<Broadcast>,
     gaps: u64,
-    /// What was ignored of whom, and how often: at most one entry for each reason and verified signer.
-    ignored: BTreeMap<(Ignored, Option<Name>), u64>,
-    done: bool,
+}
+
+/// One command to many.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Broadcast {
+    to: Target,
+    sent: Sent,
+    resend: Option<Resend>,
+}
+
+/// A client that is expected to answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Expected {
+    pub(super) client: Name,
+    /// What the verified roster knows of it: its epoch goes into a command to it alone (section 8), and whether it is
+    /// `offline` is told by it. Without it silence is always `no_reply`.
+    pub(super) known: Option<Presence>,
 }
 
 impl Dispatch {
-    /// Signs one command to each target, all under one id and one `reply_to`. Everything is validated and signed before
-    /// the first effect: after an error nothing was sent.
-    pub fn new(setup: Setup, now: Now) -> Result<(Self, Vec<Effect>), OrderError> {
-        let Setup { realm, identity, session, order, targets, options, seed } = setup;
-        order.check_arguments()?;
-        let (expires_at, expires) = (now.wall.plus(options.ttl), now.after(options.ttl));
-        let mut errand = Errand { realm, identity, session, order, options, expires_at, expires, seed, drawn: 0 };
+    /// One command to each client, all under one id and one `reply_to`. Everything is validated and signed before the first
+    /// effect: after an error nothing was sent.
+    pub(super) fn to_each(
+        mut errand: Errand,
+        clients: Vec<Expected>,
+        now: Now,
+    ) -> Result<(Self, Vec<Effect>), OrderError> {
         let id = errand.id(now);
         let mut lines = BTreeMap::new();
-        for target in targets {
-            lines.insert(target.client.clone(), Line::new(&mut errand, target, id, now)?);
-        }
-        if lines.is_empty() {
-            return Err(OrderError::NoTarget);
+        for client in clients {
+            lines.insert(client.client.clone(), Line::alone(&mut errand, client, id, now)?);
         }
         let effects = lines.values().map(|line| line.publish(&errand)).collect();
-        Ok((Self { errand, id, lines, gaps: 0, ignored: BTreeMap::new(), done: false }, effects))
+        Ok((Self { errand, id, open: lines.len(), lines, broadcast: None, gaps: 0 }, effects))
     }
 
-    /// A reply that the verifier let pass. It counts only if it satisfies the rest of section 5.
-    pub fn reply(&mut self, reply: &Authentic<Reply>, now: Now) -> Vec<Effect> {
+    /// One command to a group or to all, which these clients are expected to answer.
+    pub(super) fn to_many(
+        mut errand: Errand,
+        to: Target,
+        expected: Vec<Expected>,
+        now: Now,
+    ) -> Result<(Self, Vec<Effect>), OrderError> {
+        let id = errand.id(now);
+        let sent = Sent::new(&errand, to.clone(), None, id, now)?;
+        let line = |it: Expected| (it.client.clone(), Line::among(&errand, it, sent.clone(), now));
+        let lines: BTreeMap<Name, Line> = expected.into_iter().map(line).collect();
+        let effects = vec![sent.publish(&errand)];
+        let resend = errand.options.retry.then(|| Resend::after(FIRST_RETRY, &mut errand, now)).flatten();
+        let broadcast = Some(Broadcast { to, sent, resend });
+        Ok((Self { errand, id, open: lines.len(), lines, broadcast, gaps: 0 }, effects))
+    }
+
+    /// A reply to this process, to a command that [`owns`](Self::owns) knows.
+    pub(super) fn reply(&mut self, reply: &Authentic<Reply>, now: Now) -> Result<Vec<Effect>, Ignored> {
+        let message = reply.message();
+        let mut joined = None;
+        let digest = match &self.broadcast {
+            Some(broadcast) if broadcast.sent.id == message.command_id => {
+                if let Target::Group(group) = &broadcast.to
+                    && !reply.credential().groups().contains(group)
+                {
+                    return Err(Ignored::NotAddressed);
+                }
+                if !self.lines.contains_key(&message.from) {
+                    let client = Expected { client: message.from.clone(), known: None };
+                    joined = Some(Line::among(&self.errand, client, broadcast.sent.clone(), now));
+                }
+                broadcast.sent.digest
+            }
+            _ => {
+                let sent = self.lines.get(&message.from).and_then(|line| line.digest(&message.command_id));
+                sent.ok_or(Ignored::NotAddressed)?
+            }
+        };
+        if message.command_digest != digest {
+            return Err(Ignored::OtherBytes);
+        }
         let mut effects = Vec::new();
-        if self.done {
-            return effects;
-        }
-        match self.take(reply, now, &mut effects) {
-            Ok(missing) => self.gaps = self.gaps.saturating_add(missing),
-            Err(why) => effects.extend(self.ignore(why, Some(&reply.message().from), "")),
-        }
-        self.finish(effects)
+        let missing = if let Some(mut line) = joined {
+            // Nobody expected it, but it was addressed: it gets a verdict like the others.
+            let missing = line.take(&mut self.errand, reply, now, &mut effects)?;
+            self.open += usize::from(line.is_pending());
+            self.lines.insert(message.from.clone(), line);
+            missing
+        } else {
+            let line = self.lines.get_mut(&message.from).ok_or(Ignored::NotAddressed)?;
+            let was_pending = line.is_pending();
+            let missing = line.take(&mut self.errand, reply, now, &mut effects)?;
+            self.open = self.open + usize::from(line.is_pending()) - usize::from(was_pending);
+            missing
+        };
+        self.gaps = self.gaps.saturating_add(missing);
+        Ok(self.finish(effects))
     }
 
-    /// Something came on the reply subject that the verifier did not let pass.
-    pub fn rejected(&mut self, rejected: &Rejected) -> Vec<Effect> {
-        if self.done {
-            return Vec::new();
-        }
-        let why = Ignored::Rejected(rejected.reason);
-        self.ignore(why, rejected.signer.as_ref(), &format!(", {}", rejected.detail)).into_iter().collect()
+    /// Whether a command of that id was sent for this order, or a question about it.
+    pub(super) fn owns(&self, id: &MessageId) -> bool {
+        self.errand.issued.contains(id)
     }
 
-    /// The roster took a presence that has just come from the client itself, and not from what the broker keeps.
-    pub fn presence(&mut self, presence: &Presence, now: Now) {
-        if let Some(line) = self.lines.get_mut(presence.client()) {
+    /// A client has just said that it is there.
+    pub(super) fn heard(&mut self, client: &Name, now: Now) {
+        if let Some(line) = self.lines.get_mut(client) {
             line.present(now);
         }
     }
 
     /// The broker says that nobody listens on a command's subject: an unauthenticated hint (section 1), which ends a wait
     /// only where the verified roster says that the client is gone.
-    pub fn no_responders(&mut self, subject: &str, now: Now) -> Vec<Effect> {
-        self.lines.values_mut().for_each(|line| line.no_responders(&self.errand, subject, now));
-        self.finish(Vec::new())
+    pub(super) fn no_responders(&mut self, subject: &str, now: Now) -> Vec<Effect> {
+        self.each(|line, errand, _| line.no_responders(errand, subject, now))
     }
 
     /// The connection is back: what runs is asked for its result.
-    pub fn reconnected(&mut self, now: Now) -> Vec<Effect> {
-        self.lines.values_mut().filter_map(|line| line.reconnected(&mut self.errand, now)).collect()
+    pub(super) fn reconnected(&mut self, now: Now) -> Vec<Effect> {
+        self.each(|line, errand, effects| effects.extend(line.reconnected(errand, now)))
     }
 
-    /// Time has passed: to be called no later than [`wake_at`](Self::wake_at).
-    pub fn tick(&mut self, now: Now) -> Vec<Effect> {
-        let effects = self.lines.values_mut().filter_map(|line| line.tick(&mut self.errand, now)).collect();
-        self.finish(effects)
+    /// Time has passed.
+    pub(super) fn tick(&mut self, now: Now) -> Vec<Effect> {
+        let mut again = None;
+        if let Some(broadcast) = &mut self.broadcast
+            && let Some(resend) = broadcast.resend.filter(|resend| resend.at <= now.micros && self.open > 0)
+        {
+            let waits = |line: &Line| line.waits_for(&broadcast.sent.id);
+            again = self.lines.values().any(waits).then(|| broadcast.sent.publish(&self.errand));
+            broadcast.resend =
+                again.as_ref().and_then(|_| Resend::after(resend.pause.saturating_mul(2), &mut self.errand, now));
+        }
+        let mut effects = self.each(|line, errand, effects| effects.extend(line.tick(errand, now)));
+        effects.splice(0..0, again);
+        effects
     }
 
     /// The person does not want to wait any longer: what runs is `accepted`, what did not answer `no_reply`.
-    pub fn interrupt(&mut self) -> Vec<Effect> {
-        self.lines.values_mut().for_each(Line::interrupt);
-        self.finish(Vec::new())
+    pub(super) fn interrupt(&mut self) -> Vec<Effect> {
+        self.each(|line, _, _| line.interrupt())
+    }
+
+    /// A later control command went to a client, or to many, one does not know to whom: what was sent before is not sent
+    /// anew (section 8).
+    pub(super) fn supersede(&mut self, client: Option<&Name>) {
+        match client {
+            Some(client) => self.lines.get_mut(client).into_iter().for_each(Line::supersede),
+            None => {
+                self.errand.superseded = true;
+                self.lines.values_mut().for_each(Line::supersede);
+            }
+        }
     }
 
     /// When [`tick`](Self::tick) has something to do, by [`Now::micros`]; `None` when every target has its verdict.
-    pub fn wake_at(&self) -> Option<u64> {
-        self.lines.values().filter_map(Line::wake_at).min()
+    pub(super) fn wake_at(&self) -> Option<u64> {
+        if self.is_done() {
+            return None;
+        }
+        let resend = self.broadcast.as_ref().and_then(|broadcast| broadcast.resend).map(|resend| resend.at);
+        self.lines.values().filter_map(Line::wake_at).chain(resend).min()
     }
 
-    /// The rest of the rules of section 5: what is left is the line's own business.
-    fn take(&mut self, reply: &Authentic<Reply>, now: Now, effects: &mut Vec<Effect>) -> Result<u64, Ignored> {
-        let message = reply.message();
-        let addressed = subject::reply(&self.errand.reply_to(&message.command_id), &message.from);
-        if message.to != *self.errand.identity.name() || message.subject != addressed {
-            return Err(Ignored::Elsewhere);
-        }
-        let sent = |line: &Line| line.digest(&message.command_id);
-        let Some(digest) = self.lines.get(&message.from).and_then(sent) else {
-            let pending = self.lines.values().any(|line| sent(line).is_some());
-            return Err(if pending { Ignored::NotAddressed } else { Ignored::NotPending });
-        };
-        if message.command_digest != digest {
-            return Err(Ignored::OtherBytes);
-        }
-        let line = self.lines.get_mut(&message.from).ok_or(Ignored::NotAddressed)?;
-        line.take(&mut self.errand, reply, now, effects)
+    /// Whether the report was made.
+    pub(super) fn is_done(&self) -> bool {
+        self.errand.done
     }
 
-    /// Counts what changes nothing, and shows it once.
-    fn ignore(&mut self, why: Ignored, from: Option<&Name>, detail: &str) -> Option<Effect> {
-        let count = self.ignored.entry((why, from.cloned())).or_default();
-        *count = count.saturating_add(1);
-        let signer = from.map(|name| format!(" signed by {name}")).unwrap_or_default();
-        let text = format!("a message{signer} was ignored: {why}{detail}");
-        let notice = Update::Notice { client: from.cloned(), alarm: why == Ignored::Conflict, text };
-        (*count == 1).then_some(Effect::Update(notice))
+    /// How many targets it has.
+    pub(super) fn size(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Whether some target has not replied at all and has no verdict.
+    pub(super) fn awaits_first_reply(&self) -> bool {
+        self.lines.values().any(Line::is_waiting)
+    }
+
+    /// What runs, and under which id.
+    pub(super) fn running(&self) -> impl Iterator<Item = (MessageId, &Name)> {
+        self.lines.iter().filter_map(|(client, line)| Some((line.running()?, client)))
+    }
+
+    fn each(&mut self, mut change: impl FnMut(&mut Line, &mut Errand, &mut Vec<Effect>)) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.is_done() {
+            return effects;
+        }
+        self.open = 0;
+        for line in self.lines.values_mut() {
+            change(line, &mut self.errand, &mut effects);
+            self.open += usize::from(line.is_pending());
+        }
+        self.finish(effects)
     }
 
     fn finish(&mut self, mut effects: Vec<Effect>) -> Vec<Effect> {
-        if self.done {
+        if self.is_done() || self.open > 0 {
             return effects;
         }
-        let Some(replies) = self.lines.values().map(Line::report).collect::<Option<Vec<_>>>() else { return effects };
-        self.done = true;
-        let mut ignored = BTreeMap::new();
-        for ((why, _), count) in &self.ignored {
-            *ignored.entry(*why).or_default() += count;
-        }
+        self.errand.done = true;
+        let replies: Vec<_> = self.lines.values().filter_map(Line::report).collect();
         let command_id = if let [only] = replies.as_slice() { only.command_id } else { self.id };
-        effects.push(Effect::Done(Report {
-            command_id,
-            command: self.errand.order.command.name.clone(),
-            replies,
-            gaps: self.gaps,
-            ignored,
-        }));
+        let command = self.errand.order.command.name.clone();
+        let report = Report { command_id, command, replies, gaps: self.gaps };
+        effects.push(Effect::Done { ticket: self.errand.ticket, report });
         effects
     }
 }

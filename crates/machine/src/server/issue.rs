@@ -1,5 +1,6 @@
 //! Making commands: validated, then signed (sections 3 and 4).
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -16,14 +17,24 @@ use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
 use serde_json::Value;
 
-use super::{Effect, Now, Options, Order, micros};
+use super::{Audience, Effect, Now, Options, Order, Ticket, Update, micros};
 
 /// Why an order was not sent to anybody.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
+    /// Neither the roster nor the folder of keys knows the client.
+    #[error("no client of the name {0} is known")]
+    UnknownClient(Name),
     /// Nothing is ever sent to an empty set.
-    #[error("no target: at least one client was expected")]
-    NoTarget,
+    #[error("{audience} matches no client: {}", of_nobody(*ended, *out_of_reach))]
+    Nobody {
+        /// Whom it was for.
+        audience: Audience,
+        /// How many it matches that have terminated.
+        ended: usize,
+        /// How many it matches that the operator's grant does not reach.
+        out_of_reach: usize,
+    },
     /// The arguments of a built-in command do not satisfy its schema; 16 errors at most.
     #[error("invalid arguments for {command}: {}", list(errors))]
     Arguments {
@@ -57,12 +68,19 @@ pub(super) struct Errand {
     pub(super) expires: u64,
     pub(super) seed: [u8; 32],
     pub(super) drawn: u64,
+    pub(super) ticket: Ticket,
+    /// The ids of all that was sent for it, questions included.
+    pub(super) issued: BTreeSet<MessageId>,
+    /// A later control command went to many.
+    pub(super) superseded: bool,
+    /// The report was made: nothing more is sent.
+    pub(super) done: bool,
 }
 
-/// A command to one client, before it is signed.
+/// A command before it is signed.
 pub(super) struct Draft<'a> {
     pub(super) id: MessageId,
-    pub(super) to: &'a Name,
+    pub(super) to: Target,
     pub(super) epoch: Option<Uuid>,
     pub(super) issued_at: Millis,
     pub(super) expires_at: Millis,
@@ -75,7 +93,9 @@ impl Errand {
     pub(super) fn id(&mut self, now: Now) -> MessageId {
         let mut unique = [0; 10];
         unique.copy_from_slice(&self.draw()[..10]);
-        MessageId::new(now.wall, unique)
+        let id = MessageId::new(now.wall, unique);
+        self.issued.insert(id);
+        id
     }
 
     /// The monotonic moment that lies a span in milliseconds from now, ±20 %.
@@ -98,9 +118,18 @@ impl Errand {
         Effect::Publish { message, reply: self.reply_to(id) }
     }
 
+    /// A remark on one of its targets.
+    pub(super) fn notice(&self, client: &Name, text: String) -> Effect {
+        self.update(Update::Notice { client: Some(client.clone()), alarm: false, text })
+    }
+
+    pub(super) fn update(&self, update: Update) -> Effect {
+        Effect::Update { ticket: Some(self.ticket), update }
+    }
+
     /// Signs a command once it satisfies the schema of the envelope and section 3.
     pub(super) fn sign(&self, draft: Draft<'_>) -> Result<Signed, OrderError> {
-        let to = Target::Client(draft.to.clone());
+        let to = draft.to;
         let command = Command {
             v: Version,
             id: draft.id,
@@ -130,14 +159,18 @@ impl Errand {
         Ok(self.identity.sign(MessageType::Command, command.subject, body))
     }
 
-    /// SHA-256 over the seed and a counter.
     fn draw(&mut self) -> [u8; 32] {
         self.drawn += 1;
-        let mut input = [0; 40];
-        input[..32].copy_from_slice(&self.seed);
-        input[32..].copy_from_slice(&self.drawn.to_le_bytes());
-        *Digest::of(&input).as_bytes()
+        drawn(&self.seed, self.drawn)
     }
+}
+
+/// The n-th of the numbers that a seed stands for: SHA-256 over the seed and a counter.
+pub(super) fn drawn(seed: &[u8; 32], n: u64) -> [u8; 32] {
+    let mut input = [0; 40];
+    input[..32].copy_from_slice(seed);
+    input[32..].copy_from_slice(&n.to_le_bytes());
+    *Digest::of(&input).as_bytes()
 }
 
 impl Order {
@@ -146,7 +179,7 @@ impl Order {
         Builtin::from_name(self.command.name.as_str())
     }
 
-    /// Checks the arguments of a built-in command against its own schema (section 3), as [`Dispatch::new`](super::Dispatch::new)
+    /// Checks the arguments of a built-in command against its own schema (section 3), as [`Operator::give`](super::Operator::give)
     /// does before anything is sent: for who wants to know before there is a connection.
     pub fn check_arguments(&self) -> Result<(), OrderError> {
         let Some(builtin) = self.builtin() else { return Ok(()) };
@@ -174,4 +207,13 @@ fn list(errors: &[SchemaError]) -> String {
         path => format!("at {path}: {}", error.message),
     };
     errors.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+fn of_nobody(ended: usize, out_of_reach: usize) -> String {
+    match (ended, out_of_reach) {
+        (0, 0) => "the roster holds none".to_owned(),
+        (ended, 0) => format!("all that the roster holds have ended ({ended})"),
+        (0, out) => format!("all that the roster holds are out of reach of the operator's grant ({out})"),
+        (ended, out) => format!("of those that the roster holds, {ended} have ended and {out} are out of reach"),
+    }
 }

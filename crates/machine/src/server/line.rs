@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use countersign_protocol::command::{Builtin, Call, CommandId, CommandKind, Recorded};
+use countersign_protocol::command::{Builtin, Call, CommandId, CommandKind, Recorded, Target};
 use countersign_protocol::digest::Digest;
-use countersign_protocol::envelope::{Authentic, Signed};
+use countersign_protocol::envelope::Authentic;
 use countersign_protocol::id::{MessageId, Uuid};
 use countersign_protocol::json;
 use countersign_protocol::limits::SKEW;
@@ -13,9 +13,11 @@ use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Reply, State, S
 use countersign_protocol::schema;
 use serde_json::Value;
 
+use super::gather::Expected;
 use super::issue::{Draft, Errand};
+use super::sent::{Resend, Sent};
 use super::verdict::{Ignored, TargetReport, Verdict};
-use super::{ASK_EVERY, Effect, FIRST_RETRY, Now, OrderError, Presence, SILENCE, Target, Update, micros, millis};
+use super::{ASK_EVERY, Effect, FIRST_RETRY, Now, OrderError, Presence, SILENCE, Update, micros, millis};
 
 /// How often one target is sent an order anew, however often it answers with another epoch.
 const MAX_ANEW: usize = 3;
@@ -38,21 +40,8 @@ pub(super) struct Line {
     heard: Option<u64>,
     state: Option<State>,
     no_responders: bool,
-}
-
-/// A command as it was sent.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Sent {
-    id: MessageId,
-    message: Signed,
-    digest: Digest,
-    epoch: Option<Uuid>,
-    at: u64,
-    next_seq: u64,
-    /// The epoch under which it was accepted.
-    accepted: Option<Uuid>,
-    /// The digest of the first final reply that is for good.
-    last: Option<Digest>,
+    /// A later control command went to it.
+    superseded: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -65,34 +54,38 @@ enum Stage {
     Ended { verdict: Verdict, latency: Option<u64>, settled: bool },
 }
 
-/// When the same bytes are sent again, and how long after the time before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Resend {
-    at: u64,
-    pause: i64,
-}
-
 impl Line {
-    /// Signs the first command to a target.
-    pub(super) fn new(errand: &mut Errand, target: Target, id: MessageId, now: Now) -> Result<Self, OrderError> {
-        let Target { client, known } = target;
-        let epoch = known.as_ref().map(Presence::epoch);
-        Ok(Self {
-            latest: Sent::new(errand, &client, epoch, id, now)?,
+    /// Signs a command to one client alone.
+    pub(super) fn alone(errand: &mut Errand, to: Expected, id: MessageId, now: Now) -> Result<Self, OrderError> {
+        let epoch = to.known.as_ref().map(Presence::epoch);
+        let sent = Sent::new(errand, Target::Client(to.client.clone()), epoch, id, now)?;
+        Ok(Self::new(to, sent, Stage::waiting(errand, now), false))
+    }
+
+    /// One of those that a command to many went to, which is sent again for all of them at once.
+    pub(super) fn among(errand: &Errand, one: Expected, sent: Sent, now: Now) -> Self {
+        let stage = Stage::Waiting { deadline: now.after(errand.patience()), resend: None };
+        Self::new(one, sent, stage, errand.superseded)
+    }
+
+    fn new(Expected { client, known }: Expected, latest: Sent, stage: Stage, superseded: bool) -> Self {
+        Self {
             client,
             known,
+            latest,
             earlier: Vec::new(),
             questions: VecDeque::new(),
-            stage: Stage::waiting(errand, now),
+            stage,
             heard: None,
             state: None,
             no_responders: false,
-        })
+            superseded,
+        }
     }
 
     /// The latest command, to be sent or to be sent again.
     pub(super) fn publish(&self, errand: &Errand) -> Effect {
-        errand.publish(&self.latest.id, self.latest.message.clone())
+        self.latest.publish(errand)
     }
 
     /// The digest of what was sent to this client under an id.
@@ -122,11 +115,12 @@ impl Line {
         let Some(sent) = self.sent_mut(&message.command_id) else { return Err(Ignored::NotPending) };
         let latency = now.micros.saturating_sub(sent.at);
         let gap = message.seq.saturating_sub(sent.next_seq);
-        let update = Effect::Update(Update::Reply {
+        let update = errand.update(Update::Reply {
             client: message.from.clone(),
             outcome: outcome.clone(),
             state: message.state,
             latency_ms: millis(latency),
+            late: errand.done,
         });
 
         let Some(verdict) = Verdict::of(outcome) else {
@@ -142,6 +136,7 @@ impl Line {
         };
 
         let clock = verdict.error().and_then(|error| clock_notice(&message.from, error, now));
+        let clock = clock.map(|text| errand.notice(&message.from, text));
         if let Verdict::Refused { error } = &verdict
             && !error.code.is_recorded()
         {
@@ -168,6 +163,11 @@ impl Line {
             effects.extend(clock.into_iter().chain([update]));
         }
         Ok(gap)
+    }
+
+    /// A later control command went to this client.
+    pub(super) fn supersede(&mut self) {
+        self.superseded = true;
     }
 
     /// The client has just said that it is there.
@@ -235,6 +235,27 @@ impl Line {
         }
     }
 
+    /// Whether it has no verdict.
+    pub(super) fn is_pending(&self) -> bool {
+        !matches!(self.stage, Stage::Ended { .. })
+    }
+
+    /// Whether it has no verdict, and no reply.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Waiting { .. })
+    }
+
+    /// Whether a first reply to the command of this id is awaited.
+    pub(super) fn waits_for(&self, id: &MessageId) -> bool {
+        self.is_waiting() && self.latest.id == *id
+    }
+
+    /// The id of what the client has accepted and not ended.
+    pub(super) fn running(&self) -> Option<MessageId> {
+        let runs = matches!(self.stage, Stage::Running { .. });
+        self.sent().find(|sent| runs && sent.accepted.is_some()).map(|sent| sent.id)
+    }
+
     /// The verdict, if there is one.
     pub(super) fn report(&self) -> Option<TargetReport> {
         match &self.stage {
@@ -253,10 +274,11 @@ impl Line {
     fn offline(&self, now: Now) -> Option<Verdict> {
         let known = self.known.as_ref().filter(|_| self.heard.is_none())?;
         let silence = now.wall.since(known.issued_at());
+        let nothing_listens = if self.no_responders { "nothing listens, and " } else { "" };
         let why = if known.state() == State::Terminated {
             "it has ended, by its last presence".to_owned()
-        } else if self.no_responders && silence > SILENCE {
-            format!("nothing listens, and its last presence is {} old", seconds(silence))
+        } else if silence > SILENCE {
+            format!("{nothing_listens}its last presence is {} old", seconds(silence))
         } else {
             return None;
         };
@@ -302,10 +324,18 @@ impl Line {
         }
     }
 
-    /// Section 8: after `starting` or `wrong_epoch`, the order under a new id with the epoch from the refusal. Tells
-    /// whether it was sent.
+    /// Section 8: after `starting` or `wrong_epoch`, the order under a new id with the epoch from the refusal, to this
+    /// client alone. Tells whether it was sent.
     fn send_anew(&mut self, errand: &mut Errand, error: &ErrorBody, now: Now, effects: &mut Vec<Effect>) -> bool {
-        if !matches!(error.code, ErrorCode::Starting | ErrorCode::WrongEpoch) {
+        if errand.done || !matches!(error.code, ErrorCode::Starting | ErrorCode::WrongEpoch) {
+            return false;
+        }
+        if self.superseded {
+            let text = format!(
+                "{} was not run: {} has begun a new epoch, and a later command went to it; it is not sent anew",
+                errand.order.command.name, self.client
+            );
+            effects.push(errand.notice(&self.client, text));
             return false;
         }
         let by_itself = [Builtin::Start, Builtin::Stop, Builtin::Terminate, Builtin::Ping];
@@ -314,7 +344,7 @@ impl Line {
                 "{} was not run: {} has begun a new epoch; only a retry sends it anew",
                 errand.order.command.name, self.client
             );
-            effects.push(Effect::notice(&self.client, text));
+            effects.push(errand.notice(&self.client, text));
             return false;
         }
         let epoch = error.details.as_ref().and_then(|details| details.get("epoch")?.as_str()?.parse::<Uuid>().ok());
@@ -326,10 +356,10 @@ impl Line {
             return false;
         }
         let id = errand.id(now);
-        let Ok(anew) = Sent::new(errand, &self.client, epoch, id, now) else { return false };
+        let Ok(anew) = Sent::new(errand, Target::Client(self.client.clone()), epoch, id, now) else { return false };
         self.earlier.push(std::mem::replace(&mut self.latest, anew));
         self.stage = Stage::waiting(errand, now);
-        effects.push(Effect::notice(&self.client, format!("{} has begun a new epoch: sent anew", self.client)));
+        effects.push(errand.notice(&self.client, format!("{} has begun a new epoch: sent anew", self.client)));
         effects.push(self.publish(errand));
         true
     }
@@ -345,7 +375,7 @@ impl Line {
         let id = errand.id(now);
         let draft = Draft {
             id,
-            to: &self.client,
+            to: Target::Client(self.client.clone()),
             epoch,
             issued_at: now.wall,
             expires_at: now.wall.plus(errand.options.ttl.min(ASK_EVERY)),
@@ -403,22 +433,6 @@ impl Line {
     }
 }
 
-impl Sent {
-    fn new(errand: &Errand, client: &Name, epoch: Option<Uuid>, id: MessageId, now: Now) -> Result<Self, OrderError> {
-        let message = errand.sign(Draft {
-            id,
-            to: client,
-            epoch,
-            issued_at: now.wall,
-            expires_at: errand.expires_at,
-            dry_run: errand.order.dry_run,
-            call: &errand.order.command,
-        })?;
-        let digest = Digest::of(&message.body);
-        Ok(Self { id, message, digest, epoch, at: now.micros, next_seq: 0, accepted: None, last: None })
-    }
-}
-
 impl Stage {
     fn waiting(errand: &mut Errand, now: Now) -> Self {
         let resend = errand.options.retry.then(|| Resend::after(FIRST_RETRY, errand, now)).flatten();
@@ -427,14 +441,6 @@ impl Stage {
 
     fn unsettled(verdict: Verdict) -> Self {
         Self::Ended { verdict, latency: None, settled: false }
-    }
-}
-
-impl Resend {
-    /// After a pause in milliseconds, ±20 %; never once the order has expired.
-    fn after(pause: i64, errand: &mut Errand, now: Now) -> Option<Self> {
-        let at = errand.about(pause, now);
-        (at < errand.expires).then_some(Self { at, pause })
     }
 }
 
@@ -461,7 +467,7 @@ fn recorded(recorded: Recorded) -> Option<Verdict> {
 }
 
 /// What a refusal for reasons of time tells of this machine's clock, where it differs by more than clocks may.
-fn clock_notice(client: &Name, error: &ErrorBody, now: Now) -> Option<Effect> {
+fn clock_notice(client: &Name, error: &ErrorBody, now: Now) -> Option<String> {
     if !matches!(error.code, ErrorCode::Expired | ErrorCode::NotYetValid) {
         return None;
     }
@@ -470,7 +476,7 @@ fn clock_notice(client: &Name, error: &ErrorBody, now: Now) -> Option<Effect> {
     let direction = if ahead > 0 { "ahead of" } else { "behind" };
     let text =
         format!("this machine's clock is {} {direction} that of {client}: one of the two is wrong", seconds(off));
-    (off > SKEW).then(|| Effect::notice(client, text))
+    (off > SKEW).then_some(text)
 }
 
 fn seconds(millis: i64) -> String {

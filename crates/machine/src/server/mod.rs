@@ -1,25 +1,28 @@
 //! The operator's side: an order becomes signed commands, replies become one verdict for each target.
 //!
-//! [`Dispatch::new`] signs and sends (section 4); [`Dispatch::reply`] takes what section 5 allows and nothing else;
-//! [`Dispatch::tick`] sees to it that no wait lasts for ever. When every target has its verdict, the last effect is
-//! [`Effect::Done`]. What a client says of itself comes through the [`Roster`].
+//! [`Operator::give`] chooses whom an order is for, signs and sends (section 4); [`Operator::reply`] takes what section 5
+//! allows and nothing else; [`Operator::tick`] sees to it that no wait lasts for ever. When every target of an order has its
+//! verdict, [`Effect::Done`] says so. What the clients say of themselves comes through the [`Roster`].
 
 mod gather;
 mod issue;
 mod line;
+mod operator;
 mod roster;
+mod sent;
 mod verdict;
 
-use std::sync::Arc;
+use std::fmt;
 
-use countersign_protocol::command::Call;
-use countersign_protocol::envelope::{Identity, Signed};
-use countersign_protocol::name::{Name, Session};
+use countersign_protocol::command::{Call, Job};
+use countersign_protocol::envelope::Signed;
+use countersign_protocol::event::Security;
+use countersign_protocol::name::Name;
 use countersign_protocol::reply::{Outcome, State};
 use countersign_protocol::time::Millis;
 
-pub use gather::Dispatch;
 pub use issue::OrderError;
+pub use operator::{Operator, OperatorSetup};
 pub use roster::{Presence, Roster, Taken};
 pub use verdict::{Ignored, NOT_RUN, Report, TargetReport, Verdict};
 
@@ -88,34 +91,34 @@ impl Default for Options {
     }
 }
 
-/// A client that gets the command.
+/// Whom an order is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Target {
-    /// Its name.
-    pub client: Name,
-    /// What the verified roster knows of it: its epoch goes into the command (section 8), and whether it is `offline` is
-    /// told by it. Without it the command carries no epoch and silence is always `no_reply`.
-    pub known: Option<Presence>,
+pub enum Audience {
+    /// These clients, each by a command of its own; a name given twice gets one.
+    Clients(Vec<Name>),
+    /// The clients of a group, by one command. Expected are those that the roster holds, that have not terminated, and that
+    /// the operator's grant reaches.
+    Group(Name),
+    /// All clients, by one command; expected are those of the roster, as for a group.
+    All,
 }
 
-/// All that a [`Dispatch`] is made of.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Setup {
-    /// The realm of the clients.
-    pub realm: Name,
-    /// Whose order it is.
-    pub identity: Arc<Identity>,
-    /// The operator's process (section 1): the caller receives what comes on `cs.<realm>.reply.<operator>.<session>.>`.
-    pub session: Session,
-    /// What is to be done.
-    pub order: Order,
-    /// Who is to do it; a name given twice gets one command.
-    pub targets: Vec<Target>,
-    /// How.
-    pub options: Options,
-    /// 32 random bytes, never used twice: ids and jitter come from them.
-    pub seed: [u8; 32],
+impl fmt::Display for Audience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clients(names) => {
+                let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+                f.write_str(&names.join(" "))
+            }
+            Self::Group(group) => write!(f, "@{group}"),
+            Self::All => f.write_str("@all"),
+        }
+    }
 }
+
+/// What tells one order of an operator's process from every other; later orders have greater ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
 
 /// What the caller has to do, in this order.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,18 +131,22 @@ pub enum Effect {
         reply: String,
     },
     /// Tell the person.
-    Update(Update),
-    /// Every target has its verdict; nothing more will come.
-    Done(Report),
+    Update {
+        /// The order that it is about, if it is about one.
+        ticket: Option<Ticket>,
+        /// What there is to tell.
+        update: Update,
+    },
+    /// Every target of an order has its verdict: there is no other report on it.
+    Done {
+        /// The order.
+        ticket: Ticket,
+        /// The verdicts.
+        report: Report,
+    },
 }
 
-impl Effect {
-    fn notice(client: &Name, text: String) -> Self {
-        Self::Update(Update::Notice { client: Some(client.clone()), alarm: false, text })
-    }
-}
-
-/// What is worth telling while verdicts are awaited.
+/// What is worth telling while verdicts are awaited, and between orders.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Update {
     /// A verified reply was taken, interim or final. What was learnt by asking for the result is told by the report only.
@@ -152,6 +159,8 @@ pub enum Update {
         state: State,
         /// Milliseconds from the command's first sending to this reply.
         latency_ms: f64,
+        /// Whether it came after the report on its order, which it does not change.
+        late: bool,
     },
     /// A remark for people: whole sentences, fit for a terminal.
     Notice {
@@ -162,14 +171,46 @@ pub enum Update {
         /// The remark.
         text: String,
     },
+    /// What a client says unasked, verified (section 5).
+    News {
+        /// Who says it.
+        client: Name,
+        /// What it says.
+        news: News,
+    },
 }
 
-impl Update {
-    /// The security event that [`Taken::TwoAlive`] stands for.
-    pub fn two_alive(client: &Name) -> Self {
-        let text = format!(
-            "two processes of {client} are alive at once, or its clock was set back: at most once holds for one record only"
-        );
-        Self::Notice { client: Some(client.clone()), alarm: true, text }
-    }
+/// What a client says unasked, or says no more.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum News {
+    /// It was not in the roster before, or had ended.
+    Joined {
+        /// Its state.
+        state: State,
+    },
+    /// A new process speaks for it.
+    Restarted {
+        /// Its state.
+        state: State,
+        /// Whether it has begun a new epoch: what was sent to it before may have been forgotten (section 8).
+        new_epoch: bool,
+    },
+    /// Its state changed.
+    State {
+        /// What it was.
+        from: State,
+        /// What it is.
+        to: State,
+    },
+    /// Nothing was heard of it for [`SILENCE`].
+    Silent,
+    /// It is heard again.
+    Back {
+        /// Its state.
+        state: State,
+    },
+    /// A job of another session started or ended. Its texts are the client's, raw.
+    Job(Job),
+    /// Something that an operator should know.
+    Security(Security),
 }

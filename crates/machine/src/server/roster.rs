@@ -1,7 +1,10 @@
 //! What the clients say of themselves, verified (section 5).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use countersign_protocol::command::ClientInfo;
+use countersign_protocol::credential::Credential;
 use countersign_protocol::envelope::Authentic;
 use countersign_protocol::event::{Event, EventData};
 use countersign_protocol::id::Uuid;
@@ -10,21 +13,29 @@ use countersign_protocol::reply::State;
 use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
 
+use super::SILENCE;
+
 /// The latest verified presence of one client. Only a [`Roster`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Presence {
-    client: Name,
+    credential: Credential,
     issued_at: Millis,
     n: u64,
-    started_at: Millis,
     epoch: Uuid,
+    boot: Uuid,
     state: State,
+    info: Arc<ClientInfo>,
 }
 
 impl Presence {
     /// Whose it is.
     pub fn client(&self) -> &Name {
-        &self.client
+        self.credential.name()
+    }
+
+    /// The groups that the issuer has put it in (section 6).
+    pub fn groups(&self) -> &[Name] {
+        self.credential.groups()
     }
 
     /// When the client signed it, by the client's clock.
@@ -37,9 +48,24 @@ impl Presence {
         self.epoch
     }
 
+    /// The start of the process that said it.
+    pub fn boot(&self) -> Uuid {
+        self.boot
+    }
+
     /// Its state then; [`State::Terminated`] is the last that a process says.
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// What else it says of itself. Its texts are the client's, raw.
+    pub fn info(&self) -> &ClientInfo {
+        &self.info
+    }
+
+    /// Whether it is over [`SILENCE`] old, though the client had not ended.
+    pub fn is_silent(&self, now: Millis) -> bool {
+        self.state != State::Terminated && now.since(self.issued_at) > SILENCE
     }
 }
 
@@ -78,24 +104,35 @@ impl Roster {
             return Taken::Ahead;
         }
         let presence = Presence {
-            client: message.from.clone(),
+            credential: event.credential().clone(),
             issued_at: message.issued_at,
             n: message.n,
-            started_at: info.started_at,
             epoch: message.epoch,
+            boot: message.boot,
             state: message.state,
+            info: Arc::from(info),
         };
-        let taken = match self.entries.get(&presence.client) {
+        let taken = match self.entries.get(&message.from) {
             Some(last) if (presence.issued_at, presence.n) <= (last.issued_at, last.n) => return Taken::Stale,
-            Some(last) if presence.started_at < last.started_at => Taken::TwoAlive,
+            Some(last) if presence.info.started_at < last.info.started_at => Taken::TwoAlive,
             _ => Taken::Later,
         };
-        self.entries.insert(presence.client.clone(), presence);
+        self.entries.insert(message.from.clone(), presence);
         taken
     }
 
     /// The latest presence of a client.
     pub fn entry(&self, client: &Name) -> Option<&Presence> {
         self.entries.get(client)
+    }
+
+    /// The latest presence of every client, by name.
+    pub fn entries(&self) -> impl Iterator<Item = &Presence> {
+        self.entries.values()
+    }
+
+    /// Strikes the clients that do not belong to it any more.
+    pub fn retain(&mut self, belongs: impl Fn(&Presence) -> bool) {
+        self.entries.retain(|_, presence| belongs(presence));
     }
 }

@@ -165,8 +165,6 @@ pub struct Report {
     pub replies: Vec<TargetReport>,
     /// How many interim replies are missing, by their numbers.
     pub gaps: u64,
-    /// What was ignored meanwhile, and how often.
-    pub ignored: BTreeMap<Ignored, u64>,
 }
 
 impl Report {

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use countersign_machine::server::{
-    Dispatch, Effect, Ignored, Now, Options, Order, OrderError, Presence, Report, Roster, Setup, Target, Update,
+    Audience, Effect, Ignored, Now, Operator, OperatorSetup, Options, Order, OrderError, Report, Ticket, Update,
     Verdict,
 };
-use countersign_protocol::command::{Call, Command, Version};
+use countersign_protocol::command::{Call, Command, Target, Version};
+use countersign_protocol::credential::Grant;
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::{Authentic, Identity, MessageType, Payload, Signed};
 use countersign_protocol::event::{Event, EventKind};
 use countersign_protocol::id::Uuid;
-use countersign_protocol::limits::SKEW;
+use countersign_protocol::name::Name;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Reply, State};
 use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
@@ -30,9 +31,10 @@ pub struct World {
     pub workers: BTreeMap<&'static str, Arc<Identity>>,
 }
 
-/// One dispatch and all that came out of it.
+/// An operator's process with one order, and all that came out of it.
 pub struct Server {
-    pub dispatch: Dispatch,
+    pub operator: Operator,
+    pub ticket: Option<Ticket>,
     pub now: Now,
     pub sent: Vec<Signed>,
     pub updates: Vec<Update>,
@@ -75,31 +77,55 @@ pub fn wrong_epoch(n: u8) -> Outcome {
 
 impl World {
     pub fn new() -> Self {
+        Self::with_groups(&[("worker-1", &[]), ("worker-2", &[]), ("worker-3", &[])])
+    }
+
+    pub fn with_groups(workers: &[(&'static str, &[&str])]) -> Self {
         let realm = Realm::new("demo");
         let alice = realm.operator("alice", full_grant());
-        let workers = ["worker-1", "worker-2", "worker-3"].map(|worker| (worker, realm.client(worker, &[])));
-        Self { realm, alice, workers: workers.into() }
+        let workers = workers.iter().map(|(worker, groups)| (*worker, realm.client(worker, groups))).collect();
+        Self { realm, alice, workers }
     }
 
-    pub fn order(&self, order: Order, clients: &[&str], options: Options) -> Result<Server, OrderError> {
-        let targets = clients.iter().map(|client| Target { client: name(client), known: None }).collect();
-        self.order_to(order, targets, options)
+    /// The same where alice has this grant.
+    pub fn alice_with(self, grant: Grant) -> Self {
+        Self { alice: self.realm.operator("alice", grant), ..self }
     }
 
-    pub fn order_to(&self, order: Order, targets: Vec<Target>, options: Options) -> Result<Server, OrderError> {
-        let now = Now { wall: START, micros: MICROS };
-        let setup = Setup {
+    /// An operator's process that has given no order.
+    pub fn server(&self) -> Server {
+        let setup = OperatorSetup {
             realm: self.realm.name.clone(),
             identity: Arc::clone(&self.alice),
             session: SESSION.parse().unwrap(),
-            order,
-            targets,
-            options,
+            enrolled: self.workers.keys().map(|worker| name(worker)).collect(),
             seed: [9; 32],
         };
-        let (dispatch, effects) = Dispatch::new(setup, now)?;
-        let mut server = Server { dispatch, now, sent: Vec::new(), updates: Vec::new(), report: None };
-        server.carry_out(effects);
+        Server {
+            operator: Operator::new(setup),
+            ticket: None,
+            now: Now { wall: START, micros: MICROS },
+            sent: Vec::new(),
+            updates: Vec::new(),
+            report: None,
+        }
+    }
+
+    pub fn order(&self, order: Order, clients: &[&str], options: Options) -> Result<Server, OrderError> {
+        self.order_to(order, clients, &[], options)
+    }
+
+    /// With these presences in the roster, which the broker keeps.
+    pub fn order_to(
+        &self,
+        order: Order,
+        clients: &[&str],
+        kept: &[Authentic<Event>],
+        options: Options,
+    ) -> Result<Server, OrderError> {
+        let mut server = self.server();
+        server.keep(kept);
+        server.give(order, &Audience::Clients(names(clients)), options)?;
         Ok(server)
     }
 
@@ -121,11 +147,17 @@ impl World {
         self.open(signed).into_message()
     }
 
-    /// An honest reply to a command, to be changed until it is not.
+    /// An honest reply of the client that a command is for, to be changed until it is not.
     pub fn answer(&self, command: &Signed, outcome: Outcome) -> Answer<'_> {
+        let Target::Client(client) = self.command(command).to else { panic!("to one client") };
+        self.answer_of(client.as_str(), command, outcome)
+    }
+
+    /// The same of any client.
+    pub fn answer_of(&self, client: &str, command: &Signed, outcome: Outcome) -> Answer<'_> {
         let digest = Digest::of(&command.body);
         let command = self.command(command);
-        let countersign_protocol::command::Target::Client(client) = &command.to else { panic!("to one client") };
+        let client = &name(client);
         let (_, signer) = self.workers.iter().find(|(worker, _)| **worker == client.as_str()).unwrap();
         let (status, progress, result, error) = outcome.into_members();
         let reply = Reply {
@@ -179,13 +211,6 @@ impl World {
         let body = serde_json::to_vec(&event).unwrap();
         self.open(&signer.sign(MessageType::Event, event.subject, body))
     }
-
-    /// What the roster makes of a presence.
-    pub fn known(&self, client: &'static str, change: impl FnOnce(&mut Event)) -> Presence {
-        let mut roster = Roster::default();
-        roster.take(&self.presence(client, change), START, SKEW);
-        roster.entry(&name(client)).unwrap().clone()
-    }
 }
 
 /// A reply in the making.
@@ -226,30 +251,60 @@ impl Answer<'_> {
 }
 
 impl Server {
+    pub fn give(&mut self, order: Order, audience: &Audience, options: Options) -> Result<Ticket, OrderError> {
+        let (ticket, effects) = self.operator.give(order, audience, options, self.now)?;
+        self.ticket = Some(ticket);
+        self.report = None;
+        self.carry_out(effects);
+        Ok(ticket)
+    }
+
+    /// Takes presences that the broker keeps.
+    pub fn keep(&mut self, kept: &[Authentic<Event>]) {
+        for presence in kept {
+            let effects = self.operator.kept(presence, self.now);
+            self.carry_out(effects);
+        }
+    }
+
+    /// Hears an event.
+    pub fn hear(&mut self, event: &Authentic<Event>) {
+        let effects = self.operator.event(event, self.now);
+        self.carry_out(effects);
+    }
+
+    pub fn interrupt(&mut self) {
+        let effects = self.operator.interrupt(self.ticket.unwrap());
+        self.carry_out(effects);
+    }
+
     pub fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
-            assert!(self.report.is_none(), "nothing comes after the report");
             match effect {
                 Effect::Publish { message, reply } => {
                     let body: Value = serde_json::from_slice(&message.body).unwrap();
                     assert_eq!(body["reply_to"], reply);
+                    assert!(self.report.is_none(), "nothing is sent after the report");
                     self.sent.push(message);
                 }
-                Effect::Update(update) => self.updates.push(update),
-                Effect::Done(report) => self.report = Some(report),
+                Effect::Update { update, .. } => self.updates.push(update),
+                Effect::Done { report, .. } => {
+                    assert!(self.report.is_none(), "there is one report");
+                    self.report = Some(report);
+                }
             }
         }
     }
 
     pub fn take(&mut self, answer: &Answer<'_>) {
-        let effects = self.dispatch.reply(&answer.sign(), self.now);
+        let effects = self.operator.reply(&answer.sign(), self.now);
         self.carry_out(effects);
     }
 
     /// Lets so much time pass, waking the machine whenever it wants to be woken.
     pub fn pass(&mut self, millis: u64) {
         let until = self.now.micros + millis * 1_000;
-        while let Some(at) = self.dispatch.wake_at().filter(|at| *at <= until) {
+        while let Some(at) = self.operator.wake_at().filter(|at| *at <= until) {
             assert!(at >= self.now.micros, "never to be woken in the past");
             self.jump(at);
         }
@@ -259,7 +314,7 @@ impl Server {
     pub fn jump(&mut self, micros: u64) {
         let since_start = i64::try_from(micros - MICROS).unwrap();
         self.now = Now { wall: START.plus(since_start / 1_000), micros };
-        let effects = self.dispatch.tick(self.now);
+        let effects = self.operator.tick(self.now);
         self.carry_out(effects);
     }
 
@@ -276,7 +331,7 @@ impl Server {
         fn text(update: &Update) -> Option<&str> {
             match update {
                 Update::Notice { text, .. } => Some(text),
-                Update::Reply { .. } => None,
+                Update::Reply { .. } | Update::News { .. } => None,
             }
         }
         self.updates.iter().filter_map(text).collect()
@@ -298,10 +353,14 @@ impl Server {
         assert_eq!(self.notices().len(), 1, "shown once");
         self.take(honest);
         assert_eq!(self.word("worker-1"), "succeeded");
-        let ignored = self.report.unwrap().ignored;
+        let ignored = self.operator.ignored();
         assert_eq!(ignored.values().collect::<Vec<_>>(), [&2], "counted");
         *ignored.keys().next().unwrap()
     }
+}
+
+pub fn names(list: &[&str]) -> Vec<Name> {
+    list.iter().map(|one| name(one)).collect()
 }
 
 pub fn at(millis: i64) -> Millis {

@@ -26,7 +26,8 @@ fn a_verified_reply_is_the_verdict() {
     assert_eq!(reply.verdict, Verdict::Succeeded { result: Some(json!(1_795_485_600)) });
     assert_eq!((reply.state, reply.latency_ms), (Some(State::Ready), Some(0.41)));
     let latency_ms = 0.41;
-    let update = Update::Reply { client: name("worker-1"), outcome: pong(), state: State::Ready, latency_ms };
+    let (client, outcome, state) = (name("worker-1"), pong(), State::Ready);
+    let update = Update::Reply { client, outcome, state, latency_ms, late: false };
     assert_eq!(server.updates, [update]);
 }
 
@@ -91,7 +92,7 @@ fn a_reply_to_other_bytes_is_ignored_also_when_they_went_to_another_target() {
     both.take(&other);
     assert!(both.report.is_none(), "worker-1 has not answered what it was sent");
     both.take(&world.answer(&both.sent[0], pong()));
-    assert_eq!(both.report.unwrap().ignored, [(Ignored::OtherBytes, 1)].into());
+    assert_eq!(both.operator.ignored(), [(Ignored::OtherBytes, 1)].into());
 }
 
 #[test]
@@ -126,12 +127,12 @@ fn what_was_not_authentic_is_counted_by_reason_and_shown_once_for_each_signer() 
     let unsigned = Rejected::new(Reason::Signature, None, "not signed");
     let replayed = Rejected::new(Reason::Address, Some(name("worker-2")), "arrived elsewhere");
     for rejected in [&unsigned, &unsigned, &replayed, &unsigned] {
-        let effects = server.dispatch.rejected(rejected);
+        let effects = server.operator.rejected(rejected);
         server.carry_out(effects);
     }
     assert_eq!(server.notices().len(), 2, "{:?}", server.notices());
     server.take(&world.answer(&server.sent[0], pong()));
-    let ignored = server.report.unwrap().ignored;
+    let ignored = server.operator.ignored();
     assert_eq!(ignored, [(Ignored::Rejected(Reason::Signature), 3), (Ignored::Rejected(Reason::Address), 1)].into());
 }
 
@@ -149,7 +150,7 @@ fn the_first_final_reply_wins_and_a_different_second_one_is_an_alarm() {
     assert_eq!((server.replies(), server.alarms(), server.notices().len()), (1, 1, 1));
     server.take(&world.answer(&server.sent[1], pong()));
     assert_eq!(server.word("worker-1"), "succeeded");
-    assert_eq!(server.report.unwrap().ignored, [(Ignored::Conflict, 2)].into());
+    assert_eq!(server.operator.ignored(), [(Ignored::Conflict, 2)].into());
 }
 
 #[test]
@@ -245,14 +246,29 @@ fn detached_an_acceptance_is_a_verdict() {
 }
 
 #[test]
-fn after_the_report_nothing_is_noticed() {
+fn what_comes_after_the_report_is_told_as_late_and_changes_no_verdict() {
     let world = World::new();
     let mut server = world.ping();
-    server.take(&world.answer(&server.sent[0], pong()));
-    let before = server.dispatch.clone();
+    server.pass(5_000);
+    assert_eq!(server.word("worker-1"), "no_reply");
+    let honest = world.answer(&server.sent[0], pong());
+    server.take(&honest);
+    server.take(&honest);
+    let late = |it: &Update| matches!(it, Update::Reply { late: true, outcome, .. } if *outcome == pong());
+    assert_eq!(server.updates.iter().filter(|it| late(it)).count(), 1, "{:?}", server.updates);
     server.take(&world.answer(&server.sent[0], Outcome::Failed(ErrorBody::new(ErrorCode::Failed, "no"))));
+    assert_eq!((server.replies(), server.alarms()), (1, 1), "a second, different one is an alarm still");
     server.pass(60_000);
-    assert_eq!((server.dispatch == before, server.dispatch.wake_at()), (true, None));
+    assert_eq!((server.sent.len(), server.operator.wake_at()), (1, None));
+}
+
+#[test]
+fn a_late_refusal_of_one_delivery_sends_nothing_anew() {
+    let world = World::new();
+    let mut server = world.ping();
+    server.pass(5_000);
+    server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
+    assert_eq!(server.sent.len(), 1);
 }
 
 #[test]

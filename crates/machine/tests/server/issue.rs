@@ -1,7 +1,7 @@
 //! Sections 3 and 4: what is sent.
 
-use countersign_machine::server::{Options, OrderError, Target};
-use countersign_protocol::command::{Target as To, True};
+use countersign_machine::server::{Audience, Options, OrderError};
+use countersign_protocol::command::{Target, True};
 use countersign_protocol::limits::MAX_BODY;
 use countersign_testkit::realm::{START, name};
 use serde_json::json;
@@ -11,15 +11,14 @@ use super::common::{World, at, epoch, order, ping};
 #[test]
 fn a_list_of_clients_is_one_command_to_each_under_one_id_and_one_reply_to() {
     let world = World::new();
-    let known = Target { client: name("worker-2"), known: Some(world.known("worker-2", |_| ())) };
-    let unknown = Target { client: name("worker-1"), known: None };
-    let server = world.order_to(ping(), vec![known, unknown], Options::default()).unwrap();
+    let kept = [world.presence("worker-2", |_| ())];
+    let server = world.order_to(ping(), &["worker-2", "worker-1"], &kept, Options::default()).unwrap();
 
     let commands: Vec<_> = server.sent.iter().map(|signed| world.command(signed)).collect();
     let [first, second] = commands.as_slice() else { panic!("one each") };
     assert_eq!((first.id, &first.reply_to), (second.id, &second.reply_to));
     assert_eq!(first.reply_to, format!("cs.demo.reply.alice.k3v9q2m8x7c1b5n0.{}", first.id));
-    assert_eq!((&first.to, &second.to), (&To::Client(name("worker-1")), &To::Client(name("worker-2"))));
+    assert_eq!((&first.to, &second.to), (&Target::Client(name("worker-1")), &Target::Client(name("worker-2"))));
     assert_eq!(first.subject, "cs.demo.cmd.client.worker-1");
     assert_eq!(second.subject, "cs.demo.cmd.client.worker-2");
     assert_eq!((first.epoch, second.epoch), (None, Some(epoch(1))), "only what verified presence says");
@@ -35,7 +34,14 @@ fn a_client_named_twice_gets_one_command() {
 #[test]
 fn nothing_is_sent_to_an_empty_set() {
     let refused = World::new().order(ping(), &[], Options::default()).err();
-    assert_eq!(refused, Some(OrderError::NoTarget));
+    let audience = Audience::Clients(Vec::new());
+    assert_eq!(refused, Some(OrderError::Nobody { audience, ended: 0, out_of_reach: 0 }));
+}
+
+#[test]
+fn nothing_is_sent_to_a_name_that_neither_the_keys_nor_the_roster_know() {
+    let refused = World::new().order(ping(), &["worker-1", "worker-9"], Options::default()).err();
+    assert_eq!(refused, Some(OrderError::UnknownClient(name("worker-9"))));
 }
 
 #[test]

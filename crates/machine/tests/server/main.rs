@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub, reason = "tests")]
 
+mod broadcast;
 mod common;
 mod gather;
 mod issue;
+mod news;
 mod properties;
 mod roster;
 mod waiting;

@@ -148,31 +148,34 @@ fn step<'a>(
         }
         Step::Deliver(number) => {
             if let Some(answer) = pick(flight, *number) {
-                let effects = server.dispatch.reply(&answer.sign(), server.now);
+                let effects = server.operator.reply(&answer.sign(), server.now);
                 server.carry_out(effects);
             }
         }
         Step::Attack { command, how } => {
             let before = server.updates.iter().filter(|it| is_reply(it)).count();
             let effects = match how {
-                Attack::Unsigned => server.dispatch.rejected(&Rejected::new(Reason::Signature, None, "unsigned")),
+                Attack::Unsigned => server.operator.rejected(&Rejected::new(Reason::Signature, None, "unsigned")),
                 _ => {
                     let forged = attack(world, pick(&server.sent, *command).unwrap(), *how).sign();
-                    server.dispatch.reply(&forged, server.now)
+                    server.operator.reply(&forged, server.now)
                 }
             };
-            assert!(effects.iter().all(|effect| matches!(effect, countersign_machine::server::Effect::Update(_))));
+            assert!(effects.iter().all(|effect| matches!(effect, countersign_machine::server::Effect::Update { .. })));
             server.carry_out(effects);
             assert_eq!(server.updates.iter().filter(|it| is_reply(it)).count(), before, "a forgery was taken");
         }
-        Step::Presence(client) => server.dispatch.presence(&world.known(CLIENTS[*client], |_| ()), server.now),
+        Step::Presence(client) => {
+            let wall = server.now.wall;
+            server.hear(&world.presence(CLIENTS[*client], |event| event.issued_at = wall));
+        }
         Step::NobodyListens(client) => {
             let subject = format!("cs.demo.cmd.client.{}", CLIENTS[*client]);
-            let effects = server.dispatch.no_responders(&subject, server.now);
+            let effects = server.operator.no_responders(&subject, server.now);
             server.carry_out(effects);
         }
         Step::Reconnect => {
-            let effects = server.dispatch.reconnected(server.now);
+            let effects = server.operator.reconnected(server.now);
             server.carry_out(effects);
         }
         Step::Pass(millis) => server.pass(u64::from(*millis)),
@@ -201,7 +204,7 @@ proptest! {
         // From here on there is only silence. Its end: the last sign of life and 30 s, or what is sent anew and its expiry.
         server.pass(120_000);
         let report = server.report.expect("no wait lasts for ever");
-        prop_assert_eq!(server.dispatch.wake_at(), None);
+        prop_assert_eq!(server.operator.wake_at(), None);
         let clients: Vec<_> = report.replies.iter().map(|reply| reply.client.as_str()).collect();
         prop_assert_eq!(clients, CLIENTS);
         for reply in &report.replies {

@@ -1,9 +1,9 @@
 //! Section 8 and the contract of the command: no wait lasts for ever, and what was not heard is not guessed at.
 
-use countersign_machine::server::{Options, Target, Verdict};
+use countersign_machine::server::{Options, Order, Verdict};
 use countersign_protocol::command::Command;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, State};
-use countersign_testkit::realm::{START, name};
+use countersign_testkit::realm::START;
 use serde_json::{Value, json};
 
 use super::common::{Server, World, at, calculate, calculated, epoch, order, ping, pong, refused, wrong_epoch};
@@ -79,7 +79,7 @@ fn what_was_accepted_is_asked_for_its_result_on_every_reconnect() {
     let world = World::new();
     let mut server = accepted(&world);
     for question in 2..=3 {
-        let effects = server.dispatch.reconnected(server.now);
+        let effects = server.operator.reconnected(server.now);
         server.carry_out(effects);
         assert_eq!(server.sent.len(), question);
         assert_eq!(last_command(&world, &server).command.name.as_str(), "result");
@@ -91,7 +91,7 @@ fn a_reply_that_was_lost_with_the_connection_is_asked_for_when_it_is_back() {
     let world = World::new();
     let lost = |recorded_as: Option<serde_json::Value>| {
         let mut server = world.ping();
-        let effects = server.dispatch.reconnected(server.now);
+        let effects = server.operator.reconnected(server.now);
         server.carry_out(effects);
         assert_eq!(last_command(&world, &server).command.name.as_str(), "result");
         let outcome = match recorded_as {
@@ -178,7 +178,7 @@ fn presence_and_answers_keep_the_wait_alive() {
     let world = World::new();
     let mut server = accepted(&world);
     server.pass(20_000);
-    server.dispatch.presence(&world.known("worker-1", |_| ()), server.now);
+    server.hear(&world.presence("worker-1", |_| ()));
     server.pass(20_000);
     assert!(server.report.is_none());
     server.take(&world.answer(server.sent.last().unwrap(), recorded(json!({ "status": "accepted" }))));
@@ -193,21 +193,22 @@ fn the_presence_of_another_client_keeps_nothing_alive() {
     let world = World::new();
     let mut server = accepted(&world);
     server.pass(20_000);
-    server.dispatch.presence(&world.known("worker-2", |_| ()), server.now);
+    server.hear(&world.presence("worker-2", |_| ()));
     server.pass(10_000);
     assert_eq!(server.word("worker-1"), "no_reply");
 }
 
-fn gone(world: &World, order: countersign_machine::server::Order, options: Options, age: i64, state: State) -> Server {
-    let known = world.known("worker-1", |event| {
+/// An order to a client whose last presence is so many milliseconds old.
+fn gone(world: &World, order: Order, options: Options, age: i64, state: State) -> Server {
+    let kept = world.presence("worker-1", |event| {
         event.issued_at = at(-age);
         event.state = state;
     });
-    world.order_to(order, vec![Target { client: name("worker-1"), known: Some(known) }], options).unwrap()
+    world.order_to(order, &["worker-1"], &[kept], options).unwrap()
 }
 
 fn nobody_listens(server: &mut Server) {
-    let effects = server.dispatch.no_responders("cs.demo.cmd.client.worker-1", server.now);
+    let effects = server.operator.no_responders("cs.demo.cmd.client.worker-1", server.now);
     server.carry_out(effects);
 }
 
@@ -222,14 +223,21 @@ fn a_client_whose_last_presence_says_that_it_ended_is_offline_and_that_is_a_gues
 }
 
 #[test]
-fn a_client_silent_for_long_is_offline_only_if_nobody_listens() {
+fn a_client_silent_for_long_is_offline_at_the_time_out_and_at_once_if_nobody_listens() {
     let world = World::new();
     let mut silent = gone(&world, ping(), Options::default(), 30_001, State::Ready);
-    silent.pass(5_000);
-    assert_eq!(silent.word("worker-1"), "no_reply");
+    silent.pass(4_999);
+    assert!(silent.report.is_none(), "it may answer yet");
+    silent.pass(1);
+    let Verdict::Offline { text } = silent.verdict("worker-1") else { panic!("offline") };
+    assert!(text.contains("its last presence is 35 s old") && text.contains("guess"), "{text}");
+
+    let mut recent = gone(&world, ping(), Options::default(), 20_000, State::Ready);
+    recent.pass(5_000);
+    assert_eq!(recent.word("worker-1"), "no_reply", "it was there a moment ago");
 
     let mut unheard = gone(&world, ping(), Options::default(), 30_001, State::Ready);
-    let effects = unheard.dispatch.no_responders("cs.demo.cmd.client.worker-2", unheard.now);
+    let effects = unheard.operator.no_responders("cs.demo.cmd.client.worker-2", unheard.now);
     assert_eq!(effects, [], "that is another's subject");
     nobody_listens(&mut unheard);
     assert_eq!(unheard.word("worker-1"), "offline", "at once");
@@ -255,7 +263,7 @@ fn a_client_that_was_heard_since_is_not_offline() {
     let world = World::new();
     let terminate = order("terminate", json!({}));
     let mut server = gone(&world, terminate, Options::default(), 31_000, State::Ready);
-    server.dispatch.presence(&world.known("worker-1", |event| event.state = State::Terminated), server.now);
+    server.hear(&world.presence("worker-1", |event| event.state = State::Terminated));
     nobody_listens(&mut server);
     server.pass(5_000);
     assert_eq!(server.word("worker-1"), "no_reply", "it may have ended because of the command");
@@ -280,7 +288,7 @@ fn a_retry_sends_the_same_bytes_at_doubled_pauses_until_the_order_expires() {
     let world = World::new();
     let mut server = world.order(calculate(), &["worker-1"], retry()).unwrap();
     let mut times = vec![server.now.micros];
-    while let Some(at) = server.dispatch.wake_at() {
+    while let Some(at) = server.operator.wake_at() {
         server.jump(at);
         if server.sent.len() > times.len() {
             times.push(at);
@@ -402,7 +410,7 @@ fn what_was_accepted_once_is_never_sent_anew() {
         server.take(&world.answer(&server.sent[client], Outcome::Accepted));
     }
     server.pass(20_000);
-    server.dispatch.presence(&world.known("worker-2", |_| ()), server.now);
+    server.hear(&world.presence("worker-2", |_| ()));
     server.pass(10_000);
     let sent = server.sent.len();
     server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
@@ -435,9 +443,8 @@ fn a_client_that_keeps_naming_other_epochs_is_not_followed_for_ever() {
 #[test]
 fn the_epoch_that_was_refused_already_is_not_tried_again() {
     let world = World::new();
-    let known = Some(world.known("worker-1", |_| ()));
-    let targets = vec![Target { client: name("worker-1"), known }];
-    let mut server = world.order_to(ping(), targets, Options::default()).unwrap();
+    let kept = [world.presence("worker-1", |_| ())];
+    let mut server = world.order_to(ping(), &["worker-1"], &kept, Options::default()).unwrap();
     server.take(&world.answer(&server.sent[0], wrong_epoch(1)));
     assert_eq!((server.sent.len(), server.word("worker-1")), (1, "refused"));
 }
@@ -488,8 +495,7 @@ fn an_interrupted_wait_ends_with_what_is_known() {
     let mut server = world.order(calculate(), &["worker-1", "worker-2", "worker-3"], Options::default()).unwrap();
     server.take(&world.answer(&server.sent[0], Outcome::Accepted));
     server.take(&world.answer(&server.sent[1], calculated()));
-    let effects = server.dispatch.interrupt();
-    server.carry_out(effects);
+    server.interrupt();
     let words = ["worker-1", "worker-2", "worker-3"].map(|client| server.word(client));
     assert_eq!(words, ["accepted", "succeeded", "no_reply"]);
 }

@@ -1,0 +1,376 @@
+//! One operator's process: its orders, and what it knows of the clients.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use countersign_protocol::command::{self, CommandKind, True};
+use countersign_protocol::envelope::{Authentic, Identity, Rejected};
+use countersign_protocol::event::{Event, EventData};
+use countersign_protocol::id::MessageId;
+use countersign_protocol::limits::SKEW;
+use countersign_protocol::name::{Name, Session};
+use countersign_protocol::reply::{Reply, State};
+use countersign_protocol::subject;
+use countersign_protocol::time::Millis;
+
+use super::gather::{Dispatch, Expected};
+use super::issue::{Errand, drawn};
+use super::{
+    Audience, Effect, Ignored, News, Now, Options, Order, OrderError, Presence, Roster, SILENCE, Taken, Ticket, Update,
+    micros,
+};
+
+/// How many orders are remembered after their reports, so that a late or conflicting reply is known for what it is.
+const MAX_REMEMBERED: usize = 64;
+/// How many targets the orders that are remembered may have in all.
+const MAX_REMEMBERED_TARGETS: usize = 16_384;
+
+/// All that an [`Operator`] is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OperatorSetup {
+    /// The realm of the clients.
+    pub realm: Name,
+    /// Whose orders they are.
+    pub identity: Arc<Identity>,
+    /// The operator's process (section 1): the caller receives what comes on `cs.<realm>.reply.<operator>.<session>.>`.
+    pub session: Session,
+    /// The clients that the folder of keys knows. By name, nothing is sent to one that neither it nor the roster knows.
+    pub enrolled: BTreeSet<Name>,
+    /// 32 random bytes, never used twice: ids and jitter come from them.
+    pub seed: [u8; 32],
+}
+
+/// One operator's process: orders are given, each ends in a report, and what the clients say is kept. Deterministic: the same
+/// inputs give the same effects.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Operator {
+    setup: OperatorSetup,
+    roster: Roster,
+    /// When each client was heard last, monotonic, of those whose silence would be news.
+    alive: BTreeMap<Name, u64>,
+    /// The latest event of each client that was told as news, by time and number: an older one is a replay.
+    told: BTreeMap<Name, (Millis, u64)>,
+    orders: BTreeMap<Ticket, Dispatch>,
+    given: u64,
+    ignored: BTreeMap<(Ignored, Option<Name>), u64>,
+}
+
+impl Operator {
+    /// No order is given, and no client known.
+    pub fn new(setup: OperatorSetup) -> Self {
+        Self {
+            setup,
+            roster: Roster::default(),
+            alive: BTreeMap::new(),
+            told: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            given: 0,
+            ignored: BTreeMap::new(),
+        }
+    }
+
+    /// Gives an order: it is validated, signed and sent to its audience. After an error nothing was sent to anybody.
+    pub fn give(
+        &mut self,
+        order: Order,
+        audience: &Audience,
+        options: Options,
+        now: Now,
+    ) -> Result<(Ticket, Vec<Effect>), OrderError> {
+        order.check_arguments()?;
+        let expected = self.expected(audience)?;
+        let control = order.builtin().is_some_and(|builtin| builtin.kind() == CommandKind::Control);
+        self.given += 1;
+        let ticket = Ticket(self.given);
+        let errand = Errand {
+            realm: self.setup.realm.clone(),
+            identity: Arc::clone(&self.setup.identity),
+            session: self.setup.session.clone(),
+            expires_at: now.wall.plus(options.ttl),
+            expires: now.after(options.ttl),
+            order,
+            options,
+            seed: drawn(&self.setup.seed, self.given),
+            drawn: 0,
+            ticket,
+            issued: BTreeSet::new(),
+            superseded: false,
+            done: false,
+        };
+        let (dispatch, effects) = match audience {
+            Audience::Clients(_) => Dispatch::to_each(errand, expected, now)?,
+            Audience::Group(group) => Dispatch::to_many(errand, command::Target::Group(group.clone()), expected, now)?,
+            Audience::All => Dispatch::to_many(errand, command::Target::All(True), expected, now)?,
+        };
+        if control {
+            self.supersede(audience);
+        }
+        self.forget_old();
+        self.orders.insert(ticket, dispatch);
+        Ok((ticket, effects))
+    }
+
+    /// A reply that the verifier let pass. It counts only if it satisfies the rest of section 5.
+    pub fn reply(&mut self, reply: &Authentic<Reply>, now: Now) -> Vec<Effect> {
+        let message = reply.message();
+        let OperatorSetup { realm, identity, session, .. } = &self.setup;
+        let reply_to = subject::reply_to(realm, identity.name(), session, &message.command_id);
+        let taken = if message.to != *identity.name() || message.subject != subject::reply(&reply_to, &message.from) {
+            Err(Ignored::Elsewhere)
+        } else {
+            match self.orders.values_mut().find(|order| order.owns(&message.command_id)) {
+                Some(order) => order.reply(reply, now),
+                None => Err(Ignored::NotPending),
+            }
+        };
+        match taken {
+            Ok(effects) => {
+                if let Some(heard) = self.alive.get_mut(&message.from) {
+                    *heard = now.micros;
+                }
+                effects
+            }
+            Err(why) => self.ignore(why, Some(&message.from), ""),
+        }
+    }
+
+    /// Something arrived that the verifier did not let pass.
+    pub fn rejected(&mut self, rejected: &Rejected) -> Vec<Effect> {
+        let why = Ignored::Rejected(rejected.reason);
+        self.ignore(why, rejected.signer.as_ref(), &format!(", {}", rejected.detail))
+    }
+
+    /// An event that has just come from a client.
+    pub fn event(&mut self, event: &Authentic<Event>, now: Now) -> Vec<Effect> {
+        let message = event.message();
+        let Ok(data) = message.data() else { return Vec::new() };
+        let news = match data {
+            EventData::Presence(_) => return self.present(event, now, true),
+            // The replies to an order of this process say the same.
+            EventData::Job(job) if self.orders.values().any(|order| order.owns(&job.command_id)) => return Vec::new(),
+            EventData::Job(job) => News::Job(job),
+            EventData::Security(security) => News::Security(security),
+        };
+        let at = (message.issued_at, message.n);
+        let is_late = now.wall.since(message.issued_at) > SILENCE || message.issued_at > now.wall.plus(SKEW);
+        let is_known = self.told.get(&message.from).is_some_and(|told| at <= *told);
+        if is_late || is_known || message.subject != subject::event(&message.realm, &message.from, message.kind) {
+            return Vec::new();
+        }
+        self.told.insert(message.from.clone(), at);
+        vec![self.news(&message.from, news)]
+    }
+
+    /// A presence that the broker keeps. It says nothing of whether the client is there now.
+    pub fn kept(&mut self, event: &Authentic<Event>, now: Now) -> Vec<Effect> {
+        self.present(event, now, false)
+    }
+
+    /// Strikes the clients that the broker keeps no presence of any more, unless they were heard within [`SILENCE`].
+    pub fn keep_only(&mut self, kept: &BTreeSet<Name>, now: Now) {
+        let (roster, alive) = (&mut self.roster, &mut self.alive);
+        roster.retain(|presence| {
+            let is_there = presence.state() != State::Terminated && !presence.is_silent(now.wall);
+            is_there || kept.contains(presence.client())
+        });
+        alive.retain(|client, _| roster.entry(client).is_some());
+    }
+
+    /// The broker says that nobody listens on a command's subject: an unauthenticated hint (section 1), which ends a wait
+    /// only where the verified roster says that the client is gone.
+    pub fn no_responders(&mut self, subject: &str, now: Now) -> Vec<Effect> {
+        self.orders.values_mut().flat_map(|order| order.no_responders(subject, now)).collect()
+    }
+
+    /// The connection is back: what runs is asked for its result.
+    pub fn reconnected(&mut self, now: Now) -> Vec<Effect> {
+        // Silence until now was the connection's.
+        self.alive.values_mut().for_each(|heard| *heard = now.micros);
+        self.orders.values_mut().flat_map(|order| order.reconnected(now)).collect()
+    }
+
+    /// Time has passed: to be called no later than [`wake_at`](Self::wake_at).
+    pub fn tick(&mut self, now: Now) -> Vec<Effect> {
+        let mut effects: Vec<Effect> = self.orders.values_mut().flat_map(|order| order.tick(now)).collect();
+        let is_silent = |heard: u64| heard.saturating_add(micros(SILENCE)) <= now.micros;
+        let silent: Vec<Name> =
+            self.alive.iter().filter(|(_, heard)| is_silent(**heard)).map(|(client, _)| client.clone()).collect();
+        for client in silent {
+            self.alive.remove(&client);
+            effects.push(self.news(&client, News::Silent));
+        }
+        effects
+    }
+
+    /// The person does not want to wait for an order any longer: what runs is `accepted`, what did not answer `no_reply`.
+    pub fn interrupt(&mut self, ticket: Ticket) -> Vec<Effect> {
+        self.orders.get_mut(&ticket).map(Dispatch::interrupt).unwrap_or_default()
+    }
+
+    /// When [`tick`](Self::tick) has something to do, by [`Now::micros`]; `None` when nothing is awaited.
+    pub fn wake_at(&self) -> Option<u64> {
+        let silent_at = self.alive.values().min().map(|heard| heard.saturating_add(micros(SILENCE)));
+        self.orders.values().filter_map(Dispatch::wake_at).chain(silent_at).min()
+    }
+
+    /// The clients that were heard.
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// The clients that can be named: those of the roster and of the folder of keys.
+    pub fn known(&self) -> BTreeSet<&Name> {
+        self.roster.entries().map(Presence::client).chain(&self.setup.enrolled).collect()
+    }
+
+    /// Whether some target of an order has neither replied nor a verdict.
+    pub fn awaits_first_reply(&self, ticket: Ticket) -> bool {
+        self.orders.get(&ticket).is_some_and(Dispatch::awaits_first_reply)
+    }
+
+    /// What runs of an order: the clients, by the id under which they run it.
+    pub fn running(&self, ticket: Ticket) -> BTreeMap<MessageId, Vec<Name>> {
+        let mut running: BTreeMap<MessageId, Vec<Name>> = BTreeMap::new();
+        for (id, client) in self.orders.get(&ticket).into_iter().flat_map(Dispatch::running) {
+            running.entry(id).or_default().push(client.clone());
+        }
+        running
+    }
+
+    /// What was ignored, and how often (section 5).
+    pub fn ignored(&self) -> BTreeMap<Ignored, u64> {
+        let mut counts = BTreeMap::new();
+        for ((why, _), count) in &self.ignored {
+            *counts.entry(*why).or_default() += count;
+        }
+        counts
+    }
+
+    /// Who is expected to answer.
+    fn expected(&self, audience: &Audience) -> Result<Vec<Expected>, OrderError> {
+        let group = match audience {
+            Audience::Clients(names) => {
+                let known = |client: &Name| self.roster.entry(client).is_some() || self.setup.enrolled.contains(client);
+                if let Some(unknown) = names.iter().find(|client| !known(client)) {
+                    return Err(OrderError::UnknownClient(unknown.clone()));
+                }
+                let names: BTreeSet<&Name> = names.iter().collect();
+                let expect =
+                    |client: &Name| Expected { client: client.clone(), known: self.roster.entry(client).cloned() };
+                let expected: Vec<Expected> = names.into_iter().map(expect).collect();
+                return somebody(expected, audience, 0, 0);
+            }
+            Audience::Group(group) => Some(group),
+            Audience::All => None,
+        };
+        let grant = self.setup.identity.credential().grant();
+        let (mut expected, mut ended, mut out_of_reach) = (Vec::new(), 0, 0);
+        for presence in self.roster.entries().filter(|it| group.is_none_or(|group| it.groups().contains(group))) {
+            if presence.state() == State::Terminated {
+                ended += 1;
+            } else if !grant.is_some_and(|grant| grant.reaches(presence.client(), presence.groups())) {
+                out_of_reach += 1;
+            } else {
+                expected.push(Expected { client: presence.client().clone(), known: Some(presence.clone()) });
+            }
+        }
+        somebody(expected, audience, ended, out_of_reach)
+    }
+
+    /// Takes a presence into the roster, and tells what is new about its client.
+    fn present(&mut self, event: &Authentic<Event>, now: Now, live: bool) -> Vec<Effect> {
+        let client = &event.message().from;
+        let before = self.roster.entry(client).cloned();
+        let taken = self.roster.take(event, now.wall, SKEW);
+        let Some(presence) = self.roster.entry(client).filter(|_| matches!(taken, Taken::Later | Taken::TwoAlive))
+        else {
+            return Vec::new();
+        };
+        let state = presence.state();
+        let news = match before {
+            // What the broker keeps is how it stood when this process began.
+            None if !live => None,
+            None => Some(News::Joined { state }),
+            Some(before) if before.boot() != presence.boot() => match before.state() {
+                State::Terminated => Some(News::Joined { state }),
+                _ => Some(News::Restarted { state, new_epoch: before.epoch() != presence.epoch() }),
+            },
+            Some(before) if before.state() != state => Some(News::State { from: before.state(), to: state }),
+            Some(_) if live && !self.alive.contains_key(client) => Some(News::Back { state }),
+            Some(_) => None,
+        };
+        let age = if live { 0 } else { micros(now.wall.since(presence.issued_at())) };
+        if state == State::Terminated || age > micros(SILENCE) {
+            self.alive.remove(client);
+        } else {
+            self.alive.insert(client.clone(), now.micros.saturating_sub(age));
+        }
+        if live {
+            self.orders.values_mut().for_each(|order| order.heard(client, now));
+        }
+        let alarm = (taken == Taken::TwoAlive).then(|| Effect::Update { ticket: None, update: two_alive(client) });
+        alarm.into_iter().chain(news.map(|news| self.news(client, news))).collect()
+    }
+
+    fn news(&self, client: &Name, news: News) -> Effect {
+        Effect::Update { ticket: None, update: Update::News { client: client.clone(), news } }
+    }
+
+    /// Counts what changes nothing, and shows it once.
+    fn ignore(&mut self, why: Ignored, from: Option<&Name>, detail: &str) -> Vec<Effect> {
+        let count = self.ignored.entry((why, from.cloned())).or_default();
+        *count = count.saturating_add(1);
+        if *count > 1 {
+            return Vec::new();
+        }
+        let signer = from.map(|name| format!(" signed by {name}")).unwrap_or_default();
+        let text = format!("a message{signer} was ignored: {why}{detail}");
+        let update = Update::Notice { client: from.cloned(), alarm: why == Ignored::Conflict, text };
+        vec![Effect::Update { ticket: None, update }]
+    }
+
+    /// A control command goes out: what was sent to the same clients before is not sent anew any more (section 8).
+    fn supersede(&mut self, audience: &Audience) {
+        for order in self.orders.values_mut() {
+            match audience {
+                Audience::Clients(clients) => clients.iter().for_each(|client| order.supersede(Some(client))),
+                Audience::Group(_) | Audience::All => order.supersede(None),
+            }
+        }
+    }
+
+    /// Makes room: the oldest of the orders that have their reports go first.
+    fn forget_old(&mut self) {
+        let done = |order: &Dispatch| order.is_done();
+        let mut count = self.orders.values().filter(|order| done(order)).count();
+        let mut targets: usize = self.orders.values().filter(|order| done(order)).map(Dispatch::size).sum();
+        self.orders.retain(|_, order| {
+            let stays = !done(order) || (count <= MAX_REMEMBERED && targets <= MAX_REMEMBERED_TARGETS);
+            if !stays {
+                count -= 1;
+                targets -= order.size();
+            }
+            stays
+        });
+    }
+}
+
+fn two_alive(client: &Name) -> Update {
+    let text = format!(
+        "two processes of {client} are alive at once, or its clock was set back: at most once holds for one record only"
+    );
+    Update::Notice { client: Some(client.clone()), alarm: true, text }
+}
+
+/// Nothing is ever sent to an empty set.
+fn somebody(
+    expected: Vec<Expected>,
+    audience: &Audience,
+    ended: usize,
+    out_of_reach: usize,
+) -> Result<Vec<Expected>, OrderError> {
+    if expected.is_empty() {
+        return Err(OrderError::Nobody { audience: audience.clone(), ended, out_of_reach });
+    }
+    Ok(expected)
+}

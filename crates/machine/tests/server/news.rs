@@ -1,0 +1,143 @@
+//! What clients say unasked becomes news, once (section 5).
+
+use std::collections::BTreeSet;
+
+use countersign_machine::server::{News, Options, Update};
+use countersign_protocol::event::{Event, EventKind, Security, SecurityReason};
+use countersign_protocol::reply::{Outcome, State};
+use countersign_testkit::realm::name;
+use serde_json::json;
+
+use super::common::{Server, World, at, calculate, epoch, names};
+
+fn news(server: &mut Server) -> Vec<News> {
+    let news = |update| match update {
+        Update::News { news, .. } => Some(news),
+        _ => None,
+    };
+    server.updates.drain(..).filter_map(news).collect()
+}
+
+#[test]
+fn the_comings_and_goings_of_a_client_are_told_and_its_heartbeats_are_not() {
+    let world = World::new();
+    let mut server = world.server();
+    let mut hear = |millis: i64, boot: u8, of: u8, state: State| {
+        server.now.wall = at(millis);
+        server.now.micros += 1;
+        let event = world.presence("worker-1", |event| {
+            (event.issued_at, event.boot, event.epoch, event.state) = (at(millis), epoch(boot), epoch(of), state);
+            event.data.insert("started_at".to_owned(), json!(at(i64::from(boot))));
+        });
+        server.hear(&event);
+        news(&mut server)
+    };
+    assert_eq!(hear(0, 1, 1, State::Unready), [News::Joined { state: State::Unready }]);
+    assert_eq!(hear(1, 1, 1, State::Unready), []);
+    assert_eq!(hear(2, 1, 1, State::Ready), [News::State { from: State::Unready, to: State::Ready }]);
+    assert_eq!(hear(3, 2, 1, State::Unready), [News::Restarted { state: State::Unready, new_epoch: false }]);
+    assert_eq!(hear(4, 3, 2, State::Unready), [News::Restarted { state: State::Unready, new_epoch: true }]);
+    assert_eq!(hear(5, 3, 2, State::Terminated), [News::State { from: State::Unready, to: State::Terminated }]);
+    assert_eq!(hear(6, 4, 2, State::Unready), [News::Joined { state: State::Unready }]);
+}
+
+#[test]
+fn a_client_that_falls_silent_is_told_of_once_and_again_when_it_is_back() {
+    let world = World::new();
+    let mut server = world.server();
+    server.hear(&world.presence("worker-1", |_| ()));
+    server.updates.clear();
+    server.pass(29_999);
+    assert_eq!(news(&mut server), []);
+    server.pass(60_000);
+    assert_eq!(news(&mut server), [News::Silent]);
+    let wall = server.now.wall;
+    server.hear(&world.presence("worker-1", |event| event.issued_at = wall));
+    assert_eq!(news(&mut server), [News::Back { state: State::Ready }]);
+}
+
+#[test]
+fn the_silence_of_a_client_that_has_ended_is_no_news() {
+    let world = World::new();
+    let mut server = world.server();
+    server.hear(&world.presence("worker-1", |_| ()));
+    server.hear(&world.presence("worker-1", |event| (event.n, event.state) = (1, State::Terminated)));
+    server.updates.clear();
+    assert_eq!(server.operator.wake_at(), None);
+    server.pass(60_000);
+    assert_eq!(news(&mut server), []);
+}
+
+#[test]
+fn what_the_broker_keeps_is_no_news_at_first_and_is_when_it_has_changed() {
+    let world = World::new();
+    let mut server = world.server();
+    server.keep(&[world.presence("worker-1", |_| ())]);
+    assert_eq!(news(&mut server), []);
+    server.keep(&[world.presence("worker-1", |event| (event.n, event.state) = (1, State::Unready))]);
+    assert_eq!(news(&mut server), [News::State { from: State::Ready, to: State::Unready }]);
+    let old = world.presence("worker-2", |event| event.issued_at = at(-60_000));
+    server.keep(&[old]);
+    server.pass(10_000);
+    assert_eq!(news(&mut server), [], "it was silent before");
+}
+
+fn security(world: &World, change: impl FnOnce(&mut Event)) -> countersign_protocol::envelope::Authentic<Event> {
+    world.presence("worker-1", |event| {
+        event.kind = EventKind::Security;
+        event.subject = "cs.demo.event.worker-1.security".to_owned();
+        event.data = serde_json::from_value(json!({ "reason": "id_conflict", "count": 2, "signer": "bob" })).unwrap();
+        change(event);
+    })
+}
+
+#[test]
+fn a_security_event_is_told_once_and_neither_a_replay_nor_an_old_one_is() {
+    let world = World::new();
+    let mut server = world.server();
+    let told = News::Security(Security { reason: SecurityReason::IdConflict, count: 2, signer: Some(name("bob")) });
+    server.hear(&security(&world, |event| event.n = 7));
+    assert_eq!(news(&mut server), [told.clone()]);
+    for (n, millis) in [(7, 0), (6, 0), (8, -1), (8, -30_001), (8, 5_001)] {
+        server.hear(&security(&world, |event| (event.n, event.issued_at) = (n, at(millis))));
+        assert_eq!(news(&mut server), [], "{n} at {millis}");
+    }
+    server
+        .hear(&security(&world, |event| (event.n, event.subject) = (8, "cs.demo.event.worker-2.security".to_owned())));
+    assert_eq!(news(&mut server), [], "on the subject of another");
+    server.hear(&security(&world, |event| event.n = 8));
+    assert_eq!(news(&mut server), [told]);
+}
+
+#[test]
+fn a_job_of_another_session_is_news_and_one_of_this_is_told_by_its_replies() {
+    let world = World::new();
+    let mut server = world.order(calculate(), &["worker-1"], Options::default()).unwrap();
+    let own = world.command(&server.sent[0]).id;
+    server.take(&world.answer(&server.sent[0], Outcome::Accepted));
+    server.updates.clear();
+    for (n, id, count) in [(1, own.to_string(), 0), (2, "019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90".to_owned(), 1)] {
+        let job = json!({ "command_id": id, "command": "calculate", "operator": "bob", "status": "accepted", "started_at": 0 });
+        server.hear(&world.presence("worker-1", |event| {
+            (event.kind, event.n) = (EventKind::Job, n);
+            event.subject = "cs.demo.event.worker-1.job".to_owned();
+            event.data = serde_json::from_value(job).unwrap();
+        }));
+        assert_eq!(news(&mut server).len(), count, "{id}");
+    }
+}
+
+#[test]
+fn a_client_whose_presence_the_broker_keeps_no_more_is_struck_unless_it_was_just_heard() {
+    let world = World::new();
+    let mut server = world.server();
+    let old = world.presence("worker-1", |event| event.issued_at = at(-30_001));
+    let ended = world.presence("worker-2", |event| event.state = State::Terminated);
+    server.keep(&[old, ended, world.presence("worker-3", |_| ())]);
+    let listed =
+        |server: &Server| -> Vec<_> { server.operator.roster().entries().map(|it| it.client().clone()).collect() };
+    server.operator.keep_only(&BTreeSet::from_iter(names(&["worker-1", "worker-2"])), server.now);
+    assert_eq!(listed(&server), names(&["worker-1", "worker-2", "worker-3"]));
+    server.operator.keep_only(&BTreeSet::new(), server.now);
+    assert_eq!(listed(&server), names(&["worker-3"]), "its presence may be on its way to the broker");
+}
