@@ -17,6 +17,7 @@
 //! that joins them: [`Client::run`].
 
 pub mod commands;
+pub mod health;
 
 mod command;
 mod console;
@@ -26,14 +27,13 @@ mod record;
 mod registry;
 mod shell;
 mod shutdown;
-mod verify;
 
 pub use countersign_machine::client::Config as Limits;
 
 pub use self::command::{Context, DataCommand, Failure, Immediate, JobContext, LongRunning};
 pub use self::console::Console;
 pub use self::error::ClientError;
-pub use self::record::RecordError;
+pub use self::record::{HeldFolder, RecordError};
 pub use self::registry::{Commands, RegistrationError};
 pub use self::shell::{Client, ClientConfig, Stopped};
 pub use self::shutdown::{Shutdown, Stopper, shutdown};

@@ -14,6 +14,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use countersign_machine::client::{Entry, Restored};
+use countersign_protocol::name::Name;
 use countersign_protocol::text::escape;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -28,6 +29,14 @@ const MAX_PAYLOAD: usize = 4 * 1024 * 1024;
 /// A record shorter than this is not compacted.
 const WORTH_COMPACTING: u64 = 16 * 1024 * 1024;
 
+/// A client's folder, which no other process has while this value is there.
+#[derive(Debug)]
+pub struct HeldFolder {
+    path: PathBuf,
+    /// The kernel lets go of its lock when the process ends, however it ends.
+    _lock: File,
+}
+
 /// The log of one client, open and locked.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -38,8 +47,7 @@ pub(crate) struct Log {
     /// Whether something that is not may follow.
     spoiled: bool,
     compact_at: u64,
-    /// Held for its lock.
-    _lock: File,
+    _folder: HeldFolder,
 }
 
 /// Why a record cannot be used.
@@ -70,6 +78,11 @@ impl RecordError {
 
     fn io(path: &Path, error: &io::Error) -> Self {
         Self::new(path, Fault::Io(error.to_string()))
+    }
+
+    /// Whether another process has the folder, and nothing else is wrong with it.
+    pub fn is_held(&self) -> bool {
+        self.fault == Fault::Locked
     }
 
     /// What was expected.
@@ -115,12 +128,29 @@ impl fmt::Display for RecordError {
 
 impl std::error::Error for RecordError {}
 
+impl HeldFolder {
+    /// Takes the folder of a client below the folder of all states; it is made where there is none. One that another process
+    /// has is an error, and nothing is waited for.
+    pub fn take(state: &Path, client: &Name) -> Result<Self, RecordError> {
+        Self::at(state.join(client.as_str()))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn at(path: PathBuf) -> Result<Self, RecordError> {
+        let lock = lock(&path)?;
+        Ok(Self { path, _lock: lock })
+    }
+}
+
 impl Log {
-    /// Opens the log in a folder, which is made where there is none, and adds up what it holds. A last frame that is not
-    /// complete was never acted upon, and is cut off.
-    pub(crate) fn open(folder: &Path) -> Result<(Self, Restored), RecordError> {
-        let lock = lock(folder)?;
-        let path = folder.join("record");
+    /// Opens the log in a folder, and adds up what it holds. A last frame that is not complete was never acted upon, and is
+    /// cut off.
+    pub(crate) fn open(folder: HeldFolder) -> Result<(Self, Restored), RecordError> {
+        let path = folder.path().join("record");
         let failed = |error: io::Error| RecordError::io(&path, &error);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -135,7 +165,7 @@ impl Log {
             let (path, cut) = (path.display(), length - good);
             tracing::warn!("{path}: the last {cut} bytes were not completely written, and are cut off");
         }
-        let mut log = Self { file, good, spoiled: good < length, compact_at: WORTH_COMPACTING, _lock: lock, path };
+        let mut log = Self { file, good, spoiled: good < length, compact_at: WORTH_COMPACTING, _folder: folder, path };
         log.cut().map_err(|error| log.error(&error))?;
         if log.good == 0 {
             log.write(MAGIC).map_err(|error| log.error(&error))?;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use countersign_host::clock;
 use countersign_host::keys::Member;
-use countersign_host::link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents};
+use countersign_host::link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING};
+use countersign_host::verify::open_all;
 use countersign_machine::client::{self as machine, Config, Effect, Execution, JobKey, Level, Now, StartUp, Step};
 use countersign_protocol::envelope::{Delivery, Verifier};
 use countersign_protocol::id::Uuid;
@@ -20,10 +21,10 @@ use tokio::time::sleep;
 use crate::console::Console;
 use crate::error::ClientError;
 use crate::executor::{Executor, News};
-use crate::record::Log;
+use crate::health::SignOfLife;
+use crate::record::{HeldFolder, Log};
 use crate::registry::Commands;
 use crate::shutdown::{Request, Shutdown};
-use crate::verify::open_all;
 
 /// How many messages are taken in one turn. The bound keeps a turn short under a flood: a few milliseconds.
 const TURN: usize = 256;
@@ -47,13 +48,16 @@ pub struct ClientConfig {
     pub limits: Config,
     /// Where jobs print; standard output by default.
     pub console: Console,
+    /// The file that [`health::age`](crate::health::age) reads: there while the client is connected, and written anew at each
+    /// heartbeat. By default there is none.
+    pub health: Option<PathBuf>,
 }
 
 impl ClientConfig {
     /// A configuration with every default.
     pub fn new(member: Member, trust: Trust, url: impl Into<String>, state: impl Into<PathBuf>) -> Self {
         let (limits, console) = (Config::default(), Console::default());
-        Self { member, trust, url: url.into(), state: state.into(), limits, console }
+        Self { member, trust, url: url.into(), state: state.into(), limits, console, health: None }
     }
 }
 
@@ -71,12 +75,20 @@ pub enum Stopped {
 pub struct Client {
     config: ClientConfig,
     commands: Commands,
+    folder: Option<HeldFolder>,
 }
 
 impl Client {
     /// A client with these data commands.
     pub fn new(config: ClientConfig, commands: Commands) -> Self {
-        Self { config, commands }
+        Self { config, commands, folder: None }
+    }
+
+    /// With its folder, which was taken before: [`ClientConfig::state`] has no meaning then. It must have been taken for this
+    /// client's own name.
+    #[must_use]
+    pub fn holding(self, folder: HeldFolder) -> Self {
+        Self { folder: Some(folder), ..self }
     }
 
     /// Runs until the command `terminate`, or until it is asked to end. A broker that is not there is waited for.
@@ -87,6 +99,7 @@ impl Client {
         let mut shell = Shell::start(self).await?;
         let mut arrived = Vec::with_capacity(TURN);
         while !shell.is_ending {
+            shell.sign.give(clock::since_boot());
             let idle = shell.idle_time();
             let taken = tokio::select! {
                 taken = shell.events.recv_many(&mut arrived, TURN) => Taken::Arrived(taken),
@@ -132,6 +145,7 @@ struct Shell {
     link: Link,
     events: LinkEvents,
     executor: Executor,
+    sign: SignOfLife,
     threads: usize,
     /// Whether the last write to the record failed.
     is_failing: bool,
@@ -139,11 +153,13 @@ struct Shell {
 }
 
 impl Shell {
-    async fn start(Client { config, commands }: Client) -> Result<Self, ClientError> {
-        let ClientConfig { member: Member { identity, seed, inbox_prefix }, trust, url, state, limits, console } =
-            config;
+    async fn start(Client { config, commands, folder }: Client) -> Result<Self, ClientError> {
+        let ClientConfig { member, trust, url, state, limits, console, health } = config;
+        let Member { identity, seed, inbox_prefix } = member;
         let (catalogue, runs) = commands.into_parts()?;
-        let (mut log, restored) = Log::open(&state.join(identity.name().as_str()))?;
+        let folder = folder.map_or_else(|| HeldFolder::take(&state, identity.name()), Ok)?;
+        let (mut log, restored) = Log::open(folder)?;
+        let sign = SignOfLife::new(health, limits.heartbeat);
         let (name, trust) = (identity.name().clone(), Arc::new(trust));
         let subscriptions = subject::subscriptions(trust.realm(), &name, identity.credential().groups());
         let verifier = Verifier::new(Arc::clone(&trust), limits.skew);
@@ -160,12 +176,13 @@ impl Shell {
         let (machine, mut first) = machine::Client::start(start, now())?;
         log.append(&first.entries).map_err(|error| log.error(&error))?;
         first.entries.clear();
-        let link = LinkConfig { url, name: name.to_string(), seed, inbox_prefix, subscriptions, wait: true };
+        let (name_there, max_waiting) = (name.to_string(), MAX_WAITING);
+        let link = LinkConfig { url, name: name_there, seed, inbox_prefix, subscriptions, max_waiting, wait: true };
         let (link, events) = Link::connect(link).await?;
         let threads = available_parallelism().map_or(1, usize::from);
         let executor = Executor::new(runs, console);
         let (is_failing, is_ending) = (false, false);
-        let mut shell = Self { machine, verifier, log, link, events, executor, threads, is_failing, is_ending };
+        let mut shell = Self { machine, verifier, log, link, events, executor, sign, threads, is_failing, is_ending };
         shell.commit(vec![first]);
         tracing::info!(client = %name, epoch = %shell.machine.epoch(), "started");
         Ok(shell)
@@ -173,7 +190,7 @@ impl Shell {
 
     /// How long nothing is due.
     fn idle_time(&self) -> Duration {
-        let millis = self.machine.wake_at().saturating_sub(clock::since_boot());
+        let millis = self.machine.wake_at().min(self.sign.due()).saturating_sub(clock::since_boot());
         Duration::from_millis(u64::try_from(millis).unwrap_or(0))
     }
 
@@ -189,18 +206,22 @@ impl Shell {
                     deliveries.push(Delivery::new(&subject, true, [], bytes::Bytes::new()));
                 }
                 LinkEvent::Shed(count) => steps.push(self.machine.shed(count, now())),
-                LinkEvent::Connected => tracing::info!("connected"),
-                LinkEvent::Disconnected { why } => tracing::warn!("not connected: {why}; trying again"),
+                LinkEvent::Connected => {
+                    self.sign.begin(clock::since_boot());
+                    tracing::info!("connected");
+                }
+                LinkEvent::Disconnected { why } => {
+                    self.sign.end();
+                    tracing::warn!("not connected: {why}; trying again");
+                }
                 LinkEvent::Denied { why } => tracing::warn!("the broker does not allow it: {why}"),
             }
         }
-        let opened = open_all(&self.verifier, &deliveries, self.machine.time(now()), self.threads);
+        let (verifier, at) = (&self.verifier, self.machine.time(now()));
+        let opened = open_all(&deliveries, self.threads, |delivery| verifier.open(delivery, at));
         for opened in opened {
             steps.push(match opened {
-                Ok(command) => {
-                    self.verifier.remember(command.credential());
-                    self.machine.receive(command, now())
-                }
+                Ok(command) => self.machine.receive(command, now()),
                 Err(rejected) => self.machine.rejected(&rejected, now()),
             });
         }

@@ -13,8 +13,10 @@ use crate::duration::{Span, positive_span};
 use crate::failure::Failure;
 
 mod command;
+mod order;
 
-pub(crate) use command::{ClientArgs, Command, NewClient};
+pub(crate) use command::{ClientArgs, ClientsAction, Command, NewClient, WatchArgs};
+pub(crate) use order::Order;
 
 /// Signed commands and verified replies for fleets of workers over NATS.
 ///
@@ -52,7 +54,7 @@ pub(crate) struct Cli {
 }
 
 /// The options that stand before or after the subcommand.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_display_order = 100)]
 pub(crate) struct Options {
     /// The broker
@@ -123,13 +125,14 @@ pub(crate) enum Format {
 
 /// Whether an option means something to a subcommand: offered and taken only then.
 fn meant(option: &str, subcommand: &str) -> bool {
-    let local = ["init", "schema", "schemas"].contains(&subcommand);
-    let sends = !local && !["setup", "client"].contains(&subcommand);
+    let local = ["init", "health", "schema", "schemas"].contains(&subcommand);
+    let sends = !local && !["setup", "client", "clients", "watch"].contains(&subcommand);
     match option {
         "nats_url" => !local,
         "keys" | "realm" => !local || subcommand == "init",
-        "operator_name" | "timeout" | "ttl" | "detach" | "retry" | "dry_run" => sends,
-        "output" => sends || subcommand == "init",
+        "operator_name" => sends || subcommand == "clients",
+        "timeout" | "ttl" | "detach" | "retry" | "dry_run" => sends,
+        "output" => sends || ["init", "clients", "watch"].contains(&subcommand),
         _ => true,
     }
 }
@@ -144,25 +147,78 @@ pub(crate) enum Asked {
 
 /// Reads the command line, the program's name first.
 pub(crate) fn parse(line: &[OsString]) -> Result<Cli, Asked> {
+    read(line, &meant, true).map(|(cli, _)| cli)
+}
+
+/// Reads a line of the prompt. The options that it does not name are as the session has them.
+pub(crate) fn parse_line(words: &[String], session: &Options) -> Result<Cli, Asked> {
+    let line: Vec<OsString> =
+        std::iter::once("countersign").chain(words.iter().map(String::as_str)).map(Into::into).collect();
+    let (mut cli, given) = read(&line, &meant_at_the_prompt, false)?;
+    let said = |option: &str| given.iter().any(|it| it == option);
+    let line = cli.options;
+    cli.options = Options {
+        timeout: if said("timeout") { line.timeout } else { session.timeout },
+        ttl: if said("ttl") { line.ttl } else { session.ttl },
+        output: if said("output") { line.output } else { session.output },
+        detach: line.detach || session.detach,
+        retry: line.retry || session.retry,
+        dry_run: line.dry_run || session.dry_run,
+        ..session.clone()
+    };
+    Ok(cli)
+}
+
+/// The long options that a subcommand takes at the prompt, for completion.
+pub(crate) fn long_options(subcommand: &str) -> Vec<String> {
+    let command = Cli::command();
+    let global = command.get_arguments().filter(|arg| meant_at_the_prompt(arg.get_id().as_str(), subcommand));
+    let own = command.find_subcommand(subcommand).into_iter().flat_map(clap::Command::get_arguments);
+    let long = |arg: &clap::Arg| arg.get_long().map(|long| format!("--{long}"));
+    own.chain(global).filter_map(long).collect()
+}
+
+/// What belongs to the session is not for a line of it.
+fn meant_at_the_prompt(option: &str, subcommand: &str) -> bool {
+    ["timeout", "ttl", "detach", "retry", "dry_run", "output"].contains(&option) && meant(option, subcommand)
+}
+
+/// Reads a line, in which targets must be named or need not; tells also which of the options it names.
+fn read(
+    line: &[OsString],
+    meant: &dyn Fn(&str, &str) -> bool,
+    targets_named: bool,
+) -> Result<(Cli, Vec<String>), Asked> {
     let mut command = Cli::command();
     let options: Vec<clap::Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
     for subcommand in command.get_subcommands_mut() {
         // A global option that a subcommand already has is not handed down to it: a hidden copy is how to withhold one.
         let withheld = options.iter().filter(|option| !meant(option.get_id().as_str(), subcommand.get_name()));
         let withheld: Vec<clap::Arg> = withheld.map(|option| option.clone().hide(true)).collect();
-        *subcommand = std::mem::take(subcommand).args(withheld);
+        let has_targets = subcommand.get_arguments().any(|arg| arg.get_id() == "targets");
+        let command = std::mem::take(subcommand).args(withheld);
+        *subcommand = match has_targets {
+            true => command.mut_arg("targets", |arg| arg.required(targets_named)),
+            false => command,
+        };
     }
     let matches = command.try_get_matches_from_mut(line).map_err(|error| asked(error, &command, line))?;
+    let mut named = Vec::new();
     if let Some((subcommand, given)) = matches.subcommand() {
         let on_the_line = |id: &str| given.value_source(id) == Some(ValueSource::CommandLine);
         for (id, long) in options.iter().map(|option| (option.get_id().as_str(), option.get_long())) {
-            if on_the_line(id) && !meant(id, subcommand) {
+            if !on_the_line(id) {
+                continue;
+            }
+            if !meant(id, subcommand) {
                 let what = format!("`--{}` means nothing to `countersign {subcommand}`", long.unwrap_or(id));
                 return Err(Asked::Wrong(Failure::usage(what).remedy(format!("countersign {subcommand} --help"))));
             }
+            named.push(id.to_owned());
         }
     }
-    Cli::from_arg_matches(&matches).map_err(|error| asked(error, &command, line))
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| asked(error, &command, line))?;
+    Ok((cli, named))
 }
 
 /// What clap has to say, in our own three lines unless it is help.

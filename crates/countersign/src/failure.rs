@@ -6,6 +6,8 @@ use std::process::{ExitCode, Termination};
 use countersign_host::keys::KeyFileError;
 use countersign_host::link::LinkError;
 
+use crate::prompt::help;
+
 /// The exit statuses that scripts rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -24,6 +26,23 @@ pub(crate) enum Exit {
     Keys = 5,
     /// Interrupted by the person.
     Interrupted = 130,
+}
+
+impl Exit {
+    /// The worse of two: a script ends with the worst.
+    pub(crate) fn worse(self, other: Self) -> Self {
+        let rank = |exit| match exit {
+            Self::Succeeded => 0,
+            // Nothing is known to have failed.
+            Self::NoReply => 1,
+            Self::Failed => 2,
+            Self::Usage => 3,
+            Self::Broker => 4,
+            Self::Keys => 5,
+            Self::Interrupted => 6,
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
 }
 
 impl Termination for Exit {
@@ -71,6 +90,22 @@ impl Failure {
     #[must_use]
     pub(crate) fn remedy(mut self, remedy: impl fmt::Display) -> Self {
         self.remedy = Some(remedy.to_string());
+        self
+    }
+
+    /// Says where it went wrong.
+    #[must_use]
+    pub(crate) fn at(mut self, place: &str) -> Self {
+        self.what = format!("{place}: {}", self.what);
+        self
+    }
+
+    /// Says what to do as it is typed at the prompt.
+    #[must_use]
+    pub(crate) fn at_the_prompt(mut self) -> Self {
+        let spoken = |text: String| help::at_the_prompt(&text);
+        self.expected = self.expected.map(spoken);
+        self.remedy = self.remedy.map(spoken);
         self
     }
 

@@ -15,6 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::Options;
+use crate::output::log_writer;
 
 /// Begins to log. By itself a client tells what it does (`info`) and an operator's command only what is amiss; `-q` says
 /// less, `-v` more and `-vv` everything, of the NATS library too.
@@ -25,7 +26,7 @@ pub(crate) fn begin(options: &Options, usual: LevelFilter) {
         1 => (LevelFilter::DEBUG, LevelFilter::WARN),
         _ => (LevelFilter::TRACE, LevelFilter::DEBUG),
     };
-    let lines = tracing_subscriber::fmt::layer().event_format(Lines).with_writer(anstream::stderr);
+    let lines = tracing_subscriber::fmt::layer().event_format(Lines).with_writer(log_writer);
     let filter = Targets::new().with_target("countersign", ours).with_default(others);
     // A second call would change nothing; there is none.
     let _ = tracing_subscriber::registry().with(lines).with(filter).try_init();

@@ -6,8 +6,11 @@ mod duration;
 mod failure;
 mod logs;
 mod nearest;
+mod orders;
 mod output;
+mod prompt;
 mod realm;
+mod traffic;
 mod words;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -4,10 +4,16 @@
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .map(|candidate| (likeness(word, candidate), candidate))
         .filter(|(likeness, _)| *likeness > 0.7)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, candidate)| candidate)
+}
+
+/// From 0 to 1. One slip of the finger is near, however short the word.
+fn likeness(word: &str, candidate: &str) -> f64 {
+    let slipped = word.len() > 2 && strsim::osa_distance(word, candidate) == 1;
+    strsim::jaro_winkler(word, candidate).max(if slipped { 0.8 } else { 0.0 })
 }
 
 #[cfg(test)]
@@ -17,6 +23,7 @@ mod tests {
     #[test]
     fn a_typo_finds_what_was_meant() {
         assert_eq!(nearest("wroker-1", ["web-1", "worker-1", "press"]), Some("worker-1"));
+        assert_eq!(nearest("wbe", ["db", "web"]), Some("web"));
     }
 
     #[test]

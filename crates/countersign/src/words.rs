@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, stdin};
 use std::path::Path;
 
+use countersign_machine::server::Audience;
 use countersign_protocol::command::{Builtin, Call};
 use countersign_protocol::id::MessageId;
 use countersign_protocol::json;
@@ -13,20 +14,24 @@ use countersign_protocol::name::Name;
 use countersign_protocol::text::echo;
 use serde_json::{Map, Value};
 
+use crate::args::Order;
 use crate::failure::{Failure, Fallible};
 
+/// What all clients are called, after an @: no group has this name.
+pub(crate) const EVERYONE: &str = "all";
+
 /// Who is to do what.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Request {
-    /// The clients, each once, in the order in which they were named.
-    pub(crate) targets: Vec<Name>,
+    /// Whom it is for.
+    pub(crate) audience: Audience,
     /// The command and its arguments.
     pub(crate) call: Call,
 }
 
 /// Where the arguments of `call` come from.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum ArgsFrom<'a> {
+enum ArgsFrom<'a> {
     /// There are none, unless the last word is `-`.
     Words,
     /// The option `--args`.
@@ -35,19 +40,56 @@ pub(crate) enum ArgsFrom<'a> {
     File(&'a Path),
 }
 
+/// Where the words were typed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// In a shell: targets are named, and standard input is the command's.
+    Shell,
+    /// At the prompt: a command that names nobody is for these, if there are any.
+    Prompt(Option<&'a Audience>),
+}
+
+/// What an order's words ask for.
+pub(crate) fn request(order: &Order, place: Place<'_>) -> Fallible<Request> {
+    match order {
+        Order::Start(of) => plain(Builtin::Start, &of.targets, place),
+        Order::Stop(of) => plain(Builtin::Stop, &of.targets, place),
+        Order::Terminate(of) => plain(Builtin::Terminate, &of.targets, place),
+        Order::Ping(of) => plain(Builtin::Ping, &of.targets, place),
+        Order::Status(of) => plain(Builtin::Status, &of.targets, place),
+        Order::Jobs(of) => plain(Builtin::Jobs, &of.targets, place),
+        Order::Calculate { words } => calculate(words, place),
+        Order::Cancel { words } => of_command(Builtin::Cancel, words, place),
+        Order::Result { words } => of_command(Builtin::Result, words, place),
+        Order::Call { words, args, args_file } => {
+            let from = match (args, args_file) {
+                (Some(text), _) => ArgsFrom::Text(text),
+                (None, Some(path)) => ArgsFrom::File(path),
+                (None, None) => ArgsFrom::Words,
+            };
+            any(words, from, place)
+        }
+    }
+}
+
+/// To cancel what runs under an id.
+pub(crate) fn cancel(clients: Vec<Name>, id: MessageId) -> Request {
+    Request { audience: Audience::Clients(clients), call: of_id(Builtin::Cancel, id) }
+}
+
 /// TARGET…
-pub(crate) fn plain(builtin: Builtin, words: &[String]) -> Fallible<Request> {
-    Ok(Request { targets: targets(words)?, call: call(builtin, Map::new()) })
+fn plain(builtin: Builtin, words: &[String], place: Place<'_>) -> Fallible<Request> {
+    let missing = || too_few(words, "TARGET…", &format!("{builtin} worker-1"));
+    Ok(Request { audience: audience(words, place, missing)?, call: call(builtin, Map::new()) })
 }
 
 /// TARGET… X MSG
-pub(crate) fn calculate(words: &[String]) -> Fallible<Request> {
+fn calculate(words: &[String], place: Place<'_>) -> Fallible<Request> {
+    let missing = || too_few(words, "TARGET… X MSG", "calculate worker-1 2.5 done");
     let [names @ .., x, msg] = words else {
-        return Err(too_few(words, "TARGET… X MSG", "calculate worker-1 2.5 done"));
+        return Err(missing());
     };
-    if names.is_empty() {
-        return Err(too_few(words, "TARGET… X MSG", "calculate worker-1 2.5 done"));
-    }
+    let audience = audience(names, place, missing)?;
     let wrong = |what: String| {
         Failure::usage(what)
             .expected(format!("a number of seconds from 0 to {MAX_SECONDS}, and after it the message"))
@@ -73,42 +115,46 @@ pub(crate) fn calculate(words: &[String]) -> Fallible<Request> {
     // The sum makes 0 of -0.
     args.insert("x".to_owned(), (seconds + 0.0).into());
     args.insert("msg".to_owned(), msg.as_str().into());
-    Ok(Request { targets: targets(names)?, call: call(Builtin::Calculate, args) })
+    Ok(Request { audience, call: call(Builtin::Calculate, args) })
 }
 
 /// TARGET… COMMAND-ID
-pub(crate) fn of_command(builtin: Builtin, words: &[String]) -> Fallible<Request> {
-    let Some((id, names)) = words.split_last().filter(|(_, names)| !names.is_empty()) else {
+fn of_command(builtin: Builtin, words: &[String], place: Place<'_>) -> Fallible<Request> {
+    let missing = || {
         let example = format!("{builtin} worker-1 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90");
-        return Err(too_few(words, "TARGET… COMMAND-ID", &example));
+        too_few(words, "TARGET… COMMAND-ID", &example)
     };
+    let (id, names) = words.split_last().ok_or_else(missing)?;
+    let audience = audience(names, place, missing)?;
     let id: MessageId = id.parse().map_err(|_| {
         Failure::usage(format!("`{}` is not the id of a command", echo(id)))
             .expected("a UUID of version 7 in lower case with hyphens, after the targets")
             .remedy("`countersign jobs TARGET` lists the ids")
     })?;
-    let mut args = Map::new();
-    args.insert("command_id".to_owned(), id.to_string().into());
-    Ok(Request { targets: targets(names)?, call: call(builtin, args) })
+    Ok(Request { audience, call: of_id(builtin, id) })
 }
 
 /// TARGET… NAME [-]
-pub(crate) fn any(words: &[String], from: ArgsFrom<'_>) -> Fallible<Request> {
+fn any(words: &[String], from: ArgsFrom<'_>, place: Place<'_>) -> Fallible<Request> {
+    let missing = || too_few(words, "TARGET… NAME", "call worker-1 ping");
     let (words, from_stdin) = match words {
         [words @ .., last] if last == "-" => (words, true),
         words => (words, false),
     };
-    let Some((name, names)) = words.split_last().filter(|(_, names)| !names.is_empty()) else {
-        return Err(too_few(words, "TARGET… NAME", "call worker-1 ping"));
-    };
+    let (name, names) = words.split_last().ok_or_else(missing)?;
+    let audience = audience(names, place, missing)?;
     let name: Name = name.parse().map_err(|error| {
         Failure::usage(error)
             .expected("the name of a command, after the targets")
             .remedy("`countersign status TARGET` lists the commands that a client knows")
     })?;
-    let targets = targets(names)?;
     let args = match (from, from_stdin) {
         (ArgsFrom::Words, false) => Map::new(),
+        (ArgsFrom::Words, true) if matches!(place, Place::Prompt(_)) => {
+            return Err(Failure::usage("standard input is the prompt's own: `-` cannot read arguments from it")
+                .expected("arguments on the line, or in a file")
+                .remedy("--args '{\"x\": 2.5, \"msg\": \"done\"}', or --args-file FILE"));
+        }
         (ArgsFrom::Words, true) => object("standard input", &bounded("standard input", stdin().lock())?)?,
         (ArgsFrom::Text(text), false) => object("--args", text.as_bytes())?,
         (ArgsFrom::File(path), false) => {
@@ -122,27 +168,57 @@ pub(crate) fn any(words: &[String], from: ArgsFrom<'_>) -> Fallible<Request> {
                 .remedy("leave one out"));
         }
     };
-    Ok(Request { targets, call: Call { name, args } })
+    Ok(Request { audience, call: Call { name, args } })
 }
 
-fn targets(words: &[String]) -> Fallible<Vec<Name>> {
-    let mut targets = Vec::new();
+/// Whom words name: clients, each once, or one group, or all; whom it is for usually, where there are none.
+fn audience(words: &[String], place: Place<'_>, missing: impl FnOnce() -> Failure) -> Fallible<Audience> {
+    match (words, place) {
+        ([], Place::Prompt(Some(usual))) => Ok(usual.clone()),
+        ([], Place::Prompt(None)) => Err(Failure::usage("nobody is named, and there is not exactly one client")
+            .expected("TARGET: a client, several, @group or @all")
+            .remedy("`use TARGET` before, or `clients` to see who is there")),
+        ([], Place::Shell) => Err(missing()),
+        _ => target(words),
+    }
+}
+
+/// TARGET…: clients, each once, or one group, or all.
+pub(crate) fn target(words: &[String]) -> Fallible<Audience> {
+    if let [one] = words
+        && let Some(group) = one.strip_prefix('@')
+    {
+        return match group.parse() {
+            _ if group == EVERYONE => Ok(Audience::All),
+            Ok(group) => Ok(Audience::Group(group)),
+            Err(_) => Err(not_a_name(one, "the name of a group after the @")),
+        };
+    }
+    let mut clients = Vec::new();
     for word in words {
         if word.starts_with('@') {
-            return Err(Failure::usage(format!("`{}`: this version sends to clients only, not to groups", echo(word)))
-                .expected("the names of clients")
-                .remedy("name the clients one by one"));
+            return Err(Failure::usage(format!("`{}` stands beside other targets", echo(word)))
+                .expected("the names of clients, or one @group, or @all")
+                .remedy("give one command to the group and another to the rest"));
         }
-        let target: Name = word.parse().map_err(|_| {
-            Failure::usage(format!("`{}` is not the name of a client", echo(word)))
-                .expected("1 to 64 of a-z, 0-9, - and _, with a letter or digit at both ends")
-                .remedy("countersign ping worker-1")
-        })?;
-        if !targets.contains(&target) {
-            targets.push(target);
+        let client: Name = word.parse().map_err(|_| not_a_name(word, "the name of a client, @group or @all"))?;
+        if !clients.contains(&client) {
+            clients.push(client);
         }
     }
-    Ok(targets)
+    Ok(Audience::Clients(clients))
+}
+
+fn not_a_name(word: &str, what: &str) -> Failure {
+    Failure::usage(format!("`{}` is not {what}", echo(word)))
+        .expected("1 to 64 of a-z, 0-9, - and _, with a letter or digit at both ends")
+        .remedy("countersign ping worker-1")
+}
+
+fn of_id(builtin: Builtin, id: MessageId) -> Call {
+    let mut args = Map::new();
+    args.insert("command_id".to_owned(), id.to_string().into());
+    call(builtin, args)
 }
 
 #[expect(clippy::expect_used, reason = "the protocol's own names are names")]

@@ -7,4 +7,4 @@ mod member;
 
 pub use file::{Fault, KeyFileError, create_secret, read_key, read_public, read_seed, replace_public};
 pub use folder::KeyFolder;
-pub use member::{Member, Seed, load_member, load_trust};
+pub use member::{Member, Seed, load_member, load_pin, load_trust};

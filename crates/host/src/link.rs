@@ -28,10 +28,11 @@ use crate::keys::Seed;
 /// mended, and a panic hook may say so instead of showing a backtrace.
 pub const THREAD: &str = "countersign-link";
 
-/// How many received messages wait to be verified, at most; older ones are shed.
-const MAX_WAITING: usize = 8_192;
-/// How many bytes they may hold, at most.
-const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
+/// How many received messages wait to be verified where nobody has reason to let more wait: what a client verifies in well
+/// under a second.
+pub const MAX_WAITING: usize = 8_192;
+/// How many bytes they may hold, at most, for each of them that may wait.
+const WAITING_BYTES: usize = 4_096;
 /// How many messages wait to be published, at most, while the broker is away; older ones are shed.
 const MAX_UNSENT: usize = 8_192;
 /// How many bytes they may hold, at most.
@@ -57,6 +58,9 @@ pub struct LinkConfig {
     pub inbox_prefix: String,
     /// What is subscribed to, plainly, on every connection.
     pub subscriptions: Vec<String>,
+    /// How many received messages wait to be verified, at most; older ones are shed (section 9). They hold at most 4 KiB each
+    /// on average.
+    pub max_waiting: usize,
     /// What happens where no broker answers at first: `true` waits for one and says so by [`LinkEvent::Disconnected`], as a
     /// client does; `false` fails at once, as an operator's command does.
     pub wait: bool,
@@ -161,7 +165,7 @@ impl Link {
     /// Connects, or begins to where [`LinkConfig::wait`] says so.
     pub async fn connect(config: LinkConfig) -> Result<(Self, LinkEvents), LinkError> {
         let servers = parse(&config.url)?;
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(Shared::new(config.max_waiting));
         let (closing, closing_seen) = watch::channel(false);
         let (first, first_connected) = oneshot::channel();
         let wait = config.wait;
@@ -283,8 +287,8 @@ struct Unsent {
 }
 
 impl Shared {
-    fn new() -> Self {
-        let messages = Shedding::new(MAX_WAITING, MAX_WAITING_BYTES);
+    fn new(max_waiting: usize) -> Self {
+        let messages = Shedding::new(max_waiting, max_waiting.saturating_mul(WAITING_BYTES));
         Self {
             inbound: Mutex::new(Inbound { messages, notices: VecDeque::new(), ended: false }),
             arrived: Notify::new(),

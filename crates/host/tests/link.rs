@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use countersign_host::keys::Seed;
-use countersign_host::link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents};
+use countersign_host::link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING};
 use countersign_protocol::command::Command;
 use countersign_protocol::envelope::{Delivery, Reason, Rejected, Signed};
 use countersign_protocol::limits::MAX_BODY;
@@ -38,6 +38,7 @@ fn config(url: &str, subscriptions: &[&str]) -> LinkConfig {
         seed: seed(1),
         inbox_prefix: "_INBOX.test".to_owned(),
         subscriptions: subscriptions.iter().map(|subject| (*subject).to_owned()).collect(),
+        max_waiting: MAX_WAITING,
         wait: false,
     }
 }

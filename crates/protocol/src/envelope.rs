@@ -8,6 +8,7 @@ mod delivery;
 mod identity;
 pub(crate) mod jws;
 mod rejected;
+mod remembered;
 mod verifier;
 
 pub use delivery::{Delivery, Signed};

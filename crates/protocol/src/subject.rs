@@ -29,6 +29,11 @@ pub fn event(realm: &Name, client: &Name, kind: EventKind) -> String {
     format!("cs.{realm}.event.{client}.{kind}")
 }
 
+/// What matches the presence of every client: the subjects of the stream `cs-<realm>-presence`.
+pub fn every_presence(realm: &Name) -> String {
+    format!("cs.{realm}.event.*.{}", EventKind::Presence)
+}
+
 /// The subject on which the bytes of `trust.json` are published.
 pub fn trust(realm: &Name) -> String {
     format!("cs.{realm}.trust")

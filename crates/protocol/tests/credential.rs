@@ -334,7 +334,7 @@ fn a_remembered_credential_ends_with_its_issuer() {
 
 #[test]
 fn remembering_one_credential_lets_no_other_in() {
-    let mut verifier = verifier();
+    let verifier = verifier();
     verifier.remember(&credential(&alice_claims()));
     let forged = Credential::issue(&Claims { sub: name("bob"), ..alice_claims() }, &key(9));
     let signed = signed();

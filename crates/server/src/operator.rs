@@ -1,26 +1,35 @@
-//! Dispatch and gather.
+//! Dispatch and gather, over the link and by the clock.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZero;
 use std::pin::pin;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use countersign_host::clock::{self, RandomError};
 use countersign_host::keys::Member;
 use countersign_host::link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents};
+use countersign_host::verify::open_all;
 use countersign_machine::server::{
-    Dispatch, Effect, Now, Options, Order, OrderError, Report, Roster, Setup, Taken, Target, Update,
+    self as machine, Audience, Effect, Ignored, Now, OperatorSetup, Options, Order, OrderError, Report, Roster, Ticket,
+    Update,
 };
-use countersign_protocol::envelope::{Authentic, Delivery, Identity, Reason, Verifier};
+use countersign_protocol::envelope::{Authentic, Delivery, Identity, Reason, Rejected, Verifier};
 use countersign_protocol::event::{Event, EventKind};
+use countersign_protocol::id::MessageId;
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::{Name, Session};
 use countersign_protocol::reply::Reply;
 use countersign_protocol::subject;
+use countersign_protocol::time::Millis;
 use countersign_protocol::trust::Trust;
 use tokio::time::sleep;
 
 /// How many events are taken from the link at a time.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
+/// How many messages wait to be verified, at most: a fleet answers all at once.
+const MAX_WAITING: usize = 32_768;
 
 /// What an operator's process is made of.
 #[derive(Debug, Clone)]
@@ -31,10 +40,22 @@ pub struct OperatorConfig {
     pub member: Member,
     /// What replies are judged by; it also names the realm.
     pub trust: Arc<Trust>,
-    /// The clients whose presence is followed while their replies are awaited: all that orders will go to.
-    pub follow: Vec<Name>,
-    /// The clients that the folder of keys knows. Nothing is sent to one that neither it nor the roster knows.
+    /// Which events are heard.
+    pub follow: Follow,
+    /// The clients that the folder of keys knows. By name, nothing is sent to one that neither it nor the roster knows.
     pub enrolled: Vec<Name>,
+}
+
+/// Which events an operator's process hears. Where it gives orders to clients whose presence it does not hear, it takes a
+/// client that runs a command for longer than half a minute for silent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Follow {
+    /// The presence of these clients: all that orders will go to.
+    Clients(Vec<Name>),
+    /// The presence of every client.
+    Presence,
+    /// Every event: presence, jobs and security.
+    Everything,
 }
 
 /// Why there is no report.
@@ -43,9 +64,9 @@ pub enum OperatorError {
     /// No broker, or it refused us.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// Neither the folder of keys nor the roster knows the client; nothing was sent to anybody.
-    #[error("no client of the name {0} is known")]
-    UnknownClient(Name),
+    /// The broker does not tell who is there.
+    #[error("the broker does not tell the roster: {0}")]
+    Roster(String),
     /// The order is not one that can be sent; nothing was.
     #[error(transparent)]
     Order(#[from] OrderError),
@@ -54,156 +75,292 @@ pub enum OperatorError {
     Random(#[from] RandomError),
 }
 
-/// A connected operator: one process, one session (section 1). It dispatches one order at a time, so that none that it sends
-/// anew can overtake a later control command (section 8).
+/// What [`Operator::next`] tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Happening {
+    /// Something worth telling.
+    Update {
+        /// The order that it is about, if it is about one.
+        ticket: Option<Ticket>,
+        /// What there is to tell.
+        update: Update,
+    },
+    /// Every target of an order has its verdict.
+    Done {
+        /// The order.
+        ticket: Ticket,
+        /// The verdicts.
+        report: Report,
+    },
+}
+
+/// A connected operator: one process, one session (section 1).
+///
+/// [`dispatch`](Self::dispatch) gives one order and waits for its report. Several at once are given by [`give`](Self::give)
+/// while [`next`](Self::next) is called over and over: nothing happens between its calls.
 #[derive(Debug)]
 pub struct Operator {
     pub(crate) link: Link,
     events: LinkEvents,
     was_lost: bool,
     pub(crate) verifier: Verifier,
-    pub(crate) roster: Roster,
+    pub(crate) machine: machine::Operator,
     pub(crate) realm: Name,
-    enrolled: Vec<Name>,
-    identity: Arc<Identity>,
-    session: Session,
+    pub(crate) threads: usize,
+    follow: Follow,
+    /// The clients that were looked up since the connection was made, and are followed since: of them the roster knows all
+    /// that the broker does.
+    pub(crate) up_to_date: BTreeSet<Name>,
+    /// What arrived and was not looked at yet.
+    arrived: Vec<LinkEvent>,
+    /// What happened and was not told yet.
+    happened: VecDeque<Happening>,
+}
+
+/// What a delivery turned out to be.
+enum Opened {
+    Reply(Box<Authentic<Reply>>),
+    Event(Box<Authentic<Event>>),
+    Neither(Rejected),
 }
 
 impl Operator {
-    /// Connects and subscribes to the replies of this session and to the presence of the clients that are followed. Fails at
-    /// once where no broker answers.
+    /// Connects and subscribes to the replies of this session and to the events that are followed. Fails at once where no
+    /// broker answers.
     pub async fn connect(config: OperatorConfig) -> Result<Self, OperatorError> {
         let OperatorConfig { url, member, trust, follow, enrolled } = config;
         let realm = trust.realm().clone();
         let operator = member.identity.name().clone();
         let session = Session::from_random(clock::random()?);
         let mut subscriptions = vec![format!("cs.{realm}.reply.{operator}.{session}.>")];
-        subscriptions.extend(follow.iter().map(|client| subject::event(&realm, client, EventKind::Presence)));
+        match &follow {
+            Follow::Clients(clients) => {
+                subscriptions.extend(clients.iter().map(|it| subject::event(&realm, it, EventKind::Presence)));
+            }
+            Follow::Presence => subscriptions.push(subject::every_presence(&realm)),
+            Follow::Everything => subscriptions.push(format!("cs.{realm}.event.>")),
+        }
         let (link, events) = Link::connect(LinkConfig {
             url,
             name: format!("operator-{operator}"),
             seed: member.seed,
             inbox_prefix: member.inbox_prefix,
             subscriptions,
+            max_waiting: MAX_WAITING,
             wait: false,
         })
         .await?;
-        let verifier = Verifier::new(trust, SKEW);
-        let identity = Arc::new(member.identity);
+        let machine = machine::Operator::new(OperatorSetup {
+            realm: realm.clone(),
+            identity: Arc::new(member.identity),
+            session,
+            enrolled: enrolled.into_iter().collect(),
+            seed: clock::random()?,
+        });
         Ok(Self {
             link,
             events,
             was_lost: false,
-            verifier,
-            roster: Roster::default(),
+            verifier: Verifier::new(trust, SKEW),
+            machine,
             realm,
-            enrolled,
-            identity,
-            session,
+            threads: available_parallelism().map_or(1, NonZero::get),
+            follow,
+            up_to_date: BTreeSet::new(),
+            arrived: Vec::with_capacity(BATCH),
+            happened: VecDeque::new(),
         })
     }
 
-    /// Gives an order to clients and gathers one verdict for each. `updates` hears meanwhile of what arrives; `interrupt`
-    /// ends the wait with what is known by then.
+    /// Gives an order and gathers one verdict for each target. `updates` hears meanwhile of what arrives; `interrupt` ends
+    /// the wait with what is known by then.
     pub async fn dispatch(
         &mut self,
         order: Order,
-        clients: &[Name],
+        audience: &Audience,
         options: Options,
         interrupt: impl Future<Output = ()>,
         mut updates: impl FnMut(Update),
     ) -> Result<Report, OperatorError> {
-        order.check_arguments()?;
-        self.look_up(clients).await;
-        let unknown = |client: &&Name| self.roster.entry(client).is_none() && !self.enrolled.contains(client);
-        if let Some(client) = clients.iter().find(unknown) {
-            return Err(OperatorError::UnknownClient(client.clone()));
-        }
-        let known = |client: &Name| Target { client: client.clone(), known: self.roster.entry(client).cloned() };
-        let setup = Setup {
-            realm: self.realm.clone(),
-            identity: Arc::clone(&self.identity),
-            session: self.session.clone(),
-            order,
-            targets: clients.iter().map(known).collect(),
-            options,
-            seed: clock::random()?,
-        };
-        let (mut dispatch, mut effects) = Dispatch::new(setup, now())?;
+        let given = self.give(order, audience, options).await?;
         let mut interrupt = pin!(interrupt);
-        let mut events = Vec::with_capacity(BATCH);
+        let mut interrupted = false;
         loop {
-            for effect in effects.drain(..) {
-                match effect {
-                    Effect::Publish { message, reply } => self.link.publish(message, Some(reply)),
-                    Effect::Update(update) => updates(update),
-                    Effect::Done(report) => return Ok(report),
+            tokio::select! {
+                happening = self.next() => match happening? {
+                    Happening::Done { ticket, report } if ticket == given => return Ok(report),
+                    Happening::Done { .. } => {}
+                    Happening::Update { update, .. } => updates(update),
+                },
+                () = &mut interrupt, if !interrupted => {
+                    interrupted = true;
+                    self.interrupt(given);
                 }
             }
-            let wait = dispatch.wake_at().unwrap_or(u64::MAX).saturating_sub(now().micros);
+        }
+    }
+
+    /// Gives an order: who is expected to answer is looked up, and the commands are sent. After an error nothing was sent
+    /// to anybody.
+    pub async fn give(&mut self, order: Order, audience: &Audience, options: Options) -> Result<Ticket, OperatorError> {
+        order.check_arguments()?;
+        match audience {
+            Audience::Clients(clients) => self.look_up(clients).await,
+            Audience::Group(_) | Audience::All => self.refresh().await?,
+        }
+        let (ticket, effects) = self.machine.give(order, audience, options, now())?;
+        self.carry_out(effects);
+        Ok(ticket)
+    }
+
+    /// Waits for the next thing that is worth telling. Nothing is lost when this is dropped while it waits.
+    pub async fn next(&mut self) -> Result<Happening, OperatorError> {
+        loop {
+            if let Some(happening) = self.happened.pop_front() {
+                return Ok(happening);
+            }
+            let wait = self.machine.wake_at().unwrap_or(u64::MAX).saturating_sub(now().micros);
             tokio::select! {
-                taken = self.events.recv_many(&mut events, BATCH) => {
+                taken = self.events.recv_many(&mut self.arrived, BATCH) => {
                     if taken == 0 {
                         return Err(LinkError::System("its thread ended".to_owned()).into());
                     }
-                    for event in events.drain(..) {
-                        effects.extend(self.heed(event, &mut dispatch));
-                    }
+                    self.heed();
                 }
-                () = sleep(Duration::from_micros(wait)) => effects = dispatch.tick(now()),
-                () = &mut interrupt => effects = dispatch.interrupt(),
+                () = sleep(Duration::from_micros(wait)) => {
+                    let effects = self.machine.tick(now());
+                    self.carry_out(effects);
+                }
             }
         }
     }
 
-    fn heed(&mut self, event: LinkEvent, dispatch: &mut Dispatch) -> Vec<Effect> {
-        let notice = |text| vec![Effect::Update(Update::Notice { client: None, alarm: false, text })];
-        match event {
-            LinkEvent::Message(delivery) => self.open(&delivery, dispatch),
-            LinkEvent::NoResponders { about: Some(subject), .. } => dispatch.no_responders(&subject, now()),
-            // The reply subject alone does not tell which of the targets nobody listens for.
-            LinkEvent::NoResponders { about: None, .. } => Vec::new(),
-            // The first connection is no reconnection.
-            LinkEvent::Connected if std::mem::take(&mut self.was_lost) => dispatch.reconnected(now()),
-            LinkEvent::Connected => Vec::new(),
-            LinkEvent::Disconnected { why } => {
-                self.was_lost = true;
-                notice(format!("the connection to the broker is lost and being made anew: {why}"))
-            }
-            LinkEvent::Denied { why } => notice(format!("the broker does not allow it: {why}")),
-            LinkEvent::Shed(count) => notice(format!("{count} messages were lost: more arrived than could be taken")),
+    /// What has happened and was not told yet, without waiting for more.
+    pub fn happened(&mut self) -> Option<Happening> {
+        self.happened.pop_front()
+    }
+
+    /// Ends the wait for an order with what is known by now: what runs is `accepted`, what did not answer `no_reply`.
+    pub fn interrupt(&mut self, ticket: Ticket) {
+        let effects = self.machine.interrupt(ticket);
+        self.carry_out(effects);
+    }
+
+    /// Whether some target of an order has neither replied nor a verdict.
+    pub fn awaits_first_reply(&self, ticket: Ticket) -> bool {
+        self.machine.awaits_first_reply(ticket)
+    }
+
+    /// What runs of an order: the clients, by the id under which they run it.
+    pub fn running(&self, ticket: Ticket) -> Vec<(MessageId, Vec<Name>)> {
+        self.machine.running(ticket).into_iter().collect()
+    }
+
+    /// Who gives the orders.
+    pub fn identity(&self) -> &Identity {
+        self.machine.identity()
+    }
+
+    /// The clients that were heard, or that [`refresh`](Self::refresh) found.
+    pub fn roster(&self) -> &Roster {
+        self.machine.roster()
+    }
+
+    /// The clients that orders can name: those of the roster and of the folder of keys.
+    pub fn known(&self) -> BTreeSet<&Name> {
+        self.machine.known()
+    }
+
+    /// What was ignored of what arrived, and how often (section 5).
+    pub fn ignored(&self) -> BTreeMap<Ignored, u64> {
+        self.machine.ignored()
+    }
+
+    /// Whether the presence of a client is heard as it comes.
+    pub(crate) fn follows(&self, client: &Name) -> bool {
+        match &self.follow {
+            Follow::Clients(clients) => clients.contains(client),
+            Follow::Presence | Follow::Everything => true,
         }
     }
 
-    /// Verifies what arrived, and hands it to the machine as what it is.
-    fn open(&mut self, delivery: &Delivery, dispatch: &mut Dispatch) -> Vec<Effect> {
-        let rejected = match self.verifier.open::<Reply>(delivery, now().wall) {
-            Ok(reply) => {
-                self.verifier.remember(reply.credential());
-                return dispatch.reply(&reply, now());
+    pub(crate) fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Publish { message, reply } => self.link.publish(message, Some(reply)),
+                Effect::Update { ticket, update } => self.happened.push_back(Happening::Update { ticket, update }),
+                Effect::Done { ticket, report } => self.happened.push_back(Happening::Done { ticket, report }),
             }
-            // Nothing but its type says whether it is a reply.
-            Err(rejected) if rejected.reason == Reason::Type => rejected,
-            Err(rejected) => return dispatch.rejected(&rejected),
-        };
-        match self.verifier.open::<Event>(delivery, now().wall) {
-            Ok(event) => self.present(&event, dispatch),
-            Err(event) if event.reason == Reason::Type => dispatch.rejected(&rejected),
-            Err(event) => dispatch.rejected(&event),
         }
     }
 
-    fn present(&mut self, event: &Authentic<Event>, dispatch: &mut Dispatch) -> Vec<Effect> {
-        self.verifier.remember(event.credential());
-        let taken = self.roster.take(event, now().wall, SKEW);
-        let client = &event.message().from;
-        if let (Taken::Later | Taken::TwoAlive, Some(presence)) = (taken, self.roster.entry(client)) {
-            dispatch.presence(presence, now());
+    /// Looks at what arrived: messages are verified on all cores, and taken in their order.
+    fn heed(&mut self) {
+        let mut deliveries = Vec::new();
+        for event in std::mem::take(&mut self.arrived) {
+            let effects = match event {
+                LinkEvent::Message(delivery) => {
+                    deliveries.push(delivery);
+                    continue;
+                }
+                LinkEvent::NoResponders { about: Some(subject), .. } => self.machine.no_responders(&subject, now()),
+                // The reply subject alone does not tell which of the targets nobody listens for.
+                LinkEvent::NoResponders { about: None, .. } => Vec::new(),
+                // The first connection is no reconnection.
+                LinkEvent::Connected if std::mem::take(&mut self.was_lost) => {
+                    self.notice("the connection to the broker is back".to_owned());
+                    self.machine.reconnected(now())
+                }
+                LinkEvent::Connected => Vec::new(),
+                LinkEvent::Disconnected { why } => {
+                    self.was_lost = true;
+                    self.up_to_date.clear();
+                    self.notice(format!("the connection to the broker is lost and being made anew: {why}"));
+                    Vec::new()
+                }
+                LinkEvent::Denied { why } => {
+                    self.notice(format!("the broker does not allow it: {why}"));
+                    Vec::new()
+                }
+                LinkEvent::Shed(count) => {
+                    self.up_to_date.clear();
+                    self.notice(format!("{count} messages were lost: more arrived than could be taken"));
+                    Vec::new()
+                }
+            };
+            self.carry_out(effects);
         }
-        if taken == Taken::TwoAlive { vec![Effect::Update(Update::two_alive(client))] } else { Vec::new() }
+        let (verifier, wall) = (&self.verifier, now().wall);
+        for opened in open_all(&deliveries, self.threads, |delivery| open(verifier, delivery, wall)) {
+            let effects = match opened {
+                Opened::Reply(reply) => self.machine.reply(&reply, now()),
+                Opened::Event(event) => self.machine.event(&event, now()),
+                Opened::Neither(rejected) => self.machine.rejected(&rejected),
+            };
+            self.carry_out(effects);
+        }
+    }
+
+    fn notice(&mut self, text: String) {
+        let update = Update::Notice { client: None, alarm: false, text };
+        self.happened.push_back(Happening::Update { ticket: None, update });
     }
 }
 
-fn now() -> Now {
+/// Verifies what arrived; nothing but its type says whether it is a reply or an event.
+fn open(verifier: &Verifier, delivery: &Delivery, now: Millis) -> Opened {
+    let rejected = match verifier.open::<Reply>(delivery, now) {
+        Ok(reply) => return Opened::Reply(Box::new(reply)),
+        Err(rejected) if rejected.reason == Reason::Type => rejected,
+        Err(rejected) => return Opened::Neither(rejected),
+    };
+    match verifier.open::<Event>(delivery, now) {
+        Ok(event) => Opened::Event(Box::new(event)),
+        Err(event) if event.reason == Reason::Type => Opened::Neither(rejected),
+        Err(event) => Opened::Neither(event),
+    }
+}
+
+pub(crate) fn now() -> Now {
     Now { wall: clock::wall(), micros: clock::micros() }
 }

@@ -1,21 +1,24 @@
-//! The broker's streams.
+//! The broker's streams, and what the setup key may do with them.
 
+use async_nats::Client;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 use countersign_host::keys::Seed;
-use countersign_host::link::{Link, LinkConfig, LinkError};
+use countersign_host::link::{self, Link, LinkConfig, LinkError};
 use countersign_protocol::event::EventKind;
 use countersign_protocol::name::Name;
-use countersign_protocol::text;
+use countersign_protocol::{subject, text};
 
-/// Why the streams could not be made.
+/// Why the stream could not be made or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// No broker, or it refused us.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// The broker does not make the stream: as a rule it runs without JetStream, or the key is not the setup key.
-    #[error("the broker does not make the stream {stream}: {why}")]
+    /// The broker does not make or change the stream: as a rule it runs without JetStream, or the key is not the setup key.
+    #[error("the broker does not {what} the stream {stream}: {why}")]
     Stream {
+        /// What it was to do.
+        what: &'static str,
         /// The stream.
         stream: String,
         /// What the broker says, escaped.
@@ -29,21 +32,10 @@ pub enum SetupError {
 /// Returns the stream's name.
 pub async fn setup(url: &str, realm: &Name, seed: Seed) -> Result<String, SetupError> {
     let stream = presence_stream(realm);
-    let (link, _events) = Link::connect(LinkConfig {
-        url: url.to_owned(),
-        name: "setup".to_owned(),
-        seed,
-        inbox_prefix: "_INBOX.setup".to_owned(),
-        // A link without any subscription takes itself for broken.
-        subscriptions: vec!["_INBOX.setup.link".to_owned()],
-        wait: false,
-    })
-    .await?;
-    let failed = |why: &str| SetupError::Stream { stream: stream.clone(), why: text::escape(why).into_owned() };
-    let client = link.client().ok_or_else(|| failed("the connection broke"))?;
+    let (_link, client) = connect(url, &stream, seed).await?;
     let config = Config {
         name: stream.clone(),
-        subjects: vec![format!("cs.{realm}.event.*.{}", EventKind::Presence)],
+        subjects: vec![subject::every_presence(realm)],
         max_messages_per_subject: 1,
         discard: DiscardPolicy::Old,
         storage: StorageType::File,
@@ -52,11 +44,45 @@ pub async fn setup(url: &str, realm: &Name, seed: Seed) -> Result<String, SetupE
         ..Config::default()
     };
     let made = async_nats::jetstream::new(client).create_or_update_stream(config).await;
-    made.map_err(|error| failed(&error.to_string()))?;
+    made.map_err(|error| failed("make", &stream, &error.to_string()))?;
     Ok(stream)
+}
+
+/// Strikes a retired client from the stream of presences, and so from every operator's roster. A client that is still there
+/// comes back with its next heartbeat.
+///
+/// Tells whether the stream kept a presence of it.
+pub async fn forget(url: &str, realm: &Name, seed: Seed, client: &Name) -> Result<bool, SetupError> {
+    let stream = presence_stream(realm);
+    let (_link, connection) = connect(url, &stream, seed).await?;
+    let failed = |error: String| failed("change", &stream, &error);
+    let context = async_nats::jetstream::new(connection);
+    let kept = context.get_stream(&stream).await.map_err(|error| failed(error.to_string()))?;
+    let presence = subject::event(realm, client, EventKind::Presence);
+    let struck = kept.purge().filter(presence).await.map_err(|error| failed(error.to_string()))?;
+    Ok(struck.purged > 0)
 }
 
 /// The stream that keeps the last presence of every client.
 pub(crate) fn presence_stream(realm: &Name) -> String {
     format!("cs-{realm}-presence")
+}
+
+async fn connect(url: &str, stream: &str, seed: Seed) -> Result<(Link, Client), SetupError> {
+    let (link, _events) = Link::connect(LinkConfig {
+        url: url.to_owned(),
+        name: "setup".to_owned(),
+        seed,
+        inbox_prefix: "_INBOX.setup".to_owned(),
+        subscriptions: Vec::new(),
+        max_waiting: link::MAX_WAITING,
+        wait: false,
+    })
+    .await?;
+    let client = link.client().ok_or_else(|| failed("make", stream, "the connection broke"))?;
+    Ok((link, client))
+}
+
+fn failed(what: &'static str, stream: &str, why: &str) -> SetupError {
+    SetupError::Stream { what, stream: stream.to_owned(), why: text::escape(why).into_owned() }
 }

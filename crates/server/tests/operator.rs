@@ -8,11 +8,11 @@ use std::future::{pending, ready};
 
 use async_nats::HeaderMap;
 use countersign_host::link::LinkError;
-use countersign_machine::server::{Ignored, Options, Order, OrderError, Report, Update, Verdict};
+use countersign_machine::server::{Audience, Ignored, Options, Order, OrderError, Report, Update, Verdict};
 use countersign_protocol::command::Call;
 use countersign_protocol::envelope::Reason;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, State};
-use countersign_server::{Operator, OperatorError, SetupError, setup};
+use countersign_server::{Happening, Operator, OperatorError, SetupError, forget, setup};
 use countersign_testkit::broker::PATIENCE;
 use countersign_testkit::realm::name;
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ fn patient() -> Options {
 
 async fn ping(operator: &mut Operator) -> Report {
     let order = order("ping", json!({}));
-    let clients = [name("worker-1")];
+    let clients = Audience::Clients(vec![name("worker-1")]);
     let report = operator.dispatch(order, &clients, patient(), pending(), |_| ());
     timeout(PATIENCE, report).await.unwrap().unwrap()
 }
@@ -51,7 +51,7 @@ async fn a_verified_reply_is_the_verdict_and_is_heard_of_at_once() {
     });
     let mut heard = Vec::new();
     let order = order("ping", json!({}));
-    let clients = [name("worker-1")];
+    let clients = Audience::Clients(vec![name("worker-1")]);
     let dispatch = operator.dispatch(order, &clients, patient(), pending(), |update| heard.push(update));
     let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
     answering.await.unwrap();
@@ -137,7 +137,7 @@ async fn forged_and_stripped_messages_on_the_reply_subject_change_nothing() {
     let report = ping(&mut operator).await;
     answering.await.unwrap();
     assert_eq!(verdict(&report), &Verdict::Succeeded { result: Some(json!(1)) });
-    let reasons: Vec<Ignored> = report.ignored.keys().copied().collect();
+    let reasons: Vec<Ignored> = operator.ignored().into_keys().collect();
     assert_eq!(reasons, [Ignored::Rejected(Reason::Headers), Ignored::Rejected(Reason::Signature)]);
 }
 
@@ -162,7 +162,7 @@ async fn what_was_accepted_is_asked_for_when_the_broker_is_back() {
         demo
     });
     let calculate = order("calculate", json!({ "x": 60, "msg": "done" }));
-    let clients = [name("worker-1")];
+    let clients = Audience::Clients(vec![name("worker-1")]);
     let update = |_| {
         // Nobody is left to hear of what comes after the answer.
         let _ = heard.send(());
@@ -177,7 +177,7 @@ async fn what_was_accepted_is_asked_for_when_the_broker_is_back() {
 async fn an_interrupted_wait_ends_with_what_is_known() {
     let demo = Demo::start();
     let mut operator = demo.operator().await;
-    let clients = [name("worker-1")];
+    let clients = Audience::Clients(vec![name("worker-1")]);
     let dispatch = operator.dispatch(order("ping", json!({})), &clients, patient(), ready(()), |_| ());
     let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
     assert_eq!(verdict(&report).word(), "no_reply");
@@ -188,7 +188,8 @@ async fn invalid_arguments_are_found_before_anything_is_sent() {
     let demo = Demo::start();
     let mut operator = demo.operator().await;
     let invalid = order("calculate", json!({ "x": -1, "msg": "" }));
-    let refused = operator.dispatch(invalid, &[name("worker-1")], patient(), pending(), |_| ()).await;
+    let refused =
+        operator.dispatch(invalid, &Audience::Clients(vec![name("worker-1")]), patient(), pending(), |_| ()).await;
     assert!(matches!(refused, Err(OperatorError::Order(OrderError::Arguments { .. }))), "{refused:?}");
 }
 
@@ -197,9 +198,12 @@ async fn nothing_is_sent_to_a_name_that_neither_the_keys_nor_the_roster_know() {
     let demo = Demo::start();
     let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
     let order = order("ping", json!({}));
-    let clients = [name("worker-1"), name("worker-l")];
+    let clients = Audience::Clients(vec![name("worker-1"), name("worker-l")]);
     let refused = operator.dispatch(order, &clients, patient(), pending(), |_| ()).await;
-    assert!(matches!(&refused, Err(OperatorError::UnknownClient(it)) if it.as_str() == "worker-l"), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(OperatorError::Order(OrderError::UnknownClient(it))) if it.as_str() == "worker-l"),
+        "{refused:?}"
+    );
     let answering = tokio::spawn(async move {
         let (command, digest) = worker.command().await;
         let reply = worker.reply(&command, digest, Outcome::Succeeded(json!(1)));
@@ -232,4 +236,64 @@ async fn a_broker_without_jetstream_makes_no_stream_and_still_takes_commands() {
     });
     assert_eq!(verdict(&ping(&mut operator).await).word(), "succeeded");
     answering.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_whole_roster_is_found_page_after_page_and_in_it_only_what_verifies() {
+    const CLIENTS: u16 = 1_100;
+    let demo = Demo::start();
+    setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
+    let worker = demo.worker().await;
+    for number in 0..CLIENTS {
+        let mut presence = demo.presence_of(number);
+        if number == 7 {
+            presence.body = demo.presence_of(8).body;
+        }
+        worker.publish(&presence).await;
+    }
+    let mut operator = demo.operator().await;
+    operator.refresh().await.unwrap();
+    let found: Vec<String> = operator.roster().entries().map(|it| it.client().to_string()).collect();
+    let mut expected: Vec<String> =
+        (0..CLIENTS).filter(|it| *it != 7).map(|number| format!("client-{number}")).collect();
+    expected.sort();
+    assert_eq!(found, expected);
+    assert!(operator.roster().entries().all(|it| it.groups() == [name("web")]));
+    let happening = timeout(PATIENCE, operator.next()).await.unwrap().unwrap();
+    let Happening::Update { update: Update::Notice { text, .. }, .. } = happening else { panic!("{happening:?}") };
+    assert!(text.contains("signature"), "{text}");
+}
+
+#[tokio::test]
+async fn a_client_that_was_struck_is_in_no_roster_any_more_and_only_the_setup_key_strikes() {
+    let demo = Demo::start();
+    let (url, realm) = (demo.broker.url(), name("demo"));
+    setup(&url, &realm, seed(12)).await.unwrap();
+    let mut worker = demo.worker().await;
+    worker.present(uuid(30), State::Terminated).await;
+    let mut operator = demo.operator().await;
+    operator.refresh().await.unwrap();
+    assert!(operator.roster().entry(&name("worker-1")).is_some());
+
+    let refused = forget(&url, &realm, seed(11), &name("worker-1")).await;
+    assert!(matches!(refused, Err(SetupError::Stream { what: "change", .. })), "{refused:?}");
+    assert!(forget(&url, &realm, seed(12), &name("worker-1")).await.unwrap());
+    assert!(!forget(&url, &realm, seed(12), &name("worker-1")).await.unwrap(), "there is nothing left of it");
+    operator.refresh().await.unwrap();
+    assert!(operator.roster().entry(&name("worker-1")).is_none(), "also where it was known before");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_to_all_where_the_broker_does_not_tell_who_is_there() {
+    for (jetstream, made) in [(true, true), (true, false), (false, false)] {
+        let demo = Demo::with(jetstream);
+        if made {
+            setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
+        }
+        let mut operator = demo.operator().await;
+        let refused = operator.give(order("ping", json!({})), &Audience::All, patient()).await;
+        let nobody = matches!(refused, Err(OperatorError::Order(OrderError::Nobody { .. })));
+        let untold = matches!(refused, Err(OperatorError::Roster(_)));
+        assert_eq!((nobody, untold), (made, !made), "{refused:?}");
+    }
 }

@@ -73,10 +73,14 @@ fn folder() -> TempDir {
     tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempdir().unwrap()
 }
 
+fn open(folder: &Path) -> Result<(Log, Restored), RecordError> {
+    HeldFolder::at(folder.to_owned()).and_then(Log::open)
+}
+
 /// A folder with a log of these entries in it, and the log's bytes.
 fn written(entries: &[Entry]) -> (TempDir, PathBuf, Vec<u8>) {
     let folder = folder();
-    let (mut log, restored) = Log::open(folder.path()).unwrap();
+    let (mut log, restored) = open(folder.path()).unwrap();
     assert_eq!(restored, Restored::default());
     log.append(entries).unwrap();
     drop(log);
@@ -86,7 +90,7 @@ fn written(entries: &[Entry]) -> (TempDir, PathBuf, Vec<u8>) {
 }
 
 fn fault(folder: &TempDir) -> Fault {
-    Log::open(folder.path()).unwrap_err().fault
+    open(folder.path()).unwrap_err().fault
 }
 
 fn frame_of(entry: &Entry) -> Vec<u8> {
@@ -100,7 +104,7 @@ fn what_was_written_is_read_again() {
     let life = life(4);
     let (folder, _, bytes) = written(&life.entries);
     assert!(bytes.starts_with(MAGIC));
-    let (_log, restored) = Log::open(folder.path()).unwrap();
+    let (_log, restored) = open(folder.path()).unwrap();
     assert_eq!(restored, sum(&life.entries));
 }
 
@@ -112,7 +116,7 @@ fn a_last_frame_that_is_cut_short_anywhere_is_cut_off_and_nothing_before_it() {
     let whole = bytes.len() - frame_of(last).len();
     for length in whole..bytes.len() {
         fs::write(&path, &bytes[..length]).unwrap();
-        let (mut log, restored) = Log::open(folder.path()).unwrap();
+        let (mut log, restored) = open(folder.path()).unwrap();
         assert_eq!(restored, sum(before), "{length} bytes");
         log.append([last]).unwrap();
         assert_eq!(fs::read(&path).unwrap(), bytes, "{length} bytes");
@@ -125,7 +129,7 @@ fn a_log_that_was_cut_while_it_was_made_is_made_again() {
         let folder = folder();
         let path = folder.path().join("record");
         fs::write(&path, &MAGIC[..length]).unwrap();
-        let (_log, restored) = Log::open(folder.path()).unwrap();
+        let (_log, restored) = open(folder.path()).unwrap();
         assert_eq!((restored, fs::read(&path).unwrap()), (Restored::default(), MAGIC.to_vec()), "{length} bytes");
     }
 }
@@ -136,7 +140,7 @@ fn zeros_that_a_crash_of_the_machine_left_at_the_end_are_cut_off() {
     let (folder, path, bytes) = written(&life.entries);
     for zeros in [8, 9, 5_000] {
         fs::write(&path, [bytes.clone(), vec![0; zeros]].concat()).unwrap();
-        let (_log, restored) = Log::open(folder.path()).unwrap();
+        let (_log, restored) = open(folder.path()).unwrap();
         assert_eq!((restored, fs::read(&path).unwrap()), (sum(&life.entries), bytes.clone()), "{zeros} zeros");
     }
 }
@@ -197,7 +201,7 @@ fn something_else_is_no_record() {
 fn a_compacted_log_adds_up_to_the_same() {
     let life = life(5);
     let (folder, path, _) = written(&life.entries);
-    let (mut log, _) = Log::open(folder.path()).unwrap();
+    let (mut log, _) = open(folder.path()).unwrap();
     log.compact(life.machine.snapshot()).unwrap();
     let snapshot: Vec<Entry> = life.machine.snapshot().collect();
     let more = Entry::Mark { at: START.plus(60_000) };
@@ -208,7 +212,7 @@ fn a_compacted_log_adds_up_to_the_same() {
     assert!(!log.wants_compaction(), "a short log is left alone however much it has grown");
     drop(log);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    let (_log, restored) = Log::open(folder.path()).unwrap();
+    let (_log, restored) = open(folder.path()).unwrap();
     assert_eq!(restored, sum(snapshot.iter().chain([&more])));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "the record and its lock");
 }
@@ -223,7 +227,7 @@ fn long_entry(length: usize) -> Entry {
 #[test]
 fn compaction_is_due_past_16_mib_and_then_past_twice_the_size() {
     let folder = folder();
-    let (mut log, _) = Log::open(folder.path()).unwrap();
+    let (mut log, _) = open(folder.path()).unwrap();
     let mib = long_entry(1 << 20);
     let many = vec![mib.clone(); 15];
     log.append(&many).unwrap();
@@ -243,7 +247,7 @@ fn compaction_is_due_past_16_mib_and_then_past_twice_the_size() {
 fn a_compaction_that_fails_leaves_the_old_log_in_use() {
     let life = life(2);
     let (folder, path, bytes) = written(&life.entries);
-    let (mut log, _) = Log::open(folder.path()).unwrap();
+    let (mut log, _) = open(folder.path()).unwrap();
     fs::create_dir(folder.path().join("record.new")).unwrap();
     assert!(log.compact(life.machine.snapshot()).is_err());
     assert!(!log.wants_compaction());
@@ -256,7 +260,7 @@ fn a_compaction_that_fails_leaves_the_old_log_in_use() {
 fn after_a_write_that_failed_half_way_the_log_is_whole() {
     let life = life(2);
     let (folder, path, bytes) = written(&life.entries);
-    let (mut log, _) = Log::open(folder.path()).unwrap();
+    let (mut log, _) = open(folder.path()).unwrap();
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let real = std::mem::replace(&mut log.file, full);
     let (first, second) = (Entry::Mark { at: START }, Entry::Mark { at: START.plus(1) });
@@ -273,7 +277,7 @@ fn after_a_write_that_failed_half_way_the_log_is_whole() {
 fn an_entry_that_is_too_long_is_not_written() {
     let life = life(0);
     let (folder, path, bytes) = written(&life.entries);
-    let (mut log, _) = Log::open(folder.path()).unwrap();
+    let (mut log, _) = open(folder.path()).unwrap();
     assert!(log.append([&long_entry(MAX_PAYLOAD)]).is_err());
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
@@ -281,10 +285,10 @@ fn an_entry_that_is_too_long_is_not_written() {
 #[test]
 fn a_second_client_on_the_same_folder_is_refused() {
     let folder = folder();
-    let (first, _) = Log::open(folder.path()).unwrap();
+    let (first, _) = open(folder.path()).unwrap();
     assert_eq!(fault(&folder), Fault::Locked);
     first.close(&Entry::Stopped { at: START }).unwrap();
-    let (_second, restored) = Log::open(folder.path()).unwrap();
+    let (_second, restored) = open(folder.path()).unwrap();
     assert_eq!(restored, sum([&Entry::Stopped { at: START }]));
 }
 
@@ -292,7 +296,7 @@ fn a_second_client_on_the_same_folder_is_refused() {
 fn the_folder_is_made_private_and_one_that_others_can_enter_is_refused() {
     let folder = folder();
     let below = folder.path().join("state/worker-1");
-    drop(Log::open(&below).unwrap());
+    drop(open(&below).unwrap());
     for made in ["state", "state/worker-1"] {
         let mode = fs::metadata(folder.path().join(made)).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o700, "{made}");
@@ -301,7 +305,7 @@ fn the_folder_is_made_private_and_one_that_others_can_enter_is_refused() {
         assert_eq!(fs::metadata(below.join(file)).unwrap().permissions().mode() & 0o7777, 0o600, "{file}");
     }
     fs::set_permissions(&below, fs::Permissions::from_mode(0o755)).unwrap();
-    let error = Log::open(&below).unwrap_err();
+    let error = open(&below).unwrap_err();
     assert_eq!(error.fault, Fault::Open(0o755));
     assert!(error.remedy().contains("chmod 700"), "{error}");
 }

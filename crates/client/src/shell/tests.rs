@@ -155,7 +155,7 @@ async fn a_record_that_has_grown_is_compacted_and_remembers_what_ran() {
     let Bench { shell: Shell { log, machine, .. }, _state: state, .. } = bench;
     let snapshot: Vec<_> = machine.snapshot().collect();
     log.close(&machine.stopped()).unwrap();
-    let (_log, restored) = Log::open(&state.path().join("worker-1")).unwrap();
+    let (_log, restored) = Log::open(HeldFolder::take(state.path(), &"worker-1".parse().unwrap()).unwrap()).unwrap();
     let mut expected = machine::Restored::default();
     snapshot.into_iter().chain([machine.stopped()]).for_each(|entry| expected.apply(entry));
     assert_eq!(restored, expected);

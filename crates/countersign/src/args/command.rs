@@ -7,7 +7,10 @@ use clap::Subcommand;
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::{InvalidName, Name};
 
+use super::order::Order;
 use crate::duration::{Span, span};
+use crate::traffic::Kind;
+use crate::words::EVERYONE;
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -52,114 +55,80 @@ The broker reads a changed nats/users.conf when it gets SIGHUP.")]
     /// Logs go to standard error; the messages of `calculate` to standard output.
     #[command(after_long_help = "Examples:
   countersign client --name worker-1
-  countersign client --name worker-1 --state /var/lib/countersign --jobs 8")]
+  countersign client --name worker-1 --state /var/lib/countersign --jobs 8
+  countersign client --claim --health /run/countersign/health")]
+    #[command(group = clap::ArgGroup::new("who").required(true))]
     Client(ClientArgs),
 
-    /// Let clients take data commands: unready → ready
-    #[command(after_long_help = "A client that is ready already succeeds and says so.
-
-Examples:
-  countersign start worker-1
-  countersign start worker-1 worker-2 -o json")]
-    Start(Targets),
-
-    /// Let clients take no more data commands: ready → unready
-    #[command(after_long_help = "Jobs that run go on; `countersign cancel` ends one.
-
-Example:
-  countersign stop worker-1")]
-    Stop(Targets),
-
-    /// End clients: jobs are cancelled, replies sent, the process exits with 0
+    /// Say whether a client of this machine runs and is connected
+    ///
+    /// Reads the file that `countersign client --health FILE` writes: at every heartbeat (10 s) while it is connected to
+    /// the broker. Exits with 0 if the file is younger than 30 s, else with 1; meant for the health check of a container.
     #[command(after_long_help = "Example:
-  countersign terminate worker-1")]
-    Terminate(Targets),
+  countersign health --health /run/countersign/health")]
+    Health {
+        /// The file that the client was given
+        #[arg(long = "health", env = "COUNTERSIGN_HEALTH", value_name = "FILE")]
+        file: PathBuf,
+    },
 
-    /// Ask for the current time, as a sign of life; only when ready
+    /// A command for clients.
+    #[command(flatten)]
+    Order(Order),
+
+    /// Show who is there: the roster
+    ///
+    /// One line for each client that orders can name: its state, its groups, its version, when it was last heard and how
+    /// many jobs it ran then, all from the last presence that it signed and the broker keeps. `silent` marks a client that
+    /// was not heard for 30 s and has not said that it ended.
     #[command(after_long_help = "Examples:
-  countersign ping worker-1
-  countersign ping worker-1 worker-2 --timeout 500ms -o ndjson")]
-    Ping(Targets),
-
-    /// Compute for X seconds, then print MSG; only when ready
-    #[command(override_usage = "countersign calculate [OPTIONS] <TARGET>... <X> <MSG>")]
-    #[command(after_long_help = "Arguments:
-  <TARGET>...  the clients that it is for
-  <X>          seconds, a number from 0 to 86400
-  <MSG>        what the client then prints on its standard output: a text of up
-               to 4096 characters
-
-Examples:
-  countersign calculate worker-1 2.5 \"all done\"
-  countersign calculate worker-1 worker-2 600 done --detach
-  countersign calculate worker-1 1 -- -starts-with-a-dash")]
-    Calculate {
-        #[arg(hide = true, allow_negative_numbers = true)]
-        words: Vec<String>,
+  countersign clients
+  countersign clients -o json
+  countersign clients forget worker-7")]
+    #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+    Clients {
+        #[command(subcommand)]
+        action: Option<ClientsAction>,
     },
 
-    /// Cancel a job
-    #[command(override_usage = "countersign cancel [OPTIONS] <TARGET>... <COMMAND-ID>")]
-    #[command(after_long_help = "Arguments:
-  <TARGET>...   the clients that may have it
-  <COMMAND-ID>  as `countersign jobs` lists it; a job that has ended is left as
-                it is
+    /// Give commands at a prompt, or from a script on standard input
+    ///
+    /// Each line is a command as after `countersign`: `start worker-1`, `calculate @all 2.5 "done"`. `use worker-1` makes
+    /// the target optional; where there is exactly one client, it is the target. `help` teaches the rest.
+    ///
+    /// Replies, and what the clients say unasked, appear above what is being typed. What takes long goes on in the
+    /// background, and Ctrl-C offers to cancel it.
+    ///
+    /// Where standard input or output is no terminal, it is read as a script: line by line, each to its verdicts. A line
+    /// that goes wrong is named by its number, the rest is done, and the worst exit status is that of the script.
+    #[command(after_long_help = "Examples:
+  countersign server
+  countersign server --as alice --timeout 10s
+  printf 'start @all\\nping @all\\n' | countersign server -o ndjson
 
-Example:
-  countersign cancel worker-1 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90")]
-    Cancel {
-        #[arg(hide = true)]
-        words: Vec<String>,
-    },
+In a script, `#` begins a comment. From best to worst, exit statuses are
+0, 3 (no reply), 1 (failed), 2 (wrong usage), 4 (broker), 5 (keys), 130.")]
+    Server,
 
-    /// Show a client's state, jobs, version, commands and trust
-    #[command(after_long_help = "Answered in every state, however many jobs run.
+    /// Show live traffic, each message with its verdict
+    ///
+    /// Connects with the observer's key, which may listen and do nothing else, and judges every message of the realm as
+    /// those judge it who receive it: signature, credential, envelope, subject. `again` marks what was seen before: a
+    /// command sent twice, or the reply that is on record for it. A gap tells how many messages of a client are missing:
+    /// clients number what they sign, so that a removal shows with the next message. A missing one that comes after all is
+    /// marked `late`. Counting begins with the first event that is seen of a client's process.
+    ///
+    /// Ctrl-C ends it with 130; --count, or a reader of its output that has gone, with 0.
+    #[command(after_long_help = "Examples:
+  countersign watch
+  countersign watch --client worker-1 --kind command --kind reply
+  countersign watch --bad -o ndjson
+  countersign watch --kind presence --count 1
 
-Examples:
-  countersign status worker-1
-  countersign status worker-1 worker-2 -o json")]
-    Status(Targets),
-
-    /// List the jobs that run and those of the last hour
-    #[command(after_long_help = "Example:
-  countersign jobs worker-1")]
-    Jobs(Targets),
-
-    /// Show the recorded outcome of a command
-    #[command(override_usage = "countersign result [OPTIONS] <TARGET>... <COMMAND-ID>")]
-    #[command(after_long_help = "Arguments:
-  <TARGET>...   the clients that may have it
-  <COMMAND-ID>  as `countersign jobs` lists it; a job is remembered for an hour
-                after its end
-
-Example:
-  countersign result worker-1 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90")]
-    Result {
-        #[arg(hide = true)]
-        words: Vec<String>,
-    },
-
-    /// Give any registered command, with arguments as JSON
-    #[command(override_usage = "countersign call [OPTIONS] <TARGET>... <NAME> [-]")]
-    #[command(after_long_help = "Arguments:
-  <TARGET>...  the clients that it is for
-  <NAME>       one of the commands that `countersign status` lists
-  -            read the command's arguments from standard input
-
-Examples:
-  countersign call worker-1 ping
-  countersign call worker-1 calculate --args '{\"x\": 2.5, \"msg\": \"done\"}'
-  echo '{\"x\": 2.5, \"msg\": \"done\"}' | countersign call worker-1 calculate -")]
-    Call {
-        #[arg(hide = true)]
-        words: Vec<String>,
-        /// The arguments, one JSON object
-        #[arg(long, value_name = "JSON", conflicts_with = "args_file")]
-        args: Option<String>,
-        /// A file with the arguments
-        #[arg(long, value_name = "FILE")]
-        args_file: Option<PathBuf>,
-    },
+Filters of one kind are alternatives; filters of several kinds must all fit.
+With -o ndjson each line is one object, its verdict `ok`, the reason why a
+message is rejected, or `gap`; `-o json` would never end and is refused.")]
+    Watch(WatchArgs),
 
     /// Print a JSON Schema, or the names of all
     #[command(after_long_help = "Examples:
@@ -185,23 +154,40 @@ Examples:
     },
 }
 
-/// The targets of a command without arguments.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Targets {
-    /// The clients that it is for
-    #[arg(required = true, value_name = "TARGET")]
-    pub(crate) targets: Vec<String>,
+/// What can be done to the roster.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientsAction {
+    /// Strike retired clients from the roster
+    ///
+    /// For clients that have ended or are silent, and will not come back: from now on nobody waits for them in a command to
+    /// a group or to all. It uses the setup key. One that does come back is in the roster again with its first heartbeat.
+    #[command(after_long_help = "Example:
+  countersign clients forget worker-7")]
+    Forget {
+        /// The clients
+        #[arg(required = true, value_name = "NAME", value_parser = str::parse::<Name>)]
+        names: Vec<Name>,
+    },
 }
 
 /// What `client` takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ClientArgs {
     /// Which client this is; its key and credential are in the folder of keys
-    #[arg(long, value_name = "NAME", value_parser = str::parse::<Name>)]
-    pub(crate) name: Name,
+    #[arg(long, value_name = "NAME", value_parser = str::parse::<Name>, group = "who")]
+    pub(crate) name: Option<Name>,
+    /// Be the first client, by name, whose key is in the folder and that no other process is
+    ///
+    /// The one that this host was last comes before the others. A client that runs keeps others out by a lock on its
+    /// folder below --state, which must be the same for all.
+    #[arg(long, group = "who")]
+    pub(crate) claim: bool,
     /// Where what it must remember lies, one folder a client; by default $XDG_STATE_HOME/countersign
     #[arg(long, env = "COUNTERSIGN_STATE", value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
+    /// A file that is there while the client is connected, for `countersign health`
+    #[arg(long, env = "COUNTERSIGN_HEALTH", value_name = "FILE")]
+    pub(crate) health: Option<PathBuf>,
     /// How many jobs may run at once
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) jobs: u16,
@@ -211,6 +197,26 @@ pub(crate) struct ClientArgs {
     /// Forget how late it has ever been, after the clock was wrongly far ahead; begins a new epoch
     #[arg(long)]
     pub(crate) reset_clock: bool,
+}
+
+/// What `watch` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WatchArgs {
+    /// Show only what comes from this client, goes to it, or is on a subject of it; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = str::parse::<Name>)]
+    pub(crate) client: Vec<Name>,
+    /// Show only what comes from this operator, goes to them, or tells of them; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = str::parse::<Name>)]
+    pub(crate) operator: Vec<Name>,
+    /// Show only this kind; may be repeated
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub(crate) kind: Vec<Kind>,
+    /// Show only what does not verify, what comes again or late, and gaps
+    #[arg(long)]
+    pub(crate) bad: bool,
+    /// End when so many lines are printed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
 }
 
 /// A client that `init` is asked for: `worker-1`, or `worker-1:web,db` with its groups.
@@ -223,19 +229,23 @@ pub(crate) struct NewClient {
 }
 
 impl FromStr for NewClient {
-    type Err = InvalidName;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let (name, groups) = match text.split_once(':') {
             None => (text, None),
             Some((name, "")) => (name, Some(Vec::new())),
             Some((name, groups)) => {
-                let mut groups = groups.split(',').map(str::parse).collect::<Result<Vec<Name>, _>>()?;
+                let groups = groups.split(',').map(str::parse).collect::<Result<Vec<Name>, _>>();
+                let mut groups = groups.map_err(|error| error.to_string())?;
+                if groups.iter().any(|group| group.as_str() == EVERYONE) {
+                    return Err(format!("no group can be called `{EVERYONE}`: @{EVERYONE} stands for every client"));
+                }
                 groups.sort();
                 groups.dedup();
                 (name, Some(groups))
             }
         };
-        Ok(Self { name: name.parse()?, groups })
+        Ok(Self { name: name.parse().map_err(|error: InvalidName| error.to_string())?, groups })
     }
 }

@@ -1,16 +1,18 @@
 //! `countersign client`: a worker.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use countersign_client::{Client, ClientConfig, ClientError, Commands, Stopped, Stopper, shutdown};
+use countersign_client::{Client, ClientConfig, ClientError, Commands, HeldFolder, Stopped, Stopper, shutdown};
 use countersign_protocol::credential::Role;
+use countersign_protocol::name::Name;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{ClientArgs, Options};
 use crate::failure::{Exit, Failure, Fallible};
 use crate::logs;
-use crate::realm::Realm;
+use crate::realm::{Realm, listed};
 
 /// Runs until it is told to end.
 pub(crate) async fn run(options: &Options, args: &ClientArgs) -> Fallible<Exit> {
@@ -20,18 +22,27 @@ pub(crate) async fn run(options: &Options, args: &ClientArgs) -> Fallible<Exit> 
         None => default_state()?,
     };
     let realm = Realm::open(options)?;
-    let member = realm.member(Role::Client, &args.name, args.skew.millis())?;
+    let (name, folder) = match &args.name {
+        Some(name) => (name.clone(), None),
+        None => claim(&realm, &state).map(|(name, folder)| (name, Some(folder)))?,
+    };
+    let member = realm.member(Role::Client, &name, args.skew.millis())?;
     let mut config = ClientConfig::new(member, realm.trust, &options.nats_url, state);
     config.limits.skew = args.skew.millis();
     config.limits.jobs = args.jobs.into();
     config.limits.reset_clock = args.reset_clock;
     env!("CARGO_PKG_VERSION").clone_into(&mut config.limits.version);
+    config.health.clone_from(&args.health);
 
-    let commands = Commands::standard().map_err(ClientError::from)?;
+    let client = Client::new(config, Commands::standard().map_err(ClientError::from)?);
+    let client = match folder {
+        Some(folder) => client.holding(folder),
+        None => client,
+    };
     let (stopper, shutdown) = shutdown();
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     tokio::spawn(pass_on(signals, stopper));
-    match Client::new(config, commands).run(shutdown).await? {
+    match client.run(shutdown).await? {
         Stopped::Cleanly => Ok(Exit::Succeeded),
         Stopped::AtOnce => {
             tracing::warn!("ended at once; the next start answers for what was left");
@@ -56,7 +67,44 @@ async fn pass_on(signals: [std::io::Result<Signal>; 2], stopper: Stopper) {
     }
 }
 
-fn default_state() -> Fallible<PathBuf> {
+/// The first client whose key is here and that nobody is, and its folder: held from now on, so that nobody else becomes it.
+fn claim(realm: &Realm, state: &Path) -> Fallible<(Name, HeldFolder)> {
+    let keys = realm.folder.path().display();
+    let mut names = realm.folder.names(Role::Client);
+    // The key of one that has only its credential here lives elsewhere, and so does that client.
+    names.retain(|name| realm.folder.key(Role::Client, name).exists());
+    if names.is_empty() {
+        return Err(Failure::keys(format!("the folder {keys} has no client"))
+            .expected("the key and the credential of one")
+            .remedy("`countersign init --client NAME` makes them, and --keys names another folder"));
+    }
+    // Who comes back after a crash is to be who it was, even where a name before it is free: that of a client that was
+    // told to end. A container keeps its host name when it is started again.
+    let host = fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
+    let mark = |name: &Name| state.join(name.as_str()).join("host");
+    names.sort_by_key(|name| fs::read(mark(name)).ok().as_ref() != Some(&host));
+    for name in &names {
+        match HeldFolder::take(state, name) {
+            Ok(folder) => {
+                if let Err(error) = fs::write(mark(name), &host) {
+                    tracing::warn!("{}: {error}; the next start may claim another name", mark(name).display());
+                }
+                tracing::info!("claimed the name {name}");
+                return Ok((name.clone(), folder));
+            }
+            Err(error) if error.is_held() => {}
+            Err(error) => return Err(ClientError::from(error).into()),
+        }
+    }
+    names.sort();
+    let what = format!("no name is left to claim: all {} of the folder {keys} are held", names.len());
+    Err(Failure::new(Exit::Failed, what)
+        .expected(format!("one that no other process is: {}", listed(&names)))
+        .remedy("`countersign init --client NAME` makes one more; or start fewer clients"))
+}
+
+/// Where what must be remembered lies if nobody says where.
+pub(crate) fn default_state() -> Fallible<PathBuf> {
     let absolute = |variable| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))

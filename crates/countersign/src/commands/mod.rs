@@ -1,49 +1,36 @@
 //! What each subcommand does.
 
-mod client;
+pub(crate) mod client;
+pub(crate) mod clients;
+mod health;
 mod init;
-mod schemas;
+pub(crate) mod schemas;
 mod send;
 mod setup;
-
-use countersign_protocol::command::Builtin;
+mod watch;
 
 use crate::args::{Cli, Command};
 use crate::failure::{Exit, Failure, Fallible};
 use crate::output::Output;
-use crate::words::{self, ArgsFrom};
+use crate::prompt;
+use crate::words::{self, Place};
 
 /// Does what the command line says.
 pub(crate) fn run(cli: &Cli, output: Output) -> Fallible<Exit> {
     let options = &cli.options;
-    let request = match &cli.command {
-        Command::Init { operator, client } => return init::run(options, operator, client, output),
-        Command::Setup => return block_on(setup::run(options, output)),
-        Command::Client(args) => return block_on(client::run(options, args)),
-        Command::Schema { name } => return schemas::show(name.as_deref(), output),
-        Command::Schemas { write: Some(folder), .. } => return schemas::write(folder, output),
-        Command::Schemas { check, .. } => {
-            return schemas::check(check.as_deref().unwrap_or("schemas".as_ref()), output);
-        }
-        Command::Start(of) => words::plain(Builtin::Start, &of.targets),
-        Command::Stop(of) => words::plain(Builtin::Stop, &of.targets),
-        Command::Terminate(of) => words::plain(Builtin::Terminate, &of.targets),
-        Command::Ping(of) => words::plain(Builtin::Ping, &of.targets),
-        Command::Status(of) => words::plain(Builtin::Status, &of.targets),
-        Command::Jobs(of) => words::plain(Builtin::Jobs, &of.targets),
-        Command::Calculate { words } => words::calculate(words),
-        Command::Cancel { words } => words::of_command(Builtin::Cancel, words),
-        Command::Result { words } => words::of_command(Builtin::Result, words),
-        Command::Call { words, args, args_file } => {
-            let from = match (args, args_file) {
-                (Some(text), _) => ArgsFrom::Text(text),
-                (None, Some(path)) => ArgsFrom::File(path),
-                (None, None) => ArgsFrom::Words,
-            };
-            words::any(words, from)
-        }
-    };
-    block_on(send::run(options, request?, output))
+    match &cli.command {
+        Command::Init { operator, client } => init::run(options, operator, client, output),
+        Command::Setup => block_on(setup::run(options, output)),
+        Command::Client(args) => block_on(client::run(options, args)),
+        Command::Health { file } => health::run(file, output),
+        Command::Order(order) => block_on(send::run(options, words::request(order, Place::Shell)?, output)),
+        Command::Clients { action } => block_on(clients::run(options, action.as_ref(), output)),
+        Command::Server => block_on(prompt::run(options, output)),
+        Command::Watch(args) => block_on(watch::run(options, args, output)),
+        Command::Schema { name } => schemas::show(name.as_deref(), output),
+        Command::Schemas { write: Some(folder), .. } => schemas::write(folder, output),
+        Command::Schemas { check, .. } => schemas::check(check.as_deref().unwrap_or("schemas".as_ref()), output),
+    }
 }
 
 fn block_on<T>(future: impl Future<Output = Fallible<T>>) -> Fallible<T> {

@@ -1,11 +1,15 @@
 //! Everything that is printed: what was asked for on standard output, all else on standard error.
 
+mod above;
 mod answer;
 mod json;
+mod news;
 mod report;
+mod roster;
 mod status;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -20,8 +24,12 @@ use serde::Serialize;
 use crate::args::Options;
 use crate::failure::{Exit, Failure, Fallible};
 
+pub(crate) use above::{print_above, print_all};
 pub(crate) use answer::moment;
+pub(crate) use news::{late_line, news_line};
 pub(crate) use report::Gathering;
+pub(crate) use roster::print_roster;
+pub(crate) use traffic::{GLANCE, is_read};
 
 /// Where and how to print.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +51,9 @@ impl Output {
 
     /// Lines of text on standard output.
     pub(crate) fn text(self, text: &str) -> Fallible<()> {
+        if above::print(text) {
+            return Ok(());
+        }
         self.clear();
         let mut stdout = io::stdout().lock();
         let written = stdout.write_all(text.as_bytes()).and_then(|()| match text.ends_with('\n') {
@@ -81,9 +92,26 @@ impl Output {
         stderr_line("warning", AnsiColor::Yellow, text);
     }
 
+    /// What a client said unasked, on standard error.
+    pub(crate) fn event(self, text: &str) {
+        self.heard("event", text);
+    }
+
+    /// What a client replied, on standard error: its verdict is told elsewhere.
+    pub(crate) fn reply(self, text: &str) {
+        self.heard("reply", text);
+    }
+
+    fn heard(self, label: &str, text: &str) {
+        if !self.quiet {
+            self.clear();
+            stderr_line(label, AnsiColor::Green, text);
+        }
+    }
+
     /// What is going on, in a line on standard error that the next one replaces; only on a terminal.
     pub(crate) fn progress(self, text: &str) {
-        if self.progress {
+        if self.progress && !above::is_on() {
             let width = usize::from(columns(io::stderr()).unwrap_or(80)).saturating_sub(1);
             let line: String = escape(text).chars().take(width).collect();
             // Nothing is to be done where standard error is gone.
@@ -92,7 +120,7 @@ impl Output {
     }
 
     fn clear(self) {
-        if self.progress {
+        if self.progress && !above::is_on() {
             let _ = write!(io::stderr().lock(), "\r\x1b[K");
         }
     }
@@ -142,6 +170,33 @@ fn columns(of: impl AsFd) -> Option<u16> {
 
 fn stderr_line(label: &str, colour: AnsiColor, text: &str) {
     let style = colour.on_default() | Effects::BOLD;
-    // Nothing is to be done where standard error is gone.
-    let _ = writeln!(anstream::stderr().lock(), "{style}{label}:{style:#} {}", escape(text));
+    let line = format!("{style}{label}:{style:#} {}", escape(text));
+    if !above::print(&line) {
+        // Nothing is to be done where standard error is gone.
+        let _ = writeln!(anstream::stderr().lock(), "{line}");
+    }
+}
+
+/// Where a log line goes.
+pub(crate) fn log_writer() -> Box<dyn Write> {
+    if above::is_on() { Box::new(LogLine(Vec::new())) } else { Box::new(anstream::stderr()) }
+}
+
+/// A log line, which is printed above what is being typed when it is complete.
+struct LogLine(Vec<u8>);
+
+impl Write for LogLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for LogLine {
+    fn drop(&mut self) {
+        above::print(&String::from_utf8_lossy(&self.0));
+    }
 }

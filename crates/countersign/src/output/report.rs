@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::answer::{counted, verdict};
+use super::news::outcome_text;
 use super::{Output, status, table};
 use crate::args::Format;
 use crate::duration::spoken;
@@ -41,7 +42,9 @@ impl Gathering {
         match update {
             Update::Notice { alarm: true, text, .. } => self.output.alarm(text),
             Update::Notice { text, .. } => self.output.note(text),
-            Update::Reply { client, outcome, state, latency_ms } => {
+            // It is for a prompt; a command that was given alone hears of its replies only.
+            Update::News { .. } => {}
+            Update::Reply { client, outcome, state, latency_ms, .. } => {
                 if self.format == Format::Ndjson {
                     let printed = self.output.json(&self.arrival(client, outcome, *state, *latency_ms));
                     self.failed = self.failed.take().or(printed.err());
@@ -52,6 +55,13 @@ impl Gathering {
                     self.output.progress(&format!("{client}: {} {message}", status::percent(progress)));
                 }
             }
+        }
+    }
+
+    /// Shows a final reply at once, as a line for people: the report on all targets may be long in coming.
+    pub(crate) fn stream(&self, client: &Name, outcome: &Outcome) {
+        if self.format == Format::Table && outcome.status().is_final() {
+            self.output.reply(&format!("{client}: {}", outcome_text(outcome)));
         }
     }
 

@@ -81,7 +81,7 @@ fn row(client: &Name, job: &Job, now: Millis) -> Vec<String> {
 }
 
 /// How long ago something was, or how long it took; nothing is shorter than nothing, whatever the clocks say.
-fn age(from: Millis, to: Millis) -> String {
+pub(super) fn age(from: Millis, to: Millis) -> String {
     #[expect(clippy::cast_precision_loss, reason = "the milliseconds of some centuries")]
     let millis = to.since(from).max(0) as f64;
     if millis < 1_000.0 { format!("{:.1} s", millis / 1_000.0) } else { spoken(millis) }

@@ -1,7 +1,5 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot make what it needs is to fail there")]
 
-use std::collections::BTreeMap;
-
 use countersign_machine::server::{Report, TargetReport, Verdict};
 use countersign_protocol::command::{Job, JobList};
 use countersign_protocol::reply::{ErrorBody, ErrorCode, State, Status};
@@ -26,13 +24,7 @@ fn report(command: &str, verdicts: Vec<Verdict>) -> Report {
             latency_ms: (!silent).then_some(0.41),
         }
     });
-    Report {
-        command_id: ID.parse().unwrap(),
-        command: command.parse().unwrap(),
-        replies: replies.collect(),
-        gaps: 0,
-        ignored: BTreeMap::new(),
-    }
+    Report { command_id: ID.parse().unwrap(), command: command.parse().unwrap(), replies: replies.collect(), gaps: 0 }
 }
 
 fn succeeded(result: Value) -> Verdict {

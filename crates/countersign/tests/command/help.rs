@@ -4,10 +4,11 @@ use snapbox::{Assert, Data};
 
 use crate::folder::Folder;
 
-const SUBCOMMANDS: [&str; 15] = [
+const SUBCOMMANDS: [&str; 19] = [
     "init",
     "setup",
     "client",
+    "health",
     "start",
     "stop",
     "terminate",
@@ -18,6 +19,9 @@ const SUBCOMMANDS: [&str; 15] = [
     "jobs",
     "result",
     "call",
+    "clients",
+    "server",
+    "watch",
     "schema",
     "schemas",
 ];

@@ -72,20 +72,25 @@ impl fmt::Debug for Seed {
 
 /// The trust bundle of a keys folder, verified against its pin (section 7).
 pub fn load_trust(folder: &KeyFolder) -> Result<Trust, KeyFileError> {
-    let path = folder.pin();
-    let text = read_public(&path, MAX_PIN)?;
-    let pin = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse::<Thumbprint>().ok());
-    let pin = pin.ok_or_else(|| {
-        let what = "not the thumbprint of a key".to_owned();
-        let expected = "43 characters of base64url: the thumbprint of the root key, as whoever runs the realm gives it";
-        let remedy = "ask for it again, by a way that nobody else can write to";
-        KeyFileError::new(&path, Fault::Content { what, expected, remedy })
-    })?;
+    let pin = load_pin(folder)?;
     let path = folder.trust();
     Trust::verify(&read_public(&path, MAX_TRUST)?, pin).map_err(|error| {
         let expected = "a trust bundle that lists the pinned root and carries its signature";
         let remedy = "fetch trust.json again; if the root was replaced, root.thumbprint must be given anew by a person";
         KeyFileError::new(&path, Fault::Content { what: error.to_string(), expected, remedy })
+    })
+}
+
+/// The pin of a keys folder: the thumbprint of the root that a trust bundle is verified against (section 7).
+pub fn load_pin(folder: &KeyFolder) -> Result<Thumbprint, KeyFileError> {
+    let path = folder.pin();
+    let text = read_public(&path, MAX_PIN)?;
+    let pin = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse::<Thumbprint>().ok());
+    pin.ok_or_else(|| {
+        let what = "not the thumbprint of a key".to_owned();
+        let expected = "43 characters of base64url: the thumbprint of the root key, as whoever runs the realm gives it";
+        let remedy = "ask for it again, by a way that nobody else can write to";
+        KeyFileError::new(&path, Fault::Content { what, expected, remedy })
     })
 }
 

@@ -359,7 +359,10 @@ impl Line {
         let Ok(anew) = Sent::new(errand, Target::Client(self.client.clone()), epoch, id, now) else { return false };
         self.earlier.push(std::mem::replace(&mut self.latest, anew));
         self.stage = Stage::waiting(errand, now);
-        effects.push(errand.notice(&self.client, format!("{} has begun a new epoch: sent anew", self.client)));
+        // A command to many names no epoch, and to a client that is young it has to be said again.
+        if self.known.as_ref().is_none_or(|known| Some(known.epoch()) != epoch) {
+            effects.push(errand.notice(&self.client, format!("{} has begun a new epoch: sent anew", self.client)));
+        }
         effects.push(self.publish(errand));
         true
     }

@@ -125,6 +125,9 @@ impl Operator {
         };
         match taken {
             Ok(effects) => {
+                if message.issued_at <= now.wall.plus(SKEW) {
+                    self.roster.replied(message);
+                }
                 if let Some(heard) = self.alive.get_mut(&message.from) {
                     *heard = now.micros;
                 }
@@ -211,6 +214,11 @@ impl Operator {
     pub fn wake_at(&self) -> Option<u64> {
         let silent_at = self.alive.values().min().map(|heard| heard.saturating_add(micros(SILENCE)));
         self.orders.values().filter_map(Dispatch::wake_at).chain(silent_at).min()
+    }
+
+    /// Whose orders they are.
+    pub fn identity(&self) -> &Identity {
+        &self.setup.identity
     }
 
     /// The clients that were heard.

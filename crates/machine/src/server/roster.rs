@@ -9,13 +9,14 @@ use countersign_protocol::envelope::Authentic;
 use countersign_protocol::event::{Event, EventData};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::name::Name;
-use countersign_protocol::reply::State;
+use countersign_protocol::reply::{Reply, State};
 use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
 
 use super::SILENCE;
 
-/// The latest verified presence of one client. Only a [`Roster`] makes one.
+/// The latest verified presence of one client, its state and time by its latest verified reply where that is later. Only a
+/// [`Roster`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Presence {
     credential: Credential,
@@ -119,6 +120,16 @@ impl Roster {
         };
         self.entries.insert(message.from.clone(), presence);
         taken
+    }
+
+    /// A verified reply tells the state too: it stands if the process is the one that the roster knows, and it is later.
+    pub(super) fn replied(&mut self, reply: &Reply) {
+        if let Some(last) = self.entries.get_mut(&reply.from)
+            && last.boot == reply.boot
+            && (reply.issued_at, reply.n) > (last.issued_at, last.n)
+        {
+            (last.issued_at, last.n, last.state) = (reply.issued_at, reply.n, reply.state);
+        }
     }
 
     /// The latest presence of a client.

@@ -1,13 +1,13 @@
 //! Section 5: which presence the roster takes.
 
-use countersign_machine::server::{Roster, Taken};
+use countersign_machine::server::{News, Options, Roster, Taken, Update};
 use countersign_protocol::event::EventKind;
 use countersign_protocol::limits::SKEW;
-use countersign_protocol::reply::State;
+use countersign_protocol::reply::{Outcome, State};
 use countersign_testkit::realm::{START, name};
 use serde_json::json;
 
-use super::common::{World, at, epoch};
+use super::common::{World, at, epoch, order};
 
 #[test]
 fn only_a_later_presence_is_taken_by_time_and_then_by_number() {
@@ -71,4 +71,27 @@ fn an_event_of_another_kind_or_on_the_subject_of_another_is_no_presence() {
     let elsewhere = world.presence("worker-1", |event| event.subject = "cs.demo.event.worker-2.presence".to_owned());
     assert_eq!(roster.take(&elsewhere, START, SKEW), Taken::Unfit);
     assert_eq!(roster, Roster::default());
+}
+
+#[test]
+fn a_later_reply_of_the_same_process_tells_the_state_and_the_presence_after_it_is_no_news() {
+    let world = World::new();
+    let state = |boot: u8, n: u64, millis: i64| {
+        let kept = world.presence("worker-1", |event| (event.state, event.n) = (State::Unready, 4));
+        let start = order("start", json!({}));
+        let mut server = world.order_to(start, &["worker-1"], &[kept], Options::default()).unwrap();
+        let started = world.answer(&server.sent[0], Outcome::Succeeded(json!({ "changed": true })));
+        server.take(&started.with(|reply| (reply.boot, reply.n, reply.issued_at) = (epoch(boot), n, at(millis))));
+        assert!(server.report.is_some());
+        server.hear(
+            &world.presence("worker-1", |event| (event.state, event.n, event.issued_at) = (State::Ready, 9, at(2))),
+        );
+        let is_news = |it: &&Update| matches!(it, Update::News { news: News::State { .. }, .. });
+        server.updates.iter().filter(is_news).count()
+    };
+    assert_eq!(state(2, 5, 0), 0, "told by the reply");
+    assert_eq!(state(2, 3, 0), 1, "an earlier reply");
+    assert_eq!(state(2, 5, -1), 1, "an earlier reply");
+    assert_eq!(state(3, 5, 0), 1, "another process");
+    assert_eq!(state(2, 5, SKEW + 1), 1, "ahead of the clock");
 }

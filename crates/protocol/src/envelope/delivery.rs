@@ -55,6 +55,16 @@ impl Delivery {
         Self { subject: subject.to_owned(), body, has_status, signature, credential }
     }
 
+    /// The subject that it arrived on: the broker's word, as all of it is.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The body as it arrived.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// The first two checks of section 9: size, then the headers' count and form.
     pub(super) fn headers(&self) -> Result<Headers<'_>, Rejected> {
         if self.body.len() > MAX_BODY {

@@ -1,11 +1,11 @@
 //! The checks of section 9 from size to subject, in their order: what passes is authentic.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::de::DeserializeOwned;
 
 use super::body::{self, BodyError};
+use super::remembered::Remembered;
 use super::{Delivery, MessageType, Reason, Rejected, jws};
 use crate::command::Command;
 use crate::credential::{Credential, Role};
@@ -18,15 +18,18 @@ use crate::text::echo;
 use crate::time::Millis;
 use crate::trust::Trust;
 
-/// How many verified credentials are remembered: at most 4 MiB, and more signers than one side meets at a time.
-const MAX_REMEMBERED: usize = 1_024;
+/// How many verified credentials are remembered: more signers than one side meets at a time, a fleet that answers all at once
+/// included. Each takes some 2 KiB.
+const MAX_REMEMBERED: usize = 16_384;
 
-/// Verifies what arrives against one trust bundle.
+/// Verifies what arrives against one trust bundle. A credential whose issuer's signature was verified is remembered, so that
+/// the next message with the same bytes spares it; its times and its revocation are looked at each time. What clones remember
+/// they share.
 #[derive(Debug, Clone)]
 pub struct Verifier {
     trust: Arc<Trust>,
     skew: i64,
-    remembered: HashMap<Arc<str>, Credential>,
+    remembered: Arc<Mutex<Remembered>>,
 }
 
 /// A message whose signature, credential and envelope hold and which arrived where it says. Only [`Verifier::open`]
@@ -58,7 +61,7 @@ pub trait Payload: DeserializeOwned + sealed::Sealed {
 impl Verifier {
     /// A verifier that trusts what the bundle trusts; clocks may differ by `skew` milliseconds (section 8).
     pub fn new(trust: Arc<Trust>, skew: i64) -> Self {
-        Self { trust, skew, remembered: HashMap::new() }
+        Self { trust, skew, remembered: nothing() }
     }
 
     /// The bundle in force.
@@ -69,22 +72,12 @@ impl Verifier {
     /// Verifies from now on against another bundle; what was remembered under the old one is forgotten.
     pub fn set_trust(&mut self, trust: Arc<Trust>) {
         self.trust = trust;
-        self.remembered.clear();
+        self.remembered = nothing();
     }
 
-    /// Spares the issuer's signature of a credential that [`open`](Self::open) has verified the next time that the same
-    /// bytes arrive; its times and its revocation are looked at again then. At 1,024 credentials the one that expires
-    /// first makes room.
-    pub fn remember(&mut self, credential: &Credential) {
-        if self.remembered.contains_key(credential.raw()) {
-            return;
-        }
-        if self.remembered.len() >= MAX_REMEMBERED {
-            let first =
-                self.remembered.values().min_by_key(|known| known.expires_at()).map(|known| known.raw().clone());
-            first.and_then(|raw| self.remembered.remove(&raw));
-        }
-        self.remembered.insert(credential.raw().clone(), credential.clone());
+    /// Remembers a credential that was verified elsewhere. At 16,384 the one that expires first makes room.
+    pub fn remember(&self, credential: &Credential) {
+        self.remembered().add(credential);
     }
 
     /// Makes an authentic message of a delivery, or says at which check of section 9 it failed.
@@ -124,9 +117,13 @@ impl Verifier {
     }
 
     fn credential(&self, raw: &str, role: Role, now: Millis) -> Result<Credential, Rejected> {
-        let credential = match self.remembered.get(raw) {
-            Some(known) => known.still_valid(now, self.skew, &self.trust).map(|()| known.clone()),
-            None => Credential::verify(raw, &self.trust, now, self.skew),
+        let known = self.remembered().find(raw);
+        let credential = match known {
+            Some(known) => known.still_valid(now, self.skew, &self.trust).map(|()| known),
+            // Whether the message holds or not: else a flood of forged ones under a genuine credential costs twice as much.
+            None => {
+                Credential::verify(raw, &self.trust, now, self.skew).inspect(|credential| self.remember(credential))
+            }
         };
         let credential = credential.map_err(|error| Rejected::new(Reason::Credential, None, error.to_string()))?;
         if credential.role() == role {
@@ -136,6 +133,15 @@ impl Verifier {
             Err(Rejected::new(Reason::Credential, None, detail))
         }
     }
+
+    /// A panic elsewhere does not spoil it: it is added to and looked up, and is whole in between.
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn nothing() -> Arc<Mutex<Remembered>> {
+    Arc::new(Mutex::new(Remembered::new(MAX_REMEMBERED)))
 }
 
 impl<M> Authentic<M> {
@@ -202,14 +208,17 @@ mod tests {
     use super::*;
     use crate::command::Version;
     use crate::credential::{Claims, Confirmation};
+    use crate::envelope::{Identity, Signed};
     use crate::key::SecretKey;
     use crate::trust::{Issuer, TrustBody};
 
-    #[test]
-    fn remembered_credentials_are_bounded_and_the_first_to_expire_makes_room() {
-        let key = SecretKey::from_seed([1; 32]);
-        let jwk = key.public().jwk();
-        let name: Name = "demo".parse().unwrap();
+    /// The key of everybody.
+    fn key() -> SecretKey {
+        SecretKey::from_seed([1; 32])
+    }
+
+    fn trust() -> Trust {
+        let (name, jwk): (Name, _) = ("demo".parse().unwrap(), key().public().jwk());
         let body = TrustBody {
             v: Version,
             realm: name.clone(),
@@ -217,40 +226,54 @@ mod tests {
             expires_at: Millis::new(0),
             roots: vec![jwk.clone()],
             threshold: 1,
-            issuers: vec![Issuer { name: name.clone(), jwk: jwk.clone() }],
+            issuers: vec![Issuer { name, jwk }],
             revoked: vec![],
         };
-        let trust = Arc::new(Trust::verify(&Trust::sign(&body, &[&key]), key.public().thumbprint()).unwrap());
-        let expiring = |exp: i64| {
-            let claims = Claims {
-                iss: name.clone(),
-                sub: name.clone(),
-                jti: Uuid::from_random([0; 16]),
-                iat: 0,
-                nbf: 0,
-                exp,
-                realm: name.clone(),
-                role: Role::Client,
-                cnf: Confirmation { jwk: jwk.clone() },
-                grant: None,
-                groups: Some(vec![]),
-            };
-            Credential::verify(&Credential::issue(&claims, &key), &trust, Millis::new(0), 0).unwrap()
+        Trust::verify(&Trust::sign(&body, &[&key()]), key().public().thumbprint()).unwrap()
+    }
+
+    fn credential(number: u8, exp: i64) -> Credential {
+        let name: Name = "demo".parse().unwrap();
+        let claims = Claims {
+            iss: name.clone(),
+            sub: name.clone(),
+            jti: Uuid::from_random([number; 16]),
+            iat: 0,
+            nbf: 0,
+            exp,
+            realm: name,
+            role: Role::Client,
+            cnf: Confirmation { jwk: key().public().jwk() },
+            grant: None,
+            groups: Some(vec![]),
         };
+        Credential::verify(&Credential::issue(&claims, &key()), &trust(), Millis::new(0), 0).unwrap()
+    }
 
-        let mut verifier = Verifier::new(trust.clone(), 0);
-        let (first, rest) = (expiring(1), (2..=1_024).map(expiring));
-        rest.chain([first.clone(), first.clone()]).for_each(|credential| verifier.remember(&credential));
-        assert_eq!(verifier.remembered.len(), 1_024);
-        assert!(verifier.remembered.contains_key(first.raw()));
+    #[test]
+    fn remembered_credentials_are_bounded_and_the_first_to_expire_makes_room() {
+        // Two expire at one moment.
+        let [first, second, third, last] = [(1, 1), (2, 2), (3, 2), (4, 4)].map(|(n, exp)| credential(n, exp));
+        let mut remembered = Remembered::new(3);
+        for credential in [&second, &third, &first, &first] {
+            remembered.add(credential);
+        }
+        assert!([&first, &second, &third].iter().all(|it| remembered.find(it.raw()).as_ref() == Some(*it)));
+        remembered.add(&last);
+        let found = [&first, &second, &third, &last].map(|it| remembered.find(it.raw()).is_some());
+        assert_eq!(found, [false, true, true, true]);
+    }
 
-        let another = expiring(3_000);
-        verifier.remember(&another);
-        assert_eq!(verifier.remembered.len(), 1_024);
-        assert!(verifier.remembered.contains_key(another.raw()));
-        assert!(!verifier.remembered.contains_key(first.raw()));
-
-        verifier.set_trust(trust);
-        assert!(verifier.remembered.is_empty());
+    #[test]
+    fn the_credential_of_a_forged_message_is_verified_once_and_forgotten_with_its_bundle() {
+        let mut verifier = Verifier::new(Arc::new(trust()), 0);
+        let signer = Identity::new(key(), credential(1, 1)).unwrap();
+        let genuine = signer.sign(MessageType::Event, "cs.demo.event.demo.job".to_owned(), b"{}".to_vec());
+        let forged = Signed { body: (&b"{ }"[..]).into(), ..genuine };
+        let rejected = verifier.open::<Event>(&forged.delivery(), Millis::new(0)).unwrap_err();
+        assert_eq!(rejected.reason, Reason::Signature);
+        assert_eq!(verifier.remembered().find(&forged.credential).as_ref(), Some(signer.credential()));
+        verifier.set_trust(Arc::new(trust()));
+        assert_eq!(verifier.remembered().find(&forged.credential), None);
     }
 }

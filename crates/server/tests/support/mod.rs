@@ -21,7 +21,7 @@ use countersign_protocol::name::Name;
 use countersign_protocol::reply::{Outcome, Reply, State};
 use countersign_protocol::subject;
 use countersign_protocol::trust::{Issuer, Trust, TrustBody};
-use countersign_server::{Operator, OperatorConfig, OperatorError};
+use countersign_server::{Follow, Operator, OperatorConfig, OperatorError};
 use countersign_testkit::broker::{Broker, PATIENCE};
 use countersign_testkit::realm::{full_grant, name};
 use futures_util::StreamExt;
@@ -73,7 +73,7 @@ impl Demo {
         let identity = self.identity("alice", 3, Role::Operator, Some(full_grant()), None);
         let member = Member { identity, seed, inbox_prefix: "_INBOX.operator-alice".to_owned() };
         let (url, trust) = (url.to_owned(), Arc::clone(&self.trust));
-        let (follow, enrolled) = (vec![name("worker-1")], vec![name("worker-1")]);
+        let (follow, enrolled) = (Follow::Everything, vec![name("worker-1")]);
         Operator::connect(OperatorConfig { url, member, trust, follow, enrolled }).await
     }
 
@@ -85,13 +85,34 @@ impl Demo {
         Worker { identity, client, commands, verifier: Verifier::new(Arc::clone(&self.trust), SKEW), n: 0 }
     }
 
+    /// The presence of `client-<number>`, which is in the group `web`.
+    pub fn presence_of(&self, number: u16) -> Signed {
+        let mut key = [0x33; 32];
+        key[..2].copy_from_slice(&number.to_le_bytes());
+        let client = format!("client-{number}");
+        let groups = Some(vec![name("web")]);
+        let identity = self.identity_of(&client, SecretKey::from_seed(key), uuid(9), Role::Client, None, groups);
+        presence(&identity, uuid(20), State::Ready, 0)
+    }
+
     fn identity(&self, sub: &str, n: u8, role: Role, grant: Option<Grant>, groups: Option<Vec<Name>>) -> Identity {
-        let key = SecretKey::from_seed([n; 32]);
+        self.identity_of(sub, SecretKey::from_seed([n; 32]), uuid(n), role, grant, groups)
+    }
+
+    fn identity_of(
+        &self,
+        sub: &str,
+        key: SecretKey,
+        jti: Uuid,
+        role: Role,
+        grant: Option<Grant>,
+        groups: Option<Vec<Name>>,
+    ) -> Identity {
         let now = clock::wall().seconds();
         let claims = Claims {
             iss: name("issuer"),
             sub: name(sub),
-            jti: uuid(n),
+            jti,
             iat: now,
             nbf: now - 60,
             exp: now + 3_600,
@@ -161,28 +182,7 @@ impl Worker {
     /// Says that it is there, or that it has ended.
     pub async fn present(&mut self, epoch: Uuid, state: State) {
         self.n += 1;
-        let info = json!({
-            "state": state, "epoch": epoch, "boot": uuid(21), "n": self.n, "version": "0.1.0", "started_at": 0,
-            "heartbeat_ms": 10_000, "groups": [], "jobs": { "running": 0, "limit": 64 }, "dropped": {},
-            "commands": [], "trust": { "version": 1, "expires_at": 0 },
-        });
-        let event = Event {
-            v: Version,
-            id: MessageId::new(clock::wall(), [6; 10]),
-            realm: name("demo"),
-            from: name("worker-1"),
-            credential: self.identity.credential().jti(),
-            subject: "cs.demo.event.worker-1.presence".to_owned(),
-            issued_at: clock::wall(),
-            epoch,
-            boot: uuid(21),
-            n: self.n,
-            state,
-            kind: EventKind::Presence,
-            data: serde_json::from_value(info).unwrap(),
-        };
-        let body = serde_json::to_vec(&event).unwrap();
-        self.publish(&self.identity.sign(MessageType::Event, event.subject, body)).await;
+        self.publish(&presence(&self.identity, epoch, state, self.n)).await;
     }
 
     pub async fn publish(&self, message: &Signed) {
@@ -194,6 +194,32 @@ impl Worker {
     }
 }
 
+/// What a client says of itself, signed.
+fn presence(client: &Identity, epoch: Uuid, state: State, n: u64) -> Signed {
+    let info = json!({
+        "state": state, "epoch": epoch, "boot": uuid(21), "n": n, "version": "0.1.0", "started_at": 0,
+        "heartbeat_ms": 10_000, "groups": [], "jobs": { "running": 0, "limit": 64 }, "dropped": {},
+        "commands": [], "trust": { "version": 1, "expires_at": 0 },
+    });
+    let event = Event {
+        v: Version,
+        id: MessageId::new(clock::wall(), [6; 10]),
+        realm: name("demo"),
+        from: client.name().clone(),
+        credential: client.credential().jti(),
+        subject: subject::event(&name("demo"), client.name(), EventKind::Presence),
+        issued_at: clock::wall(),
+        epoch,
+        boot: uuid(21),
+        n,
+        state,
+        kind: EventKind::Presence,
+        data: serde_json::from_value(info).unwrap(),
+    };
+    let body = serde_json::to_vec(&event).unwrap();
+    client.sign(MessageType::Event, event.subject, body)
+}
+
 /// What `countersign init` allows, and nothing more: to alice, to worker-1 and to whoever sets up the streams.
 fn configuration(jetstream: bool) -> String {
     let user = |n: u8, publish: &[&str], subscribe: &[&str]| {
@@ -202,15 +228,15 @@ fn configuration(jetstream: bool) -> String {
             "permissions": { "publish": { "allow": publish }, "subscribe": { "allow": subscribe } },
         })
     };
-    let stream = ["CREATE", "UPDATE", "INFO"].map(|verb| format!("$JS.API.STREAM.{verb}.cs-demo-presence"));
+    let stream = ["CREATE", "UPDATE", "INFO", "PURGE"].map(|verb| format!("$JS.API.STREAM.{verb}.cs-demo-presence"));
     let users = [
         user(
             10,
-            &["cs.demo.cmd.>", "$JS.API.DIRECT.GET.cs-demo-presence.>"],
+            &["cs.demo.cmd.>", "$JS.API.DIRECT.GET.cs-demo-presence", "$JS.API.DIRECT.GET.cs-demo-presence.>"],
             &["cs.demo.reply.alice.>", "cs.demo.event.>", "_INBOX.operator-alice.>"],
         ),
-        // Every reply subject, for attacks.
-        user(11, &["cs.demo.reply.>", "cs.demo.event.worker-1.*"], &["cs.demo.cmd.client.worker-1"]),
+        // Every reply and event subject, for attacks and for other clients.
+        user(11, &["cs.demo.reply.>", "cs.demo.event.>"], &["cs.demo.cmd.client.worker-1"]),
         user(12, &stream.each_ref().map(String::as_str), &["_INBOX.setup.>"]),
     ];
     json!({ "jetstream": jetstream, "authorization": { "users": users } }).to_string()

@@ -108,7 +108,7 @@ impl Who {
             Self::Observer => (Vec::new(), vec!["cs.>".to_owned()]),
             Self::Setup => {
                 let api = |verb: &str| format!("$JS.API.STREAM.{verb}.{stream}");
-                (["CREATE", "UPDATE", "INFO"].map(api).to_vec(), vec![inbox("setup")])
+                (["CREATE", "UPDATE", "INFO", "PURGE"].map(api).to_vec(), vec![inbox("setup")])
             }
             Self::Trust => (vec![subject::trust(realm)], Vec::new()),
         }

@@ -3,21 +3,14 @@
 use std::panic::resume_unwind;
 use std::thread::{self, Builder};
 
-use countersign_protocol::command::Command;
-use countersign_protocol::envelope::{Authentic, Delivery, Rejected, Verifier};
-use countersign_protocol::time::Millis;
+use countersign_protocol::envelope::Delivery;
 
 /// How many messages make a thread worth its start.
 const SHARE: usize = 16;
 
-/// What a delivery turned out to be.
-pub(crate) type Opened = Result<Authentic<Command>, Rejected>;
-
-/// Opens deliveries as commands, in their order, on at most so many threads.
-pub(crate) fn open_all(verifier: &Verifier, deliveries: &[Delivery], now: Millis, threads: usize) -> Vec<Opened> {
-    let open = |deliveries: &[Delivery]| -> Vec<Opened> {
-        deliveries.iter().map(|delivery| verifier.open(delivery, now)).collect()
-    };
+/// Opens deliveries, in their order, on at most so many threads.
+pub fn open_all<T: Send>(deliveries: &[Delivery], threads: usize, open: impl Fn(&Delivery) -> T + Sync) -> Vec<T> {
+    let open = |deliveries: &[Delivery]| -> Vec<T> { deliveries.iter().map(&open).collect() };
     let threads = threads.min(deliveries.len() / SHARE);
     if threads < 2 {
         return open(deliveries);
@@ -25,6 +18,7 @@ pub(crate) fn open_all(verifier: &Verifier, deliveries: &[Delivery], now: Millis
     let mut shares = deliveries.chunks(deliveries.len().div_ceil(threads));
     let own = shares.next().unwrap_or_default();
     thread::scope(|scope| {
+        let open = &open;
         // Where the system gives no thread, this one does that share as well.
         let others: Vec<_> =
             shares.map(|share| (share, Builder::new().spawn_scoped(scope, move || open(share)))).collect();
@@ -43,6 +37,7 @@ pub(crate) fn open_all(verifier: &Verifier, deliveries: &[Delivery], now: Millis
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may")]
 
+    use countersign_protocol::command::Command;
     use countersign_protocol::envelope::Reason;
     use countersign_testkit::realm::{Draft, Realm, START, full_grant, message_id, to};
     use serde_json::json;
@@ -53,6 +48,7 @@ mod tests {
     fn the_order_is_kept_on_any_number_of_threads() {
         let realm = Realm::new("demo");
         let alice = realm.operator("alice", full_grant());
+        let verifier = realm.verifier();
         let deliveries: Vec<Delivery> = (0..67)
             .map(|number| {
                 let mut signed = Draft::new(&alice, to("worker-1"), "ping", json!({}), number, START).sign(&alice);
@@ -63,7 +59,7 @@ mod tests {
             })
             .collect();
         for (threads, count) in [(1, 67), (2, 67), (3, 67), (64, 67), (100, 67), (4, 31), (4, 32), (4, 0)] {
-            let opened = open_all(&realm.verifier(), &deliveries[..count], START, threads);
+            let opened = open_all(&deliveries[..count], threads, |it| verifier.open::<Command>(it, START));
             assert_eq!(opened.len(), count);
             for (number, opened) in (0..).zip(opened) {
                 match opened {

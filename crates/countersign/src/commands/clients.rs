@@ -1,0 +1,92 @@
+//! `countersign clients`: the roster.
+
+use countersign_host::clock;
+use countersign_host::keys::read_seed;
+use countersign_machine::server::Presence;
+use countersign_protocol::name::Name;
+use countersign_protocol::reply::State;
+use countersign_server::{Follow, Happening, Operator, SetupError, forget};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::args::{ClientsAction, Options};
+use crate::failure::{Exit, Failure, Fallible};
+use crate::nearest::nearest;
+use crate::output::{Gathering, Output, print_roster};
+use crate::realm::{Realm, listed};
+use crate::{logs, orders};
+
+/// Shows who is there, or strikes those who are retired.
+pub(crate) async fn run(options: &Options, action: Option<&ClientsAction>, output: Output) -> Fallible<Exit> {
+    logs::begin(options, LevelFilter::WARN);
+    let mut operator = orders::connect(options, Follow::Presence).await?;
+    show_or_forget(options, action, &mut operator, output).await?;
+    // What did not verify is told, though nobody waits for anything.
+    let mut gathering = Gathering::new(output, options.output);
+    while let Some(Happening::Update { update, .. }) = operator.happened() {
+        gathering.update(&update);
+    }
+    Ok(Exit::Succeeded)
+}
+
+/// The same for an operator who is connected already.
+pub(crate) async fn show_or_forget(
+    options: &Options,
+    action: Option<&ClientsAction>,
+    operator: &mut Operator,
+    output: Output,
+) -> Fallible<()> {
+    operator.refresh().await.map_err(|error| orders::failure(error, None))?;
+    match action {
+        None => print_roster(operator, options.output, clock::wall(), output),
+        Some(ClientsAction::Forget { names }) => strike(options, names, operator, output).await,
+    }
+}
+
+/// Strikes clients from the broker's stream. All of them are looked at before the first is struck.
+async fn strike(options: &Options, names: &[Name], operator: &mut Operator, output: Output) -> Fallible<()> {
+    let now = clock::wall();
+    for client in names {
+        match operator.roster().entry(client) {
+            None => return Err(not_in_the_roster(client, operator)),
+            Some(presence) if is_there(presence, now) => {
+                return Err(Failure::usage(format!("{client} is still there: it was heard within the last 30 s"))
+                    .expected("a client that has ended, or that is silent")
+                    .remedy(format!("countersign terminate {client}")));
+            }
+            Some(_) => {}
+        }
+    }
+    let realm = Realm::open(options)?;
+    for client in names {
+        let seed = read_seed(&realm.folder.setup_seed())?;
+        match forget(&options.nats_url, realm.trust.realm(), seed, client).await {
+            Ok(_) => {
+                output.note(&format!("{client} is struck from the roster; its key and credential are as they were"))
+            }
+            Err(SetupError::Link(error)) => return Err(error.into()),
+            Err(error @ SetupError::Stream { .. }) => {
+                return Err(Failure::new(Exit::Broker, error)
+                    .expected("that the setup key may strike a client from the stream")
+                    .remedy(
+                        "run `countersign init`, have the broker read nats/users.conf again, and `countersign setup`",
+                    ));
+            }
+        }
+    }
+    operator.refresh().await.map_err(|error| orders::failure(error, None))
+}
+
+fn is_there(presence: &Presence, now: countersign_protocol::time::Millis) -> bool {
+    presence.state() != State::Terminated && !presence.is_silent(now)
+}
+
+fn not_in_the_roster(client: &Name, operator: &Operator) -> Failure {
+    let known: Vec<Name> = operator.roster().entries().map(|presence| presence.client().clone()).collect();
+    let near = nearest(client.as_str(), known.iter().map(Name::as_str));
+    Failure::usage(format!("{client} is not in the roster"))
+        .expected(format!("one that is: {}", listed(&known)))
+        .remedy(match near {
+            Some(near) => format!("countersign clients forget {near}"),
+            None => "countersign clients".to_owned(),
+        })
+}

@@ -1,0 +1,31 @@
+//! `countersign health`: whether a client of this machine is well.
+
+use std::path::Path;
+
+use countersign_client::health::{self, HEALTHY};
+use countersign_host::keys::Fault;
+
+use crate::failure::{Exit, Failure, Fallible};
+use crate::output::Output;
+
+/// Reads the sign of life that a client gives by a file.
+pub(crate) fn run(file: &Path, output: Output) -> Fallible<Exit> {
+    let path = file.display();
+    let ill = |what: String| {
+        Failure::new(Exit::Failed, what)
+            .expected(format!("a sign of life that is less than {} s old", HEALTHY / 1_000))
+            .remedy(format!("the log of `countersign client --health {path}` says why it is not connected"))
+    };
+    let age = health::age(file).map_err(|error| match error.fault {
+        Fault::Missing => ill(format!("no client gives a sign of life in {path}")),
+        _ => ill(format!("{} and no client's sign of life", error.what())),
+    })?;
+    match age {
+        None => Err(ill(format!("what is in {path} was not written since this machine started"))),
+        Some(age) if age >= HEALTHY => Err(ill(format!("the sign of life in {path} is {} s old", age / 1_000))),
+        Some(age) => {
+            output.text(&format!("well: it was connected {} s ago", age / 1_000))?;
+            Ok(Exit::Succeeded)
+        }
+    }
+}

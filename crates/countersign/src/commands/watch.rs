@@ -1,0 +1,171 @@
+//! `countersign watch`: live traffic, verified.
+
+use std::sync::Arc;
+
+use countersign_host::clock;
+use countersign_host::keys::{load_pin, read_seed};
+use countersign_host::link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING};
+use countersign_protocol::credential::Role;
+use countersign_protocol::envelope::Delivery;
+use countersign_protocol::name::Name;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::interval;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::args::{Format, Options, WatchArgs};
+use crate::failure::{Exit, Failure, Fallible};
+use crate::logs;
+use crate::nearest::nearest;
+use crate::output::{GLANCE, Output, is_read};
+use crate::realm::Realm;
+use crate::traffic::{Filter, Watcher};
+
+/// How many events are taken from the link at a time.
+const BATCH: usize = 64;
+
+/// Shows what goes over the broker, until it is told to end.
+pub(crate) async fn run(options: &Options, args: &WatchArgs, output: Output) -> Fallible<Exit> {
+    if options.output == Format::Json {
+        return Err(Failure::usage("`-o json` is one document when all is known, and what is watched has no end")
+            .expected("-o ndjson, one object a line")
+            .remedy("countersign watch -o ndjson"));
+    }
+    logs::begin(options, LevelFilter::WARN);
+    let realm = Realm::open(options)?;
+    let seed = read_seed(&realm.folder.observer_seed())?;
+    let pin = load_pin(&realm.folder)?;
+    for (role, asked) in [(Role::Client, &args.client), (Role::Operator, &args.operator)] {
+        note_unknown(role, asked, &realm.folder.names(role), output);
+    }
+    let everything = format!("cs.{}.>", realm.trust.realm());
+    let interrupts = signal(SignalKind::interrupt());
+    let (link, events) = Link::connect(LinkConfig {
+        url: options.nats_url.clone(),
+        name: "observer".to_owned(),
+        seed,
+        // Nothing is ever asked of the broker, and the observer could not hear the answer.
+        inbox_prefix: "_INBOX.observer".to_owned(),
+        subscriptions: vec![everything.clone()],
+        max_waiting: MAX_WAITING,
+        wait: false,
+    })
+    .await?;
+    output.note(&format!("watching {everything} at {}; Ctrl-C ends", without_secrets(&options.nats_url)));
+
+    let filter = Filter {
+        clients: args.client.clone(),
+        operators: args.operator.clone(),
+        kinds: args.kind.clone(),
+        bad: args.bad,
+    };
+    let watcher = Watcher::new(Arc::new(realm.trust), pin);
+    let left = args.count.unwrap_or(u64::MAX);
+    let watch = Watch { _link: link, events, watcher, filter, format: options.output, output, left, was_lost: false };
+    // On a thread of its own: where nobody takes what is printed, Ctrl-C still ends it.
+    let watching = tokio::spawn(watch.run());
+    let interrupted = async {
+        match interrupts {
+            Ok(mut interrupts) => interrupts.recv().await,
+            // The signal then ends the process by itself.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        // A panic has said so itself.
+        ended = watching => ended.unwrap_or(Ok(Exit::Failed)),
+        _ = interrupted => Ok(Exit::Interrupted),
+    }
+}
+
+struct Watch {
+    /// The connection lives as long as this does.
+    _link: Link,
+    events: LinkEvents,
+    watcher: Watcher,
+    filter: Filter,
+    format: Format,
+    output: Output,
+    /// How many lines are still to be printed.
+    left: u64,
+    was_lost: bool,
+}
+
+impl Watch {
+    async fn run(mut self) -> Fallible<Exit> {
+        let mut events = Vec::with_capacity(BATCH);
+        let mut glances = interval(GLANCE);
+        loop {
+            tokio::select! {
+                taken = self.events.recv_many(&mut events, BATCH) => {
+                    if taken == 0 {
+                        return Err(LinkError::System("its thread ended".to_owned()).into());
+                    }
+                    for event in events.drain(..) {
+                        if !self.heed(event)? {
+                            return Ok(Exit::Succeeded);
+                        }
+                    }
+                }
+                _ = glances.tick() => {
+                    if !is_read() {
+                        return Ok(Exit::Succeeded);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes one event; `false` where it was the last to be shown, or nobody reads any more.
+    fn heed(&mut self, event: LinkEvent) -> Fallible<bool> {
+        match event {
+            LinkEvent::Message(delivery) => return self.show(&delivery),
+            // The broker says this to whoever publishes. On a subject of the realm somebody has made it up.
+            LinkEvent::NoResponders { subject, .. } => {
+                return self.show(&Delivery::new(&subject, true, [], Default::default()));
+            }
+            LinkEvent::Shed(count) => {
+                self.watcher.was_away();
+                self.output.alarm(&format!("{count} messages were passed over: more arrived than could be shown"));
+            }
+            LinkEvent::Connected if std::mem::take(&mut self.was_lost) => {
+                self.watcher.was_away();
+                self.output.note("connected again; what went over the broker meanwhile was not seen");
+            }
+            LinkEvent::Connected => {}
+            LinkEvent::Disconnected { why } => {
+                self.was_lost = true;
+                self.watcher.was_away();
+                self.output.note(&format!("the connection to the broker is lost and being made anew: {why}"));
+            }
+            LinkEvent::Denied { why } => self.output.alarm(&format!("the broker does not allow it: {why}")),
+        }
+        Ok(true)
+    }
+
+    fn show(&mut self, delivery: &Delivery) -> Fallible<bool> {
+        for sight in self.watcher.take(delivery, clock::wall()) {
+            if self.filter.shows(&sight, &self.watcher) {
+                self.left -= 1;
+                if !self.output.sight(&sight, self.format)? || self.left == 0 {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A name that the folder of keys does not know may be one that it need not know, and may be a slip.
+fn note_unknown(role: Role, asked: &[Name], known: &[Name], output: Output) {
+    for unknown in asked.iter().filter(|name| !known.contains(name)) {
+        if let Some(near) = nearest(unknown.as_str(), known.iter().map(Name::as_str)) {
+            output.note(&format!("the folder of keys has no {role} {unknown}; the nearest that it has is {near}"));
+        }
+    }
+}
+
+/// The broker's URL without the user and password that may be in it.
+fn without_secrets(url: &str) -> String {
+    let hosts = url.split(',').map(|one| one.rsplit_once('@').map_or(one, |(_, host)| host).trim());
+    hosts.collect::<Vec<_>>().join(", ")
+}

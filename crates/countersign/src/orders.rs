@@ -1,0 +1,117 @@
+//! What every way of giving orders shares: the connection, the options, and what is said when it goes wrong.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use countersign_machine::server::{self as machine, Audience, Order, OrderError, Report};
+use countersign_protocol::command::Call;
+use countersign_protocol::credential::Role;
+use countersign_protocol::envelope::Identity;
+use countersign_protocol::limits::{MAX_TTL, SKEW};
+use countersign_protocol::name::Name;
+use countersign_server::{Follow, Operator, OperatorConfig, OperatorError};
+
+use crate::args::Options;
+use crate::duration::Span;
+use crate::failure::{Exit, Failure, Fallible};
+use crate::nearest::nearest;
+use crate::realm::{Realm, listed};
+
+/// Connects as the operator whom the options name.
+pub(crate) async fn connect(options: &Options, follow: Follow) -> Fallible<Operator> {
+    let realm = Realm::open(options)?;
+    let member = realm.member(Role::Operator, &realm.operator(options)?, SKEW)?;
+    refuse_long_life(options.ttl, &member.identity)?;
+    let enrolled = realm.folder.names(Role::Client);
+    let (url, trust) = (options.nats_url.clone(), Arc::new(realm.trust));
+    let config = OperatorConfig { url, member, trust, follow, enrolled };
+    Operator::connect(config).await.map_err(|error| failure(error, None))
+}
+
+/// The order that a call comes to.
+pub(crate) fn order(call: Call, options: &Options) -> Order {
+    Order { command: call, dry_run: options.dry_run }
+}
+
+/// How the options want an order done.
+pub(crate) fn how(options: &Options) -> machine::Options {
+    machine::Options {
+        timeout: options.timeout.millis(),
+        ttl: options.ttl.millis(),
+        detach: options.detach,
+        retry: options.retry,
+    }
+}
+
+/// The status that a report ends with.
+pub(crate) fn exit(report: &Report) -> Exit {
+    match report.exit_status() {
+        0 => Exit::Succeeded,
+        3 => Exit::NoReply,
+        _ => Exit::Failed,
+    }
+}
+
+/// What every client would refuse is not sent.
+pub(crate) fn refuse_long_life(ttl: Span, identity: &Identity) -> Fallible<()> {
+    let granted = identity.credential().grant().map_or(MAX_TTL, |grant| grant.max_ttl_ms);
+    let longest = Span::from_millis(granted.min(MAX_TTL));
+    if ttl <= longest {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("--ttl {ttl} is longer than a command of {} may live", identity.name()))
+        .expected(format!("at most {longest}"))
+        .remedy(format!("--ttl {longest}, and --timeout for how long to wait")))
+}
+
+/// What an order came to that was not given; the operator says what else could have been meant.
+pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> Failure {
+    match error {
+        OperatorError::Link(error) => error.into(),
+        OperatorError::Order(OrderError::UnknownClient(unknown)) => unknown_client(&unknown, operator),
+        OperatorError::Order(OrderError::Nobody { ref audience, .. }) => nobody(&error, audience, operator),
+        OperatorError::Order(_) => Failure::usage(error)
+            .expected("a command that its own schema allows; nothing was sent")
+            .remedy("`countersign schema NAME.args` shows what a built-in command takes"),
+        OperatorError::Roster(_) => Failure::new(Exit::Broker, error)
+            .expected("the stream of presences; without it nobody knows who is there, and nothing was sent")
+            .remedy("run `countersign setup` once, or name the clients one by one"),
+        OperatorError::Random(_) => Failure::new(Exit::Failed, error)
+            .expected("random bytes from the operating system")
+            .remedy("run it again, on Linux 3.17 or later"),
+    }
+}
+
+/// The groups that some client of the roster is in.
+pub(crate) fn groups(operator: &Operator) -> BTreeSet<&Name> {
+    operator.roster().entries().flat_map(|presence| presence.groups()).collect()
+}
+
+/// There is no client of a name.
+pub(crate) fn unknown_client(unknown: &Name, operator: Option<&Operator>) -> Failure {
+    let known: Vec<Name> = operator.map(|it| it.known().into_iter().cloned().collect()).unwrap_or_default();
+    let near = nearest(unknown.as_str(), known.iter().map(Name::as_str));
+    Failure::usage(format!("{unknown} is no client that the roster or the folder of keys knows; nothing was sent"))
+        .expected(format!("one that is known: {}", listed(&known)))
+        .remedy(match near {
+            Some(near) => format!("name {near} instead"),
+            None => format!("start it with `countersign client --name {unknown}`, and `countersign setup` once"),
+        })
+}
+
+fn nobody(error: &OperatorError, audience: &Audience, operator: Option<&Operator>) -> Failure {
+    let groups: Vec<Name> = operator.map(|it| groups(it).into_iter().cloned().collect()).unwrap_or_default();
+    let failure = Failure::usage(format!("{error}; nothing was sent"));
+    match audience {
+        Audience::Group(group) if !groups.contains(group) => {
+            let near = nearest(group.as_str(), groups.iter().map(Name::as_str));
+            failure.expected(format!("a group that the roster knows: {}", listed(&groups))).remedy(match near {
+                Some(near) => format!("@{near}"),
+                None => "`countersign clients` shows who is there, and in which groups".to_owned(),
+            })
+        }
+        _ => failure
+            .expected("a client that is there, and that the operator's grant reaches")
+            .remedy("`countersign clients` shows who is there"),
+    }
+}

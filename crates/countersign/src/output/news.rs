@@ -1,0 +1,54 @@
+//! What clients say unasked, in a line for people.
+
+use countersign_machine::server::News;
+use countersign_protocol::command::Job;
+use countersign_protocol::name::Name;
+use countersign_protocol::reply::{Outcome, State};
+
+use super::status::percent;
+
+/// A final or interim reply that came after the report on its order; its texts are not yet escaped.
+pub(crate) fn late_line(client: &Name, outcome: &Outcome) -> String {
+    format!("{client} answered after its verdict was told: {}", outcome_text(outcome))
+}
+
+/// What a reply says, without what belongs to its command.
+pub(super) fn outcome_text(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Accepted => "accepted".to_owned(),
+        Outcome::Progress(progress) => percent(progress),
+        Outcome::Succeeded(result) => format!("succeeded, {result}"),
+        Outcome::Failed(error) | Outcome::Refused(error) | Outcome::Cancelled(error) | Outcome::Interrupted(error) => {
+            format!("{}, {} ({})", outcome.status(), error.message, error.code)
+        }
+    }
+}
+
+/// The line; its texts are not yet escaped.
+pub(crate) fn news_line(client: &Name, news: &News) -> String {
+    match news {
+        News::Joined { state } => format!("{client} is there, {state}"),
+        News::Restarted { state, new_epoch: false } => format!("{client} has started again, {state}"),
+        News::Restarted { state, new_epoch: true } => {
+            format!("{client} has started again, {state}, in a new epoch: it has forgotten what it was sent before")
+        }
+        News::State { to: State::Terminated, .. } => format!("{client} has ended"),
+        News::State { from, to } => format!("{client} is {to}; it was {from}"),
+        News::Silent => format!("{client} has been silent for 30 s"),
+        News::Back { state } => format!("{client} is heard again, {state}"),
+        News::Job(job) => job_line(client, job),
+        News::Security(security) => {
+            let signer = security.signer.as_ref().map(|signer| format!(", signed by {signer}")).unwrap_or_default();
+            format!("{client} reports {} ({} times{signer})", security.reason, security.count)
+        }
+    }
+}
+
+fn job_line(client: &Name, job: &Job) -> String {
+    let Job { command, operator, command_id, status, .. } = job;
+    if status.is_final() {
+        format!("{client}: {command} of {operator} has ended: {status} ({command_id})")
+    } else {
+        format!("{client} runs {command} of {operator} ({command_id})")
+    }
+}

@@ -1,0 +1,92 @@
+//! The roster, for people and for programs.
+
+use countersign_machine::server::Presence;
+use countersign_protocol::command::JobsInfo;
+use countersign_protocol::id::Uuid;
+use countersign_protocol::name::Name;
+use countersign_protocol::reply::State;
+use countersign_protocol::text::echo;
+use countersign_protocol::time::Millis;
+use countersign_server::Operator;
+use serde::Serialize;
+
+use super::status::age;
+use super::{Output, table};
+use crate::args::Format;
+use crate::failure::Fallible;
+
+/// Prints every client that orders can name, with what its latest verified presence says.
+pub(crate) fn print_roster(operator: &Operator, format: Format, now: Millis, output: Output) -> Fallible<()> {
+    let entries: Vec<Entry<'_>> =
+        operator.known().into_iter().map(|client| Entry::of(client, operator.roster().entry(client), now)).collect();
+    match format {
+        Format::Table if entries.is_empty() => output.text("no client was ever heard, and the folder of keys has none"),
+        Format::Table => output.text(&for_people(&entries, now)),
+        Format::Json => output.json(&Document { clients: &entries }),
+        Format::Ndjson => entries.iter().try_for_each(|entry| output.json(entry)),
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    clients: &'a [Entry<'a>],
+}
+
+/// One client; only its name where it was never heard.
+#[derive(Serialize)]
+struct Entry<'a> {
+    client: &'a Name,
+    #[serde(flatten)]
+    heard: Option<Heard<'a>>,
+}
+
+#[derive(Serialize)]
+struct Heard<'a> {
+    state: State,
+    /// Over 30 s without a sign of life.
+    silent: bool,
+    groups: &'a [Name],
+    version: &'a str,
+    /// In milliseconds since the Unix epoch, by the client's clock.
+    last_seen: Millis,
+    started_at: Millis,
+    jobs: JobsInfo,
+    epoch: Uuid,
+    boot: Uuid,
+}
+
+impl<'a> Entry<'a> {
+    fn of(client: &'a Name, presence: Option<&'a Presence>, now: Millis) -> Self {
+        let heard = presence.map(|presence| Heard {
+            state: presence.state(),
+            silent: presence.is_silent(now),
+            groups: presence.groups(),
+            version: &presence.info().version,
+            last_seen: presence.issued_at(),
+            started_at: presence.info().started_at,
+            jobs: presence.info().jobs,
+            epoch: presence.epoch(),
+            boot: presence.boot(),
+        });
+        Self { client, heard }
+    }
+}
+
+fn for_people(entries: &[Entry<'_>], now: Millis) -> String {
+    let rows = entries.iter().map(|entry| {
+        let Some(heard) = &entry.heard else {
+            return [entry.client.as_str(), "-", "-", "-", "never", "-"].map(str::to_owned).to_vec();
+        };
+        let groups: Vec<&str> = heard.groups.iter().map(Name::as_str).collect();
+        let state = if heard.silent { format!("{}, silent", heard.state) } else { heard.state.to_string() };
+        vec![
+            entry.client.to_string(),
+            state,
+            if groups.is_empty() { "-".to_owned() } else { groups.join(",") },
+            echo(heard.version),
+            format!("{} ago", age(heard.last_seen, now)),
+            if heard.state == State::Terminated { "-".to_owned() } else { heard.jobs.running.to_string() },
+        ]
+    });
+    table(&["CLIENT", "STATE", "GROUPS", "VERSION", "LAST SEEN", "JOBS"], rows.collect())
+}

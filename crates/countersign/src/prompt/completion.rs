@@ -1,0 +1,113 @@
+//! What Tab completes: commands, targets, options, ids.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use countersign_protocol::schema;
+use rustyline::completion::{Completer, Pair};
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::validate::Validator;
+use rustyline::{Context, Helper};
+
+use super::line::COMMANDS;
+use crate::args;
+
+/// The words that are known only while it runs.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Vocabulary {
+    /// Clients, `@group`s and `@all`.
+    pub(super) targets: BTreeSet<String>,
+    /// The ids of what was given here and runs.
+    pub(super) ids: BTreeSet<String>,
+}
+
+/// The editor's helper.
+#[derive(Debug)]
+pub(super) struct Completion {
+    vocabulary: Arc<Mutex<Vocabulary>>,
+}
+
+impl Completion {
+    pub(super) fn new(vocabulary: Arc<Mutex<Vocabulary>>) -> Self {
+        Self { vocabulary }
+    }
+}
+
+impl Completer for Completion {
+    type Candidate = Pair;
+
+    fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let vocabulary = self.vocabulary.lock().map(|known| known.clone()).unwrap_or_default();
+        let before = line.get(..pos).unwrap_or(line);
+        let (start, candidates) = candidates(before, &vocabulary);
+        let pair = |word: String| Pair { replacement: format!("{word} "), display: word };
+        Ok((start, candidates.into_iter().map(pair).collect()))
+    }
+}
+
+impl Hinter for Completion {
+    type Hint = String;
+}
+
+impl Highlighter for Completion {}
+impl Validator for Completion {}
+impl Helper for Completion {}
+
+/// The words that can stand where the text ends, and where that word begins.
+fn candidates(before: &str, vocabulary: &Vocabulary) -> (usize, Vec<String>) {
+    let start = before.rfind(char::is_whitespace).map_or(0, |at| at + 1);
+    let (earlier, word) = before.split_at(start);
+    let earlier: Vec<&str> = earlier.split_whitespace().collect();
+    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let commands = || owned(&COMMANDS[..COMMANDS.len() - 1]);
+    let targets = || vocabulary.targets.iter().cloned().collect::<Vec<_>>();
+    let all = match earlier.as_slice() {
+        [] | ["help" | "?"] => commands(),
+        [command, ..] if word.starts_with('-') => args::long_options(command),
+        ["clients"] => owned(&["forget"]),
+        ["clients", ..] => targets().into_iter().filter(|target| !target.starts_with('@')).collect(),
+        ["schema"] => schema::all().into_iter().map(|schema| schema.name().to_owned()).collect(),
+        ["cancel" | "result", ..] => targets().into_iter().chain(vocabulary.ids.iter().cloned()).collect(),
+        ["schema" | "help" | "?" | "quit" | "exit", ..] => Vec::new(),
+        _ => targets(),
+    };
+    (start, all.into_iter().filter(|candidate| candidate.starts_with(word)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complete(line: &str) -> Vec<String> {
+        let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect();
+        let vocabulary = Vocabulary {
+            targets: words(&["worker-1", "worker-2", "press", "@web", "@all"]),
+            ids: words(&["019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90"]),
+        };
+        candidates(line, &vocabulary).1
+    }
+
+    #[test]
+    fn commands_targets_options_ids_and_schemas_are_completed_where_they_can_stand() {
+        assert_eq!(complete("st"), ["start", "stop", "status"]);
+        assert_eq!(complete("help ca"), ["calculate", "cancel", "call"]);
+        assert_eq!(complete("ping wor"), ["worker-1", "worker-2"]);
+        assert_eq!(complete("ping worker-1 p"), ["press"]);
+        assert_eq!(complete("use @"), ["@all", "@web"]);
+        assert_eq!(complete("ping --t"), ["--timeout", "--ttl"]);
+        assert_eq!(complete("ping --k"), [""; 0], "the session's own options are not");
+        assert_eq!(complete("cancel worker-1 01"), ["019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90"]);
+        assert_eq!(complete("clients f"), ["forget"]);
+        assert_eq!(complete("clients forget @"), [""; 0]);
+        assert_eq!(complete("schema calculate.a"), ["calculate.args"]);
+        assert_eq!(complete("quit "), [""; 0]);
+        assert!(complete("").contains(&"use".to_owned()));
+    }
+
+    #[test]
+    fn a_word_begins_after_the_last_space() {
+        assert_eq!(candidates("ping  wor", &Vocabulary::default()).0, 6);
+        assert_eq!(candidates("ping ü", &Vocabulary::default()).0, 5);
+    }
+}

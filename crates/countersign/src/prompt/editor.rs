@@ -1,0 +1,147 @@
+//! The line editor: on a thread of its own, for it waits for the person.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustyline::config::{CompletionType, Configurer};
+use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::{ColorMode, Config, ExternalPrinter};
+use tokio::sync::mpsc;
+
+use super::completion::{Completion, Vocabulary};
+use crate::commands::client::default_state;
+use crate::failure::{Exit, Failure, Fallible};
+use crate::output;
+
+/// How many lines are remembered.
+const MAX_HISTORY: usize = 1_000;
+
+/// What came of asking for a line.
+#[derive(Debug)]
+pub(super) enum Typed {
+    /// A line.
+    Line(String),
+    /// Ctrl-C.
+    Interrupted,
+    /// Ctrl-D, or the terminal is gone.
+    End,
+    /// The terminal cannot be read.
+    Failed(String),
+}
+
+/// Asks a person at the terminal.
+pub(super) struct Editor {
+    questions: Sender<Question>,
+    answers: mpsc::Receiver<Typed>,
+    vocabulary: Arc<Mutex<Vocabulary>>,
+    /// How the terminal was, and will be again whatever happens to the thread.
+    before: Option<Termios>,
+}
+
+struct Question {
+    prompt: String,
+    /// Whether the answer is a line to remember.
+    remember: bool,
+}
+
+impl Editor {
+    /// Takes over the terminal: from now on everything that is printed appears above what is being typed.
+    pub(super) fn start(history: Option<PathBuf>) -> Fallible<Self> {
+        let before = tcgetattr(std::io::stdin()).ok();
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::new(Exit::Failed, format!("this terminal cannot be used: {error}"))
+                .expected("a terminal that can move its cursor")
+                .remedy("commands on standard input: countersign server < FILE")
+        };
+        let config = Config::builder()
+            .max_history_size(MAX_HISTORY)
+            .and_then(|config| config.history_ignore_dups(true))
+            .map_err(|error| failed(&error))?
+            .completion_type(CompletionType::List)
+            .color_mode(ColorMode::Disabled)
+            .build();
+        let vocabulary = Arc::new(Mutex::new(Vocabulary::default()));
+        let mut editor = rustyline::Editor::<Completion, FileHistory>::with_config(config).map_err(|e| failed(&e))?;
+        editor.set_helper(Some(Completion::new(Arc::clone(&vocabulary))));
+        editor.set_auto_add_history(false);
+        if let Some(history) = &history {
+            // There is none before the first time.
+            let _ = editor.load_history(history);
+        }
+        let mut printer = editor.create_external_printer().map_err(|error| failed(&error))?;
+        output::print_above(move |text| printer.print(text).is_ok());
+        let (questions, asked) = channel();
+        let (typed, answers) = mpsc::channel(1);
+        std::thread::spawn(move || ask(editor, history.as_deref(), &asked, &typed));
+        Ok(Self { questions, answers, vocabulary, before })
+    }
+
+    /// Asks for a line; [`typed`](Self::typed) then tells what came of it.
+    pub(super) fn ask(&self, prompt: String, remember: bool) {
+        // Where the thread has ended, `typed` says so.
+        let _ = self.questions.send(Question { prompt, remember });
+    }
+
+    /// Waits for what came of the question. Nothing is lost when this is dropped while it waits.
+    pub(super) async fn typed(&mut self) -> Typed {
+        self.answers.recv().await.unwrap_or(Typed::End)
+    }
+
+    /// What can be completed from now on.
+    pub(super) fn learn(&self, vocabulary: Vocabulary) {
+        if let Ok(mut known) = self.vocabulary.lock() {
+            *known = vocabulary;
+        }
+    }
+}
+
+impl Drop for Editor {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            // A terminal that is gone needs no care.
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, before);
+        }
+    }
+}
+
+fn ask(
+    mut editor: rustyline::Editor<Completion, FileHistory>,
+    history: Option<&Path>,
+    questions: &Receiver<Question>,
+    answers: &mpsc::Sender<Typed>,
+) {
+    while let Ok(Question { prompt, remember }) = questions.recv() {
+        let typed = match editor.readline(&prompt) {
+            Ok(line) => {
+                if remember && !line.trim().is_empty() {
+                    // A history that cannot be kept is no reason to lose the line.
+                    let _ = editor.add_history_entry(line.as_str());
+                    if let Some(history) = history {
+                        let _ = editor.append_history(history);
+                    }
+                }
+                Typed::Line(line)
+            }
+            Err(ReadlineError::Interrupted) => Typed::Interrupted,
+            Err(ReadlineError::Eof) => Typed::End,
+            Err(error) => Typed::Failed(error.to_string()),
+        };
+        if answers.blocking_send(typed).is_err() {
+            return;
+        }
+    }
+}
+
+/// Where the lines are remembered, below the folder that a client's state is in by default too; its folder is made. `None`
+/// where there is no such place.
+pub(super) fn history_file() -> Option<PathBuf> {
+    let folder = default_state().ok()?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).ok()?;
+    // A dot, for a client's folder beside it has none in its name.
+    Some(folder.join("server.history"))
+}

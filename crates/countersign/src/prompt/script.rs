@@ -1,0 +1,134 @@
+//! A script on standard input: line by line, each to its verdicts.
+
+use std::io::{BufRead, Read, stdin};
+
+use countersign_protocol::limits::MAX_BODY;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::session::{Said, Session};
+use crate::failure::{Exit, Failure, Fallible};
+use crate::{orders, output};
+
+/// The longest line that is read: a command of the greatest length, quoted.
+const MAX_LINE: usize = 4 * MAX_BODY;
+
+/// Does what each line says, goes on after an error, and ends with the worst status.
+pub(super) async fn run(mut session: Session<'_>) -> Fallible<Exit> {
+    let mut interrupts = signal(SignalKind::interrupt()).map_err(|error| {
+        Failure::new(Exit::Failed, format!("interrupts cannot be heard: {error}")).remedy("run it again")
+    })?;
+    let (sender, mut lines) = mpsc::channel(1);
+    // A read from standard input cannot be given up: it has a thread, which ends with the process.
+    std::thread::spawn(move || read_lines(stdin().lock(), &sender));
+    let mut worst = Exit::Succeeded;
+    let mut number = 0_u64;
+    loop {
+        let line = tokio::select! {
+            line = lines.recv() => line,
+            happening = session.operator.next() => {
+                session.tell(happening.map_err(|error| orders::failure(error, None))?)?;
+                continue;
+            }
+            _ = interrupts.recv() => return Ok(Exit::Interrupted),
+        };
+        let Some(line) = line else { return Ok(worst) };
+        number += 1;
+        let said = match line {
+            Ok(line) => session.say(&line).await,
+            Err(failure) => Err(failure),
+        };
+        let exit = match said {
+            Ok(Said::Done) => Exit::Succeeded,
+            Ok(Said::Quit) => return Ok(worst),
+            Ok(Said::Given(ticket)) => tokio::select! {
+                exit = session.to_end(ticket) => exit?,
+                _ = interrupts.recv() => {
+                    session.leave_all()?;
+                    return Ok(Exit::Interrupted);
+                }
+            },
+            Err(failure) => output::failure(&failure.at_the_prompt().at(&format!("line {number}"))),
+        };
+        worst = worst.worse(exit);
+    }
+}
+
+/// Reads lines, none of them unbounded, until the end or until nobody wants them.
+fn read_lines(mut from: impl BufRead, to: &mpsc::Sender<Fallible<String>>) {
+    let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
+    loop {
+        let mut bytes = Vec::new();
+        let read = from.by_ref().take(limit).read_until(b'\n', &mut bytes);
+        let is_last = read.is_err();
+        let line = match read {
+            Ok(0) => return,
+            Ok(_) if bytes.len() == MAX_LINE && !bytes.ends_with(b"\n") => {
+                if skip_line(&mut from).is_err() {
+                    return;
+                }
+                Err(Failure::usage("it is too long").expected(format!("at most {MAX_LINE} bytes")).remedy("shorten it"))
+            }
+            Ok(_) => String::from_utf8(bytes).map_err(|_| {
+                Failure::usage("it is not UTF-8").expected("text in UTF-8").remedy("convert the script to UTF-8")
+            }),
+            Err(error) => {
+                Err(Failure::usage(format!("standard input cannot be read: {error}")).expected("lines of text"))
+            }
+        };
+        if to.blocking_send(line).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+fn skip_line(from: &mut impl BufRead) -> std::io::Result<()> {
+    loop {
+        let buffer = from.fill_buf()?;
+        let (skip, ended) = match buffer.iter().position(|byte| *byte == b'\n') {
+            Some(at) => (at + 1, true),
+            None => (buffer.len(), buffer.is_empty()),
+        };
+        from.consume(skip);
+        if ended {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may")]
+
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_or_no_text_is_an_error_and_the_next_one_is_read() {
+        let mut script = vec![b'x'; MAX_LINE + 100];
+        script.extend_from_slice(b"\nping\n\xff\nstatus");
+        let (sender, mut lines) = mpsc::channel(8);
+        read_lines(script.as_slice(), &sender);
+        drop(sender);
+        let mut read = Vec::new();
+        while let Ok(line) = lines.try_recv() {
+            read.push(line.map_err(|failure| failure.lines().next().unwrap().1.to_owned()));
+        }
+        let expected = [
+            Err("it is too long".to_owned()),
+            Ok("ping\n".to_owned()),
+            Err("it is not UTF-8".to_owned()),
+            Ok("status".to_owned()),
+        ];
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn a_line_of_exactly_the_limit_is_read() {
+        let mut script = vec![b'x'; MAX_LINE - 1];
+        script.extend_from_slice(b"\nping");
+        let (sender, mut lines) = mpsc::channel(8);
+        read_lines(script.as_slice(), &sender);
+        assert_eq!(lines.try_recv().unwrap().unwrap().len(), MAX_LINE);
+        assert_eq!(lines.try_recv().unwrap().unwrap(), "ping");
+    }
+}

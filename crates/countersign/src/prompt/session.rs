@@ -1,0 +1,221 @@
+//! One session at the prompt: the operator, whom commands are for, and what is under way.
+
+use std::collections::BTreeMap;
+
+use countersign_host::clock;
+use countersign_machine::server::{Audience, Presence, Report, Ticket, Update};
+use countersign_protocol::name::Name;
+use countersign_protocol::reply::State;
+use countersign_server::{Happening, Operator};
+
+use super::line::{self, Line};
+use crate::args::Options;
+use crate::commands::{clients, schemas};
+use crate::failure::{Exit, Fallible};
+use crate::orders;
+use crate::output::{Gathering, Output, late_line, news_line};
+use crate::words::Request;
+
+/// Who gives commands, and what they have given.
+pub(super) struct Session<'a> {
+    options: &'a Options,
+    pub(super) operator: Operator,
+    pub(super) output: Output,
+    /// Whether somebody reads what clients say unasked; a script waits for verdicts and for nothing else.
+    hears_news: bool,
+    /// Whom `use` named.
+    target: Option<Audience>,
+    under_way: BTreeMap<Ticket, Order>,
+}
+
+/// An order that has no report yet.
+struct Order {
+    /// What was typed, for people.
+    text: String,
+    gathering: Gathering,
+    /// Whether it is for more than one client.
+    is_for_many: bool,
+    /// Whether the prompt has gone on without it.
+    in_background: bool,
+}
+
+/// What came of a line.
+pub(super) enum Said {
+    /// It is done.
+    Done,
+    /// An order was given, and its verdicts are awaited.
+    Given(Ticket),
+    /// Leave.
+    Quit,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(options: &'a Options, operator: Operator, output: Output, hears_news: bool) -> Self {
+        Self { options, operator, output, hears_news, target: None, under_way: BTreeMap::new() }
+    }
+
+    /// Does what a line says, as far as nothing is to be awaited.
+    pub(super) async fn say(&mut self, line: &str) -> Fallible<Said> {
+        let usual = self.target();
+        match line::read(line, self.options, usual.as_ref())? {
+            Line::Nothing => {}
+            Line::Quit => return Ok(Said::Quit),
+            Line::Show(text) => self.output.text(&text)?,
+            Line::Use(target) => self.use_target(target)?,
+            Line::Schema(name) => schemas::show(name.as_deref(), self.output).map(|_| ())?,
+            Line::Clients(action, options) => {
+                clients::show_or_forget(&options, action.as_ref(), &mut self.operator, self.output).await?;
+            }
+            Line::Order(request, options) => return self.give(line, request, &options).await.map(Said::Given),
+        }
+        Ok(Said::Done)
+    }
+
+    /// Whom commands are for that name nobody: whom `use` named, or the only client that is there.
+    pub(super) fn target(&self) -> Option<Audience> {
+        let there = |presence: &&Presence| presence.state() != State::Terminated;
+        self.target.clone().or_else(|| {
+            let mut there = self.operator.roster().entries().filter(there);
+            let only = there.next()?.client().clone();
+            there.next().is_none().then(|| Audience::Clients(vec![only]))
+        })
+    }
+
+    /// What stands before the cursor: whom commands are for, and in which state they are.
+    pub(super) fn prompt(&self) -> String {
+        match self.target() {
+            None => "countersign> ".to_owned(),
+            Some(Audience::Clients(clients)) if clients.len() == 1 => {
+                let known = clients.first().and_then(|client| self.operator.roster().entry(client));
+                let state = match known {
+                    Some(presence) if presence.is_silent(clock::wall()) => "silent".to_owned(),
+                    Some(presence) => presence.state().to_string(),
+                    None => "unknown".to_owned(),
+                };
+                format!("{} {state}> ", Audience::Clients(clients))
+            }
+            Some(many) => {
+                let meant: Vec<State> =
+                    self.operator.roster().entries().filter(|it| is_meant(&many, it)).map(Presence::state).collect();
+                let ready = meant.iter().filter(|state| **state == State::Ready).count();
+                format!("{many} {ready}/{} ready> ", meant.len())
+            }
+        }
+    }
+
+    /// Tells what happened; the status that a report ends with.
+    pub(super) fn tell(&mut self, happening: Happening) -> Fallible<Option<(Ticket, Exit)>> {
+        match happening {
+            Happening::Update { ticket, update } => {
+                self.update(ticket, &update);
+                Ok(None)
+            }
+            Happening::Done { ticket, report } => self.done(ticket, &report).map(|exit| Some((ticket, exit))),
+        }
+    }
+
+    /// Waits for the report on an order that takes no longer than its time-out; the status that it ends with.
+    pub(super) async fn to_end(&mut self, ticket: Ticket) -> Fallible<Exit> {
+        loop {
+            let happening = self.operator.next().await.map_err(|error| orders::failure(error, None))?;
+            if let Some((_, exit)) = self.tell(happening)?.filter(|(done, _)| *done == ticket) {
+                return Ok(exit);
+            }
+        }
+    }
+
+    /// Whether an order has no report yet.
+    pub(super) fn is_under_way(&self, ticket: Ticket) -> bool {
+        self.under_way.contains_key(&ticket)
+    }
+
+    /// What is under way, for people; nothing where nothing is.
+    pub(super) fn under_way(&self) -> Vec<(Ticket, &str)> {
+        self.under_way.iter().map(|(ticket, order)| (*ticket, order.text.as_str())).collect()
+    }
+
+    /// The prompt goes on without an order.
+    pub(super) fn to_background(&mut self, ticket: Ticket) {
+        if let Some(order) = self.under_way.get_mut(&ticket) {
+            order.in_background = true;
+            self.output.note(&format!("`{}` goes on in the background; Ctrl-C offers to cancel it", order.text));
+        }
+    }
+
+    /// Waits for nothing any more: each order under way ends with what is known.
+    pub(super) fn leave_all(&mut self) -> Fallible<()> {
+        let tickets: Vec<Ticket> = self.under_way.keys().copied().collect();
+        tickets.into_iter().for_each(|ticket| self.operator.interrupt(ticket));
+        while let Some(happening) = self.operator.happened() {
+            self.tell(happening)?;
+        }
+        Ok(())
+    }
+
+    /// Gives an order.
+    pub(super) async fn give(&mut self, text: &str, request: Request, options: &Options) -> Fallible<Ticket> {
+        orders::refuse_long_life(options.ttl, self.operator.identity())?;
+        let Request { audience, call } = request;
+        let given = self.operator.give(orders::order(call, options), &audience, orders::how(options)).await;
+        let ticket = given.map_err(|error| orders::failure(error, Some(&self.operator)))?;
+        let gathering = Gathering::new(self.output, options.output);
+        let is_for_many = !matches!(&audience, Audience::Clients(clients) if clients.len() == 1);
+        let order = Order { text: text.trim().to_owned(), gathering, is_for_many, in_background: false };
+        self.under_way.insert(ticket, order);
+        Ok(ticket)
+    }
+
+    /// The options of the session.
+    pub(super) fn options(&self) -> &'a Options {
+        self.options
+    }
+
+    fn use_target(&mut self, target: Option<Audience>) -> Fallible<()> {
+        if let Some(Audience::Clients(clients)) = &target {
+            let known = self.operator.known();
+            if let Some(unknown) = clients.iter().find(|client| !known.contains(client)) {
+                return Err(orders::unknown_client(unknown, Some(&self.operator)));
+            }
+        }
+        self.target = target;
+        Ok(())
+    }
+
+    fn update(&mut self, ticket: Option<Ticket>, update: &Update) {
+        let order = ticket.and_then(|ticket| self.under_way.get_mut(&ticket));
+        match (update, order) {
+            (Update::News { client, news }, _) if self.hears_news => self.output.event(&news_line(client, news)),
+            (Update::News { .. }, _) => {}
+            (Update::Reply { client, outcome, late: true, .. }, _) => {
+                self.output.reply(&late_line(client, outcome));
+            }
+            (Update::Reply { client, outcome, .. }, Some(order)) if order.in_background => {
+                if order.is_for_many {
+                    order.gathering.stream(client, outcome);
+                }
+                order.gathering.update(update);
+            }
+            (update, Some(order)) => order.gathering.update(update),
+            (update, None) => Gathering::new(self.output, self.options.output).update(update),
+        }
+    }
+
+    fn done(&mut self, ticket: Ticket, report: &Report) -> Fallible<Exit> {
+        if let Some(order) = self.under_way.remove(&ticket) {
+            if order.in_background {
+                self.output.note(&format!("`{}` has ended", order.text));
+            }
+            order.gathering.finish(report, clock::wall())?;
+        }
+        Ok(orders::exit(report))
+    }
+}
+
+fn is_meant(audience: &Audience, presence: &Presence) -> bool {
+    let is_in = |names: &[Name], name: &Name| names.contains(name);
+    match audience {
+        Audience::Clients(clients) => is_in(clients, presence.client()),
+        Audience::Group(group) => is_in(presence.groups(), group) && presence.state() != State::Terminated,
+        Audience::All => presence.state() != State::Terminated,
+    }
+}

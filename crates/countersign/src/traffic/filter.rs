@@ -1,0 +1,63 @@
+//! What of the traffic is shown.
+
+use countersign_protocol::event::EventData;
+use countersign_protocol::name::Name;
+
+use super::place::Place;
+use super::{Genuine, Kind, Occurrence, Seen, Sight, Watcher};
+
+/// What is asked for. Within a list one that fits is enough; a list that is empty asks for nothing in particular.
+#[derive(Debug, Default)]
+pub(crate) struct Filter {
+    /// Clients that it comes from, goes to, or is on a subject of.
+    pub(crate) clients: Vec<Name>,
+    /// Operators that it comes from, goes to, or tells of.
+    pub(crate) operators: Vec<Name>,
+    /// Kinds.
+    pub(crate) kinds: Vec<Kind>,
+    /// Only what does not verify, comes again or late, or is missing.
+    pub(crate) bad: bool,
+}
+
+impl Filter {
+    /// Whether it is to be shown; the watcher knows who is in which group.
+    pub(crate) fn shows(&self, sight: &Sight, watcher: &Watcher) -> bool {
+        let fits = |kind: Kind| self.kinds.is_empty() || self.kinds.iter().any(|asked| kind.is(*asked));
+        match sight {
+            // Whom it was for that is missing, nobody knows.
+            Sight::Gap(gap) => {
+                fits(Kind::Gap)
+                    && self.operators.is_empty()
+                    && (self.clients.is_empty() || self.clients.contains(&gap.client))
+            }
+            Sight::Message(seen) => {
+                let place = Place::of(&seen.subject);
+                let of_client = |client: &Name| concerns_client(seen, &place, client, watcher);
+                let of_operator = |operator: &Name| concerns_operator(seen, &place, operator);
+                fits(seen.kind)
+                    && (self.clients.is_empty() || self.clients.iter().any(of_client))
+                    && (self.operators.is_empty() || self.operators.iter().any(of_operator))
+                    && (!self.bad || seen.verdict.is_err() || seen.occurrence != Occurrence::First)
+            }
+        }
+    }
+}
+
+/// A client and an operator may have one name; which of them signs, the kind decides.
+fn concerns_client(seen: &Seen, place: &Place<'_>, client: &Name, watcher: &Watcher) -> bool {
+    place.everyone
+        || place.client == Some(client.as_str())
+        || place.group.is_some_and(|group| watcher.is_member(client, group))
+        || (seen.kind != Kind::Command && seen.from() == Some(client))
+}
+
+fn concerns_operator(seen: &Seen, place: &Place<'_>, operator: &Name) -> bool {
+    let told_of = match &seen.verdict {
+        Ok(Genuine::Event(_, EventData::Job(job))) => Some(&job.operator),
+        Ok(Genuine::Event(_, EventData::Security(security))) => security.signer.as_ref(),
+        _ => None,
+    };
+    place.operator == Some(operator.as_str())
+        || told_of == Some(operator)
+        || (seen.kind == Kind::Command && seen.from() == Some(operator))
+}

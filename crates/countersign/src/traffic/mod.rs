@@ -1,0 +1,347 @@
+//! What goes over the broker, as an observer sees it: each message is judged as those judge it who receive it, and what is
+//! missing or repeated is found by the numbers that clients sign (sections 2 and 5).
+//!
+//! Pure: deliveries and the time come in, and what was seen comes out.
+
+mod filter;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod memory;
+mod place;
+mod recent;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use countersign_protocol::command::{Command, Target};
+use countersign_protocol::credential::Credential;
+use countersign_protocol::envelope::{Delivery, Reason, Rejected, Verifier};
+use countersign_protocol::event::{Event, EventData, EventKind};
+use countersign_protocol::id::Uuid;
+use countersign_protocol::json;
+use countersign_protocol::key::Thumbprint;
+use countersign_protocol::limits::SKEW;
+use countersign_protocol::name::Name;
+use countersign_protocol::reply::{Outcome, Reply};
+use countersign_protocol::subject::{self, parse_reply};
+use countersign_protocol::time::Millis;
+use countersign_protocol::trust::{Trust, TrustError};
+use data_encoding::BASE64URL_NOPAD;
+use serde_json::{Map, Value};
+
+pub(crate) use filter::Filter;
+
+use memory::{Memory, Skipped};
+use place::Place;
+
+/// How much of a subject is kept, in characters: more than any of ours has.
+const MAX_SUBJECT: usize = 512;
+
+/// What kind of thing is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Kind {
+    /// A command of an operator
+    Command,
+    /// A reply of a client
+    Reply,
+    /// An event of a client, whichever
+    Event,
+    /// A client's presence
+    Presence,
+    /// The start or end of a job
+    Job,
+    /// What a client wants operators to know
+    Security,
+    /// A trust bundle
+    Trust,
+    /// Messages that are missing
+    Gap,
+    /// What belongs to no subject of the protocol
+    #[default]
+    Other,
+}
+
+/// Something that was seen.
+#[derive(Debug)]
+pub(crate) enum Sight {
+    /// A message.
+    Message(Box<Seen>),
+    /// Messages that are missing.
+    Gap(Gap),
+}
+
+/// A message, judged.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// When it arrived here.
+    pub(crate) at: Millis,
+    /// The subject that it arrived on: raw, and cut.
+    pub(crate) subject: String,
+    /// What belongs on that subject.
+    pub(crate) kind: Kind,
+    /// What it is, or why it is rejected.
+    pub(crate) verdict: Result<Genuine, Rejected>,
+    /// Whether it was seen before. A rejected one never was: anybody can make copies.
+    pub(crate) occurrence: Occurrence,
+}
+
+/// A message that holds. Its texts are its signer's, raw.
+#[derive(Debug)]
+pub(crate) enum Genuine {
+    /// A command.
+    Command(Command),
+    /// A reply, what it comes to, and the name of the command that it answers where that was seen.
+    Reply(Reply, Outcome, Option<Name>),
+    /// An event and what it says.
+    Event(Event, EventData),
+    /// A trust bundle and its payload.
+    Trust(Trust, Map<String, Value>),
+}
+
+/// Whether a message was seen before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Occurrence {
+    /// It was not.
+    First,
+    /// It was, or it is older than what this watch remembers: a repetition, which an honest client makes too, of what it has
+    /// on record.
+    Again,
+    /// It was missing until now.
+    Late,
+}
+
+/// Messages of a client that are missing: between two of one process of the client, by their numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Gap {
+    /// When that was found.
+    pub(crate) at: Millis,
+    /// The client.
+    pub(crate) client: Name,
+    /// How many.
+    pub(crate) missing: u64,
+    /// Whether they may have passed by while this watch was not connected or shed messages.
+    pub(crate) away: bool,
+}
+
+/// Who looks on.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    verifier: Verifier,
+    pin: Thumbprint,
+    memory: Memory,
+}
+
+/// What a message came to that holds.
+struct Judged {
+    message: Genuine,
+    occurrence: Occurrence,
+    gap: Option<(Name, Skipped)>,
+}
+
+impl Watcher {
+    /// Judges by this trust bundle, and new bundles by this pin.
+    pub(crate) fn new(trust: Arc<Trust>, pin: Thumbprint) -> Self {
+        Self { verifier: Verifier::new(trust, SKEW), pin, memory: Memory::new() }
+    }
+
+    /// Takes what arrived: first what is missing before it, if anything is, then the message.
+    pub(crate) fn take(&mut self, delivery: &Delivery, now: Millis) -> impl Iterator<Item = Sight> + use<> {
+        let place = Place::of(delivery.subject());
+        let ours = place.realm == Some(self.verifier.trust().realm().as_str());
+        let kind = if ours { place.kind } else { Kind::Other };
+        let judged = match kind {
+            Kind::Command => self.command(delivery, now),
+            Kind::Reply => self.reply(delivery, now),
+            Kind::Event | Kind::Presence | Kind::Job | Kind::Security => self.event(delivery, now),
+            Kind::Trust => self.trust(delivery),
+            Kind::Gap | Kind::Other => {
+                Err(Rejected::new(Reason::Address, None, "not on a subject of this realm that anybody listens to"))
+            }
+        };
+        let (verdict, occurrence, gap) = match judged {
+            Ok(Judged { message, occurrence, gap }) => (Ok(message), occurrence, gap),
+            Err(rejected) => (Err(rejected), Occurrence::First, None),
+        };
+        let gap = gap.map(|(client, Skipped { missing, away })| Sight::Gap(Gap { at: now, client, missing, away }));
+        let subject = delivery.subject().chars().take(MAX_SUBJECT).collect();
+        let seen = Seen { at: now, subject, kind, verdict, occurrence };
+        gap.into_iter().chain([Sight::Message(Box::new(seen))])
+    }
+
+    /// Messages may have passed by unseen: the connection was lost, or more arrived than was taken.
+    pub(crate) fn was_away(&mut self) {
+        self.memory.was_away();
+    }
+
+    /// Whether a client's credential puts it in a group, as far as messages of it were seen.
+    pub(crate) fn is_member(&self, client: &Name, group: &str) -> bool {
+        self.memory.is_member(client, group)
+    }
+
+    fn command(&mut self, delivery: &Delivery, now: Millis) -> Result<Judged, Rejected> {
+        let command = self.verifier.open::<Command>(delivery, now)?;
+        self.verifier.remember(command.credential());
+        let digest = command.digest();
+        let message = command.into_message();
+        let answers_to_itself = subject::ReplyTo::parse(&message.reply_to).is_some_and(|reply_to| {
+            reply_to.realm == message.realm && reply_to.operator == message.from && reply_to.command_id == message.id
+        });
+        if !answers_to_itself {
+            return Err(signed(
+                Reason::Address,
+                &message.from,
+                "the reply_to is not the operator's own for this command",
+            ));
+        }
+        if message.subject != subject::command(&message.realm, &message.to) {
+            return Err(signed(Reason::Address, &message.from, "the subject does not belong to the target"));
+        }
+        let occurrence = self.memory.command(digest, &message.command.name);
+        Ok(Judged { message: Genuine::Command(message), occurrence, gap: None })
+    }
+
+    fn reply(&mut self, delivery: &Delivery, now: Millis) -> Result<Judged, Rejected> {
+        let reply = self.verifier.open::<Reply>(delivery, now)?;
+        self.verifier.remember(reply.credential());
+        let credential = reply.credential().clone();
+        let message = reply.into_message();
+        let fits = parse_reply(&message.subject).is_some_and(|(reply_to, client)| {
+            (reply_to.realm == message.realm && reply_to.operator == message.to)
+                && (reply_to.command_id == message.command_id && client == message.from)
+        });
+        if !fits {
+            return Err(signed(Reason::Address, &message.from, "the subject does not belong to this reply"));
+        }
+        let outcome = message.outcome().map_err(|error| signed(Reason::Envelope, &message.from, &error))?;
+        let (occurrence, gap) = self.number(&credential, (message.boot, message.n), false);
+        let command = self.memory.name_of(&message.command_digest).cloned();
+        Ok(Judged { message: Genuine::Reply(message, outcome, command), occurrence, gap })
+    }
+
+    fn event(&mut self, delivery: &Delivery, now: Millis) -> Result<Judged, Rejected> {
+        let event = self.verifier.open::<Event>(delivery, now)?;
+        self.verifier.remember(event.credential());
+        let credential = event.credential().clone();
+        let message = event.into_message();
+        if message.subject != subject::event(&message.realm, &message.from, message.kind) {
+            return Err(signed(Reason::Address, &message.from, "the subject does not belong to this event"));
+        }
+        let data = message.data().map_err(|error| signed(Reason::Envelope, &message.from, &error))?;
+        let (occurrence, gap) = self.number(&credential, (message.boot, message.n), true);
+        Ok(Judged { message: Genuine::Event(message, data), occurrence, gap })
+    }
+
+    /// A bundle as whoever has only the pin judges it: not whether it succeeds the one in force.
+    fn trust(&self, delivery: &Delivery) -> Result<Judged, Rejected> {
+        let unsigned = |reason, detail: &str| Rejected::new(reason, None, detail);
+        let trust = Trust::verify(delivery.body(), self.pin).map_err(|e| unsigned(reason(&e), &e.to_string()))?;
+        let realm = self.verifier.trust().realm();
+        if trust.realm() != realm {
+            return Err(unsigned(Reason::Realm, &format!("for the realm {}, but this is {realm}", trust.realm())));
+        }
+        let payload = payload(delivery.body()).unwrap_or_default();
+        Ok(Judged { message: Genuine::Trust(trust, payload), occurrence: Occurrence::First, gap: None })
+    }
+
+    /// What the number of a client's message tells; `fresh` says that it is never sent from a record.
+    fn number(
+        &mut self,
+        signer: &Credential,
+        (boot, n): (Uuid, u64),
+        fresh: bool,
+    ) -> (Occurrence, Option<(Name, Skipped)>) {
+        let (occurrence, skipped) = self.memory.number(signer.name(), signer.groups(), boot, n, fresh);
+        (occurrence, skipped.map(|skipped| (signer.name().clone(), skipped)))
+    }
+}
+
+impl Kind {
+    /// The word for it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Reply => "reply",
+            Self::Event => "event",
+            Self::Presence => "presence",
+            Self::Job => "job",
+            Self::Security => "security",
+            Self::Trust => "trust",
+            Self::Gap => "gap",
+            Self::Other => "other",
+        }
+    }
+
+    /// Whether whoever asks for a kind means this one.
+    fn is(self, asked: Self) -> bool {
+        let is_event = matches!(self, Self::Event | Self::Presence | Self::Job | Self::Security);
+        self == asked || (asked == Self::Event && is_event)
+    }
+}
+
+impl From<EventKind> for Kind {
+    fn from(kind: EventKind) -> Self {
+        match kind {
+            EventKind::Presence => Self::Presence,
+            EventKind::Job => Self::Job,
+            EventKind::Security => Self::Security,
+        }
+    }
+}
+
+impl Seen {
+    /// Who signed it; only where the signature holds.
+    pub(crate) fn from(&self) -> Option<&Name> {
+        match &self.verdict {
+            Ok(Genuine::Command(command)) => Some(&command.from),
+            Ok(Genuine::Reply(reply, ..)) => Some(&reply.from),
+            Ok(Genuine::Event(event, _)) => Some(&event.from),
+            Ok(Genuine::Trust(..)) => None,
+            Err(rejected) => rejected.signer.as_ref(),
+        }
+    }
+
+    /// Whom the signer made it for: `worker-1`, `@web`, `@all`; nobody in particular where it is an event.
+    pub(crate) fn to(&self) -> Option<String> {
+        match self.verdict.as_ref().ok()? {
+            Genuine::Command(command) => Some(match &command.to {
+                Target::Client(client) => client.to_string(),
+                Target::Group(group) => format!("@{group}"),
+                Target::All(_) => "@all".to_owned(),
+            }),
+            Genuine::Reply(reply, ..) => Some(reply.to.to_string()),
+            Genuine::Event(..) | Genuine::Trust(..) => None,
+        }
+    }
+}
+
+/// A rejection of what somebody signed.
+fn signed(reason: Reason, signer: &Name, detail: &str) -> Rejected {
+    Rejected::new(reason, Some(signer.clone()), detail)
+}
+
+/// The word for what is wrong with a trust bundle.
+fn reason(error: &TrustError) -> Reason {
+    match error {
+        TrustError::Size { .. } => Reason::Size,
+        TrustError::Form(_) | TrustError::Json(_) => Reason::Json,
+        TrustError::Header(_) => Reason::Type,
+        TrustError::PinNotListed { .. }
+        | TrustError::PinNotSigned { .. }
+        | TrustError::SignedTwice { .. }
+        | TrustError::Signature { .. }
+        | TrustError::TooFewSignatures { .. } => Reason::Signature,
+        TrustError::Encoding
+        | TrustError::Body(_)
+        | TrustError::Threshold { .. }
+        | TrustError::Key(_)
+        | TrustError::Duplicate { .. } => Reason::Envelope,
+    }
+}
+
+/// What a bundle that was verified says.
+fn payload(bundle: &[u8]) -> Option<Map<String, Value>> {
+    let bundle = json::parse(bundle).ok()?;
+    json::parse(&BASE64URL_NOPAD.decode(bundle.get("payload")?.as_str()?.as_bytes()).ok()?).ok()
+}

@@ -1,0 +1,104 @@
+//! What a container's health check goes by.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use countersign_host::clock;
+
+use crate::fleet::Fleet;
+use crate::process::{Process, Ran, Signal};
+
+fn health(fleet: &Fleet) -> Ran {
+    fleet.run(&["health", "--health", "health"])
+}
+
+fn client(fleet: &Fleet) -> Process {
+    fleet.spawn(&["client", "--name", "worker-1", "--health", "health"])
+}
+
+#[track_caller]
+fn ill(fleet: &Fleet, why: &str) {
+    let ran = health(fleet).exits(1);
+    assert!(ran.stderr.starts_with(&format!("error: {why}")), "{why}: {ran:#?}");
+    assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 3), "{ran:#?}");
+}
+
+#[test]
+fn a_client_is_well_while_it_has_its_broker_and_at_no_other_time() {
+    let mut fleet = Fleet::new();
+    ill(&fleet, "no client gives a sign of life in health");
+    let mut worker = client(&fleet);
+    worker.stderr.wait_for("connected\n");
+    let well = health(&fleet).exits(0);
+    assert!(well.stdout.starts_with("well: it was connected ") && well.stderr.is_empty(), "{well:#?}");
+    let file = fleet.path().join("health");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+
+    fleet.broker.stop();
+    worker.stderr.wait_for("not connected");
+    ill(&fleet, "no client gives a sign of life in health");
+    fleet.broker.restart();
+    fleet.run(&["status", "worker-1", "--retry"]).exits(0);
+    health(&fleet).exits(0);
+
+    worker.signal(Signal::TERM);
+    worker.ended().exits(0);
+    assert!(!file.exists(), "it is gone with the client");
+}
+
+#[test]
+fn what_a_killed_client_left_behind_does_not_speak_for_the_next_one() {
+    let mut fleet = Fleet::new();
+    let mut worker = client(&fleet);
+    worker.stderr.wait_for("connected\n");
+    worker.kill();
+    health(&fleet).exits(0);
+    fleet.broker.stop();
+    let mut next = client(&fleet);
+    next.stderr.wait_for("not connected");
+    ill(&fleet, "no client gives a sign of life in health");
+}
+
+#[test]
+fn a_second_client_that_may_not_start_leaves_the_sign_of_the_first() {
+    let fleet = Fleet::new();
+    let mut worker = client(&fleet);
+    worker.stderr.wait_for("connected\n");
+    client(&fleet).ended().exits(1);
+    health(&fleet).exits(0);
+}
+
+#[test]
+fn a_sign_of_life_that_is_old_or_none_at_all_is_no_sign_of_life() {
+    let fleet = Fleet::new();
+    let file = fleet.path().join("health");
+    let now = clock::since_boot();
+    for (text, why) in [
+        ((now - 30_000).to_string(), "the sign of life in health is 30 s old"),
+        ((now + 3_600_000).to_string(), "what is in health was not written since this machine started"),
+        (String::new(), "what is in health was not written since this machine started"),
+        ("soon\n".to_owned(), "what is in health was not written since this machine started"),
+        ("1".repeat(33), "health is longer than 32 bytes"),
+    ] {
+        fs::write(&file, text).unwrap();
+        ill(&fleet, why);
+    }
+    fs::write(&file, format!("{}\n", clock::since_boot())).unwrap();
+    health(&fleet).exits(0);
+    fs::remove_file(&file).unwrap();
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    ill(&fleet, "health is not a regular file");
+}
+
+#[test]
+fn the_file_is_named_by_the_environment_too_and_must_be_named() {
+    let fleet = Fleet::new();
+    let mut command = fleet.command(&["health"]);
+    command.env("COUNTERSIGN_HEALTH", "there");
+    let ran = Process::spawn(command).ended().exits(1);
+    assert!(ran.stderr.contains("in there\n"), "{ran:#?}");
+    fleet.run(&["health"]).exits(2);
+    let ran = fleet.run(&["health", "--health", "there", "--nats-url", "nats://127.0.0.1:1"]).exits(2);
+    assert!(ran.stderr.contains("means nothing to `countersign health`"), "{ran:#?}");
+}
