@@ -76,6 +76,8 @@ impl Terminal<'_> {
                     let happening = happening.map_err(|error| orders::failure(error, None))?;
                     self.session.tell(happening)?;
                 }
+                // Ctrl-C in the moment between two lines: there is nothing that it could mean.
+                _ = self.interrupts.recv() => {}
                 _ = terminations.recv() => return Ok(Typed::End),
                 _ = hangups.recv() => return Ok(Typed::End),
             }

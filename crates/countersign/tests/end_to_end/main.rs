@@ -22,6 +22,8 @@ mod health;
 mod json;
 mod presence;
 mod process;
+mod prompt;
+mod pty;
 mod rejected;
 mod story;
 mod terminal;

@@ -1,6 +1,6 @@
 //! A process whose output is read line by line as it comes.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -35,8 +35,16 @@ pub struct Lines {
 }
 
 impl Process {
-    pub fn spawn(mut command: Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    pub fn spawn(command: Command) -> Self {
+        Self::spawn_with(command, "")
+    }
+
+    /// Starts it with this on standard input.
+    pub fn spawn_with(mut command: Command, input: &str) -> Self {
+        let mut stdin = tempfile::tempfile().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        stdin.rewind().unwrap();
+        let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = Lines::of(child.stdout.take().unwrap());
         let stderr = Lines::of(child.stderr.take().unwrap());
         Self { child, stdout, stderr }

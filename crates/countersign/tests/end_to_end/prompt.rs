@@ -1,0 +1,319 @@
+//! The prompt, at a terminal that the test makes.
+
+use crate::fleet::Fleet;
+use crate::process::{Process, Signal};
+use crate::pty::{CTRL_C, CTRL_D, Pty, UP};
+
+/// A person at the prompt, who has a history of their own.
+fn prompt(fleet: &Fleet, arguments: &[&str]) -> Pty {
+    let mut command = fleet.command(&["server"]);
+    command.args(arguments).env("XDG_STATE_HOME", fleet.path().join("xdg"));
+    Pty::spawn(&command)
+}
+
+/// The same, once it asks for the first line.
+fn asked(fleet: &Fleet, first: &str) -> Pty {
+    let mut prompt = prompt(fleet, &[]);
+    prompt.wait_for(first);
+    prompt
+}
+
+#[test]
+fn a_person_starts_computes_on_and_terminates_the_only_client_as_help_says() {
+    let fleet = Fleet::new();
+    let worker = fleet.client("worker-1");
+    let mut person = prompt(&fleet, &[]);
+    person.wait_for("`help` teaches");
+    person.wait_for("worker-1 unready> ");
+    person.line("help");
+    let help = person.wait_for("worker-1 unready> ");
+    let walk: Vec<&str> = help.lines().skip_while(|line| !line.starts_with("A first walk")).skip(1).take(3).collect();
+    for (line, answer, next) in [
+        (walk[0], "worker-1: ready, in ", "worker-1 ready> "),
+        (walk[1], "worker-1: printed \"all done\" after 2.5 s", "worker-1 ready> "),
+        (walk[2], "worker-1: terminated; 0 jobs cancelled", "countersign> "),
+    ] {
+        // What help shows is typed as it stands there, without its explanation.
+        let typed = line.trim().split("    ").next().unwrap();
+        person.line(typed);
+        person.wait_for(answer);
+        // Where it went on in the background, the prompt is shown again below the answer.
+        person.wait_for(next);
+    }
+    worker.ended().exits(0);
+    person.keys(CTRL_D);
+    assert_eq!(person.ended().0, Some(0));
+}
+
+#[test]
+fn what_clients_say_appears_above_what_is_being_typed_and_nothing_of_it_is_lost() {
+    let (fleet, _worker) = Fleet::ready();
+    let mut person = asked(&fleet, "worker-1 ready> ");
+    person.keys("stat");
+    person.wait_for("stat");
+    fleet.run(&["stop", "worker-1"]).exits(0);
+    person.wait_for("event: worker-1 is unready; it was ready");
+    person.wait_for("worker-1 ready> stat");
+    person.line("us");
+    person.wait_for("state     unready");
+    person.wait_for("worker-1 unready> ");
+}
+
+#[test]
+fn the_jobs_and_the_end_of_other_peoples_clients_are_told() {
+    let (fleet, worker) = Fleet::ready();
+    let mut person = asked(&fleet, "worker-1 ready> ");
+    let other = fleet.spawn(&["calculate", "worker-1", "0.1", "x"]);
+    person.wait_for("event: worker-1 runs calculate of alice");
+    person.wait_for("event: worker-1: calculate of alice has ended: succeeded");
+    other.ended().exits(0);
+    worker.signal(Signal::TERM);
+    person.wait_for("event: worker-1 has ended");
+    fleet.client("worker-1");
+    person.wait_for("event: worker-1 is there, unready");
+}
+
+#[test]
+fn a_long_command_goes_on_in_the_background_and_ctrl_c_cancels_it() {
+    let (fleet, _worker) = Fleet::ready();
+    let mut person = asked(&fleet, "worker-1 ready> ");
+    person.line("calculate 60 never");
+    person.wait_for("`calculate 60 never` goes on in the background");
+    person.wait_for("worker-1 ready> ");
+    person.line("ping");
+    person.wait_for("worker-1: it is ");
+    person.wait_for("worker-1 ready> ");
+    person.keys(CTRL_C);
+    person.wait_for("under way: `calculate 60 never`");
+    person.wait_for("cancel (c), stop waiting (s), or go on (Enter)? ");
+    person.line("c");
+    person.wait_for("worker-1: cancelled");
+    person.wait_for("`calculate 60 never` has ended");
+    person.wait_for("worker-1: cancelled: ");
+    person.wait_for("worker-1 ready> ");
+    person.keys(CTRL_C);
+    person.wait_for("nothing is under way; Ctrl-D leaves");
+}
+
+#[test]
+fn a_command_that_is_typed_where_ctrl_c_asks_is_done() {
+    let (fleet, _worker) = Fleet::ready();
+    let mut person = asked(&fleet, "worker-1 ready> ");
+    person.line("calculate 60 never");
+    person.wait_for("goes on in the background");
+    person.wait_for("worker-1 ready> ");
+    person.keys(CTRL_C);
+    person.wait_for("or go on (Enter)? ");
+    person.line("ping");
+    person.wait_for("worker-1: it is ");
+}
+
+#[test]
+fn ctrl_c_while_a_reply_is_awaited_ends_the_wait_and_not_the_prompt() {
+    let (fleet, worker) = Fleet::ready();
+    let mut person = asked(&fleet, "worker-1 ready> ");
+    worker.signal(Signal::STOP);
+    let mut observer = fleet.observer();
+    person.line("ping --timeout 10m");
+    observer.wait_for("the ping", |message| message.json()["command"]["name"] == "ping");
+    person.keys(CTRL_C);
+    person.wait_for("under way: `ping --timeout 10m`");
+    person.wait_for("or go on (Enter)? ");
+    person.line("s");
+    person.wait_for("whether it ran, and how it ended, is unknown");
+    person.wait_for("worker-1 ready> ");
+    worker.signal(Signal::CONT);
+    person.wait_for("reply: worker-1 answered after its verdict was told: succeeded");
+}
+
+#[test]
+fn whoever_leaves_while_something_runs_is_told_how_it_stands() {
+    let (fleet, _worker) = Fleet::ready();
+    let mut person = asked(&fleet, "worker-1 ready> ");
+    person.line("calculate 60 never");
+    person.wait_for("goes on in the background");
+    person.wait_for("worker-1 ready> ");
+    person.line("quit");
+    let (code, screen) = person.ended();
+    assert_eq!(code, Some(0));
+    assert!(
+        screen.contains("worker-1: accepted; it runs on") && screen.contains("`countersign result worker-1 "),
+        "{screen}"
+    );
+    assert_eq!(fleet.status("worker-1")["jobs"]["running"], 1, "it runs on");
+}
+
+#[test]
+fn a_typo_never_ends_the_prompt_and_names_what_was_meant() {
+    let (fleet, _worker) = Fleet::ready();
+    let mut person = asked(&fleet, "worker-1 ready> ");
+    for (line, error) in [
+        ("pnig", "try: ping"),
+        ("calculate 1", "something is missing"),
+        ("ping \"open", "a quotation mark is never closed"),
+        ("ping wroker-1", "try: name worker-1 instead"),
+        ("use wroker-1", "try: name worker-1 instead"),
+        ("ping @wbe", "matches no client"),
+        ("cancel 7", "`7` is not the id of a command"),
+        ("ping --ttl 9d", "is longer than a command of alice may live"),
+        ("init", "try: in a shell: countersign init"),
+        ("ping --nats-url nats://x", "means nothing"),
+        ("\u{202e}gnip", "there is no command `\\u{202e}gnip`"),
+    ] {
+        person.line(line);
+        person.wait_for(error);
+        person.wait_for("worker-1 ready> ");
+    }
+}
+
+#[test]
+fn tab_completes_and_the_history_is_there_the_next_time() {
+    let (fleet, _worker) = Fleet::ready();
+    let mut person = asked(&fleet, "worker-1 ready> ");
+    person.keys("sta\ttus wor\t");
+    person.wait_for("worker-1 ");
+    person.line("--timeout 30s");
+    person.wait_for("state     ready");
+    person.wait_for("worker-1 ready> ");
+    person.keys(CTRL_D);
+    assert_eq!(person.ended().0, Some(0));
+
+    let mut person = asked(&fleet, "worker-1 ready> ");
+    person.keys(UP);
+    person.wait_for("worker-1 --timeout 30s");
+    person.line("");
+    person.wait_for("state     ready");
+    use std::os::unix::fs::PermissionsExt as _;
+    let history = fleet.path().join("xdg/countersign/server.history");
+    assert_eq!(std::fs::metadata(history).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn what_is_typed_ahead_is_not_lost() {
+    let (fleet, _worker) = Fleet::ready();
+    let mut person = asked(&fleet, "worker-1 ready> ");
+    person.keys("stop\rstart\rping\rcalculate 0 ahead\r");
+    for answer in ["worker-1: unready", "worker-1: ready", "worker-1: it is ", "worker-1: printed \"ahead\""] {
+        person.wait_for(answer);
+    }
+}
+
+#[test]
+fn use_sets_the_target_and_the_prompt_shows_its_state() {
+    let fleet = Fleet::of(&["worker-1:web", "worker-2:web", "worker-3"]);
+    let _workers = ["worker-1", "worker-2", "worker-3"].map(|worker| fleet.client(worker));
+    let mut person = asked(&fleet, "countersign> ");
+    person.line("ping");
+    person.wait_for("nobody is named, and there is not exactly one client");
+    person.wait_for("countersign> ");
+    person.line("use @web");
+    person.wait_for("@web 0/2 ready> ");
+    person.line("start --retry");
+    person.wait_for("2 targets: 2 succeeded");
+    person.wait_for("@web 2/2 ready> ");
+    person.line("use worker-3");
+    person.wait_for("worker-3 unready> ");
+    person.line("clients");
+    let table = person.wait_for("worker-3 unready> ");
+    for client in ["worker-1  ready    web", "worker-2  ready    web", "worker-3  unready  -"] {
+        assert!(table.contains(client), "{table}");
+    }
+    person.line("use");
+    person.wait_for("countersign> ");
+    person.line("ping @all");
+    person.wait_for("3 targets: 1 refused, 2 succeeded");
+}
+
+#[test]
+fn two_prompts_work_side_by_side_and_see_only_their_own_replies() {
+    let (fleet, _worker) = Fleet::ready();
+    let mut one = asked(&fleet, "worker-1 ready> ");
+    let mut other = asked(&fleet, "worker-1 ready> ");
+    one.line("calculate 0.7 \"of the one\"");
+    other.line("calculate 0.7 \"of the other\"");
+    other.wait_for("printed \"of the other\" after 0.7 s");
+    one.wait_for("printed \"of the one\" after 0.7 s");
+    for (person, foreign) in [(&one, "of the other"), (&other, "of the one")] {
+        let screen = person.screen();
+        assert!(!screen.contains(foreign) && !screen.contains("ignored"), "{screen}");
+    }
+    one.line("stop");
+    one.wait_for("worker-1: unready");
+    other.wait_for("event: worker-1 is unready; it was ready");
+}
+
+#[test]
+fn the_prompt_outlives_the_broker() {
+    let (mut fleet, _worker) = Fleet::ready();
+    let mut person = asked(&fleet, "worker-1 ready> ");
+    fleet.broker.kill();
+    person.wait_for("the connection to the broker is lost");
+    fleet.broker.restart();
+    person.wait_for("the connection to the broker is back");
+    person.line("ping --timeout 30s --retry");
+    person.wait_for("worker-1: it is ");
+}
+
+#[test]
+fn no_colour_is_shown_where_none_is_wanted_and_the_terminal_is_left_as_it_was() {
+    let (fleet, _worker) = Fleet::ready();
+    let mut person = asked(&fleet, "worker-1 ready> ");
+    person.line("pnig");
+    person.wait_for("error: there is no command `pnig`");
+    person.wait_for("worker-1 ready> ");
+    // A colour is ESC [ and numbers, up to an m.
+    let is_number = |byte: &&u8| byte.is_ascii_digit() || **byte == b';';
+    let is_colour = |at: &[u8]| at.iter().skip(2).find(|byte| !is_number(byte)) == Some(&b'm');
+    let shown = person.raw();
+    let coloured = (0..shown.len()).any(|at| shown[at..].starts_with(b"\x1b[") && is_colour(&shown[at..]));
+    assert!(!coloured, "{:?}", String::from_utf8_lossy(shown));
+    person.signal(Signal::TERM);
+    let (code, _) = person.ended();
+    assert_eq!(code, Some(0), "it leaves as on Ctrl-D");
+}
+
+#[test]
+fn a_script_goes_on_after_an_error_says_the_line_and_exits_with_the_worst_status() {
+    let (fleet, _worker) = Fleet::ready();
+    let script = "# a comment\n\nping worker-1\npnig worker-1\nstop\nping\nstatus\nquit\nping\n";
+    let ran = script_of(&fleet, &["-o", "ndjson"], script).exits(2);
+    let lines = ran.lines();
+    let summaries: Vec<&serde_json::Value> = lines.iter().filter(|line| line["summary"].is_object()).collect();
+    let commands: Vec<&str> = summaries.iter().map(|line| line["command"].as_str().unwrap()).collect();
+    assert_eq!(commands, ["ping", "stop", "ping", "status"], "what comes after quit is not done");
+    assert!(ran.stderr.contains("error: line 4: there is no command `pnig`"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("event:") && !ran.stdout.contains('>'), "{ran:?}");
+}
+
+#[test]
+fn a_script_ends_with_the_status_of_the_worst_verdict() {
+    let (fleet, worker) = Fleet::ready();
+    assert_eq!(script_of(&fleet, &[], "ping\nstop\nstart\n").code, Some(0));
+    assert_eq!(script_of(&fleet, &[], "stop\nping\nstart\n").code, Some(1), "refused");
+    assert_eq!(script_of(&fleet, &[], "").code, Some(0));
+    worker.signal(Signal::STOP);
+    let ran = script_of(&fleet, &["--timeout", "300ms"], "ping worker-1\nping worker-1\n");
+    assert_eq!((ran.code, ran.stdout.matches("unknown").count()), (Some(3), 2), "{ran:?}");
+}
+
+#[test]
+fn a_script_waits_for_the_end_of_what_takes_long_and_an_interrupt_ends_it_with_what_is_known() {
+    let (fleet, _worker) = Fleet::ready();
+    let ran = script_of(&fleet, &[], "calculate 0.4 first\ncalculate 0 second\n").exits(0);
+    let (first, second) = (ran.stdout.find("first").unwrap(), ran.stdout.find("second").unwrap());
+    assert!(first < second, "{}", ran.stdout);
+
+    fleet.forget_events();
+    let mut running = Process::spawn_with(fleet.command(&["server"]), "calculate 60 never\nping\n");
+    fleet.event("worker-1", "job");
+    running.signal(Signal::INT);
+    running.stdout.wait_for("accepted; it runs on");
+    let ran = running.ended().exits(130);
+    assert!(!ran.stdout.contains("it is "), "the next line is not done: {}", ran.stdout);
+}
+
+fn script_of(fleet: &Fleet, arguments: &[&str], script: &str) -> crate::process::Ran {
+    let mut command = fleet.command(&["server"]);
+    command.args(arguments);
+    Process::spawn_with(command, script).ended()
+}
