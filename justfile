@@ -7,20 +7,25 @@ set positional-arguments
 default:
     @'{{ just_executable() }}' --list --unsorted
 
-# Run a broker and worker-1 on this machine, and wait for its first verified reply
+# Run a broker and worker-1 on this machine, or a broker and clients in containers (`up docker`); wait for verified replies
 [no-exit-message]
 up *WHERE:
     @scripts/up "$@"
+
+# Open the operator's prompt, in a container with `server docker`; with more words, give one command
+[no-exit-message]
+server *WORDS:
+    @scripts/server "$@"
 
 # Start one more client: NAME, or NAME:group,group
 [no-exit-message]
 client NAME:
     @scripts/client "$1"
 
-# Follow what the broker and the clients write
+# Follow what the broker and the clients write, or what the containers write (`logs docker`)
 [no-exit-message]
-logs:
-    @scripts/logs
+logs *WHERE:
+    @scripts/logs "$@"
 
 # Stop what `up` and `client` started
 [no-exit-message]

@@ -42,6 +42,11 @@ start() { # NAME COMMAND…
     echo "$pid" >"$run/$name.pid"
 }
 
+# Prints the ids of this folder's containers that run, or others by a filter; none where there is no Docker.
+containers() { # OPTION…
+    docker ps --quiet --filter "label=com.docker.compose.project.working_dir=$(pwd -P)" "$@" 2>/dev/null || true
+}
+
 # Starts a client unless it runs, and waits until it has answered a signed `status` with a signed reply.
 start_client() { # NAME
     if pid=$(client_pid "$1"); then
