@@ -303,13 +303,13 @@ fn a_script_waits_for_the_end_of_what_takes_long_and_an_interrupt_ends_it_with_w
     let (first, second) = (ran.stdout.find("first").unwrap(), ran.stdout.find("second").unwrap());
     assert!(first < second, "{}", ran.stdout);
 
-    fleet.forget_events();
-    let mut running = Process::spawn_with(fleet.command(&["server"]), "calculate 60 never\nping\n");
-    fleet.event("worker-1", "job");
+    let script = fleet.command(&["server", "-o", "ndjson"]);
+    let mut running = Process::spawn_with(script, "calculate 60 never\nping\n");
+    running.stdout.wait_for("\"status\":\"accepted\"");
     running.signal(Signal::INT);
-    running.stdout.wait_for("accepted; it runs on");
+    running.stdout.wait_for("\"verdict\":\"accepted\"");
     let ran = running.ended().exits(130);
-    assert!(!ran.stdout.contains("it is "), "the next line is not done: {}", ran.stdout);
+    assert!(!ran.stdout.contains("\"command\":\"ping\""), "the next line is not done: {}", ran.stdout);
 }
 
 fn script_of(fleet: &Fleet, arguments: &[&str], script: &str) -> crate::process::Ran {
