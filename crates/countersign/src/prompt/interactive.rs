@@ -67,6 +67,8 @@ impl Terminal<'_> {
     /// Asks for a line, and tells meanwhile what happens.
     async fn ask(&mut self, prompt: String, remember: bool) -> Fallible<Typed> {
         self.learn();
+        // What was printed without a line to be typed must not wait for one, and come after what is printed later.
+        output::print_all();
         self.editor.ask(prompt, remember);
         let [terminations, hangups] = &mut self.endings;
         loop {
