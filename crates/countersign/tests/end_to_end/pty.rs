@@ -97,6 +97,22 @@ impl Pty {
         }
     }
 
+    /// Waits until what was shown after the text that was waited for last is as it should be.
+    #[track_caller]
+    pub fn wait_until(&mut self, what: &str, fits: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let screen = self.screen();
+            if fits(&screen[self.at..]) {
+                return;
+            }
+            match self.arriving.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(bytes) => self.raw.extend(bytes),
+                Err(error) => panic!("waited in vain for {what} ({error}) after:\n{}", &screen[self.at..]),
+            }
+        }
+    }
+
     /// All that was shown, without what moves the cursor or colours.
     pub fn screen(&self) -> String {
         // What is cut in mid-character is complete the next time.

@@ -338,8 +338,12 @@ impl Line {
             effects.push(errand.notice(&self.client, text));
             return false;
         }
+        let epoch = error.details.as_ref().and_then(|details| details.get("epoch")?.as_str()?.parse::<Uuid>().ok());
         let by_itself = [Builtin::Start, Builtin::Stop, Builtin::Terminate, Builtin::Ping];
-        if !errand.options.retry && !errand.order.builtin().is_some_and(|builtin| by_itself.contains(&builtin)) {
+        let harmless = errand.order.builtin().is_some_and(|builtin| by_itself.contains(&builtin));
+        // The client was in that very epoch before the order was given: it cannot have run the order in an earlier one.
+        let is_young = epoch.is_some() && epoch == self.known.as_ref().map(Presence::epoch);
+        if !errand.options.retry && !harmless && !is_young {
             let text = format!(
                 "{} was not run: {} has begun a new epoch; only a retry sends it anew",
                 errand.order.command.name, self.client
@@ -347,7 +351,6 @@ impl Line {
             effects.push(errand.notice(&self.client, text));
             return false;
         }
-        let epoch = error.details.as_ref().and_then(|details| details.get("epoch")?.as_str()?.parse::<Uuid>().ok());
         if epoch.is_none()
             || epoch == self.latest.epoch
             || now.wall >= errand.expires_at
@@ -360,7 +363,7 @@ impl Line {
         self.earlier.push(std::mem::replace(&mut self.latest, anew));
         self.stage = Stage::waiting(errand, now);
         // A command to many names no epoch, and to a client that is young it has to be said again.
-        if self.known.as_ref().is_none_or(|known| Some(known.epoch()) != epoch) {
+        if !is_young {
             effects.push(errand.notice(&self.client, format!("{} has begun a new epoch: sent anew", self.client)));
         }
         effects.push(self.publish(errand));

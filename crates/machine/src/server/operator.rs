@@ -154,10 +154,13 @@ impl Operator {
             EventData::Job(job) => News::Job(job),
             EventData::Security(security) => News::Security(security),
         };
+        if message.subject != subject::event(&message.realm, &message.from, message.kind) {
+            return self.ignore(Ignored::Misplaced, Some(&message.from), "");
+        }
         let at = (message.issued_at, message.n);
         let is_late = now.wall.since(message.issued_at) > SILENCE || message.issued_at > now.wall.plus(SKEW);
         let is_known = self.told.get(&message.from).is_some_and(|told| at <= *told);
-        if is_late || is_known || message.subject != subject::event(&message.realm, &message.from, message.kind) {
+        if is_late || is_known {
             return Vec::new();
         }
         self.told.insert(message.from.clone(), at);
@@ -290,10 +293,14 @@ impl Operator {
         let client = &event.message().from;
         let before = self.roster.entry(client).cloned();
         let taken = self.roster.take(event, now.wall, SKEW);
-        let Some(presence) = self.roster.entry(client).filter(|_| matches!(taken, Taken::Later | Taken::TwoAlive))
-        else {
-            return Vec::new();
-        };
+        match taken {
+            Taken::Later | Taken::TwoAlive => {}
+            // The broker keeps what it also delivered: to hear it twice is no news.
+            Taken::Stale => return Vec::new(),
+            Taken::Ahead => return self.ignore(Ignored::Ahead, Some(client), ""),
+            Taken::Unfit => return self.ignore(Ignored::Misplaced, Some(client), ""),
+        }
+        let Some(presence) = self.roster.entry(client) else { return Vec::new() };
         let state = presence.state();
         let news = match before {
             // What the broker keeps is how it stood when this process began.

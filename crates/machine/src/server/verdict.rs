@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use countersign_protocol::envelope::Reason;
 use countersign_protocol::id::MessageId;
+use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, State};
 use serde_json::Value;
@@ -126,11 +127,11 @@ pub struct TargetReport {
     pub latency_ms: Option<f64>,
 }
 
-/// Why something that arrived was ignored (section 5): it was counted, shown once, and changed nothing.
+/// Why something that arrived was ignored (section 5): it was counted, shown once for each signer, and changed nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Ignored {
     /// The verifier did not let it pass.
-    #[error("not an authentic reply ({0})")]
+    #[error("not authentic ({0})")]
     Rejected(Reason),
     /// It is to another operator or session, or its signer is not the client that its subject names.
     #[error("not a reply to this process")]
@@ -151,6 +152,12 @@ pub enum Ignored {
     /// twice.
     #[error("a second final reply that differs from the first")]
     Conflict,
+    /// It is a presence from the future: the roster does not take it, and its client is not in there for as long.
+    #[error("a presence that is ahead of this machine's clock by more than {} s: one of the two is wrong", SKEW / 1_000)]
+    Ahead,
+    /// It is an event on a subject that is not its signer's for events of its kind.
+    #[error("an event that does not belong to its subject")]
+    Misplaced,
 }
 
 /// All verdicts on one order.

@@ -148,6 +148,23 @@ fn after_another_epoch_only_the_client_that_refused_is_sent_the_order_anew() {
 }
 
 #[test]
+fn any_command_is_sent_anew_to_a_client_that_was_in_the_refused_epoch_before_it_was_issued() {
+    let world = world();
+    let mut server = world.server();
+    server.keep(&["worker-1", "worker-2"].map(|worker| world.presence(worker, |_| ())));
+    server.give(calculate(), &web(), Options::default()).unwrap();
+    let starting = |n| refused(ErrorCode::Starting, json!({ "epoch": epoch(n) }));
+    server.take(&world.answer_of("worker-1", &server.sent[0], starting(1)));
+    server.take(&world.answer_of("worker-2", &server.sent[0], starting(2)));
+    let [_, anew] = server.sent.as_slice() else { panic!("sent anew to the one whose epoch was known") };
+    let command = world.command(anew);
+    assert_eq!((command.to, command.epoch), (Target::Client(name("worker-1")), Some(epoch(1))));
+    assert_eq!(server.notices().len(), 1, "{:?}", server.notices());
+    server.take(&world.answer(&server.sent[1], calculated()));
+    assert_eq!((server.word("worker-1"), server.word("worker-2")), ("succeeded", "refused"));
+}
+
+#[test]
 fn a_retry_sends_the_one_command_again_while_somebody_has_not_answered() {
     let world = world();
     let options = Options { retry: true, ..Options::default() };

@@ -1,6 +1,6 @@
 //! Section 5: which presence the roster takes.
 
-use countersign_machine::server::{News, Options, Roster, Taken, Update};
+use countersign_machine::server::{Ignored, News, Options, Roster, Taken, Update};
 use countersign_protocol::event::EventKind;
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::reply::{Outcome, State};
@@ -71,6 +71,27 @@ fn an_event_of_another_kind_or_on_the_subject_of_another_is_no_presence() {
     let elsewhere = world.presence("worker-1", |event| event.subject = "cs.demo.event.worker-2.presence".to_owned());
     assert_eq!(roster.take(&elsewhere, START, SKEW), Taken::Unfit);
     assert_eq!(roster, Roster::default());
+}
+
+#[test]
+fn a_presence_that_is_not_taken_for_its_time_or_its_subject_is_counted_and_told_once() {
+    let world = World::new();
+    let mut server = world.server();
+    let ahead = world.presence("worker-1", |event| event.issued_at = at(SKEW + 1));
+    let misplaced = world.presence("worker-1", |event| event.subject = "cs.demo.event.worker-2.presence".to_owned());
+    for event in [&ahead, &misplaced] {
+        server.keep(std::slice::from_ref(event));
+        server.hear(event);
+    }
+    let told = server.notices();
+    assert!(told.len() == 2 && told[0].contains("ahead of this machine's clock by more than 5 s"), "{told:?}");
+    assert!(told[1].contains("an event that does not belong to its subject"), "{told:?}");
+    assert_eq!(server.operator.ignored(), [(Ignored::Ahead, 2), (Ignored::Misplaced, 2)].into());
+    assert_eq!(server.operator.roster(), &Roster::default());
+    // What comes twice, from the broker's store and as it is said, is no news.
+    server.hear(&world.presence("worker-1", |_| ()));
+    server.hear(&world.presence("worker-1", |_| ()));
+    assert_eq!(server.notices().len(), 2);
 }
 
 #[test]
