@@ -7,6 +7,7 @@ mod common;
 mod gather;
 mod issue;
 mod news;
+mod offline;
 mod properties;
 mod roster;
 mod waiting;

@@ -1,12 +1,13 @@
 //! Section 8 and the contract of the command: no wait lasts for ever, and what was not heard is not guessed at.
 
-use countersign_machine::server::{Options, Order, Verdict};
+use countersign_machine::server::{Options, Verdict};
 use countersign_protocol::command::Command;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, State};
 use countersign_testkit::realm::START;
 use serde_json::{Value, json};
 
 use super::common::{Server, World, at, calculate, calculated, epoch, order, ping, pong, refused, wrong_epoch};
+use super::offline::{gone, nobody_listens};
 
 /// A `calculate` that `worker-1` has accepted.
 fn accepted(world: &World) -> Server {
@@ -196,87 +197,6 @@ fn the_presence_of_another_client_keeps_nothing_alive() {
     server.hear(&world.presence("worker-2", |_| ()));
     server.pass(10_000);
     assert_eq!(server.word("worker-1"), "no_reply");
-}
-
-/// An order to a client whose last presence is so many milliseconds old.
-fn gone(world: &World, order: Order, options: Options, age: i64, state: State) -> Server {
-    let kept = world.presence("worker-1", |event| {
-        event.issued_at = at(-age);
-        event.state = state;
-    });
-    world.order_to(order, &["worker-1"], &[kept], options).unwrap()
-}
-
-fn nobody_listens(server: &mut Server) {
-    let effects = server.operator.no_responders("cs.demo.cmd.client.worker-1", server.now);
-    server.carry_out(effects);
-}
-
-#[test]
-fn a_client_whose_last_presence_says_that_it_ended_is_offline_and_that_is_a_guess() {
-    let world = World::new();
-    let mut server = gone(&world, ping(), Options::default(), 1_000, State::Terminated);
-    server.pass(5_000);
-    let Verdict::Offline { text } = server.verdict("worker-1") else { panic!("offline") };
-    assert!(text.contains("probably not run") && text.contains("guess"), "{text}");
-    assert_eq!(server.report.unwrap().exit_status(), 3);
-}
-
-#[test]
-fn a_client_silent_for_long_is_offline_at_the_time_out_and_at_once_if_nobody_listens() {
-    let world = World::new();
-    let mut silent = gone(&world, ping(), Options::default(), 30_001, State::Ready);
-    silent.pass(4_999);
-    assert!(silent.report.is_none(), "it may answer yet");
-    silent.pass(1);
-    let Verdict::Offline { text } = silent.verdict("worker-1") else { panic!("offline") };
-    assert!(text.contains("its last presence is 35 s old") && text.contains("guess"), "{text}");
-
-    let mut recent = gone(&world, ping(), Options::default(), 20_000, State::Ready);
-    recent.pass(5_000);
-    assert_eq!(recent.word("worker-1"), "no_reply", "it was there a moment ago");
-
-    let mut unheard = gone(&world, ping(), Options::default(), 30_001, State::Ready);
-    let effects = unheard.operator.no_responders("cs.demo.cmd.client.worker-2", unheard.now);
-    assert_eq!(effects, [], "that is another's subject");
-    nobody_listens(&mut unheard);
-    assert_eq!(unheard.word("worker-1"), "offline", "at once");
-}
-
-#[test]
-fn that_nobody_listens_ends_no_wait_for_a_client_that_was_there_a_moment_ago() {
-    let world = World::new();
-    let mut server = gone(&world, ping(), Options::default(), 1_000, State::Ready);
-    nobody_listens(&mut server);
-    assert!(server.report.is_none());
-    server.take(&world.answer(&server.sent[0], pong()));
-    assert_eq!(server.word("worker-1"), "succeeded", "a forged hint is never taken for a reply");
-
-    let mut unknown = world.ping();
-    nobody_listens(&mut unknown);
-    unknown.pass(5_000);
-    assert_eq!(unknown.word("worker-1"), "no_reply", "the roster does not say that it is gone");
-}
-
-#[test]
-fn a_client_that_was_heard_since_is_not_offline() {
-    let world = World::new();
-    let terminate = order("terminate", json!({}));
-    let mut server = gone(&world, terminate, Options::default(), 31_000, State::Ready);
-    server.hear(&world.presence("worker-1", |event| event.state = State::Terminated));
-    nobody_listens(&mut server);
-    server.pass(5_000);
-    assert_eq!(server.word("worker-1"), "no_reply", "it may have ended because of the command");
-}
-
-#[test]
-fn a_client_that_refused_with_another_epoch_is_there_and_not_offline() {
-    let world = World::new();
-    let mut server = gone(&world, ping(), Options::default(), 1_000, State::Terminated);
-    server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
-    nobody_listens(&mut server);
-    server.pass(5_000);
-    assert_eq!((server.sent.len(), server.word("worker-1")), (2, "no_reply"));
 }
 
 fn retry() -> Options {
