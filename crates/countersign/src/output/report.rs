@@ -25,7 +25,7 @@ use crate::failure::{Failure, Fallible};
 pub(crate) struct Gathering {
     output: Output,
     format: Format,
-    /// Whose verdict was printed as it arrived, in `ndjson`.
+    /// Whose verdict was told as it arrived: printed, in `ndjson`, else counted.
     told: BTreeSet<Name>,
     /// The first line that could not be printed.
     failed: Option<Failure>,
@@ -53,6 +53,10 @@ impl Gathering {
                 } else if let Outcome::Progress(progress) = outcome {
                     let message = progress.message.as_deref().unwrap_or("done");
                     self.output.progress(&format!("{client}: {} {message}", status::percent(progress)));
+                } else {
+                    self.told.insert(client.clone());
+                    let count = self.told.len();
+                    self.output.progress(&format!("{count} answered, {client} last; Ctrl-C stops waiting"));
                 }
             }
         }

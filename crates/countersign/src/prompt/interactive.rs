@@ -103,11 +103,11 @@ impl Terminal<'_> {
                     self.session.tell(happening)?;
                 }
                 () = sleep(BRIEFLY), if all_replied => {
-                    self.session.to_background(ticket);
+                    self.session.leave_in_background(ticket);
                     return Ok(None);
                 }
                 _ = self.interrupts.recv() => {
-                    self.session.to_background(ticket);
+                    self.session.leave_in_background(ticket);
                     return self.offer().await;
                 }
             }
@@ -146,7 +146,7 @@ impl Terminal<'_> {
             for (id, clients) in running {
                 let text = format!("{} {id}", Builtin::Cancel);
                 match self.session.give(&text, words::cancel(clients, id), self.session.options()).await {
-                    Ok(cancelling) => self.session.to_end(cancelling).await?,
+                    Ok(cancelling) => self.session.finish(cancelling).await?,
                     Err(failure) => output::failure(&failure.at_the_prompt()),
                 };
             }

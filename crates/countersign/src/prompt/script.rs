@@ -42,7 +42,7 @@ pub(super) async fn run(mut session: Session<'_>) -> Fallible<Exit> {
             Ok(Said::Done) => Exit::Succeeded,
             Ok(Said::Quit) => return Ok(worst),
             Ok(Said::Given(ticket)) => tokio::select! {
-                exit = session.to_end(ticket) => exit?,
+                exit = session.finish(ticket) => exit?,
                 _ = interrupts.recv() => {
                     session.leave_all()?;
                     return Ok(Exit::Interrupted);

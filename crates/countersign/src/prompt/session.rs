@@ -115,7 +115,7 @@ impl<'a> Session<'a> {
     }
 
     /// Waits for the report on an order that takes no longer than its time-out; the status that it ends with.
-    pub(super) async fn to_end(&mut self, ticket: Ticket) -> Fallible<Exit> {
+    pub(super) async fn finish(&mut self, ticket: Ticket) -> Fallible<Exit> {
         loop {
             let happening = self.operator.next().await.map_err(|error| orders::failure(error, None))?;
             if let Some((_, exit)) = self.tell(happening)?.filter(|(done, _)| *done == ticket) {
@@ -135,7 +135,7 @@ impl<'a> Session<'a> {
     }
 
     /// The prompt goes on without an order.
-    pub(super) fn to_background(&mut self, ticket: Ticket) {
+    pub(super) fn leave_in_background(&mut self, ticket: Ticket) {
         if let Some(order) = self.under_way.get_mut(&ticket) {
             order.in_background = true;
             self.output.note(&format!("`{}` goes on in the background; Ctrl-C offers to cancel it", order.text));
