@@ -9,12 +9,13 @@ use countersign_protocol::credential::Role;
 use countersign_protocol::envelope::Identity;
 use countersign_protocol::limits::{MAX_TTL, SKEW};
 use countersign_protocol::name::Name;
-use countersign_server::{Follow, Operator, OperatorConfig, OperatorError};
+use countersign_server::{Follow, Happening, Operator, OperatorConfig, OperatorError};
 
 use crate::args::Options;
 use crate::duration::Span;
 use crate::failure::{Exit, Failure, Fallible};
 use crate::nearest::nearest;
+use crate::output::Gathering;
 use crate::realm::{Realm, listed};
 
 /// Connects as the operator whom the options name.
@@ -40,6 +41,15 @@ pub(crate) fn how(options: &Options) -> machine::Options {
         ttl: options.ttl.millis(),
         detach: options.detach,
         retry: options.retry,
+    }
+}
+
+/// Tells what was heard and not told yet, where nobody waits for more.
+pub(crate) fn tell(operator: &mut Operator, gathering: &mut Gathering) {
+    while let Some(happening) = operator.happened() {
+        if let Happening::Update { update, .. } = happening {
+            gathering.update(&update);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use countersign_host::keys::read_seed;
 use countersign_machine::server::Presence;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::State;
-use countersign_server::{Follow, Happening, Operator, SetupError, forget};
+use countersign_server::{Follow, Operator, SetupError, forget};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{ClientsAction, Options};
@@ -19,13 +19,10 @@ use crate::{logs, orders};
 pub(crate) async fn run(options: &Options, action: Option<&ClientsAction>, output: Output) -> Fallible<Exit> {
     logs::begin(options, LevelFilter::WARN);
     let mut operator = orders::connect(options, Follow::Presence).await?;
-    show_or_forget(options, action, &mut operator, output).await?;
-    // What did not verify is told, though nobody waits for anything.
-    let mut gathering = Gathering::new(output, options.output);
-    while let Some(Happening::Update { update, .. }) = operator.happened() {
-        gathering.update(&update);
-    }
-    Ok(Exit::Succeeded)
+    let done = show_or_forget(options, action, &mut operator, output).await;
+    // What did not verify is told, though nobody waits for anything, and the more where it is why a client is missing.
+    orders::tell(&mut operator, &mut Gathering::new(output, options.output));
+    done.map(|()| Exit::Succeeded)
 }
 
 /// The same for an operator who is connected already.

@@ -38,7 +38,11 @@ pub(crate) async fn run(options: &Options, request: Request, output: Output) -> 
     };
     let (order, how) = (orders::order(call, options), orders::how(options));
     let report = operator.dispatch(order, &audience, how, interrupt, |update| gathering.update(&update)).await;
-    let report = report.map_err(|error| orders::failure(error, Some(&operator)))?;
+    let report = report.map_err(|error| {
+        // What did not verify may be why nobody was found.
+        orders::tell(&mut operator, &mut gathering);
+        orders::failure(error, Some(&operator))
+    })?;
     gathering.finish(&report, clock::wall())?;
     Ok(if interrupted.get() { Exit::Interrupted } else { orders::exit(&report) })
 }

@@ -74,6 +74,10 @@ impl Gathering {
         if let Some(failed) = self.failed {
             return Err(failed);
         }
+        if report.gaps > 0 {
+            self.output
+                .note(&format!("{} missing, by their numbers", are(report.gaps, "interim reply", "interim replies")));
+        }
         match self.format {
             Format::Json => self.output.json(&Document::of(report, true)),
             Format::Ndjson => {
@@ -244,4 +248,8 @@ fn jobs_of_many(report: &Report, now: Millis) -> String {
     }
     lines.push(format!("\n{}", summary(report)));
     lines.join("\n")
+}
+
+fn are(count: u64, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 {one} is") } else { format!("{count} {many} are") }
 }
