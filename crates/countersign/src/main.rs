@@ -32,7 +32,9 @@ fn main() -> Exit {
     };
     catch_panics();
     let done = catch_unwind(AssertUnwindSafe(|| commands::run(&cli, Output::new(&cli.options))));
-    done.map_or(Exit::Failed, |done| done.unwrap_or_else(|error| output::failure(&error)))
+    let exit = done.map_or(Exit::Failed, |done| done.unwrap_or_else(|error| output::failure(&error)));
+    output::print_all();
+    exit
 }
 
 /// A panic is shown in three lines as any failure is, and without a backtrace.

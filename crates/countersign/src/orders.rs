@@ -86,10 +86,16 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> Fail
         OperatorError::Roster(_) => Failure::new(Exit::Broker, error)
             .expected("the stream of presences; without it nobody knows who is there, and nothing was sent")
             .remedy("run `countersign setup` once, or name the clients one by one"),
+        OperatorError::Interrupted => interrupted(),
         OperatorError::Random(_) => Failure::new(Exit::Failed, error)
             .expected("random bytes from the operating system")
             .remedy("run it again, on Linux 3.17 or later"),
     }
+}
+
+/// The person did not want it any more, and nothing was sent.
+pub(crate) fn interrupted() -> Failure {
+    Failure::new(Exit::Interrupted, "interrupted before anything was sent")
 }
 
 /// The groups that some client of the roster is in.
@@ -105,8 +111,18 @@ pub(crate) fn unknown_client(unknown: &Name, operator: Option<&Operator>) -> Fai
         .expected(format!("one that is known: {}", listed(&known)))
         .remedy(match near {
             Some(near) => format!("name {near} instead"),
-            None => format!("start it with `countersign client --name {unknown}`, and `countersign setup` once"),
+            None => format!(
+                "`countersign init --client {unknown}`, then `countersign client --name {unknown}`; for one that has its key \
+                 elsewhere, `countersign setup` once"
+            ),
         })
+}
+
+/// What is wrong with a group that no client of the roster is in.
+pub(crate) fn unknown_group(group: &Name, operator: &Operator) -> Option<Failure> {
+    let audience = Audience::Group(group.clone());
+    let error = OrderError::Nobody { audience: audience.clone(), ended: 0, out_of_reach: 0 };
+    (!groups(operator).contains(group)).then(|| nobody(&error.into(), &audience, Some(operator)))
 }
 
 fn nobody(error: &OperatorError, audience: &Audience, operator: Option<&Operator>) -> Failure {

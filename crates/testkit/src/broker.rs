@@ -68,6 +68,12 @@ impl Broker {
         self.end(Signal::TERM);
     }
 
+    /// Sends a signal: a broker that is stopped accepts connections and says nothing.
+    pub fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("the broker runs");
+        kill_process(Pid::from_child(child), signal).unwrap();
+    }
+
     /// Ends it as a power failure would: SIGKILL.
     pub fn kill(&mut self) {
         self.end(Signal::KILL);
@@ -98,8 +104,7 @@ impl Broker {
     pub fn reload(&self) {
         const DONE: &str = "Reloaded server configuration";
         let before = self.log().matches(DONE).count();
-        let child = self.child.as_ref().expect("the broker runs");
-        kill_process(Pid::from_child(child), Signal::HUP).unwrap();
+        self.signal(Signal::HUP);
         self.until(DONE, || (self.log().matches(DONE).count() > before).then_some(()));
     }
 

@@ -1,6 +1,7 @@
 //! The one-shot commands: connect, send, gather, print.
 
 use std::cell::Cell;
+use std::pin::pin;
 
 use countersign_host::clock;
 use countersign_machine::server::Audience;
@@ -22,20 +23,23 @@ pub(crate) async fn run(options: &Options, request: Request, output: Output) -> 
         Audience::Clients(clients) => Follow::Clients(clients.clone()),
         Audience::Group(_) | Audience::All => Follow::Presence,
     };
-    // Before anything is sent: from here on, an interrupt ends the wait and not the verdicts.
+    // From here on, an interrupt ends the wait and not the verdicts; before anything is sent, it ends everything.
     let mut interrupts = signal(SignalKind::interrupt());
-    let mut operator = orders::connect(options, follow).await?;
-
-    let mut gathering = Gathering::new(output, options.output);
     let interrupted = Cell::new(false);
-    let interrupt = async {
+    let mut interrupt = pin!(async {
         match &mut interrupts {
             Ok(interrupts) => interrupts.recv().await,
             // The signal then ends the process by itself.
             Err(_) => std::future::pending().await,
         };
         interrupted.set(true);
+    });
+    let mut operator = tokio::select! {
+        operator = orders::connect(options, follow) => operator?,
+        () = &mut interrupt => return Err(orders::interrupted()),
     };
+
+    let mut gathering = Gathering::new(output, options.output);
     let (order, how) = (orders::order(call, options), orders::how(options));
     let report = operator.dispatch(order, &audience, how, interrupt, |update| gathering.update(&update)).await;
     let report = report.map_err(|error| {

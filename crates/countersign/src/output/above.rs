@@ -1,8 +1,8 @@
 //! Printing while a person types: above the line that they are typing.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anstream::adapter::strip_str;
@@ -10,6 +10,10 @@ use anstream::{AutoStream, ColorChoice};
 
 /// How many texts wait to be printed, at most: a terminal that is stopped must not fill the memory.
 const MAX_WAITING: usize = 4_096;
+/// How many texts, and how many bytes, wait before what clients say unasked is shed. The rest is for verdicts and errors, of
+/// which there are no more than a person asks for.
+const MAX_UNASKED: usize = 1_024;
+const MAX_UNASKED_BYTES: usize = 1024 * 1024;
 /// How long the end waits for what was printed before it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -17,7 +21,18 @@ static ABOVE: OnceLock<Above> = OnceLock::new();
 
 struct Above {
     waiting: SyncSender<Printing>,
+    texts: Arc<AtomicUsize>,
+    bytes: Arc<AtomicUsize>,
     shed: AtomicU64,
+}
+
+/// Who wants a text to be printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// The person: it is a verdict, an error, a help.
+    Asked,
+    /// Nobody in particular: a client said it, or the log.
+    Unasked,
 }
 
 enum Printing {
@@ -29,11 +44,15 @@ enum Printing {
 /// From now on everything is printed by this, on a thread of its own: it may block until the person types on. Tells whether
 /// it printed.
 pub(crate) fn print_above(mut print: impl FnMut(String) -> bool + Send + 'static) {
-    let (waiting, texts) = sync_channel(MAX_WAITING);
+    let (waiting, printings) = sync_channel(MAX_WAITING);
+    let (texts, bytes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (waiting_texts, waiting_bytes) = (Arc::clone(&texts), Arc::clone(&bytes));
     std::thread::spawn(move || {
-        while let Ok(printing) = texts.recv() {
+        while let Ok(printing) = printings.recv() {
             match printing {
                 Printing::Text(text) => {
+                    waiting_texts.fetch_sub(1, Ordering::Relaxed);
+                    waiting_bytes.fetch_sub(text.len(), Ordering::Relaxed);
                     if !print(text) {
                         return;
                     }
@@ -44,7 +63,7 @@ pub(crate) fn print_above(mut print: impl FnMut(String) -> bool + Send + 'static
         }
     });
     // There is one prompt in a process.
-    let _ = ABOVE.set(Above { waiting, shed: AtomicU64::new(0) });
+    let _ = ABOVE.set(Above { waiting, texts, bytes, shed: AtomicU64::new(0) });
 }
 
 /// Whether somebody types.
@@ -53,20 +72,27 @@ pub(super) fn is_on() -> bool {
 }
 
 /// Prints a text above what is being typed; `false` where nobody types.
-pub(super) fn print(text: &str) -> bool {
+pub(super) fn print(text: &str, wanted: Wanted) -> bool {
     let Some(above) = ABOVE.get() else { return false };
+    let is_full =
+        above.texts.load(Ordering::Relaxed) >= MAX_UNASKED || above.bytes.load(Ordering::Relaxed) >= MAX_UNASKED_BYTES;
+    if wanted == Wanted::Unasked && is_full {
+        above.shed.fetch_add(1, Ordering::Relaxed);
+        return true;
+    }
     let coloured = AutoStream::choice(&std::io::stdout()) != ColorChoice::Never;
     let mut text = if coloured { text.to_owned() } else { strip_str(text).to_string() };
     let shed = above.shed.swap(0, Ordering::Relaxed);
     if shed > 0 {
-        text = format!("({shed} lines were not shown: the terminal did not take them)\n{text}");
+        text = format!("({shed} events were not shown: the terminal did not take them)\n{text}");
     }
     if !text.ends_with('\n') {
         text.push('\n');
     }
-    if above.waiting.try_send(Printing::Text(text)).is_err() {
-        above.shed.fetch_add(shed + 1, Ordering::Relaxed);
-    }
+    above.texts.fetch_add(1, Ordering::Relaxed);
+    above.bytes.fetch_add(text.len(), Ordering::Relaxed);
+    // A terminal that takes nothing while a person asks for thousands of things shows what it can.
+    let _ = above.waiting.try_send(Printing::Text(text));
     true
 }
 

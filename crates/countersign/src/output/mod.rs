@@ -21,8 +21,10 @@ use countersign_protocol::text::escape;
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
+use self::above::Wanted;
 use crate::args::Options;
 use crate::failure::{Exit, Failure, Fallible};
+use crate::prompt::help;
 
 pub(crate) use above::{print_above, print_all};
 pub(crate) use answer::moment;
@@ -51,7 +53,7 @@ impl Output {
 
     /// Lines of text on standard output.
     pub(crate) fn text(self, text: &str) -> Fallible<()> {
-        if above::print(text) {
+        if above::print(text, Wanted::Asked) {
             return Ok(());
         }
         self.clear();
@@ -170,8 +172,13 @@ fn columns(of: impl AsFd) -> Option<u16> {
 
 fn stderr_line(label: &str, colour: AnsiColor, text: &str) {
     let style = colour.on_default() | Effects::BOLD;
-    let line = format!("{style}{label}:{style:#} {}", escape(text));
-    if !above::print(&line) {
+    let is_told = ["event", "reply"].contains(&label);
+    // What a client says is left as it is.
+    let text = if above::is_on() && !is_told { help::at_the_prompt(text) } else { text.to_owned() };
+    let line = format!("{style}{label}:{style:#} {}", escape(&text));
+    let wanted = if is_told { Wanted::Unasked } else { Wanted::Asked };
+    // Whoever sends standard error elsewhere wants it there, and not on the terminal.
+    if !io::stderr().is_terminal() || !above::print(&line, wanted) {
         // Nothing is to be done where standard error is gone.
         let _ = writeln!(anstream::stderr().lock(), "{line}");
     }
@@ -179,7 +186,11 @@ fn stderr_line(label: &str, colour: AnsiColor, text: &str) {
 
 /// Where a log line goes.
 pub(crate) fn log_writer() -> Box<dyn Write> {
-    if above::is_on() { Box::new(LogLine(Vec::new())) } else { Box::new(anstream::stderr()) }
+    if above::is_on() && io::stderr().is_terminal() {
+        Box::new(LogLine(Vec::new()))
+    } else {
+        Box::new(anstream::stderr())
+    }
 }
 
 /// A log line, which is printed above what is being typed when it is complete.
@@ -197,6 +208,6 @@ impl Write for LogLine {
 
 impl Drop for LogLine {
     fn drop(&mut self) {
-        above::print(&String::from_utf8_lossy(&self.0));
+        above::print(&String::from_utf8_lossy(&self.0), Wanted::Unasked);
     }
 }

@@ -7,9 +7,9 @@ use countersign_protocol::reply::{Outcome, State};
 
 use super::status::percent;
 
-/// A final or interim reply that came after the report on its order; its texts are not yet escaped.
+/// A final reply that came after the report on its order; its texts are not yet escaped.
 pub(crate) fn late_line(client: &Name, outcome: &Outcome) -> String {
-    format!("{client} answered after its verdict was told: {}", outcome_text(outcome))
+    format!("{client}: {} (its verdict was told before)", outcome_text(outcome))
 }
 
 /// What a reply says, without what belongs to its command.

@@ -44,9 +44,9 @@ impl Gathering {
             Update::Notice { text, .. } => self.output.note(text),
             // It is for a prompt; a command that was given alone hears of its replies only.
             Update::News { .. } => {}
-            Update::Reply { client, outcome, state, latency_ms, .. } => {
+            Update::Reply { client, command_id, outcome, state, latency_ms, .. } => {
                 if self.format == Format::Ndjson {
-                    let printed = self.output.json(&self.arrival(client, outcome, *state, *latency_ms));
+                    let printed = self.output.json(&self.arrival(client, *command_id, outcome, *state, *latency_ms));
                     self.failed = self.failed.take().or(printed.err());
                 } else if let Outcome::Accepted = outcome {
                     self.output.progress(&format!("{client}: accepted; Ctrl-C stops waiting, not the job"));
@@ -82,7 +82,9 @@ impl Gathering {
             Format::Json => self.output.json(&Document::of(report, true)),
             Format::Ndjson => {
                 let untold = report.replies.iter().filter(|reply| !self.told.contains(&reply.client));
-                untold.map(|reply| Line::of(reply, report)).try_for_each(|line| self.output.json(&line))?;
+                untold
+                    .map(|reply| Line { command_id: Some(reply.command_id), ..Line::of(reply, report) })
+                    .try_for_each(|line| self.output.json(&line))?;
                 self.output.json(&Document::of(report, false))
             }
             Format::Table => {
@@ -97,7 +99,14 @@ impl Gathering {
     }
 
     /// The line of a reply as it arrives: with its verdict if that is for good, else with its status.
-    fn arrival<'a>(&mut self, client: &'a Name, outcome: &'a Outcome, state: State, latency_ms: f64) -> Line<'a> {
+    fn arrival<'a>(
+        &mut self,
+        client: &'a Name,
+        command_id: MessageId,
+        outcome: &'a Outcome,
+        state: State,
+        latency_ms: f64,
+    ) -> Line<'a> {
         let status = outcome.status();
         let (mut result, mut error, mut progress) = (None, None, None);
         match outcome {
@@ -112,7 +121,7 @@ impl Gathering {
         let told = for_good && self.told.insert(client.clone());
         Line {
             client,
-            command_id: None,
+            command_id: Some(command_id),
             verdict: told.then_some(status.as_str()),
             status: (!told).then_some(status),
             state: Some(state),
@@ -151,7 +160,8 @@ impl<'a> Document<'a> {
 #[derive(Serialize)]
 struct Line<'a> {
     client: &'a Name,
-    /// Where it is another than the report's: it was sent the order anew.
+    /// In `ndjson`, for lines of several orders may be mixed; in `json` where it is another than the report's: it was sent
+    /// the order anew.
     #[serde(skip_serializing_if = "Option::is_none")]
     command_id: Option<MessageId>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,11 +1,13 @@
 //! The line editor: on a thread of its own, for it waits for the person.
 
 use std::fs;
+use std::io::{ErrorKind, Write as _, stdin, stdout};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
+use countersign_protocol::text::echo;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::config::{CompletionType, Configurer};
 use rustyline::error::ReadlineError;
@@ -21,6 +23,9 @@ use crate::output;
 /// How many lines are remembered.
 const MAX_HISTORY: usize = 1_000;
 
+/// Ends what the editor has told the terminal to do, and the line that the cursor is on.
+const BRACKETED_PASTE_OFF: &[u8] = b"\x1b[?2004l\r\n";
+
 /// What came of asking for a line.
 #[derive(Debug)]
 pub(super) enum Typed {
@@ -30,6 +35,8 @@ pub(super) enum Typed {
     Interrupted,
     /// Ctrl-D, or the terminal is gone.
     End,
+    /// Something that is no text.
+    Garbled,
     /// The terminal cannot be read.
     Failed(String),
 }
@@ -39,6 +46,8 @@ pub(super) struct Editor {
     questions: Sender<Question>,
     answers: mpsc::Receiver<Typed>,
     vocabulary: Arc<Mutex<Vocabulary>>,
+    /// Whether the person has been asked, and has not answered.
+    asking: bool,
     /// How the terminal was, and will be again whatever happens to the thread.
     before: Option<Termios>,
 }
@@ -52,9 +61,10 @@ struct Question {
 impl Editor {
     /// Takes over the terminal: from now on everything that is printed appears above what is being typed.
     pub(super) fn start(history: Option<PathBuf>) -> Fallible<Self> {
-        let before = tcgetattr(std::io::stdin()).ok();
+        let before = tcgetattr(stdin()).ok();
         let failed = |error: &dyn std::fmt::Display| {
-            Failure::new(Exit::Failed, format!("this terminal cannot be used: {error}"))
+            let term = std::env::var("TERM").unwrap_or_default();
+            Failure::new(Exit::Failed, format!("this terminal cannot be used (TERM is `{}`): {error}", echo(&term)))
                 .expected("a terminal that can move its cursor")
                 .remedy("commands on standard input: countersign server < FILE")
         };
@@ -78,18 +88,21 @@ impl Editor {
         let (questions, asked) = channel();
         let (typed, answers) = mpsc::channel(1);
         std::thread::spawn(move || ask(editor, history.as_deref(), &asked, &typed));
-        Ok(Self { questions, answers, vocabulary, before })
+        Ok(Self { questions, answers, vocabulary, asking: false, before })
     }
 
     /// Asks for a line; [`typed`](Self::typed) then tells what came of it.
-    pub(super) fn ask(&self, prompt: String, remember: bool) {
+    pub(super) fn ask(&mut self, prompt: String, remember: bool) {
+        self.asking = true;
         // Where the thread has ended, `typed` says so.
         let _ = self.questions.send(Question { prompt, remember });
     }
 
     /// Waits for what came of the question. Nothing is lost when this is dropped while it waits.
     pub(super) async fn typed(&mut self) -> Typed {
-        self.answers.recv().await.unwrap_or(Typed::End)
+        let typed = self.answers.recv().await.unwrap_or(Typed::End);
+        self.asking = false;
+        typed
     }
 
     /// What can be completed from now on.
@@ -102,9 +115,13 @@ impl Editor {
 
 impl Drop for Editor {
     fn drop(&mut self) {
+        // A terminal that is gone needs no care.
+        if self.asking {
+            let _ = stdout().write_all(BRACKETED_PASTE_OFF);
+            let _ = stdout().flush();
+        }
         if let Some(before) = &self.before {
-            // A terminal that is gone needs no care.
-            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, before);
+            let _ = tcsetattr(stdin(), OptionalActions::Now, before);
         }
     }
 }
@@ -129,6 +146,7 @@ fn ask(
             }
             Err(ReadlineError::Interrupted) => Typed::Interrupted,
             Err(ReadlineError::Eof) => Typed::End,
+            Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => Typed::Garbled,
             Err(error) => Typed::Failed(error.to_string()),
         };
         if answers.blocking_send(typed).is_err() {

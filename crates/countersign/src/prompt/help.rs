@@ -34,8 +34,39 @@ Tab completes. What takes long goes on in the background; Ctrl-C offers to
 cancel it. Lines that begin with `event:` are said by clients unasked.
 ";
 
-/// A text that speaks of commands in a shell, as they are typed here.
-pub(crate) fn at_the_prompt(help: &str) -> String {
-    let spoken = |text: String, command: &&str| text.replace(&format!("countersign {command}"), command);
-    COMMANDS.iter().fold(help.to_owned(), spoken)
+/// A text that speaks of commands in a shell, as they are typed here: without `countersign` where the prompt has the command,
+/// and with targets that may be left out.
+pub(crate) fn at_the_prompt(text: &str) -> String {
+    let text = text.replace("countersign [OPTIONS] <COMMAND>", "<COMMAND> [OPTIONS]");
+    let text = text.replace("countersign --help", "help").replace("<TARGET>...", "[TARGET]...");
+    let mut parts = text.split("countersign ");
+    let mut spoken = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let command = part.split(|it: char| !it.is_ascii_lowercase()).next().unwrap_or_default();
+        if !COMMANDS.contains(&command) {
+            spoken.push_str("countersign ");
+        }
+        spoken.push_str(part);
+    }
+    spoken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_command_that_the_prompt_has_is_spoken_without_the_program() {
+        for (shell, prompt) in [
+            ("`countersign jobs TARGET` lists the ids", "`jobs TARGET` lists the ids"),
+            ("countersign ping [OPTIONS] <TARGET>...", "ping [OPTIONS] [TARGET]..."),
+            ("countersign schema, countersign schemas", "schema, countersign schemas"),
+            ("in a shell: countersign client --name x", "in a shell: countersign client --name x"),
+            ("one of those that `countersign --help` lists", "one of those that `help` lists"),
+            ("countersign [OPTIONS] <COMMAND>", "<COMMAND> [OPTIONS]"),
+            ("countersign ", "countersign "),
+        ] {
+            assert_eq!(at_the_prompt(shell), prompt);
+        }
+    }
 }

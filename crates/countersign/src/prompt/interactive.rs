@@ -1,18 +1,18 @@
 //! A person at a terminal.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use countersign_machine::server::{Audience, Ticket};
 use countersign_protocol::command::Builtin;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use super::completion::Vocabulary;
 use super::editor::{Editor, Typed, history_file};
 use super::session::{Said, Session};
 use crate::failure::{Exit, Failure, Fallible};
-use crate::words;
-use crate::{orders, output};
+use crate::{orders, output, words};
 
 /// How long the prompt waits for the end of what was accepted, before it goes on without it.
 const BRIEFLY: Duration = Duration::from_millis(300);
@@ -25,7 +25,12 @@ pub(super) async fn run(session: Session<'_>) -> Fallible<Exit> {
     let hangups = signal(SignalKind::hangup()).map_err(failed)?;
     session.output.note("`help` teaches, Tab completes, Ctrl-D leaves");
     let editor = Editor::start(history_file())?;
-    Terminal { session, editor, interrupts, endings: [terminations, hangups] }.run().await
+    let mut terminal =
+        Terminal { session, editor, interrupts, endings: [terminations, hangups], ahead: VecDeque::new() };
+    let ended = terminal.talk().await;
+    // However it ends: what is under way has its verdicts as far as they are known.
+    terminal.session.leave_all()?;
+    ended.map(|()| Exit::Succeeded)
 }
 
 /// The person, and what they see.
@@ -34,34 +39,75 @@ struct Terminal<'a> {
     editor: Editor,
     interrupts: Signal,
     endings: [Signal; 2],
+    /// Lines that were typed or pasted already, and are to be done before another one is asked for.
+    ahead: VecDeque<String>,
+}
+
+/// Whether it goes on.
+enum Then {
+    Next,
+    Leave,
+}
+
+/// What a wait ended with.
+enum Woken {
+    /// Something happened, and was told.
+    Told,
+    /// Ctrl-C.
+    Interrupted,
+    /// The process is to end.
+    Ended,
 }
 
 impl Terminal<'_> {
-    async fn run(mut self) -> Fallible<Exit> {
-        let mut line = None;
+    async fn talk(&mut self) -> Fallible<()> {
         loop {
-            let typed = match line.take() {
-                Some(line) => Typed::Line(line),
-                None => self.ask(self.session.prompt(), true).await?,
-            };
-            match typed {
-                Typed::Line(typed) => match self.session.say(&typed).await {
-                    Ok(Said::Done) => {}
-                    Ok(Said::Given(ticket)) => line = self.wait_for(ticket).await?,
-                    Ok(Said::Quit) => break,
-                    // A typo never ends it.
-                    Err(failure) => {
-                        output::failure(&failure.at_the_prompt());
+            // A command that names nobody is for whom the prompt showed, whoever came and went while it was typed.
+            let target = self.session.target();
+            if self.ahead.is_empty() {
+                match self.ask(self.session.prompt(target.as_ref()), true).await? {
+                    // What was pasted may be several.
+                    Typed::Line(lines) => self.ahead.extend(lines.lines().map(str::to_owned)),
+                    Typed::Garbled => self.session.output.note("that was no text in UTF-8; it is forgotten"),
+                    Typed::Interrupted => {
+                        if let Then::Leave = self.offer().await? {
+                            return Ok(());
+                        }
                     }
-                },
-                Typed::Interrupted => line = self.offer().await?,
-                Typed::End => break,
-                Typed::Failed(why) => return Err(unreadable(&why)),
+                    Typed::End => return Ok(()),
+                    Typed::Failed(why) => return Err(unreadable(&why)),
+                }
+            }
+            if let Some(line) = self.ahead.pop_front()
+                && let Then::Leave = self.say(&line, target.as_ref()).await?
+            {
+                return Ok(());
             }
         }
-        self.session.leave_all()?;
-        output::print_all();
-        Ok(Exit::Succeeded)
+    }
+
+    async fn say(&mut self, line: &str, target: Option<&Audience>) -> Fallible<Then> {
+        let [terminations, hangups] = &mut self.endings;
+        let said = tokio::select! {
+            said = self.session.say(line, target) => said,
+            _ = self.interrupts.recv() => Err(orders::interrupted()),
+            _ = terminations.recv() => Ok(Said::Quit),
+            _ = hangups.recv() => Ok(Said::Quit),
+        };
+        match said {
+            Ok(Said::Done) => Ok(Then::Next),
+            Ok(Said::Given(ticket)) => self.wait_for(ticket).await,
+            Ok(Said::Quit) => Ok(Then::Leave),
+            // A typo never ends it.
+            Err(failure) => {
+                output::failure(&failure.at_the_prompt());
+                if !self.ahead.is_empty() {
+                    self.session.output.note(&format!("not done, after that: {} more lines", self.ahead.len()));
+                    self.ahead.clear();
+                }
+                Ok(Then::Next)
+            }
+        }
     }
 
     /// Asks for a line, and tells meanwhile what happens.
@@ -70,13 +116,12 @@ impl Terminal<'_> {
         // What was printed without a line to be typed must not wait for one, and come after what is printed later.
         output::print_all();
         self.editor.ask(prompt, remember);
-        let [terminations, hangups] = &mut self.endings;
         loop {
+            let [terminations, hangups] = &mut self.endings;
             tokio::select! {
                 typed = self.editor.typed() => return Ok(typed),
                 happening = self.session.operator.next() => {
-                    let happening = happening.map_err(|error| orders::failure(error, None))?;
-                    self.session.tell(happening)?;
+                    self.session.tell(happening.map_err(|error| orders::failure(error, None))?)?;
                 }
                 // Ctrl-C in the moment between two lines: there is nothing that it could mean.
                 _ = self.interrupts.recv() => {}
@@ -86,58 +131,81 @@ impl Terminal<'_> {
         }
     }
 
-    /// Waits for the report on an order, or until every target has replied and what they have accepted takes longer. Tells
-    /// what was typed instead of an answer, if the person was asked something.
-    async fn wait_for(&mut self, ticket: Ticket) -> Fallible<Option<String>> {
-        loop {
-            while let Some(happening) = self.session.operator.happened() {
-                self.session.tell(happening)?;
+    /// Waits until something happens.
+    async fn wake(&mut self) -> Fallible<Woken> {
+        let [terminations, hangups] = &mut self.endings;
+        tokio::select! {
+            happening = self.session.operator.next() => {
+                self.session.tell(happening.map_err(|error| orders::failure(error, None))?)?;
+                Ok(Woken::Told)
             }
-            if !self.session.is_under_way(ticket) {
-                return Ok(None);
-            }
-            let all_replied = !self.session.operator.awaits_first_reply(ticket);
-            tokio::select! {
-                happening = self.session.operator.next() => {
-                    let happening = happening.map_err(|error| orders::failure(error, None))?;
-                    self.session.tell(happening)?;
-                }
-                () = sleep(BRIEFLY), if all_replied => {
-                    self.session.leave_in_background(ticket);
-                    return Ok(None);
-                }
-                _ = self.interrupts.recv() => {
-                    self.session.leave_in_background(ticket);
-                    return self.offer().await;
-                }
-            }
+            _ = self.interrupts.recv() => Ok(Woken::Interrupted),
+            _ = terminations.recv() => Ok(Woken::Ended),
+            _ = hangups.recv() => Ok(Woken::Ended),
         }
     }
 
-    /// Ctrl-C: what is under way can be cancelled, or left to itself. Tells what was typed instead of an answer.
-    async fn offer(&mut self) -> Fallible<Option<String>> {
+    /// Waits for the report on an order, or until every target has replied and what they have accepted takes longer.
+    async fn wait_for(&mut self, ticket: Ticket) -> Fallible<Then> {
+        let mut patience = None;
+        while self.session.is_under_way(ticket) {
+            if self.session.operator.awaits_first_reply(ticket) {
+                patience = None;
+            } else {
+                patience = patience.or_else(|| Some(Instant::now() + BRIEFLY));
+            }
+            let over = async {
+                match patience {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let woken = tokio::select! {
+                woken = self.wake() => woken?,
+                () = over => {
+                    self.session.leave_in_background(ticket);
+                    return Ok(Then::Next);
+                }
+            };
+            match woken {
+                Woken::Told => {}
+                Woken::Interrupted => {
+                    self.session.leave_in_background(ticket);
+                    return self.offer().await;
+                }
+                Woken::Ended => return Ok(Then::Leave),
+            }
+        }
+        Ok(Then::Next)
+    }
+
+    /// Ctrl-C: what is under way can be cancelled, or left to itself.
+    async fn offer(&mut self) -> Fallible<Then> {
         let under_way = self.session.under_way();
         if under_way.is_empty() {
             self.session.output.note("nothing is under way; Ctrl-D leaves");
-            return Ok(None);
+            return Ok(Then::Next);
         }
         let texts: Vec<String> = under_way.iter().map(|(_, text)| format!("`{text}`")).collect();
         let tickets: Vec<Ticket> = under_way.iter().map(|(ticket, _)| *ticket).collect();
         self.session.output.note(&format!("under way: {}", texts.join(", ")));
         match self.ask("cancel (c), stop waiting (s), or go on (Enter)? ".to_owned(), false).await? {
             Typed::Line(line) => match line.trim() {
-                "" => Ok(None),
-                "c" | "cancel" => self.cancel(&tickets).await.map(|()| None),
-                "s" => self.session.leave_all().map(|()| None),
-                _ => Ok(Some(line)),
+                "" => {}
+                "c" | "cancel" => return self.cancel(&tickets).await,
+                "s" => self.session.leave_all()?,
+                _ => self.ahead.extend(line.lines().map(str::to_owned)),
             },
+            Typed::Garbled => {}
             // Twice is meant.
-            Typed::Interrupted | Typed::End => self.session.leave_all().map(|()| None),
-            Typed::Failed(why) => Err(unreadable(&why)),
+            Typed::Interrupted => self.session.leave_all()?,
+            Typed::End => return Ok(Then::Leave),
+            Typed::Failed(why) => return Err(unreadable(&why)),
         }
+        Ok(Then::Next)
     }
 
-    async fn cancel(&mut self, tickets: &[Ticket]) -> Fallible<()> {
+    async fn cancel(&mut self, tickets: &[Ticket]) -> Fallible<Then> {
         for ticket in tickets {
             let running = self.session.operator.running(*ticket);
             if running.is_empty() && self.session.is_under_way(*ticket) {
@@ -146,12 +214,17 @@ impl Terminal<'_> {
             for (id, clients) in running {
                 let text = format!("{} {id}", Builtin::Cancel);
                 match self.session.give(&text, words::cancel(clients, id), self.session.options()).await {
-                    Ok(cancelling) => self.session.finish(cancelling).await?,
-                    Err(failure) => output::failure(&failure.at_the_prompt()),
-                };
+                    Ok(cancelling) => match Box::pin(self.wait_for(cancelling)).await? {
+                        Then::Next => {}
+                        Then::Leave => return Ok(Then::Leave),
+                    },
+                    Err(failure) => {
+                        output::failure(&failure.at_the_prompt());
+                    }
+                }
             }
         }
-        Ok(())
+        Ok(Then::Next)
     }
 
     fn learn(&self) {

@@ -9,7 +9,7 @@ use crate::failure::{Failure, Fallible};
 use crate::nearest::nearest;
 use crate::words::{self, Place, Request};
 
-/// The commands that only the prompt has, and those that a shell has too.
+/// All that can be typed here.
 pub(super) const COMMANDS: [&str; 17] = [
     "start",
     "stop",
@@ -56,40 +56,59 @@ pub(super) fn read(line: &str, session: &Options, usual: Option<&Audience>) -> F
             .expected("text with spaces between two quotation marks")
             .remedy("calculate 2.5 \"all done\"")
     })?;
-    let Some((first, rest)) = words.split_first() else { return Ok(Line::Nothing) };
+    // Whoever pastes what was meant for a shell is understood too.
+    let said = words.strip_prefix(&["countersign".to_owned()]).unwrap_or(&words);
+    let Some((first, rest)) = said.split_first() else {
+        return Ok(if words.is_empty() { Line::Nothing } else { Line::Show(help::OVERVIEW.to_owned()) });
+    };
     match (first.as_str(), rest) {
         ("quit" | "exit", []) => Ok(Line::Quit),
         ("quit" | "exit", _) => Err(Failure::usage(format!("`{first}` takes nothing")).remedy(first)),
-        ("help" | "?", []) => Ok(Line::Show(help::OVERVIEW.to_owned())),
-        ("help" | "?", [command]) => help_on(command, session),
-        ("help" | "?", _) => Err(Failure::usage("help is for one command at a time").remedy("help calculate")),
+        ("help" | "?" | "--help" | "-h", []) => Ok(Line::Show(help::OVERVIEW.to_owned())),
+        ("help" | "?", about) => help_on(about, session),
         ("use", []) => Ok(Line::Use(None)),
         ("use", targets) => Ok(Line::Use(Some(words::target(targets)?))),
-        _ => command(&words, session, usual),
+        _ => command(said, session, usual),
     }
 }
 
 fn command(words: &[String], session: &Options, usual: Option<&Audience>) -> Fallible<Line> {
+    // What begins with an option is left to clap, which can say what is wrong with it.
+    if !words[0].starts_with('-') {
+        check(&words[0])?;
+    }
     let cli = match args::parse_line(words, session) {
         Ok(cli) => cli,
         Err(Asked::Help(help)) => return Ok(Line::Show(help::at_the_prompt(&help.render().to_string()))),
-        Err(Asked::Wrong(failure)) if is_known(&words[0]) => return Err(failure),
-        Err(Asked::Wrong(_)) => return Err(unknown(&words[0])),
+        Err(Asked::Wrong(failure)) => return Err(failure),
     };
     let options = Box::new(cli.options);
     match cli.command {
         Command::Clients { action } => Ok(Line::Clients(action, options)),
         Command::Schema { name } => Ok(Line::Schema(name)),
         Command::Order(order) => Ok(Line::Order(words::request(&order, Place::Prompt(usual))?, options)),
-        _ => Err(not_here(&words[0])),
+        _ => Err(not_here(words.iter().find(|word| args::is_subcommand(word)).unwrap_or(&words[0]))),
     }
 }
 
-fn help_on(command: &str, session: &Options) -> Fallible<Line> {
+fn help_on(about: &[String], session: &Options) -> Fallible<Line> {
+    let help = |words: &[String]| self::command(&[words, &["--help".to_owned()]].concat(), session, None);
+    match about {
+        [command] if ["use", "help", "quit", "exit", "?"].contains(&command.as_str()) => {
+            Ok(Line::Show(help::OVERVIEW.to_owned()))
+        }
+        [_] => help(about),
+        [clients, _] if clients == "clients" => help(about),
+        _ => Err(Failure::usage("help is for one command at a time").remedy("help calculate")),
+    }
+}
+
+/// Refuses what is no command, or none for the prompt.
+fn check(command: &str) -> Fallible<()> {
     match command {
-        "use" | "help" | "quit" | "exit" | "?" => Ok(Line::Show(help::OVERVIEW.to_owned())),
-        _ if !is_known(command) => Err(unknown(command)),
-        _ => self::command(&[command.to_owned(), "--help".to_owned()], session, None),
+        _ if COMMANDS.contains(&command) => Ok(()),
+        _ if args::is_subcommand(command) => Err(not_here(command)),
+        _ => Err(unknown(command)),
     }
 }
 
@@ -97,10 +116,6 @@ fn not_here(command: &str) -> Failure {
     Failure::usage(format!("`{command}` is not for the prompt"))
         .expected("a command for clients, or one of those that `help` lists")
         .remedy(format!("in a shell: countersign {command}"))
-}
-
-fn is_known(command: &str) -> bool {
-    COMMANDS.contains(&command)
 }
 
 fn unknown(command: &str) -> Failure {
@@ -136,8 +151,24 @@ mod tests {
     }
 
     fn wrong(line: &str) -> String {
+        shown(line, say(line))
+    }
+
+    /// The same where there are several clients, and `use` has named none.
+    fn wrong_for_nobody(line: &str) -> String {
+        shown(line, read(line, &session(), None))
+    }
+
+    fn shown(line: &str, read: Fallible<Line>) -> String {
+        match read {
+            Err(failure) => failure.at_the_prompt().lines().map(|(_, line)| line).collect::<Vec<_>>().join(" | "),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn text(line: &str) -> String {
         match say(line) {
-            Err(failure) => failure.lines().map(|(_, line)| line).collect::<Vec<_>>().join(" | "),
+            Ok(Line::Show(text)) => text,
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -159,8 +190,44 @@ mod tests {
 
     #[test]
     fn nobody_is_guessed_where_there_is_no_usual_target() {
-        let failure = read("ping", &session(), None).unwrap_err();
-        assert!(failure.lines().any(|(_, line)| line.contains("nobody is named")), "{failure:?}");
+        assert!(wrong_for_nobody("ping").starts_with("nobody is named, and there is not exactly one client | "));
+    }
+
+    #[test]
+    fn where_nobody_can_be_left_out_too_few_words_are_told_with_the_form() {
+        for (line, form) in [
+            ("calculate worker-1 5", "X MSG"),
+            ("result worker-1", "COMMAND-ID"),
+            ("cancel 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90", "COMMAND-ID"),
+            ("call worker-1", "NAME"),
+        ] {
+            let (command, words) = line.split_once(' ').unwrap();
+            let told = wrong_for_nobody(line);
+            let start =
+                format!("something is missing: only `{words}` was given | TARGET… {form}; without TARGET after ");
+            assert!(told.starts_with(&start) && told.contains(&format!(" | {command} worker-1 ")), "{told}");
+        }
+        let told = "something is missing: only `1` was given | [TARGET…] X MSG | calculate worker-1 2.5 done";
+        assert_eq!(wrong("calculate 1"), told);
+    }
+
+    #[test]
+    fn what_was_meant_for_a_shell_is_read_without_the_name_of_the_program() {
+        assert_eq!(order("countersign ping worker-2").0, order("ping worker-2").0);
+        assert!(matches!(say("countersign quit"), Ok(Line::Quit)));
+        assert_eq!(text("countersign"), help::OVERVIEW);
+        assert!(wrong("countersign init").ends_with("in a shell: countersign init"));
+    }
+
+    #[test]
+    fn a_line_that_begins_with_an_option_is_told_what_is_wrong_with_it() {
+        assert!(
+            wrong("-o json pnig").starts_with("unrecognized subcommand 'pnig' | one of those that `help` lists | ping")
+        );
+        assert_eq!(wrong("--timeout 1s"), "no command is named | <COMMAND> [OPTIONS] | help");
+        assert!(wrong("--foo").starts_with("unexpected argument '--foo' found"));
+        assert!(wrong("-o json init --client x").starts_with("`init` is not for the prompt"));
+        assert_eq!(order("--timeout 1s ping").1.timeout, Span::from_millis(1_000));
     }
 
     #[test]
@@ -174,7 +241,7 @@ mod tests {
     #[test]
     fn what_belongs_to_the_session_cannot_be_changed_by_a_line() {
         for option in ["--nats-url nats://x:1", "--keys other", "--as bob", "--realm other", "-v", "-q"] {
-            assert!(wrong(&format!("ping {option}")).contains("means nothing"), "{option}");
+            assert!(wrong(&format!("ping {option}")).contains("means nothing to `ping` | ping --help"), "{option}");
         }
     }
 
@@ -186,7 +253,14 @@ mod tests {
         assert!(wrong("calculate \"open").contains("never closed"));
         assert!(wrong("ping @web worker-1").contains("beside other targets"));
         assert!(wrong("init").contains("not for the prompt"));
-        assert!(wrong("client --name worker-1").contains("not for the prompt"));
+        for line in ["client", "client --name worker-1", "help init", "init --help", "schemas"] {
+            assert!(wrong(line).contains("not for the prompt"), "{line}");
+        }
+        assert_eq!(
+            wrong("clients foo"),
+            "unrecognized subcommand 'foo' | one of those that `clients --help` lists | clients --help"
+        );
+        assert!(wrong("clients forget").ends_with(" | clients forget [OPTIONS] <NAME>... | clients forget --help"));
         assert!(wrong("call ping -").contains("standard input"));
         assert!(wrong("ping --tiemout 5s").contains("--timeout"));
         assert!(wrong("ping --ttl").contains("--ttl"));
@@ -202,11 +276,37 @@ mod tests {
     #[test]
     fn every_command_has_help_that_names_no_shell() {
         for command in COMMANDS {
-            let Ok(Line::Show(help)) = say(&format!("help {command}")) else { panic!("{command}") };
+            let help = text(&format!("help {command}"));
             assert!(!help.contains(&format!("countersign {command}")), "{help}");
             assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
         }
-        assert!(matches!(say("ping --help"), Ok(Line::Show(_))));
+        assert!(text("ping --help").contains("Usage: ping [OPTIONS] [TARGET]..."));
         assert!(wrong("help pnig").contains("ping"));
+        assert!(wrong("help ping calculate").contains("one command at a time"));
+    }
+
+    #[test]
+    fn help_shows_what_may_be_left_out_and_nothing_that_only_a_shell_can_do() {
+        for (command, form) in [
+            ("ping", "[TARGET]..."),
+            ("calculate", "[TARGET]... <X> <MSG>"),
+            ("cancel", "[TARGET]... <COMMAND-ID>"),
+            ("result", "[TARGET]... <COMMAND-ID>"),
+            ("call", "[TARGET]... <NAME>"),
+        ] {
+            let help = text(&format!("help {command}"));
+            assert!(help.contains(&format!("Usage: {command} [OPTIONS] {form}\n")), "{help}");
+            assert!(!["<TARGET>", "standard input", " | "].iter().any(|shell| help.contains(shell)), "{help}");
+        }
+    }
+
+    #[test]
+    fn help_is_shown_however_it_is_asked_for() {
+        for line in ["help", "?", "--help", "-h", "help use"] {
+            assert_eq!(text(line), help::OVERVIEW, "{line}");
+        }
+        for line in ["help clients forget", "clients forget --help"] {
+            assert!(text(line).contains("Usage: clients forget [OPTIONS] <NAME>..."), "{line}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! A script on standard input: line by line, each to its verdicts.
 
 use std::io::{BufRead, Read, stdin};
+use std::string::FromUtf8Error;
 
 use countersign_protocol::limits::MAX_BODY;
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,13 +35,19 @@ pub(super) async fn run(mut session: Session<'_>) -> Fallible<Exit> {
         };
         let Some(line) = line else { return Ok(worst) };
         number += 1;
+        let usual = session.target();
         let said = match line {
-            Ok(line) => session.say(&line).await,
+            Ok(line) => tokio::select! {
+                said = session.say(&line, usual.as_ref()) => said,
+                _ = interrupts.recv() => Err(orders::interrupted()),
+            },
             Err(failure) => Err(failure),
         };
+        let given = matches!(said, Ok(Said::Given(_)));
         let exit = match said {
             Ok(Said::Done) => Exit::Succeeded,
             Ok(Said::Quit) => return Ok(worst),
+            Err(failure) if failure.exit() == Exit::Interrupted => return Err(failure.at(&format!("line {number}"))),
             Ok(Said::Given(ticket)) => tokio::select! {
                 exit = session.finish(ticket) => exit?,
                 _ = interrupts.recv() => {
@@ -50,6 +57,9 @@ pub(super) async fn run(mut session: Session<'_>) -> Fallible<Exit> {
             },
             Err(failure) => output::failure(&failure.at_the_prompt().at(&format!("line {number}"))),
         };
+        if exit != Exit::Succeeded && given {
+            session.output.note(&format!("line {number} ended with the status {}", exit as u8));
+        }
         worst = worst.worse(exit);
     }
 }
@@ -57,6 +67,7 @@ pub(super) async fn run(mut session: Session<'_>) -> Fallible<Exit> {
 /// Reads lines, none of them unbounded, until the end or until nobody wants them.
 fn read_lines(mut from: impl BufRead, to: &mpsc::Sender<Fallible<String>>) {
     let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
+    let mut is_first = true;
     loop {
         let mut bytes = Vec::new();
         let read = from.by_ref().take(limit).read_until(b'\n', &mut bytes);
@@ -69,17 +80,25 @@ fn read_lines(mut from: impl BufRead, to: &mpsc::Sender<Fallible<String>>) {
                 }
                 Err(Failure::usage("it is too long").expected(format!("at most {MAX_LINE} bytes")).remedy("shorten it"))
             }
-            Ok(_) => String::from_utf8(bytes).map_err(|_| {
+            Ok(_) => text(bytes, is_first).map_err(|_| {
                 Failure::usage("it is not UTF-8").expected("text in UTF-8").remedy("convert the script to UTF-8")
             }),
             Err(error) => {
                 Err(Failure::usage(format!("standard input cannot be read: {error}")).expected("lines of text"))
             }
         };
+        is_first = false;
         if to.blocking_send(line).is_err() || is_last {
             return;
         }
     }
+}
+
+/// A line without its end, which may be that of another system, and the first one without a byte-order mark.
+fn text(bytes: Vec<u8>, is_first: bool) -> Result<String, FromUtf8Error> {
+    let line = String::from_utf8(bytes)?;
+    let line = line.strip_suffix('\n').map_or(&*line, |line| line.strip_suffix('\r').unwrap_or(line));
+    Ok(if is_first { line.trim_start_matches('\u{feff}') } else { line }.to_owned())
 }
 
 fn skip_line(from: &mut impl BufRead) -> std::io::Result<()> {
@@ -115,7 +134,7 @@ mod tests {
         }
         let expected = [
             Err("it is too long".to_owned()),
-            Ok("ping\n".to_owned()),
+            Ok("ping".to_owned()),
             Err("it is not UTF-8".to_owned()),
             Ok("status".to_owned()),
         ];
@@ -128,7 +147,16 @@ mod tests {
         script.extend_from_slice(b"\nping");
         let (sender, mut lines) = mpsc::channel(8);
         read_lines(script.as_slice(), &sender);
-        assert_eq!(lines.try_recv().unwrap().unwrap().len(), MAX_LINE);
+        assert_eq!(lines.try_recv().unwrap().unwrap().len(), MAX_LINE - 1);
         assert_eq!(lines.try_recv().unwrap().unwrap(), "ping");
+    }
+
+    #[test]
+    fn the_line_ends_and_the_byte_order_mark_of_other_systems_are_not_part_of_a_line() {
+        let (sender, mut lines) = mpsc::channel(8);
+        read_lines(&b"\xef\xbb\xbfstart\r\ncalculate 0 done\r\n\r\nquit\r"[..], &sender);
+        drop(sender);
+        let read: Vec<String> = std::iter::from_fn(|| lines.try_recv().ok()).map(Result::unwrap).collect();
+        assert_eq!(read, ["start", "calculate 0 done", "", "quit\r"]);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use countersign_host::clock;
 use countersign_machine::server::{Audience, Presence, Report, Ticket, Update};
-use countersign_protocol::name::Name;
+use countersign_protocol::credential::Grant;
 use countersign_protocol::reply::State;
 use countersign_server::{Happening, Operator};
 
@@ -54,10 +54,10 @@ impl<'a> Session<'a> {
         Self { options, operator, output, hears_news, target: None, under_way: BTreeMap::new() }
     }
 
-    /// Does what a line says, as far as nothing is to be awaited.
-    pub(super) async fn say(&mut self, line: &str) -> Fallible<Said> {
-        let usual = self.target();
-        match line::read(line, self.options, usual.as_ref())? {
+    /// Does what a line says, as far as nothing is to be awaited. What names nobody is for `usual`. Nothing is sent when this
+    /// is dropped while it waits.
+    pub(super) async fn say(&mut self, line: &str, usual: Option<&Audience>) -> Fallible<Said> {
+        match line::read(line, self.options, usual)? {
             Line::Nothing => {}
             Line::Quit => return Ok(Said::Quit),
             Line::Show(text) => self.output.text(&text)?,
@@ -82,23 +82,28 @@ impl<'a> Session<'a> {
     }
 
     /// What stands before the cursor: whom commands are for, and in which state they are.
-    pub(super) fn prompt(&self) -> String {
-        match self.target() {
+    pub(super) fn prompt(&self, target: Option<&Audience>) -> String {
+        let roster = self.operator.roster();
+        match target {
             None => "countersign> ".to_owned(),
             Some(Audience::Clients(clients)) if clients.len() == 1 => {
-                let known = clients.first().and_then(|client| self.operator.roster().entry(client));
+                let known = clients.first().and_then(|client| roster.entry(client));
                 let state = match known {
                     Some(presence) if presence.is_silent(clock::wall()) => "silent".to_owned(),
                     Some(presence) => presence.state().to_string(),
                     None => "unknown".to_owned(),
                 };
-                format!("{} {state}> ", Audience::Clients(clients))
+                format!("{} {state}> ", Audience::Clients(clients.clone()))
             }
             Some(many) => {
                 let meant: Vec<State> =
-                    self.operator.roster().entries().filter(|it| is_meant(&many, it)).map(Presence::state).collect();
+                    roster.entries().filter(|it| self.is_meant(many, it)).map(Presence::state).collect();
                 let ready = meant.iter().filter(|state| **state == State::Ready).count();
-                format!("{many} {ready}/{} ready> ", meant.len())
+                let name = match many {
+                    Audience::Clients(clients) => format!("{} clients", clients.len()),
+                    Audience::Group(_) | Audience::All => many.to_string(),
+                };
+                format!("{name} {ready}/{} ready> ", meant.len())
             }
         }
     }
@@ -170,12 +175,29 @@ impl<'a> Session<'a> {
         self.options
     }
 
+    /// Whether an order to an audience is for a client, as the roster knows it.
+    fn is_meant(&self, audience: &Audience, presence: &Presence) -> bool {
+        let reaches = |grant: &Grant| grant.reaches(presence.client(), presence.groups());
+        let is_expected =
+            presence.state() != State::Terminated && self.operator.identity().credential().grant().is_some_and(reaches);
+        match audience {
+            Audience::Clients(clients) => clients.contains(presence.client()),
+            Audience::Group(group) => is_expected && presence.groups().contains(group),
+            Audience::All => is_expected,
+        }
+    }
+
     fn use_target(&mut self, target: Option<Audience>) -> Fallible<()> {
         if let Some(Audience::Clients(clients)) = &target {
             let known = self.operator.known();
             if let Some(unknown) = clients.iter().find(|client| !known.contains(client)) {
                 return Err(orders::unknown_client(unknown, Some(&self.operator)));
             }
+        }
+        if let Some(Audience::Group(group)) = &target
+            && let Some(failure) = orders::unknown_group(group, &self.operator)
+        {
+            return Err(failure);
         }
         self.target = target;
         Ok(())
@@ -203,19 +225,10 @@ impl<'a> Session<'a> {
     fn done(&mut self, ticket: Ticket, report: &Report) -> Fallible<Exit> {
         if let Some(order) = self.under_way.remove(&ticket) {
             if order.in_background {
-                self.output.note(&format!("`{}` has ended", order.text));
+                self.output.note(&format!("what came of `{}`:", order.text));
             }
             order.gathering.finish(report, clock::wall())?;
         }
         Ok(orders::exit(report))
-    }
-}
-
-fn is_meant(audience: &Audience, presence: &Presence) -> bool {
-    let is_in = |names: &[Name], name: &Name| names.contains(name);
-    match audience {
-        Audience::Clients(clients) => is_in(clients, presence.client()),
-        Audience::Group(group) => is_in(presence.groups(), group) && presence.state() != State::Terminated,
-        Audience::All => presence.state() != State::Terminated,
     }
 }

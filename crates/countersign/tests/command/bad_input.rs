@@ -25,7 +25,7 @@ const NAME: &str = "1 to 64 of a-z, 0-9, - and _, with a letter or digit at both
 #[test]
 fn an_unknown_subcommand_is_answered_with_the_nearest() {
     let expected =
-        ["unrecognized subcommand 'pnig'", "one of the commands that `countersign --help` lists", "countersign ping"];
+        ["unrecognized subcommand 'pnig'", "one of those that `countersign --help` lists", "countersign ping"];
     assert_eq!(wrong(&["pnig", "worker-1"]), expected);
 }
 
@@ -39,10 +39,38 @@ fn an_unknown_option_is_answered_with_the_nearest() {
 fn a_command_needs_a_target() {
     let expected = [
         "the following required arguments were not provided: <TARGET>...",
-        "countersign ping <TARGET>...",
+        "countersign ping [OPTIONS] <TARGET>...",
         "countersign ping --help",
     ];
     assert_eq!(wrong(&["ping"]), expected);
+}
+
+#[test]
+fn what_the_environment_says_is_not_among_what_was_expected() {
+    let folder = Folder::new();
+    let expected = [
+        "the following required arguments were not provided: <NAME>...",
+        "countersign clients forget [OPTIONS] <NAME>...",
+        "countersign clients forget --help",
+    ];
+    let mut command = folder.command(&["clients", "forget"]);
+    assert_eq!(parts(&Run::of(command.env("NATS_URL", "nats://127.0.0.1:1").output().unwrap()), 2), expected);
+}
+
+#[test]
+fn an_unknown_action_on_the_roster_is_answered_with_those_that_there_are() {
+    let expected = [
+        "unrecognized subcommand 'foo'",
+        "one of those that `countersign clients --help` lists",
+        "countersign clients --help",
+    ];
+    assert_eq!(wrong(&["clients", "foo"]), expected);
+}
+
+#[test]
+fn options_without_a_command_lack_one() {
+    let expected = ["no command is named", "countersign [OPTIONS] <COMMAND>", "countersign --help"];
+    assert_eq!(wrong(&["--timeout", "1s"]), expected);
 }
 
 #[test]

@@ -71,7 +71,12 @@ impl Pty {
 
     /// Types a text.
     pub fn keys(&mut self, text: &str) {
-        self.keyboard.write_all(text.as_bytes()).unwrap();
+        self.bytes(text.as_bytes());
+    }
+
+    /// Types what need not be a text.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.keyboard.write_all(bytes).unwrap();
     }
 
     /// Types a line.

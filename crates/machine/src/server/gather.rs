@@ -139,8 +139,19 @@ impl Dispatch {
         self.each(|line, errand, _| line.no_responders(errand, subject, now))
     }
 
+    /// The connection is lost.
+    pub(super) fn disconnected(&mut self) {
+        self.errand.is_cut_off = true;
+    }
+
+    /// This process was held.
+    pub(super) fn held(&mut self, now: Now) -> Vec<Effect> {
+        self.each(|line, errand, effects| effects.extend(line.held(errand, now)))
+    }
+
     /// The connection is back: what runs is asked for its result.
     pub(super) fn reconnected(&mut self, now: Now) -> Vec<Effect> {
+        self.errand.is_cut_off = false;
         self.each(|line, errand, effects| effects.extend(line.reconnected(errand, now)))
     }
 

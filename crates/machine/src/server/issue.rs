@@ -69,10 +69,12 @@ pub(super) struct Errand {
     pub(super) seed: [u8; 32],
     pub(super) drawn: u64,
     pub(super) ticket: Ticket,
-    /// The ids of all that was sent for it, questions included.
+    /// The ids of all that was sent for it, the latest questions included.
     pub(super) issued: BTreeSet<MessageId>,
     /// A later control command went to many.
     pub(super) superseded: bool,
+    /// There is no connection now.
+    pub(super) is_cut_off: bool,
     /// The report was made: nothing more is sent.
     pub(super) done: bool,
 }
@@ -108,6 +110,11 @@ impl Errand {
     /// How long a target may take to its first reply, in milliseconds. A retry waits until the expiry at least.
     pub(super) fn patience(&self) -> i64 {
         if self.options.retry { self.options.timeout.max(self.options.ttl) } else { self.options.timeout }
+    }
+
+    /// What is added to a text that speaks of silence.
+    pub(super) fn cut_off(&self) -> &'static str {
+        if self.is_cut_off { ", and there is no connection to the broker" } else { "" }
     }
 
     pub(super) fn reply_to(&self, id: &MessageId) -> String {

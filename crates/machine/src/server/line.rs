@@ -2,27 +2,29 @@
 
 use std::collections::VecDeque;
 
-use countersign_protocol::command::{Builtin, Call, CommandId, CommandKind, Recorded, Target};
+use countersign_protocol::command::{Builtin, Call, CommandId, CommandKind, Target};
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::Authentic;
 use countersign_protocol::id::{MessageId, Uuid};
 use countersign_protocol::json;
-use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::Name;
-use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Reply, State, Status};
+use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Reply, State};
 use countersign_protocol::schema;
 use serde_json::Value;
 
 use super::gather::Expected;
 use super::issue::{Draft, Errand};
+use super::remarks::{clock_notice, recorded, seconds, unknown};
 use super::sent::{Resend, Sent};
 use super::verdict::{Ignored, TargetReport, Verdict};
-use super::{ASK_EVERY, Effect, FIRST_RETRY, Now, OrderError, Presence, SILENCE, Update, micros, millis};
+use super::{ASK_EVERY, Effect, FIRST_RETRY, GRACE, Now, OrderError, Presence, SILENCE, Update, micros, millis};
 
 /// How often one target is sent an order anew, however often it answers with another epoch.
 const MAX_ANEW: usize = 3;
 /// To how many of the latest questions for a result an answer is still taken.
 const MAX_QUESTIONS: usize = 4;
+/// How many questions in a row may tell nothing of what was accepted, though the client lives.
+const MAX_IN_VAIN: u8 = 6;
 
 /// One target.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -35,6 +37,8 @@ pub(super) struct Line {
     /// Those before it, each under another id.
     earlier: Vec<Sent>,
     questions: VecDeque<(MessageId, Digest)>,
+    /// How many questions were asked since the client said last that it runs.
+    in_vain: u8,
     stage: Stage,
     /// When it last gave a sign of life since the order went out, monotonic.
     heard: Option<u64>,
@@ -75,6 +79,7 @@ impl Line {
             latest,
             earlier: Vec::new(),
             questions: VecDeque::new(),
+            in_vain: 0,
             stage,
             heard: None,
             state: None,
@@ -117,6 +122,7 @@ impl Line {
         let gap = message.seq.saturating_sub(sent.next_seq);
         let update = errand.update(Update::Reply {
             client: message.from.clone(),
+            command_id: message.command_id,
             outcome: outcome.clone(),
             state: message.state,
             latency_ms: millis(latency),
@@ -124,7 +130,7 @@ impl Line {
         });
 
         let Some(verdict) = Verdict::of(outcome) else {
-            if message.seq < sent.next_seq || settled {
+            if message.seq < sent.next_seq || settled || errand.done {
                 return Ok(0);
             }
             sent.next_seq = message.seq.saturating_add(1);
@@ -198,8 +204,8 @@ impl Line {
     pub(super) fn tick(&mut self, errand: &mut Errand, now: Now) -> Option<Effect> {
         match self.stage {
             Stage::Waiting { deadline, .. } if deadline <= now.micros => {
-                let text = || format!("no reply within {}", seconds(errand.patience()));
-                let verdict = self.offline(now).unwrap_or_else(|| unknown(&text()));
+                let text = format!("no reply within {}{}", seconds(errand.patience()), errand.cut_off());
+                let verdict = self.offline(now).unwrap_or_else(|| unknown(&text));
                 self.stage = Stage::unsettled(verdict);
                 None
             }
@@ -208,12 +214,34 @@ impl Line {
                 Some(self.publish(errand))
             }
             Stage::Running { .. } if self.silent_at() <= now.micros => {
-                let text = format!("accepted, then silent for {}", seconds(SILENCE));
+                let text = format!("accepted, then silent for {}{}", seconds(SILENCE), errand.cut_off());
                 self.stage = Stage::unsettled(unknown(&text));
                 None
             }
-            Stage::Running { ask_at } if ask_at <= now.micros => self.ask(errand, now),
+            Stage::Running { ask_at } if ask_at <= now.micros && self.in_vain >= MAX_IN_VAIN => {
+                self.stage = Stage::unsettled(unknown("accepted, and it lives, but it does not tell what came of it"));
+                None
+            }
+            Stage::Running { ask_at } if ask_at <= now.micros => {
+                self.in_vain += 1;
+                self.ask(errand, now)
+            }
             Stage::Waiting { .. } | Stage::Running { .. } | Stage::Ended { .. } => None,
+        }
+    }
+
+    /// This process was held for longer than a wait: what came meanwhile lies unread, and gets the time to be read.
+    pub(super) fn held(&mut self, errand: &mut Errand, now: Now) -> Option<Effect> {
+        match &mut self.stage {
+            Stage::Waiting { deadline, .. } => {
+                *deadline = (*deadline).max(now.after(GRACE));
+                None
+            }
+            Stage::Running { .. } => {
+                self.heard = Some(now.micros);
+                self.ask(errand, now)
+            }
+            Stage::Ended { .. } => None,
         }
     }
 
@@ -313,6 +341,7 @@ impl Line {
 
     /// The client says that it runs: that is the verdict if its end is not awaited.
     fn runs(&mut self, errand: &Errand, latency: u64, now: Now) {
+        self.in_vain = 0;
         match &self.stage {
             Stage::Running { .. }
             | Stage::Ended { settled: true, .. }
@@ -389,8 +418,10 @@ impl Line {
             call: &Call { name: Builtin::Result.name().parse().ok()?, args },
         };
         let question = errand.sign(draft).ok()?;
-        if self.questions.len() == MAX_QUESTIONS {
-            self.questions.pop_front();
+        if self.questions.len() == MAX_QUESTIONS
+            && let Some((oldest, _)) = self.questions.pop_front()
+        {
+            errand.issued.remove(&oldest);
         }
         self.questions.push_back((id, Digest::of(&question.body)));
         Some(errand.publish(&id, question))
@@ -433,6 +464,7 @@ impl Line {
                 self.latest.accepted = Some(reply.epoch);
                 self.runs(errand, latency, now);
             }
+            (Stage::Running { .. }, None) if runs => self.in_vain = 0,
             _ => {}
         }
         Ok(())
@@ -452,43 +484,4 @@ impl Stage {
 
 fn is_query(errand: &Errand) -> bool {
     errand.order.builtin().is_some_and(|builtin| builtin.kind() == CommandKind::Query)
-}
-
-fn unknown(why: &str) -> Verdict {
-    Verdict::NoReply { text: format!("{why}: whether it ran, and how it ended, is unknown") }
-}
-
-/// The verdict that a client remembers; `None` while it runs. The error may have been dropped to make room (section 8).
-fn recorded(recorded: Recorded) -> Option<Verdict> {
-    let Recorded { status, result, error } = recorded;
-    let error_or = |code| error.unwrap_or_else(|| ErrorBody::new(code, "the client remembers only that it ended so"));
-    match status {
-        Status::Accepted | Status::Progress => None,
-        Status::Succeeded => Some(Verdict::Succeeded { result }),
-        Status::Failed => Some(Verdict::Failed { error: error_or(ErrorCode::Failed) }),
-        Status::Refused => Some(Verdict::Refused { error: error_or(ErrorCode::Internal) }),
-        Status::Cancelled => Some(Verdict::Cancelled { error: error_or(ErrorCode::Cancelled) }),
-        Status::Interrupted => Some(Verdict::Interrupted { error: error_or(ErrorCode::Interrupted) }),
-    }
-}
-
-/// What a refusal for reasons of time tells of this machine's clock, where it differs by more than clocks may.
-fn clock_notice(client: &Name, error: &ErrorBody, now: Now) -> Option<String> {
-    if !matches!(error.code, ErrorCode::Expired | ErrorCode::NotYetValid) {
-        return None;
-    }
-    let ahead = now.wall.get().saturating_sub(error.details.as_ref()?.get("now")?.as_i64()?);
-    let off = i64::try_from(ahead.unsigned_abs()).unwrap_or(i64::MAX);
-    let direction = if ahead > 0 { "ahead of" } else { "behind" };
-    let text =
-        format!("this machine's clock is {} {direction} that of {client}: one of the two is wrong", seconds(off));
-    (off > SKEW).then_some(text)
-}
-
-fn seconds(millis: i64) -> String {
-    match (millis / 1_000, millis % 1_000 / 100) {
-        (whole, 0) if millis >= 1_000 => format!("{whole} s"),
-        (0, _) => format!("{millis} ms"),
-        (whole, tenth) => format!("{whole}.{tenth} s"),
-    }
 }

@@ -8,6 +8,7 @@ mod gather;
 mod issue;
 mod line;
 mod operator;
+mod remarks;
 mod roster;
 mod sent;
 mod verdict;
@@ -17,6 +18,7 @@ use std::fmt;
 use countersign_protocol::command::{Call, Job};
 use countersign_protocol::envelope::Signed;
 use countersign_protocol::event::Security;
+use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{Outcome, State};
 use countersign_protocol::time::Millis;
@@ -32,6 +34,10 @@ pub const ASK_EVERY: i64 = 10_000;
 pub const SILENCE: i64 = 30_000;
 /// Section 8: after how long the same bytes are sent again for the first time, in milliseconds; doubled each time, ±20 %.
 pub const FIRST_RETRY: i64 = 500;
+
+/// How late [`Operator::tick`] may come before the process is taken to have been held, and how long what arrived meanwhile then
+/// has to be read, in milliseconds.
+pub const GRACE: i64 = 1_000;
 
 /// The caller's clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -153,13 +159,15 @@ pub enum Update {
     Reply {
         /// Who signed it.
         client: Name,
+        /// The command that it answers.
+        command_id: MessageId,
         /// What it says. Its texts are the client's, raw.
         outcome: Outcome,
         /// The client's state as it signed.
         state: State,
         /// Milliseconds from the command's first sending to this reply.
         latency_ms: f64,
-        /// Whether it came after the report on its order, which it does not change.
+        /// Whether it came after the report on its order, which it does not change. Interim ones are not told then.
         late: bool,
     },
     /// A remark for people: whole sentences, fit for a terminal.

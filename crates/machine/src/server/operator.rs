@@ -1,12 +1,12 @@
 //! One operator's process: its orders, and what it knows of the clients.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use countersign_protocol::command::{self, CommandKind, True};
 use countersign_protocol::envelope::{Authentic, Identity, Rejected};
 use countersign_protocol::event::{Event, EventData};
-use countersign_protocol::id::MessageId;
+use countersign_protocol::id::{MessageId, Uuid};
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::{Name, Session};
 use countersign_protocol::reply::{Reply, State};
@@ -16,10 +16,12 @@ use countersign_protocol::time::Millis;
 use super::gather::{Dispatch, Expected};
 use super::issue::{Errand, drawn};
 use super::{
-    Audience, Effect, Ignored, News, Now, Options, Order, OrderError, Presence, Roster, SILENCE, Taken, Ticket, Update,
-    micros,
+    Audience, Effect, GRACE, Ignored, News, Now, Options, Order, OrderError, Presence, Roster, SILENCE, Taken, Ticket,
+    Update, micros,
 };
 
+/// How many processes of one client are remembered.
+const MAX_BOOTS: usize = 8;
 /// How many orders are remembered after their reports, so that a late or conflicting reply is known for what it is.
 const MAX_REMEMBERED: usize = 64;
 /// How many targets the orders that are remembered may have in all.
@@ -52,6 +54,10 @@ pub struct Operator {
     told: BTreeMap<Name, (Millis, u64)>,
     orders: BTreeMap<Ticket, Dispatch>,
     given: u64,
+    /// There is no connection now.
+    is_cut_off: bool,
+    /// The latest processes that have spoken for each client, and whether it was told of each that another one is alive too.
+    boots: BTreeMap<Name, VecDeque<(Uuid, bool)>>,
     ignored: BTreeMap<(Ignored, Option<Name>), u64>,
 }
 
@@ -65,6 +71,8 @@ impl Operator {
             told: BTreeMap::new(),
             orders: BTreeMap::new(),
             given: 0,
+            is_cut_off: false,
+            boots: BTreeMap::new(),
             ignored: BTreeMap::new(),
         }
     }
@@ -95,6 +103,7 @@ impl Operator {
             ticket,
             issued: BTreeSet::new(),
             superseded: false,
+            is_cut_off: self.is_cut_off,
             done: false,
         };
         let (dispatch, effects) = match audience {
@@ -175,10 +184,7 @@ impl Operator {
     /// Strikes the clients that the broker keeps no presence of any more, unless they were heard within [`SILENCE`].
     pub fn keep_only(&mut self, kept: &BTreeSet<Name>, now: Now) {
         let (roster, alive) = (&mut self.roster, &mut self.alive);
-        roster.retain(|presence| {
-            let is_there = presence.state() != State::Terminated && !presence.is_silent(now.wall);
-            is_there || kept.contains(presence.client())
-        });
+        roster.retain(|presence| presence.is_there(now.wall) || kept.contains(presence.client()));
         alive.retain(|client, _| roster.entry(client).is_some());
     }
 
@@ -188,17 +194,27 @@ impl Operator {
         self.orders.values_mut().flat_map(|order| order.no_responders(subject, now)).collect()
     }
 
+    /// The connection is lost: silence from now on is its, and not the clients'.
+    pub fn disconnected(&mut self) {
+        self.is_cut_off = true;
+        self.orders.values_mut().for_each(Dispatch::disconnected);
+    }
+
     /// The connection is back: what runs is asked for its result.
     pub fn reconnected(&mut self, now: Now) -> Vec<Effect> {
-        // Silence until now was the connection's.
+        self.is_cut_off = false;
         self.alive.values_mut().for_each(|heard| *heard = now.micros);
         self.orders.values_mut().flat_map(|order| order.reconnected(now)).collect()
     }
 
-    /// Time has passed: to be called no later than [`wake_at`](Self::wake_at).
+    /// Time has passed: to be called no later than [`wake_at`](Self::wake_at). Over [`GRACE`] later, this process was held, by a
+    /// signal or by a machine that slept: nobody's silence is believed then before what has arrived could be read.
     pub fn tick(&mut self, now: Now) -> Vec<Effect> {
+        if self.wake_at().is_some_and(|at| at.saturating_add(micros(GRACE)) <= now.micros) {
+            return self.held(now);
+        }
         let mut effects: Vec<Effect> = self.orders.values_mut().flat_map(|order| order.tick(now)).collect();
-        let is_silent = |heard: u64| heard.saturating_add(micros(SILENCE)) <= now.micros;
+        let is_silent = |heard: u64| !self.is_cut_off && heard.saturating_add(micros(SILENCE)) <= now.micros;
         let silent: Vec<Name> =
             self.alive.iter().filter(|(_, heard)| is_silent(**heard)).map(|(client, _)| client.clone()).collect();
         for client in silent {
@@ -208,6 +224,11 @@ impl Operator {
         effects
     }
 
+    fn held(&mut self, now: Now) -> Vec<Effect> {
+        self.alive.values_mut().for_each(|heard| *heard = now.micros);
+        self.orders.values_mut().flat_map(|order| order.held(now)).collect()
+    }
+
     /// The person does not want to wait for an order any longer: what runs is `accepted`, what did not answer `no_reply`.
     pub fn interrupt(&mut self, ticket: Ticket) -> Vec<Effect> {
         self.orders.get_mut(&ticket).map(Dispatch::interrupt).unwrap_or_default()
@@ -215,7 +236,8 @@ impl Operator {
 
     /// When [`tick`](Self::tick) has something to do, by [`Now::micros`]; `None` when nothing is awaited.
     pub fn wake_at(&self) -> Option<u64> {
-        let silent_at = self.alive.values().min().map(|heard| heard.saturating_add(micros(SILENCE)));
+        let silent_at =
+            self.alive.values().min().filter(|_| !self.is_cut_off).map(|heard| heard.saturating_add(micros(SILENCE)));
         self.orders.values().filter_map(Dispatch::wake_at).chain(silent_at).min()
     }
 
@@ -301,12 +323,23 @@ impl Operator {
             Taken::Unfit => return self.ignore(Ignored::Misplaced, Some(client), ""),
         }
         let Some(presence) = self.roster.entry(client) else { return Vec::new() };
-        let state = presence.state();
+        let (state, boot) = (presence.state(), presence.boot());
+        let boots = self.boots.entry(client.clone()).or_default();
+        let is_new = !boots.iter().any(|(known, _)| *known == boot);
+        if is_new {
+            if boots.len() == MAX_BOOTS {
+                boots.pop_front();
+            }
+            boots.push_back((boot, false));
+        }
+        let told = boots.iter_mut().find(|(known, _)| *known == boot).map(|(_, told)| told);
+        let alarm = taken == Taken::TwoAlive && told.is_some_and(|told| !std::mem::replace(told, true));
         let news = match before {
             // What the broker keeps is how it stood when this process began.
             None if !live => None,
             None => Some(News::Joined { state }),
-            Some(before) if before.boot() != presence.boot() => match before.state() {
+            Some(before) if before.boot() != boot => match before.state() {
+                _ if !is_new => None,
                 State::Terminated => Some(News::Joined { state }),
                 _ => Some(News::Restarted { state, new_epoch: before.epoch() != presence.epoch() }),
             },
@@ -323,7 +356,7 @@ impl Operator {
         if live {
             self.orders.values_mut().for_each(|order| order.heard(client, now));
         }
-        let alarm = (taken == Taken::TwoAlive).then(|| Effect::Update { ticket: None, update: two_alive(client) });
+        let alarm = alarm.then(|| Effect::Update { ticket: None, update: two_alive(client) });
         alarm.into_iter().chain(news.map(|news| self.news(client, news))).collect()
     }
 

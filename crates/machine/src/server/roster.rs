@@ -64,6 +64,11 @@ impl Presence {
         &self.info
     }
 
+    /// Whether the client is there, as far as this tells: it has not ended, and is not silent.
+    pub fn is_there(&self, now: Millis) -> bool {
+        self.state != State::Terminated && !self.is_silent(now)
+    }
+
     /// Whether it is over [`SILENCE`] old, though the client had not ended.
     pub fn is_silent(&self, now: Millis) -> bool {
         self.state != State::Terminated && now.since(self.issued_at) > SILENCE

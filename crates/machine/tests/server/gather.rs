@@ -27,7 +27,7 @@ fn a_verified_reply_is_the_verdict() {
     assert_eq!((reply.state, reply.latency_ms), (Some(State::Ready), Some(0.41)));
     let latency_ms = 0.41;
     let (client, outcome, state) = (name("worker-1"), pong(), State::Ready);
-    let update = Update::Reply { client, outcome, state, latency_ms, late: false };
+    let update = Update::Reply { client, command_id: report.command_id, outcome, state, latency_ms, late: false };
     assert_eq!(server.updates, [update]);
 }
 
@@ -260,6 +260,18 @@ fn what_comes_after_the_report_is_told_as_late_and_changes_no_verdict() {
     assert_eq!((server.replies(), server.alarms()), (1, 1), "a second, different one is an alarm still");
     server.pass(60_000);
     assert_eq!((server.sent.len(), server.operator.wake_at()), (1, None));
+}
+
+#[test]
+fn interim_replies_after_the_report_are_not_told() {
+    let world = World::new();
+    let mut server = world.order(calculate(), &["worker-1"], Options { detach: true, ..Options::default() }).unwrap();
+    server.take(&world.answer(&server.sent[0], Outcome::Accepted));
+    assert_eq!((server.word("worker-1"), server.replies()), ("accepted", 1));
+    server.take(&world.answer(&server.sent[0], progress(0.5)).seq(1));
+    assert_eq!(server.replies(), 1);
+    server.take(&world.answer(&server.sent[0], calculated()).seq(2));
+    assert_eq!(server.replies(), 2, "the end is told");
 }
 
 #[test]

@@ -69,6 +69,46 @@ fn the_silence_of_a_client_that_has_ended_is_no_news() {
 }
 
 #[test]
+fn no_client_is_told_to_be_silent_while_there_is_no_connection() {
+    let world = World::new();
+    let mut server = world.server();
+    server.hear(&world.presence("worker-1", |_| ()));
+    server.updates.clear();
+    server.operator.disconnected();
+    assert_eq!(server.operator.wake_at(), None);
+    server.pass(60_000);
+    assert_eq!(news(&mut server), []);
+    let effects = server.operator.reconnected(server.now);
+    server.carry_out(effects);
+    server.pass(29_000);
+    assert_eq!(news(&mut server), [], "it has the time to be heard again");
+    server.pass(1_000);
+    assert_eq!(news(&mut server), [News::Silent]);
+}
+
+#[test]
+fn two_processes_of_one_client_are_told_of_once_and_are_no_restarts() {
+    let world = World::new();
+    let mut server = world.server();
+    let mut hear = |millis: i64, boot: u8| {
+        server.now.wall = at(millis);
+        let event = world.presence("worker-1", |event| {
+            (event.issued_at, event.boot) = (at(millis), epoch(boot));
+            event.data.insert("started_at".to_owned(), json!(at(i64::from(boot))));
+        });
+        server.hear(&event);
+        let alarms = server.alarms();
+        (alarms, news(&mut server).len())
+    };
+    assert_eq!(hear(0, 1), (0, 1), "joined");
+    assert_eq!(hear(1, 2), (0, 1), "started again");
+    assert_eq!(hear(2, 1), (1, 0), "two are alive");
+    for beat in 3..9 {
+        assert_eq!(hear(beat, if beat % 2 == 1 { 2 } else { 1 }), (0, 0), "{beat}");
+    }
+}
+
+#[test]
 fn what_the_broker_keeps_is_no_news_at_first_and_is_when_it_has_changed() {
     let world = World::new();
     let mut server = world.server();

@@ -76,6 +76,76 @@ fn what_was_accepted_is_asked_for_its_result_every_ten_seconds() {
 }
 
 #[test]
+fn a_client_that_lives_but_never_tells_what_came_of_it_ends_the_wait() {
+    let world = World::new();
+    let mut server = accepted(&world);
+    let present = |server: &mut Server| {
+        let wall = server.now.wall;
+        server.hear(&world.presence("worker-1", |event| event.issued_at = wall));
+    };
+    for _ in 0..6 {
+        server.pass(9_000);
+        present(&mut server);
+        server.pass(1_000);
+        let forbidden = refused(ErrorCode::Forbidden, json!(null));
+        server.take(&world.answer(server.sent.last().unwrap(), forbidden));
+        assert!(server.report.is_none());
+    }
+    server.pass(10_000);
+    let Verdict::NoReply { text } = server.verdict("worker-1") else { panic!("no reply") };
+    assert!(text.contains("does not tell") && text.contains("unknown"), "{text}");
+}
+
+#[test]
+fn a_long_command_whose_client_says_that_it_runs_is_awaited_to_its_end() {
+    let world = World::new();
+    let mut server = accepted(&world);
+    for _ in 0..30 {
+        server.pass(10_000);
+        server.take(&world.answer(server.sent.last().unwrap(), recorded(json!({ "status": "accepted" }))));
+    }
+    assert!(server.report.is_none());
+    server.take(&world.answer(&server.sent[0], calculated()).seq(1));
+    assert_eq!(server.word("worker-1"), "succeeded");
+}
+
+#[test]
+fn a_process_that_was_held_reads_what_came_meanwhile_before_it_believes_in_silence() {
+    let world = World::new();
+    let mut waiting = world.ping();
+    let answer = world.answer(&waiting.sent[0], pong());
+    let late = waiting.now.micros + 60_000_000;
+    waiting.jump(late);
+    assert!(waiting.report.is_none());
+    waiting.take(&answer);
+    assert_eq!(waiting.word("worker-1"), "succeeded");
+
+    let mut running = accepted(&world);
+    let late = running.now.micros + 60_000_000;
+    running.jump(late);
+    assert!(running.report.is_none());
+    assert_eq!(last_command(&world, &running).command.name.as_str(), "result", "it is asked for");
+    running.take(&world.answer(&running.sent[0], calculated()).seq(1));
+    assert_eq!(running.word("worker-1"), "succeeded");
+
+    let mut silent = world.ping();
+    let late = silent.now.micros + 60_000_000;
+    silent.jump(late);
+    silent.pass(1_000);
+    assert_eq!(silent.word("worker-1"), "no_reply", "a second later nothing had come");
+}
+
+#[test]
+fn silence_without_a_connection_is_said_to_be_so() {
+    let world = World::new();
+    let mut server = world.ping();
+    server.operator.disconnected();
+    server.pass(5_000);
+    let Verdict::NoReply { text } = server.verdict("worker-1") else { panic!("no reply") };
+    assert!(text.contains("there is no connection to the broker"), "{text}");
+}
+
+#[test]
 fn what_was_accepted_is_asked_for_its_result_on_every_reconnect() {
     let world = World::new();
     let mut server = accepted(&world);
