@@ -1,6 +1,7 @@
 //! A person at a terminal.
 
 use std::collections::VecDeque;
+use std::future::ready;
 use std::time::Duration;
 
 use countersign_machine::server::{Audience, Ticket};
@@ -17,6 +18,9 @@ use crate::{orders, output, words};
 /// How long the prompt waits for the end of what was accepted, before it goes on without it.
 const BRIEFLY: Duration = Duration::from_millis(300);
 
+/// Sooner after Ctrl-C nobody has typed a line.
+const AT_ONCE: Duration = Duration::from_millis(250);
+
 /// Asks for lines until the person leaves.
 pub(super) async fn run(session: Session<'_>) -> Fallible<Exit> {
     let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("signals cannot be heard: {error}"));
@@ -25,8 +29,14 @@ pub(super) async fn run(session: Session<'_>) -> Fallible<Exit> {
     let hangups = signal(SignalKind::hangup()).map_err(failed)?;
     session.output.note("`help` teaches, Tab completes, Ctrl-D leaves");
     let editor = Editor::start(history_file())?;
-    let mut terminal =
-        Terminal { session, editor, interrupts, endings: [terminations, hangups], ahead: VecDeque::new() };
+    let mut terminal = Terminal {
+        session,
+        editor,
+        interrupts,
+        endings: [terminations, hangups],
+        ahead: VecDeque::new(),
+        struck: false,
+    };
     let ended = terminal.talk().await;
     // However it ends: what is under way has its verdicts as far as they are known.
     terminal.session.leave_all()?;
@@ -41,6 +51,8 @@ struct Terminal<'a> {
     endings: [Signal; 2],
     /// Lines that were typed or pasted already, and are to be done before another one is asked for.
     ahead: VecDeque<String>,
+    /// Ctrl-C came between the end of a line and its being done.
+    struck: bool,
 }
 
 /// Whether it goes on.
@@ -88,7 +100,10 @@ impl Terminal<'_> {
 
     async fn say(&mut self, line: &str, target: Option<&Audience>) -> Fallible<Then> {
         let [terminations, hangups] = &mut self.endings;
+        let struck = std::mem::take(&mut self.struck);
         let said = tokio::select! {
+            biased;
+            () = ready(()), if struck => Err(orders::interrupted()),
             said = self.session.say(line, target) => said,
             _ = self.interrupts.recv() => Err(orders::interrupted()),
             _ = terminations.recv() => Ok(Said::Quit),
@@ -116,15 +131,20 @@ impl Terminal<'_> {
         // What was printed without a line to be typed must not wait for one, and come after what is printed later.
         output::print_all();
         self.editor.ask(prompt, remember);
+        let mut interrupted = None;
         loop {
             let [terminations, hangups] = &mut self.endings;
             tokio::select! {
-                typed = self.editor.typed() => return Ok(typed),
+                typed = self.editor.typed() => {
+                    self.struck = interrupted.is_some_and(|at: Instant| at.elapsed() < AT_ONCE);
+                    return Ok(typed);
+                }
                 happening = self.session.operator.next() => {
                     self.session.tell(happening.map_err(|error| orders::failure(error, None))?)?;
                 }
-                // Ctrl-C in the moment between two lines: there is nothing that it could mean.
-                _ = self.interrupts.recv() => {}
+                // While a line is edited, Ctrl-C is a key. As a signal it comes before that, when there is nothing that it
+                // could mean, or after Enter.
+                _ = self.interrupts.recv() => interrupted = Some(Instant::now()),
                 _ = terminations.recv() => return Ok(Typed::End),
                 _ = hangups.recv() => return Ok(Typed::End),
             }

@@ -367,6 +367,24 @@ fn no_colour_is_shown_where_none_is_wanted_and_the_terminal_is_left_as_it_was() 
 }
 
 #[test]
+fn a_table_fits_a_terminal_of_80_columns_and_is_one_line_a_client_where_there_is_none() {
+    let fleet = Fleet::of(&["worker-1", "worker-2:web,db"]);
+    let _workers = ["worker-1", "worker-2"].map(|worker| fleet.client(worker));
+    let (code, screen) = Pty::spawn(&fleet.command(&["ping", "@all"])).ended();
+    assert_eq!(code, Some(1), "{screen}");
+    // Before it stands the line of progress, which is wiped away.
+    let table: Vec<&str> = screen[screen.find("CLIENT").unwrap()..].lines().collect();
+    let cut = |line: &&str| line.split("  ").next().unwrap().to_owned();
+    let first: Vec<String> = table.iter().map(cut).collect();
+    assert_eq!(first, ["CLIENT", "worker-1", "", "worker-2", "", "", "2 targets: 2 refused"], "{screen}");
+    assert!(table.iter().all(|line| line.chars().count() <= 80), "{screen}");
+
+    let plain = fleet.run(&["ping", "@all"]).exits(1).stdout;
+    assert_eq!(plain.lines().count(), 5, "{plain}");
+    assert!(!plain.contains('\u{1b}'), "{plain:?}");
+}
+
+#[test]
 fn a_script_goes_on_after_an_error_says_the_line_and_exits_with_the_worst_status() {
     let (fleet, _worker) = Fleet::ready();
     let script = "# a comment\n\nping worker-1\npnig worker-1\nstop\nping\nstatus\nquit\nping\n";
