@@ -37,6 +37,11 @@ down:
 test *WORDS:
     @scripts/test "$@"
 
+# Measure the release binary: one table, of every benchmark or of those that are named
+[no-exit-message]
+bench *NAMES:
+    @scripts/bench "$@"
+
 # Check formatting, lints and documentation
 lint:
     cargo fmt --all --check

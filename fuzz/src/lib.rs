@@ -62,7 +62,7 @@ pub static REALM: LazyLock<Realm> = LazyLock::new(|| {
     let grant = Grant { commands: Commands::Any, clients: vec![], groups: vec![], all: true, max_ttl_ms: 60_000 };
     let operator = member("alice", 3, Role::Operator, Some(grant), None);
     let client = member("worker-1", 4, Role::Client, None, Some(vec![]));
-    let mut verifier = Verifier::new(Arc::clone(&trust), SKEW);
+    let verifier = Verifier::new(Arc::clone(&trust), SKEW);
     verifier.remember(operator.credential());
     verifier.remember(client.credential());
     Realm { pin, verifier, trust, operator, client, root, issuer }

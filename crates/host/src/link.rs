@@ -11,7 +11,7 @@ mod supervisor;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::{Message, ServerAddr};
@@ -42,8 +42,9 @@ const MAX_NOTICES: usize = 32;
 /// What a waiting message holds besides its texts, in bytes, roughly.
 const OVERHEAD: usize = 256;
 
-/// Stands in for every body that is too long: nobody needs to keep one to refuse it.
-static TOO_LONG: [u8; MAX_BODY + 1] = [0; MAX_BODY + 1];
+/// Stands in for every body that is too long: nobody needs to keep one to refuse it. Made when one is needed, or else the binary
+/// would hold as many zeros.
+static TOO_LONG: LazyLock<Bytes> = LazyLock::new(|| vec![0; MAX_BODY + 1].into());
 
 /// How to connect.
 #[derive(Debug, Clone)]
@@ -317,7 +318,7 @@ impl Shared {
             LinkEvent::NoResponders { subject: subject.to_owned(), about }
         } else {
             let body = if message.payload.len() > MAX_BODY {
-                Bytes::from_static(&TOO_LONG)
+                TOO_LONG.clone()
             } else {
                 Bytes::copy_from_slice(&message.payload)
             };

@@ -24,6 +24,7 @@ use countersign_protocol::reply::Reply;
 use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
 use countersign_protocol::trust::Trust;
+use futures_util::FutureExt;
 use tokio::time::sleep;
 
 /// How many events are taken from the link at a time.
@@ -73,6 +74,9 @@ pub enum OperatorError {
     /// Nothing can be sent without an id.
     #[error(transparent)]
     Random(#[from] RandomError),
+    /// The person did not want it any more.
+    #[error("interrupted before anything was sent")]
+    Interrupted,
 }
 
 /// What [`Operator::next`] tells.
@@ -182,8 +186,12 @@ impl Operator {
         interrupt: impl Future<Output = ()>,
         mut updates: impl FnMut(Update),
     ) -> Result<Report, OperatorError> {
-        let given = self.give(order, audience, options).await?;
         let mut interrupt = pin!(interrupt);
+        // To be cut off while it looks up who is there is safe: it sends all at once, after that.
+        let given = tokio::select! {
+            given = self.give(order, audience, options) => given?,
+            () = &mut interrupt => return Err(OperatorError::Interrupted),
+        };
         let mut interrupted = false;
         loop {
             tokio::select! {
@@ -201,9 +209,10 @@ impl Operator {
     }
 
     /// Gives an order: who is expected to answer is looked up, and the commands are sent. After an error nothing was sent
-    /// to anybody.
+    /// to anybody, nor when this is dropped while it waits.
     pub async fn give(&mut self, order: Order, audience: &Audience, options: Options) -> Result<Ticket, OperatorError> {
         order.check_arguments()?;
+        self.catch_up();
         match audience {
             Audience::Clients(clients) => self.look_up(clients).await,
             Audience::Group(_) | Audience::All => self.refresh().await?,
@@ -221,6 +230,8 @@ impl Operator {
             }
             let wait = self.machine.wake_at().unwrap_or(u64::MAX).saturating_sub(now().micros);
             tokio::select! {
+                // What has arrived comes before silence.
+                biased;
                 taken = self.events.recv_many(&mut self.arrived, BATCH) => {
                     if taken == 0 {
                         return Err(LinkError::System("its thread ended".to_owned()).into());
@@ -276,6 +287,16 @@ impl Operator {
         self.machine.ignored()
     }
 
+    /// Looks at what has arrived already, a queue full of it at most: the roster is to know what the clients have said.
+    fn catch_up(&mut self) {
+        for _ in 0..MAX_WAITING / BATCH {
+            match self.events.recv_many(&mut self.arrived, BATCH).now_or_never() {
+                None | Some(0) => break,
+                Some(_) => self.heed(),
+            }
+        }
+    }
+
     /// Whether the presence of a client is heard as it comes.
     pub(crate) fn follows(&self, client: &Name) -> bool {
         match &self.follow {
@@ -314,6 +335,7 @@ impl Operator {
                 LinkEvent::Connected => Vec::new(),
                 LinkEvent::Disconnected { why } => {
                     self.was_lost = true;
+                    self.machine.disconnected();
                     self.up_to_date.clear();
                     self.notice(format!("the connection to the broker is lost and being made anew: {why}"));
                     Vec::new()

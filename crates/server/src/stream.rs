@@ -27,12 +27,12 @@ pub enum SetupError {
 }
 
 /// Makes the stream of presences, or makes it again what it should be: the last message of each client's presence subject,
-/// read by Direct Get. Of the broker it asks no more than the setup user may: to update and to create this stream.
+/// read by Direct Get. It asks the broker to update this stream or to create it, and for nothing else.
 ///
 /// Returns the stream's name.
 pub async fn setup(url: &str, realm: &Name, seed: Seed) -> Result<String, SetupError> {
     let stream = presence_stream(realm);
-    let (_link, client) = connect(url, &stream, seed).await?;
+    let (_link, client) = connect(url, &stream, seed, "make").await?;
     let config = Config {
         name: stream.clone(),
         subjects: vec![subject::every_presence(realm)],
@@ -48,19 +48,19 @@ pub async fn setup(url: &str, realm: &Name, seed: Seed) -> Result<String, SetupE
     Ok(stream)
 }
 
-/// Strikes a retired client from the stream of presences, and so from every operator's roster. A client that is still there
-/// comes back with its next heartbeat.
-///
-/// Tells whether the stream kept a presence of it.
-pub async fn forget(url: &str, realm: &Name, seed: Seed, client: &Name) -> Result<bool, SetupError> {
+/// Strikes retired clients from the stream of presences, and so from every operator's roster. A client that is still there
+/// comes back with its next heartbeat. After an error some of them may be struck; to strike them again does no harm.
+pub async fn forget(url: &str, realm: &Name, seed: Seed, clients: &[Name]) -> Result<(), SetupError> {
     let stream = presence_stream(realm);
-    let (_link, connection) = connect(url, &stream, seed).await?;
+    let (_link, connection) = connect(url, &stream, seed, "change").await?;
     let failed = |error: String| failed("change", &stream, &error);
     let context = async_nats::jetstream::new(connection);
     let kept = context.get_stream(&stream).await.map_err(|error| failed(error.to_string()))?;
-    let presence = subject::event(realm, client, EventKind::Presence);
-    let struck = kept.purge().filter(presence).await.map_err(|error| failed(error.to_string()))?;
-    Ok(struck.purged > 0)
+    for client in clients {
+        let presence = subject::event(realm, client, EventKind::Presence);
+        kept.purge().filter(presence).await.map_err(|error| failed(error.to_string()))?;
+    }
+    Ok(())
 }
 
 /// The stream that keeps the last presence of every client.
@@ -68,7 +68,7 @@ pub(crate) fn presence_stream(realm: &Name) -> String {
     format!("cs-{realm}-presence")
 }
 
-async fn connect(url: &str, stream: &str, seed: Seed) -> Result<(Link, Client), SetupError> {
+async fn connect(url: &str, stream: &str, seed: Seed, what: &'static str) -> Result<(Link, Client), SetupError> {
     let (link, _events) = Link::connect(LinkConfig {
         url: url.to_owned(),
         name: "setup".to_owned(),
@@ -79,7 +79,7 @@ async fn connect(url: &str, stream: &str, seed: Seed) -> Result<(Link, Client), 
         wait: false,
     })
     .await?;
-    let client = link.client().ok_or_else(|| failed("make", stream, "the connection broke"))?;
+    let client = link.client().ok_or_else(|| failed(what, stream, "the connection broke"))?;
     Ok((link, client))
 }
 

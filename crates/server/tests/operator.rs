@@ -8,12 +8,13 @@ use std::future::{pending, ready};
 
 use async_nats::HeaderMap;
 use countersign_host::link::LinkError;
-use countersign_machine::server::{Audience, Ignored, Options, Order, OrderError, Report, Update, Verdict};
+use countersign_machine::server::{Audience, Ignored, News, Options, Order, OrderError, Report, Update, Verdict};
 use countersign_protocol::command::Call;
 use countersign_protocol::envelope::Reason;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, State};
 use countersign_server::{Happening, Operator, OperatorError, SetupError, forget, setup};
 use countersign_testkit::broker::PATIENCE;
+use countersign_testkit::hostile::{FakeBroker, header_block, message_frame};
 use countersign_testkit::realm::name;
 use serde_json::{Value, json};
 use support::{Demo, seed, uuid};
@@ -33,6 +34,14 @@ async fn ping(operator: &mut Operator) -> Report {
     let clients = Audience::Clients(vec![name("worker-1")]);
     let report = operator.dispatch(order, &clients, patient(), pending(), |_| ());
     timeout(PATIENCE, report).await.unwrap().unwrap()
+}
+
+/// Waits for an update.
+async fn until(operator: &mut Operator, is_it: impl Fn(&Update) -> bool) {
+    let heard = async {
+        while !matches!(operator.next().await.unwrap(), Happening::Update { update, .. } if is_it(&update)) {}
+    };
+    timeout(PATIENCE, heard).await.unwrap();
 }
 
 fn verdict(report: &Report) -> &Verdict {
@@ -79,6 +88,32 @@ async fn the_stream_can_be_made_again_and_its_presence_gives_the_epoch() {
     });
     assert_eq!(verdict(&ping(&mut operator).await).word(), "succeeded");
     answering.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_followed_client_is_looked_up_once_for_each_connection_and_its_epoch_is_known_all_the_same() {
+    let mut demo = Demo::start();
+    setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
+    let mut worker = demo.worker().await;
+    worker.present(uuid(30), State::Ready).await;
+    let mut operator = demo.operator().await;
+    let mut questions = demo.questions().await;
+    for asked in [1, 0] {
+        let (report, ()) = tokio::join!(ping(&mut operator), worker.pong(uuid(30)));
+        assert_eq!((verdict(&report).word(), questions.count().await), ("succeeded", asked));
+    }
+    worker.present(uuid(31), State::Unready).await;
+    let is_unready = |news: &News| matches!(news, News::State { to: State::Unready, .. });
+    until(&mut operator, |update| matches!(update, Update::News { news, .. } if is_unready(news))).await;
+    let (report, ()) = tokio::join!(ping(&mut operator), worker.pong(uuid(31)));
+    assert_eq!((verdict(&report).word(), questions.count().await), ("succeeded", 0));
+
+    demo.broker.kill();
+    demo.broker.restart();
+    until(&mut operator, |update| matches!(update, Update::Notice { text, .. } if text.ends_with("is back"))).await;
+    let (mut worker, mut questions) = (demo.worker().await, demo.questions().await);
+    let (report, ()) = tokio::join!(ping(&mut operator), worker.pong(uuid(31)));
+    assert_eq!((verdict(&report).word(), questions.count().await), ("succeeded", 1));
 }
 
 #[tokio::test]
@@ -176,11 +211,22 @@ async fn what_was_accepted_is_asked_for_when_the_broker_is_back() {
 #[tokio::test]
 async fn an_interrupted_wait_ends_with_what_is_known() {
     let demo = Demo::start();
+    let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
+    let clients = Audience::Clients(vec![name("worker-1")]);
+    let heard = async { drop(worker.command().await) };
+    let dispatch = operator.dispatch(order("ping", json!({})), &clients, patient(), heard, |_| ());
+    let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
+    assert_eq!(verdict(&report).word(), "no_reply");
+}
+
+#[tokio::test]
+async fn what_is_interrupted_before_anything_was_sent_has_no_verdict() {
+    let demo = Demo::start();
     let mut operator = demo.operator().await;
     let clients = Audience::Clients(vec![name("worker-1")]);
     let dispatch = operator.dispatch(order("ping", json!({})), &clients, patient(), ready(()), |_| ());
-    let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
-    assert_eq!(verdict(&report).word(), "no_reply");
+    let refused = timeout(PATIENCE, dispatch).await.unwrap();
+    assert!(matches!(refused, Err(OperatorError::Interrupted)), "{refused:?}");
 }
 
 #[tokio::test]
@@ -265,6 +311,32 @@ async fn the_whole_roster_is_found_page_after_page_and_in_it_only_what_verifies(
 }
 
 #[tokio::test]
+async fn a_roster_that_a_hostile_broker_makes_up_is_bounded_and_given_up() {
+    let demo = Demo::start();
+    for (answers, body, why) in
+        [(513, 100, "a page of 512 has more than that"), (1, 262_145, "bytes long"), (0, 0, "its pages run backwards")]
+    {
+        let fake = FakeBroker::start("nonce");
+        let url = fake.url();
+        let telling = std::thread::spawn(move || {
+            let mut session = fake.accept();
+            let question = session.published(|it| it.subject.starts_with("$JS.API.DIRECT.GET.")).unwrap();
+            let inbox = question.reply.unwrap();
+            let sid = session.subscription(&inbox);
+            let answer = message_frame(inbox.as_bytes(), &sid, &header_block(&[]), &vec![b' '; body]);
+            session.send(&answer.repeat(answers));
+            let end = b"NATS/1.0 204 EOB\r\nNats-Num-Pending: 9\r\nNats-Last-Sequence: 0\r\n\r\n";
+            session.send(&message_frame(inbox.as_bytes(), &sid, end, b""));
+            session
+        });
+        let mut operator = demo.connect(&url, seed(10)).await.unwrap();
+        let refused = timeout(PATIENCE, operator.refresh()).await.unwrap();
+        assert!(matches!(&refused, Err(OperatorError::Roster(it)) if it.ends_with(why)), "{refused:?}");
+        telling.join().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_was_struck_is_in_no_roster_any_more_and_only_the_setup_key_strikes() {
     let demo = Demo::start();
     let (url, realm) = (demo.broker.url(), name("demo"));
@@ -275,10 +347,14 @@ async fn a_client_that_was_struck_is_in_no_roster_any_more_and_only_the_setup_ke
     operator.refresh().await.unwrap();
     assert!(operator.roster().entry(&name("worker-1")).is_some());
 
-    let refused = forget(&url, &realm, seed(11), &name("worker-1")).await;
+    let retired = [name("worker-1"), name("worker-2")];
+    let refused = forget(&url, &realm, seed(11), &retired).await;
     assert!(matches!(refused, Err(SetupError::Stream { what: "change", .. })), "{refused:?}");
-    assert!(forget(&url, &realm, seed(12), &name("worker-1")).await.unwrap());
-    assert!(!forget(&url, &realm, seed(12), &name("worker-1")).await.unwrap(), "there is nothing left of it");
+    operator.refresh().await.unwrap();
+    assert!(operator.roster().entry(&name("worker-1")).is_some());
+    for _ in 0..2 {
+        forget(&url, &realm, seed(12), &retired).await.unwrap();
+    }
     operator.refresh().await.unwrap();
     assert!(operator.roster().entry(&name("worker-1")).is_none(), "also where it was known before");
 }

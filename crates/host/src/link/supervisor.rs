@@ -37,7 +37,7 @@ const STALL: Duration = Duration::from_secs(5);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How many messages are written at once, and published again where it is not known that they were.
 const BATCH: usize = 64;
-/// How often the library is asked whether it is still connected, for the case that its event was lost.
+/// How often the library is asked whether it is still connected, once its event of that may have been lost.
 const GLANCE: Duration = Duration::from_millis(500);
 /// How many messages of one subscription the library holds until the pump has its turn. The two take turns on one thread,
 /// and one turn's reading is bounded to some megabytes; what does not fit is shed.
@@ -160,6 +160,7 @@ async fn connection(
 struct Events {
     lost: Notify,
     closed: Notify,
+    other: Notify,
 }
 
 async fn connect(
@@ -209,13 +210,15 @@ async fn connect(
 
 fn heed(event: &Event, events: &Events, shared: &Shared) {
     match event {
-        Event::Disconnected => events.lost.notify_one(),
-        Event::Closed => events.closed.notify_one(),
+        Event::Disconnected => return events.lost.notify_one(),
+        Event::Closed => return events.closed.notify_one(),
+        Event::Connected => return,
         // One such event for each message that the library dropped.
         Event::SlowConsumer(_) => lock(&shared.inbound).messages.count_shed(1),
         Event::ServerError(error) => shared.notice(LinkEvent::Denied { why: shown(&error.to_string()) }),
-        Event::Connected | Event::LameDuckMode | Event::Draining | Event::ClientError(_) => {}
+        Event::LameDuckMode | Event::Draining | Event::ClientError(_) => {}
     }
+    events.other.notify_one();
 }
 
 /// Tells a broker that refuses us from one that is not there.
@@ -273,16 +276,18 @@ async fn hand_over(client: &Client, batch: Vec<Unsent>) -> Result<(), String> {
 
 /// Ends when the library says, or shows, that it has no connection.
 async fn watch_over(client: &Client, events: &Events) -> String {
-    let mut glances = interval(GLANCE);
-    loop {
-        tokio::select! {
-            () = events.lost.notified() => break,
-            _ = glances.tick() => {
-                if client.connection_state() != State::Connected {
-                    break;
-                }
-            }
+    // Of many events at once the library loses some, and that of a broken connection may be among them. Where there are none
+    // it loses none, and an idle client is left to sleep.
+    let shown = async {
+        events.other.notified().await;
+        let mut glances = interval(GLANCE);
+        while client.connection_state() == State::Connected {
+            glances.tick().await;
         }
+    };
+    tokio::select! {
+        () = events.lost.notified() => {}
+        () = shown => {}
     }
     "the connection broke".to_owned()
 }

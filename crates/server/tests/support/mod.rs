@@ -24,7 +24,7 @@ use countersign_protocol::trust::{Issuer, Trust, TrustBody};
 use countersign_server::{Follow, Operator, OperatorConfig, OperatorError};
 use countersign_testkit::broker::{Broker, PATIENCE};
 use countersign_testkit::realm::{full_grant, name};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -95,6 +95,17 @@ impl Demo {
         presence(&identity, uuid(20), State::Ready, 0)
     }
 
+    /// Hears from now on what the stream is asked for.
+    pub async fn questions(&self) -> Questions {
+        let client = ConnectOptions::with_nkey(seed(13).as_str().to_owned()).connect(self.broker.url()).await.unwrap();
+        let asked = client.subscribe("$JS.API.DIRECT.GET.>").await.unwrap();
+        let passed = client.subscribe("test.passed").await.unwrap();
+        client.flush().await.unwrap();
+        let mut questions = Questions { client, asked, passed };
+        questions.count().await;
+        questions
+    }
+
     fn identity(&self, sub: &str, n: u8, role: Role, grant: Option<Grant>, groups: Option<Vec<Name>>) -> Identity {
         self.identity_of(sub, SecretKey::from_seed([n; 32]), uuid(n), role, grant, groups)
     }
@@ -124,6 +135,27 @@ impl Demo {
         };
         let raw = Credential::issue(&claims, &self.issuer);
         Identity::new(key, Credential::verify(&raw, &self.trust, clock::wall(), SKEW).unwrap()).unwrap()
+    }
+}
+
+/// Hears what the stream is asked for.
+pub struct Questions {
+    client: Client,
+    asked: Subscriber,
+    passed: Subscriber,
+}
+
+impl Questions {
+    /// How many there were since this was last asked.
+    pub async fn count(&mut self) -> usize {
+        // What the broker took before this has arrived when this has.
+        self.client.publish("test.passed", "".into()).await.unwrap();
+        timeout(PATIENCE, self.passed.next()).await.unwrap().unwrap();
+        let mut count = 0;
+        while let Some(Some(_)) = self.asked.next().now_or_never() {
+            count += 1;
+        }
+        count
     }
 }
 
@@ -177,6 +209,14 @@ impl Worker {
         };
         let body = serde_json::to_vec(&reply).unwrap();
         self.identity.sign(MessageType::Reply, reply.subject, body)
+    }
+
+    /// Answers one ping, which knows this epoch.
+    pub async fn pong(&mut self, epoch: Uuid) {
+        let (command, digest) = self.command().await;
+        assert_eq!((command.command.name.as_str(), command.epoch), ("ping", Some(epoch)));
+        let reply = self.reply(&command, digest, Outcome::Succeeded(json!(1_795_485_600)));
+        self.publish(&reply).await;
     }
 
     /// Says that it is there, or that it has ended.
@@ -238,6 +278,8 @@ fn configuration(jetstream: bool) -> String {
         // Every reply and event subject, for attacks and for other clients.
         user(11, &["cs.demo.reply.>", "cs.demo.event.>"], &["cs.demo.cmd.client.worker-1"]),
         user(12, &stream.each_ref().map(String::as_str), &["_INBOX.setup.>"]),
+        // Hears what the stream is asked for.
+        user(13, &["test.passed"], &["$JS.API.DIRECT.GET.>", "test.passed"]),
     ];
     json!({ "jetstream": jetstream, "authorization": { "users": users } }).to_string()
 }

@@ -1,0 +1,236 @@
+//! What a benchmark runs in: a realm with its keys, a nats-server, and processes of the release binary.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::ConnectOptions;
+use countersign_host::clock;
+use countersign_host::keys::{KeyFolder, Member, Seed, create_secret, load_member, load_trust, read_seed};
+use countersign_machine::server::{Audience, News, Options, Order, Update};
+use countersign_protocol::command::{Builtin, Call};
+use countersign_protocol::credential::Role;
+use countersign_protocol::limits::SKEW;
+use countersign_protocol::name::Name;
+use countersign_protocol::reply::State;
+use countersign_protocol::trust::Trust;
+use countersign_server::{Follow, Happening, Operator, OperatorConfig};
+use countersign_testkit::broker::Broker;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Map;
+use tempfile::TempDir;
+
+use crate::Fallible;
+
+/// The realm of every benchmark.
+pub(crate) const REALM: &str = "bench";
+/// The client that is spoken to.
+pub(crate) const WORKER: &str = "worker-1";
+/// The operator.
+const OPERATOR: &str = "alice";
+/// Longer than anything takes that a benchmark waits for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A realm with `worker-1`, on a nats-server of its own that is configured as this repository's nats.conf says.
+pub(crate) struct World {
+    folder: TempDir,
+    broker: Broker,
+}
+
+/// A process of ours, which goes with the value.
+pub(crate) struct Process {
+    child: Child,
+    begun: Instant,
+}
+
+impl World {
+    /// The keys by `countersign init`, the stream by `countersign setup`, and one user more: it stands in for whoever is
+    /// not Countersign, and may publish and subscribe to everything.
+    pub(crate) fn new() -> Fallible<Self> {
+        let folder = TempDir::new()?;
+        let keys = KeyFolder::new(folder.path().join("keys"));
+        let mut init = Command::new(binary()?);
+        init.args(["init", "--realm", REALM, "--operator", OPERATOR, "--client", WORKER, "--keys"]).arg(keys.path());
+        run(&mut init)?;
+
+        let seed = Seed::from_random(clock::random()?).ok_or("no connection key")?;
+        create_secret(&outsider_seed(&keys), format!("{}\n", seed.as_str()).as_bytes())?;
+        let users = fs::read_to_string(keys.users())?;
+        let users = users.trim_end().strip_suffix(']').ok_or("users.conf does not end as it did")?;
+        let outsider = seed.public_key().ok_or("no public connection key")?;
+        fs::write(keys.users(), format!("{users}  {{ nkey: {outsider} }}\n]\n"))?;
+
+        let configuration = folder.path().join("nats.conf");
+        fs::write(&configuration, include_str!("../../../nats.conf"))?;
+        let world = Self { broker: Broker::with_file(&configuration), folder };
+        run(&mut world.countersign(&["setup"])?)?;
+        Ok(world)
+    }
+
+    /// A world with `worker-1` started and ready, and an operator who has just heard from it.
+    pub(crate) async fn ready() -> Fallible<(Self, Process, Operator)> {
+        let world = Self::new()?;
+        let mut operator = world.operator(Follow::Presence).await?;
+        let worker = world.client("state")?;
+        until_state(&mut operator, State::Unready).await?;
+        report(&mut operator, Builtin::Start, &Audience::Clients(vec![WORKER.parse()?])).await?;
+        Ok((world, worker, operator))
+    }
+
+    /// The keys.
+    pub(crate) fn keys(&self) -> KeyFolder {
+        KeyFolder::new(self.folder.path().join("keys"))
+    }
+
+    /// The trust bundle.
+    pub(crate) fn trust(&self) -> Fallible<Trust> {
+        Ok(load_trust(&self.keys())?)
+    }
+
+    /// The operator's identity and connection key.
+    pub(crate) fn member(&self) -> Fallible<Member> {
+        Ok(load_member(&self.keys(), Role::Operator, &OPERATOR.parse()?, &self.trust()?, clock::wall(), SKEW)?)
+    }
+
+    /// A connected operator in this process.
+    pub(crate) async fn operator(&self, follow: Follow) -> Fallible<Operator> {
+        let (member, trust) = (self.member()?, Arc::new(self.trust()?));
+        let (url, enrolled) = (self.broker.url(), self.keys().names(Role::Client));
+        Ok(Operator::connect(OperatorConfig { url, member, trust, follow, enrolled }).await?)
+    }
+
+    /// A connection of whoever is not Countersign.
+    pub(crate) async fn outsider(&self) -> Fallible<async_nats::Client> {
+        outsider(&self.broker.url(), &self.keys()).await
+    }
+
+    /// `countersign` with these arguments, in this realm.
+    pub(crate) fn countersign(&self, arguments: &[&str]) -> Fallible<Command> {
+        let mut command = Command::new(binary()?);
+        command.args(arguments).arg("--keys").arg(self.keys().path()).args(["--nats-url", &self.broker.url()]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(command)
+    }
+
+    /// `worker-1` as a process, with its record in a folder of this name.
+    pub(crate) fn client(&self, state: &str) -> Fallible<Process> {
+        let mut command = self.countersign(&["client", "--name", WORKER])?;
+        Process::spawn(command.arg("--state").arg(self.folder.path().join(state)))
+    }
+
+    /// This program in another part, with the broker and the keys as its first arguments; it has said that it is ready.
+    pub(crate) fn part(&self, part: &str, arguments: &[String]) -> Fallible<Process> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([part, &self.broker.url()]).arg(self.keys().path()).args(arguments);
+        let mut process = Process::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+        let mut line = String::new();
+        let stdout = process.child.stdout.as_mut().ok_or("no standard output")?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        if line == "ready\n" { Ok(process) } else { Err(format!("`{part}` ended before it was ready").into()) }
+    }
+}
+
+impl Process {
+    fn spawn(command: &mut Command) -> Fallible<Self> {
+        let begun = Instant::now();
+        Ok(Self { child: command.spawn()?, begun })
+    }
+
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Since just before it was started.
+    pub(crate) fn age(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn end(mut self) -> Fallible<()> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        self.wait()
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait(&mut self) -> Fallible<()> {
+        let status = self.child.wait()?;
+        if status.success() { Ok(()) } else { Err(format!("a process ended with {status}").into()) }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The release binary, which lies beside this program.
+pub(crate) fn binary() -> Fallible<PathBuf> {
+    let binary = std::env::current_exe()?.with_file_name("countersign");
+    if binary.is_file() { Ok(binary) } else { Err(format!("there is no {}", binary.display()).into()) }
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(command: &mut Command) -> Fallible<()> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let output = command.output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{} ended with {}: {}", shown(command), output.status, String::from_utf8_lossy(&output.stderr)).into())
+}
+
+/// A connection of whoever is not Countersign.
+pub(crate) async fn outsider(url: &str, keys: &KeyFolder) -> Fallible<async_nats::Client> {
+    let seed = read_seed(&outsider_seed(keys))?;
+    let options = ConnectOptions::with_nkey(seed.as_str().to_owned()).subscription_capacity(65_536);
+    Ok(options.connect(url).await?)
+}
+
+/// An order of a built-in command without arguments.
+pub(crate) fn order(builtin: Builtin) -> Fallible<Order> {
+    Ok(Order { command: Call { name: builtin.name().parse()?, args: Map::new() }, dry_run: false })
+}
+
+/// Gives an order, and fails unless every target succeeds; the number of targets.
+pub(crate) async fn report(operator: &mut Operator, builtin: Builtin, to: &Audience) -> Fallible<usize> {
+    let options = Options { timeout: 10_000, ..Options::default() };
+    let report = operator.dispatch(order(builtin)?, to, options, std::future::pending(), |_| {}).await?;
+    match report.exit_status() {
+        0 => Ok(report.replies.len()),
+        _ => Err(format!("{builtin} {to}: {:?}", report.summary()).into()),
+    }
+}
+
+/// Waits until a client says that it is in a state in which it was not before.
+pub(crate) async fn until_state(operator: &mut Operator, state: State) -> Fallible<()> {
+    loop {
+        if let Happening::Update { update: Update::News { news, .. }, .. } = operator.next().await?
+            && let News::Joined { state: now } | News::Restarted { state: now, .. } | News::State { to: now, .. } = news
+            && now == state
+        {
+            return Ok(());
+        }
+    }
+}
+
+/// `worker-1` alone.
+pub(crate) fn worker() -> Fallible<Audience> {
+    let worker: Name = WORKER.parse()?;
+    Ok(Audience::Clients(vec![worker]))
+}
+
+fn outsider_seed(keys: &KeyFolder) -> PathBuf {
+    keys.path().join("nats/bench.nk")
+}
+
+fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let words = command.get_args().take(1).map(|word| word.to_string_lossy().into_owned());
+    [program].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+}
