@@ -7,7 +7,9 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::error::{ContextKind, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use countersign_protocol::limits::MAX_ECHO;
 use countersign_protocol::name::Name;
+use countersign_protocol::text::echo;
 
 use crate::duration::{Span, positive_span};
 use crate::failure::Failure;
@@ -147,14 +149,23 @@ pub(crate) enum Asked {
 
 /// Reads the command line, the program's name first.
 pub(crate) fn parse(line: &[OsString]) -> Result<Cli, Asked> {
-    read(line, &meant, true).map(|(cli, _)| cli)
+    read(line, &meant, false).map(|(cli, _)| cli)
 }
 
 /// Reads a line of the prompt. The options that it does not name are as the session has them.
 pub(crate) fn parse_line(words: &[String], session: &Options) -> Result<Cli, Asked> {
+    let mut options = words.iter().take_while(|word| *word != "--").filter(|word| word.starts_with('-'));
+    // Not left to clap, which would compare it with every option: that takes as long as the word is.
+    if let Some(endless) = options.find(|word| word.split('=').next().is_some_and(|name| name.len() > MAX_ECHO)) {
+        return Err(Asked::Wrong(
+            Failure::usage(format!("there is no option `{}`", echo(endless)))
+                .expected("one that the command has, or `--` before a text that begins with -")
+                .remedy("`help COMMAND` lists the options"),
+        ));
+    }
     let line: Vec<OsString> =
         std::iter::once("countersign").chain(words.iter().map(String::as_str)).map(Into::into).collect();
-    let (mut cli, given) = read(&line, &meant_at_the_prompt, false)?;
+    let (mut cli, given) = read(&line, &meant_at_the_prompt, true)?;
     let said = |option: &str| given.iter().any(|it| it == option);
     let line = cli.options;
     cli.options = Options {
@@ -167,6 +178,11 @@ pub(crate) fn parse_line(words: &[String], session: &Options) -> Result<Cli, Ask
         ..session.clone()
     };
     Ok(cli)
+}
+
+/// Whether this is a subcommand, in a shell at least.
+pub(crate) fn is_subcommand(word: &str) -> bool {
+    Cli::command().find_subcommand(word).is_some()
 }
 
 /// The long options that a subcommand takes at the prompt, for completion.
@@ -183,11 +199,11 @@ fn meant_at_the_prompt(option: &str, subcommand: &str) -> bool {
     ["timeout", "ttl", "detach", "retry", "dry_run", "output"].contains(&option) && meant(option, subcommand)
 }
 
-/// Reads a line, in which targets must be named or need not; tells also which of the options it names.
+/// Reads a line, of a shell or of the prompt; tells also which of the options it names.
 fn read(
     line: &[OsString],
     meant: &dyn Fn(&str, &str) -> bool,
-    targets_named: bool,
+    at_the_prompt: bool,
 ) -> Result<(Cli, Vec<String>), Asked> {
     let mut command = Cli::command();
     let options: Vec<clap::Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
@@ -195,14 +211,10 @@ fn read(
         // A global option that a subcommand already has is not handed down to it: a hidden copy is how to withhold one.
         let withheld = options.iter().filter(|option| !meant(option.get_id().as_str(), subcommand.get_name()));
         let withheld: Vec<clap::Arg> = withheld.map(|option| option.clone().hide(true)).collect();
-        let has_targets = subcommand.get_arguments().any(|arg| arg.get_id() == "targets");
         let command = std::mem::take(subcommand).args(withheld);
-        *subcommand = match has_targets {
-            true => command.mut_arg("targets", |arg| arg.required(targets_named)),
-            false => command,
-        };
+        *subcommand = if at_the_prompt { order::at_the_prompt(command) } else { command };
     }
-    let matches = command.try_get_matches_from_mut(line).map_err(|error| asked(error, &command, line))?;
+    let matches = command.try_get_matches_from_mut(line).map_err(|error| asked(error, &mut command, line))?;
     let mut named = Vec::new();
     if let Some((subcommand, given)) = matches.subcommand() {
         let on_the_line = |id: &str| given.value_source(id) == Some(ValueSource::CommandLine);
@@ -217,36 +229,53 @@ fn read(
             named.push(id.to_owned());
         }
     }
-    let cli = Cli::from_arg_matches(&matches).map_err(|error| asked(error, &command, line))?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| asked(error, &mut command, line))?;
     Ok((cli, named))
 }
 
 /// What clap has to say, in our own three lines unless it is help.
-fn asked(error: clap::Error, command: &clap::Command, line: &[OsString]) -> Asked {
+fn asked(error: clap::Error, command: &mut clap::Command, line: &[OsString]) -> Asked {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return Asked::Help(error);
     }
-    let known = |word: &&str| command.find_subcommand(word).is_some();
-    let subcommand = line.iter().skip(1).filter_map(|word| word.to_str()).find(known);
-    let program = subcommand.map_or_else(|| "countersign".to_owned(), |subcommand| format!("countersign {subcommand}"));
+    let context = |kind| error.get(kind).map(ToString::to_string).filter(|text| !text.is_empty());
+    // The subcommand that it is about: the innermost that was named before it went wrong.
+    command.build();
+    let unknown = context(ContextKind::InvalidSubcommand);
+    let words = line.iter().skip(1).filter_map(|word| word.to_str());
+    let words = words.take_while(|word| Some(*word) != unknown.as_deref());
+    let named = words.fold(&*command, |named, word| named.find_subcommand(word).unwrap_or(named));
+    let program = named.get_bin_name().unwrap_or("countersign");
+    // Not clap's own: that counts what the environment says among what was typed.
+    let usage = named.clone().render_usage().to_string();
+    let usage: Vec<&str> = usage.trim_start_matches("Usage:").lines().map(str::trim).collect();
 
     let text = error.render().to_string();
     // What comes before clap's own tips: a sentence, perhaps with a list of what is missing.
     let is_tip = |line: &&str| ["tip:", "Usage:", "[", "For more"].iter().any(|tip| line.starts_with(tip));
     let what: Vec<&str> = text.lines().map(str::trim).take_while(|line| !is_tip(line)).collect();
-    let failure = Failure::usage(what.join(" ").trim().trim_start_matches("error: "));
+    let failure = match error.kind() {
+        ErrorKind::MissingSubcommand => Failure::usage("no command is named"),
+        _ => Failure::usage(brief(what.join(" ").trim().trim_start_matches("error: "))),
+    };
 
-    let context = |kind| error.get(kind).map(ToString::to_string).filter(|text| !text.is_empty());
     let failure = match (error.kind(), context(ContextKind::ValidValue), context(ContextKind::Usage)) {
-        (ErrorKind::InvalidSubcommand, ..) => failure.expected("one of the commands that `countersign --help` lists"),
+        (ErrorKind::InvalidSubcommand, ..) => failure.expected(format!("one of those that `{program} --help` lists")),
         (ErrorKind::InvalidValue, Some(values), _) => failure.expected(format!("one of {values}")),
-        (_, _, Some(usage)) => failure.expected(usage.trim_start_matches("Usage:").trim()),
+        (_, _, Some(_)) => failure.expected(usage.join(", or ")),
         _ => failure,
     };
     let nearest = context(ContextKind::SuggestedSubcommand).or_else(|| context(ContextKind::SuggestedArg));
     Asked::Wrong(match (nearest, context(ContextKind::Suggested)) {
         (Some(nearest), _) => failure.remedy(format!("{program} {nearest}")),
-        (None, Some(tip)) => failure.remedy(tip),
+        (None, Some(tip)) => failure.remedy(brief(&tip)),
         (None, None) => failure.remedy(format!("{program} --help")),
     })
+}
+
+/// What clap says has what was typed in it, however long that is.
+fn brief(text: &str) -> String {
+    const MOST: usize = 256;
+    let start: String = text.chars().take(MOST).collect();
+    if start.len() < text.len() { format!("{start}…") } else { start }
 }

@@ -100,12 +100,12 @@ impl Failure {
         self
     }
 
-    /// Says what to do as it is typed at the prompt.
+    /// Says all of it as it is typed at the prompt.
     #[must_use]
     pub(crate) fn at_the_prompt(mut self) -> Self {
-        let spoken = |text: String| help::at_the_prompt(&text);
-        self.expected = self.expected.map(spoken);
-        self.remedy = self.remedy.map(spoken);
+        self.what = help::at_the_prompt(&self.what);
+        self.expected = self.expected.map(|text| help::at_the_prompt(&text));
+        self.remedy = self.remedy.map(|text| help::at_the_prompt(&text));
         self
     }
 

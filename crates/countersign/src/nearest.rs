@@ -1,13 +1,22 @@
 //! What somebody may have meant.
 
-/// The candidate that is most like a word, if one is rather like it.
+/// The longest word, in bytes, that somebody may have meant something else by: no name is longer, and to compare takes as long
+/// as the word is.
+const LONGEST: usize = 64;
+
+/// The candidate that is most like a word, if one is rather like it and no other is so much so.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
-        .into_iter()
-        .map(|candidate| (likeness(word, candidate), candidate))
-        .filter(|(likeness, _)| *likeness > 0.7)
-        .max_by(|(one, _), (other, _)| one.total_cmp(other))
-        .map(|(_, candidate)| candidate)
+    if word.len() > LONGEST {
+        return None;
+    }
+    let rated = candidates.into_iter().map(|candidate| (likeness(word, candidate), candidate));
+    let mut near: Vec<(f64, &str)> = rated.filter(|(likeness, _)| *likeness > 0.7).collect();
+    near.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    match near.as_slice() {
+        [(best, _), (second, _), ..] if second >= best => None,
+        [(_, candidate), ..] => Some(candidate),
+        [] => None,
+    }
 }
 
 /// From 0 to 1. One slip of the finger is near, however short the word.
@@ -24,6 +33,19 @@ mod tests {
     fn a_typo_finds_what_was_meant() {
         assert_eq!(nearest("wroker-1", ["web-1", "worker-1", "press"]), Some("worker-1"));
         assert_eq!(nearest("wbe", ["db", "web"]), Some("web"));
+    }
+
+    #[test]
+    fn of_several_that_are_equally_near_none_is_meant() {
+        assert_eq!(nearest("worker-3", ["worker-1", "worker-2"]), None);
+        assert_eq!(nearest("worker-3", ["worker-1", "worker-2", "worker-33"]), Some("worker-33"));
+    }
+
+    #[test]
+    fn a_word_that_is_longer_than_any_name_is_like_nothing() {
+        let longest = "a".repeat(64);
+        assert_eq!(nearest(&longest, [longest.as_str()]), Some(longest.as_str()));
+        assert_eq!(nearest(&"a".repeat(65), [longest.as_str()]), None);
     }
 
     #[test]

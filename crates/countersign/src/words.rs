@@ -79,13 +79,18 @@ pub(crate) fn cancel(clients: Vec<Name>, id: MessageId) -> Request {
 
 /// TARGET…
 fn plain(builtin: Builtin, words: &[String], place: Place<'_>) -> Fallible<Request> {
-    let missing = || too_few(words, "TARGET…", &format!("{builtin} worker-1"));
+    // Only at the prompt: in a shell, clap asks for targets.
+    let missing = || {
+        Failure::usage("nobody is named, and there is not exactly one client")
+            .expected("TARGET: a client, several, @group or @all")
+            .remedy("`use TARGET` before, or `clients` to see who is there")
+    };
     Ok(Request { audience: audience(words, place, missing)?, call: call(builtin, Map::new()) })
 }
 
 /// TARGET… X MSG
 fn calculate(words: &[String], place: Place<'_>) -> Fallible<Request> {
-    let missing = || too_few(words, "TARGET… X MSG", "calculate worker-1 2.5 done");
+    let missing = || too_few(words, "X MSG", "calculate worker-1 2.5 done", place);
     let [names @ .., x, msg] = words else {
         return Err(missing());
     };
@@ -122,7 +127,7 @@ fn calculate(words: &[String], place: Place<'_>) -> Fallible<Request> {
 fn of_command(builtin: Builtin, words: &[String], place: Place<'_>) -> Fallible<Request> {
     let missing = || {
         let example = format!("{builtin} worker-1 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90");
-        too_few(words, "TARGET… COMMAND-ID", &example)
+        too_few(words, "COMMAND-ID", &example, place)
     };
     let (id, names) = words.split_last().ok_or_else(missing)?;
     let audience = audience(names, place, missing)?;
@@ -136,7 +141,7 @@ fn of_command(builtin: Builtin, words: &[String], place: Place<'_>) -> Fallible<
 
 /// TARGET… NAME [-]
 fn any(words: &[String], from: ArgsFrom<'_>, place: Place<'_>) -> Fallible<Request> {
-    let missing = || too_few(words, "TARGET… NAME", "call worker-1 ping");
+    let missing = || too_few(words, "NAME", "call worker-1 ping", place);
     let (words, from_stdin) = match words {
         [words @ .., last] if last == "-" => (words, true),
         words => (words, false),
@@ -175,10 +180,7 @@ fn any(words: &[String], from: ArgsFrom<'_>, place: Place<'_>) -> Fallible<Reque
 fn audience(words: &[String], place: Place<'_>, missing: impl FnOnce() -> Failure) -> Fallible<Audience> {
     match (words, place) {
         ([], Place::Prompt(Some(usual))) => Ok(usual.clone()),
-        ([], Place::Prompt(None)) => Err(Failure::usage("nobody is named, and there is not exactly one client")
-            .expected("TARGET: a client, several, @group or @all")
-            .remedy("`use TARGET` before, or `clients` to see who is there")),
-        ([], Place::Shell) => Err(missing()),
+        ([], Place::Prompt(None) | Place::Shell) => Err(missing()),
         _ => target(words),
     }
 }
@@ -252,8 +254,16 @@ fn unreadable(source: &str, error: &std::io::Error) -> Failure {
         .remedy("check the name and its permissions")
 }
 
-fn too_few(words: &[String], form: &str, example: &str) -> Failure {
+/// There are fewer words than the targets and what follows them.
+fn too_few(words: &[String], following: &str, example: &str, place: Place<'_>) -> Failure {
     let got = if words.is_empty() { "nothing".to_owned() } else { format!("only `{}`", echo(&words.join(" "))) };
+    let form = match place {
+        Place::Shell => format!("TARGET… {following}"),
+        Place::Prompt(Some(_)) => format!("[TARGET…] {following}"),
+        Place::Prompt(None) => {
+            format!("TARGET… {following}; without TARGET after `use TARGET`, or for the only client")
+        }
+    };
     Failure::usage(format!("something is missing: {got} was given"))
         .expected(form)
         .remedy(format!("countersign {example}"))

@@ -9,5 +9,6 @@ mod operator;
 mod presence;
 mod stream;
 
-pub use operator::{Follow, Happening, Operator, OperatorConfig, OperatorError};
+pub use countersign_machine::server::Happening;
+pub use operator::{Follow, Operator, OperatorConfig, OperatorError};
 pub use stream::{SetupError, forget, setup};

@@ -12,8 +12,8 @@ use countersign_host::keys::Member;
 use countersign_host::link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents};
 use countersign_host::verify::open_all;
 use countersign_machine::server::{
-    self as machine, Audience, Effect, Ignored, Now, OperatorSetup, Options, Order, OrderError, Report, Roster, Ticket,
-    Update,
+    self as machine, Audience, Effect, Happening, Ignored, Now, OperatorSetup, Options, Order, OrderError, Report,
+    Roster, Ticket, Update,
 };
 use countersign_protocol::envelope::{Authentic, Delivery, Identity, Reason, Rejected, Verifier};
 use countersign_protocol::event::{Event, EventKind};
@@ -77,25 +77,6 @@ pub enum OperatorError {
     /// The person did not want it any more.
     #[error("interrupted before anything was sent")]
     Interrupted,
-}
-
-/// What [`Operator::next`] tells.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Happening {
-    /// Something worth telling.
-    Update {
-        /// The order that it is about, if it is about one.
-        ticket: Option<Ticket>,
-        /// What there is to tell.
-        update: Update,
-    },
-    /// Every target of an order has its verdict.
-    Done {
-        /// The order.
-        ticket: Ticket,
-        /// The verdicts.
-        report: Report,
-    },
 }
 
 /// A connected operator: one process, one session (section 1).
@@ -309,8 +290,7 @@ impl Operator {
         for effect in effects {
             match effect {
                 Effect::Publish { message, reply } => self.link.publish(message, Some(reply)),
-                Effect::Update { ticket, update } => self.happened.push_back(Happening::Update { ticket, update }),
-                Effect::Done { ticket, report } => self.happened.push_back(Happening::Done { ticket, report }),
+                Effect::Tell(happening) => self.happened.push_back(happening),
             }
         }
     }

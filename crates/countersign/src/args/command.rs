@@ -42,7 +42,8 @@ The broker reads a changed nats/users.conf when it gets SIGHUP.")]
     /// Make the broker's streams
     ///
     /// Makes, or brings up to date, the stream cs-<realm>-presence: the last presence of every client, from which an
-    /// operator learns who is there. It uses the setup key, which may do nothing else.
+    /// operator learns who is there. It uses the setup key, which may do this and strike clients from that stream (`clients
+    /// forget`), and nothing else.
     #[command(after_long_help = "Example:
   countersign setup --nats-url nats://broker.example:4222")]
     Setup,
@@ -178,7 +179,7 @@ pub(crate) struct ClientArgs {
     pub(crate) name: Option<Name>,
     /// Be the first client, by name, whose key is in the folder and that no other process is
     ///
-    /// The one that this host was last comes before the others. A client that runs keeps others out by a lock on its
+    /// The one that this machine was last comes before the others. A client that runs keeps others out by a lock on its
     /// folder below --state, which must be the same for all.
     #[arg(long, group = "who")]
     pub(crate) claim: bool,

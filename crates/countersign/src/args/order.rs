@@ -114,6 +114,25 @@ Examples:
     },
 }
 
+/// The same subcommand as it is typed at the prompt, where targets may be left out and standard input is the prompt's own.
+pub(super) fn at_the_prompt(command: clap::Command) -> clap::Command {
+    match command.get_name() {
+        "call" => command.override_usage("countersign call [OPTIONS] <TARGET>... <NAME>").after_long_help(
+            "Arguments:
+  <TARGET>...  clients, or one @group, or @all
+  <NAME>       one of the commands that `countersign status` lists
+
+Examples:
+  countersign call worker-1 ping
+  countersign call worker-1 calculate --args '{\"x\": 2.5, \"msg\": \"done\"}'",
+        ),
+        _ if command.get_arguments().any(|arg| arg.get_id() == "targets") => {
+            command.mut_arg("targets", |arg| arg.required(false))
+        }
+        _ => command,
+    }
+}
+
 /// The targets of a command without arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Targets {

@@ -1,11 +1,11 @@
 //! `countersign clients`: the roster.
 
+use std::collections::BTreeSet;
+
 use countersign_host::clock;
 use countersign_host::keys::read_seed;
-use countersign_machine::server::Presence;
 use countersign_protocol::name::Name;
-use countersign_protocol::reply::State;
-use countersign_server::{Follow, Operator, SetupError, forget};
+use countersign_server::{Follow, Operator, OperatorError, SetupError, forget};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{ClientsAction, Options};
@@ -32,7 +32,7 @@ pub(crate) async fn show_or_forget(
     operator: &mut Operator,
     output: Output,
 ) -> Fallible<()> {
-    operator.refresh().await.map_err(|error| orders::failure(error, None))?;
+    operator.refresh().await.map_err(untold)?;
     match action {
         None => print_roster(operator, options.output, clock::wall(), output),
         Some(ClientsAction::Forget { names }) => strike(options, names, operator, output).await,
@@ -45,7 +45,7 @@ async fn strike(options: &Options, names: &[Name], operator: &mut Operator, outp
     for client in names {
         match operator.roster().entry(client) {
             None => return Err(not_in_the_roster(client, operator)),
-            Some(presence) if is_there(presence, now) => {
+            Some(presence) if presence.is_there(now) => {
                 return Err(Failure::usage(format!("{client} is still there: it was heard within the last 30 s"))
                     .expected("a client that has ended, or that is silent")
                     .remedy(format!("countersign terminate {client}")));
@@ -54,27 +54,33 @@ async fn strike(options: &Options, names: &[Name], operator: &mut Operator, outp
         }
     }
     let realm = Realm::open(options)?;
-    for client in names {
-        let seed = read_seed(&realm.folder.setup_seed())?;
-        match forget(&options.nats_url, realm.trust.realm(), seed, client).await {
-            Ok(_) => {
-                output.note(&format!("{client} is struck from the roster; its key and credential are as they were"))
-            }
-            Err(SetupError::Link(error)) => return Err(error.into()),
-            Err(error @ SetupError::Stream { .. }) => {
-                return Err(Failure::new(Exit::Broker, error)
-                    .expected("that the setup key may strike a client from the stream")
-                    .remedy(
-                        "run `countersign init`, have the broker read nats/users.conf again, and `countersign setup`",
-                    ));
-            }
+    let seed = read_seed(&realm.folder.setup_seed())?;
+    let struck: Vec<Name> = BTreeSet::from_iter(names).into_iter().cloned().collect();
+    match forget(&options.nats_url, realm.trust.realm(), seed, &struck).await {
+        Ok(()) => {}
+        Err(SetupError::Link(error)) => return Err(error.into()),
+        Err(error @ SetupError::Stream { .. }) => {
+            return Err(Failure::new(Exit::Broker, error)
+                .expected("that the setup key may strike a client from the stream")
+                .remedy(
+                    "run `countersign init`, have the broker read nats/users.conf again, and `countersign setup`",
+                ));
         }
     }
-    operator.refresh().await.map_err(|error| orders::failure(error, None))
+    for client in &struck {
+        output.note(&format!("{client} is struck from the roster; its key and credential are as they were"));
+    }
+    operator.refresh().await.map_err(untold)
 }
 
-fn is_there(presence: &Presence, now: countersign_protocol::time::Millis) -> bool {
-    presence.state() != State::Terminated && !presence.is_silent(now)
+/// There is no roster to be shown, or to be struck from.
+fn untold(error: OperatorError) -> Failure {
+    match error {
+        OperatorError::Roster(_) => Failure::new(Exit::Broker, error)
+            .expected("the stream of presences, which is the roster")
+            .remedy("run `countersign setup` once"),
+        error => orders::failure(error, None),
+    }
 }
 
 fn not_in_the_roster(client: &Name, operator: &Operator) -> Failure {
@@ -83,7 +89,8 @@ fn not_in_the_roster(client: &Name, operator: &Operator) -> Failure {
     Failure::usage(format!("{client} is not in the roster"))
         .expected(format!("one that is: {}", listed(&known)))
         .remedy(match near {
-            Some(near) => format!("countersign clients forget {near}"),
+            // Not the whole command: whoever pastes it would strike a client that they did not name.
+            Some(near) => format!("did you mean {near}?"),
             None => "countersign clients".to_owned(),
         })
 }

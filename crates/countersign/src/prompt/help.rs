@@ -13,7 +13,7 @@ For clients; TARGET is a client, several, @group or @all, and may be left out
 after `use TARGET`, or where there is exactly one client:
   start [TARGET…]             unready → ready: data commands run from now on
   stop [TARGET…]              ready → unready; what runs goes on
-  terminate [TARGET…]         end the client: jobs cancelled, process gone
+  terminate [TARGET…]         end the client: jobs cancelled, the process exits
   ping [TARGET…]              its clock, as a sign of life; when ready
   calculate [TARGET…] X MSG   compute X seconds, then print MSG; when ready
   call [TARGET…] NAME --args JSON   any other command that clients registered

@@ -267,6 +267,29 @@ mod tests {
     }
 
     #[test]
+    fn a_word_without_end_is_neither_compared_nor_echoed_whole() {
+        let endless = "a".repeat(10_000);
+        for line in [
+            endless.clone(),
+            format!("--{endless}"),
+            format!("-o json {endless}"),
+            format!("ping -{endless}"),
+            format!("ping --timeout {endless}"),
+            format!("calculate 1 x {endless} y"),
+            format!("clients {endless}"),
+            format!("help {endless}"),
+            format!("use {endless}."),
+        ] {
+            let told = wrong(&line);
+            assert!(told.len() < 600, "{told}");
+        }
+        assert!(wrong(&format!("ping --{endless}=x")).starts_with("there is no option `--aaaa"));
+        let request = order(&format!("calculate 1 -- -{}", "a".repeat(100))).0;
+        assert_eq!(request.call.args["msg"].as_str().map(str::len), Some(101));
+        order(&format!("call ping --args={{\\\"x\\\":\\\"{}\\\"}}", "a".repeat(100)));
+    }
+
+    #[test]
     fn a_comment_and_an_empty_line_say_nothing() {
         for line in ["", "   ", "# ping worker-1"] {
             assert!(matches!(say(line), Ok(Line::Nothing)), "{line:?}");

@@ -20,6 +20,7 @@ fn parts(run: &Run, status: i32) -> [String; 3] {
 
 const SECONDS: &str = "a number of seconds from 0 to 86400, and after it the message";
 const CALCULATE: &str = "countersign calculate worker-1 2.5 \"all done\"";
+const TARGET: &str = "is not the name of a client, @group or @all";
 const NAME: &str = "1 to 64 of a-z, 0-9, - and _, with a letter or digit at both ends";
 
 #[test]
@@ -75,37 +76,34 @@ fn options_without_a_command_lack_one() {
 
 #[test]
 fn an_empty_target_is_no_name() {
-    assert_eq!(wrong(&["ping", ""]), ["`` is not the name of a client", NAME, "countersign ping worker-1"]);
+    assert_eq!(wrong(&["ping", ""]), [&format!("`` {TARGET}"), NAME, "countersign ping worker-1"]);
 }
 
 #[test]
 fn a_name_with_a_wildcard_or_upper_case_is_none() {
     for target in ["Worker-1", "*", ">", "a.b", "-", "é", "worker 1"] {
         let [what, expected, _] = wrong(&["ping", "--", target]);
-        assert_eq!([what, expected], [format!("`{target}` is not the name of a client"), NAME.to_owned()]);
+        assert_eq!([what, expected], [format!("`{target}` {TARGET}"), NAME.to_owned()]);
     }
+    assert_eq!(wrong(&["ping", "@Web"])[0], "`@Web` is not the name of a group after the @");
 }
 
 #[test]
 fn what_is_echoed_is_escaped_and_short() {
     let [what, ..] = wrong(&["ping", "\u{1b}[31m\u{202e}\nworker"]);
-    assert_eq!(what, "`\\u{1b}[31m\\u{202e}\\nworker` is not the name of a client");
+    assert_eq!(what, format!("`\\u{{1b}}[31m\\u{{202e}}\\nworker` {TARGET}"));
     let [what, ..] = wrong(&["ping", &"A".repeat(10_000)]);
-    assert_eq!(what, format!("`{}…` is not the name of a client", "A".repeat(63)));
+    assert_eq!(what, format!("`{}…` {TARGET}", "A".repeat(63)));
 }
 
 #[test]
-fn a_group_is_refused_and_not_taken_for_a_client() {
+fn a_group_beside_other_targets_is_refused() {
     let expected = [
-        "`@web`: this version sends to clients only, not to groups",
-        "the names of clients",
-        "name the clients one by one",
+        "`@all` stands beside other targets",
+        "the names of clients, or one @group, or @all",
+        "give one command to the group and another to the rest",
     ];
-    assert_eq!(wrong(&["ping", "@web"]), expected);
-    assert_eq!(
-        wrong(&["terminate", "worker-1", "@all"])[0],
-        "`@all`: this version sends to clients only, not to groups"
-    );
+    assert_eq!(wrong(&["terminate", "worker-1", "@all"]), expected);
 }
 
 #[test]

@@ -117,8 +117,11 @@ fn ndjson_is_a_line_for_each_reply_and_one_summary() {
     let lines: Vec<Value> = lines(&run).into_iter().map(without_figures).collect();
     let result = json!({"x": 0.1, "msg": "done"});
     let expected = [
-        json!({"client": "worker-1", "status": "accepted", "state": "ready", "latency_ms": null}),
-        json!({"client": "worker-1", "verdict": "succeeded", "state": "ready", "result": result, "latency_ms": null}),
+        json!({"command_id": null, "client": "worker-1", "status": "accepted", "state": "ready", "latency_ms": null}),
+        json!({
+            "command_id": null, "client": "worker-1", "verdict": "succeeded", "state": "ready", "result": result,
+            "latency_ms": null,
+        }),
         json!({"command_id": null, "command": "calculate", "targets": 1, "summary": {"succeeded": 1}}),
     ];
     assert_eq!(lines, expected);

@@ -216,12 +216,13 @@ fn an_operator_commands_hears_its_own_replies_and_reads_presence() {
 }
 
 #[test]
-fn the_setup_key_makes_the_presence_stream_and_nothing_else() {
+fn the_setup_key_makes_the_presence_stream_and_strikes_from_it_and_nothing_else() {
     let (folder, broker) = realm();
     let publish = [
         "$JS.API.STREAM.CREATE.cs-demo-presence",
         "$JS.API.STREAM.UPDATE.cs-demo-presence",
         "$JS.API.STREAM.INFO.cs-demo-presence",
+        "$JS.API.STREAM.PURGE.cs-demo-presence",
     ];
     User::connect(&folder, &broker, "setup").check(&publish, &["_INBOX.setup.a.b"]);
 }

@@ -126,12 +126,27 @@ fn without_the_stream_nobody_can_say_who_is_there_and_nothing_is_sent_to_many() 
         let ran = fleet.run(arguments).exits(4);
         assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 3), "{ran:#?}");
         assert!(ran.stderr.contains("\ntry: run `countersign setup` once"), "{ran:#?}");
+        // Whoever asks who is there has sent nothing, and has nobody to name.
+        let was_order = arguments[0] != "clients";
+        assert_eq!(["nothing was sent", "one by one"].map(|it| ran.stderr.contains(it)), [was_order; 2], "{ran:#?}");
     }
     assert_eq!(sent(&mut observer), [] as [&str; 0]);
     fleet.run(&["start", "worker-1"]).exits(0);
     fleet.run(&["setup"]).exits(0);
     fleet.run(&["stop", "worker-1"]).exits(0);
     assert_eq!(table(&fleet)[1], ["worker-1", "unready", "web", VERSION, "ago", "0"], "from the next presence on");
+}
+
+#[test]
+fn an_unknown_client_is_answered_with_the_only_near_one_or_with_how_to_make_it() {
+    let fleet = Fleet::of(&["worker-1", "worker-2", "press"]);
+    for (unknown, remedy) in [
+        ("pres", "name press instead"),
+        ("worker-3", "`countersign init --client worker-3`, then `countersign client --name worker-3`; "),
+    ] {
+        let ran = fleet.run(&["ping", unknown]).exits(2);
+        assert!(ran.stderr.contains(&format!("\ntry: {remedy}")), "{ran:#?}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::issue::Errand;
 use super::line::Line;
 use super::sent::{Resend, Sent};
 use super::verdict::{Ignored, Report};
-use super::{Effect, FIRST_RETRY, Now, OrderError, Presence};
+use super::{Effect, FIRST_RETRY, Happening, Now, OrderError, Presence};
 
 /// One order on its way: sent to its targets, gathering what comes back, until each has its verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -239,7 +239,7 @@ impl Dispatch {
         let command_id = if let [only] = replies.as_slice() { only.command_id } else { self.id };
         let command = self.errand.order.command.name.clone();
         let report = Report { command_id, command, replies, gaps: self.gaps };
-        effects.push(Effect::Done { ticket: self.errand.ticket, report });
+        effects.push(Effect::Tell(Happening::Done { ticket: self.errand.ticket, report }));
         effects
     }
 }

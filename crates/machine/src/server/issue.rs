@@ -17,7 +17,7 @@ use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
 use serde_json::Value;
 
-use super::{Audience, Effect, Now, Options, Order, Ticket, Update, micros};
+use super::{Audience, Effect, Happening, Now, Options, Order, Ticket, Update, micros};
 
 /// Why an order was not sent to anybody.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -131,7 +131,7 @@ impl Errand {
     }
 
     pub(super) fn update(&self, update: Update) -> Effect {
-        Effect::Update { ticket: Some(self.ticket), update }
+        Effect::Tell(Happening::Update { ticket: Some(self.ticket), update })
     }
 
     /// Signs a command once it satisfies the schema of the envelope and section 3.

@@ -2,7 +2,7 @@
 //!
 //! [`Operator::give`] chooses whom an order is for, signs and sends (section 4); [`Operator::reply`] takes what section 5
 //! allows and nothing else; [`Operator::tick`] sees to it that no wait lasts for ever. When every target of an order has its
-//! verdict, [`Effect::Done`] says so. What the clients say of themselves comes through the [`Roster`].
+//! verdict, [`Happening::Done`] says so. What the clients say of themselves comes through the [`Roster`].
 
 mod gather;
 mod issue;
@@ -137,6 +137,13 @@ pub enum Effect {
         reply: String,
     },
     /// Tell the person.
+    Tell(Happening),
+}
+
+/// What the person is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Happening {
+    /// Something worth telling.
     Update {
         /// The order that it is about, if it is about one.
         ticket: Option<Ticket>,

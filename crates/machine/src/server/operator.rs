@@ -16,8 +16,8 @@ use countersign_protocol::time::Millis;
 use super::gather::{Dispatch, Expected};
 use super::issue::{Errand, drawn};
 use super::{
-    Audience, Effect, GRACE, Ignored, News, Now, Options, Order, OrderError, Presence, Roster, SILENCE, Taken, Ticket,
-    Update, micros,
+    Audience, Effect, GRACE, Happening, Ignored, News, Now, Options, Order, OrderError, Presence, Roster, SILENCE,
+    Taken, Ticket, Update, micros,
 };
 
 /// How many processes of one client are remembered.
@@ -173,7 +173,7 @@ impl Operator {
             return Vec::new();
         }
         self.told.insert(message.from.clone(), at);
-        vec![self.news(&message.from, news)]
+        vec![tell_news(&message.from, news)]
     }
 
     /// A presence that the broker keeps. It says nothing of whether the client is there now.
@@ -219,7 +219,7 @@ impl Operator {
             self.alive.iter().filter(|(_, heard)| is_silent(**heard)).map(|(client, _)| client.clone()).collect();
         for client in silent {
             self.alive.remove(&client);
-            effects.push(self.news(&client, News::Silent));
+            effects.push(tell_news(&client, News::Silent));
         }
         effects
     }
@@ -356,12 +356,8 @@ impl Operator {
         if live {
             self.orders.values_mut().for_each(|order| order.heard(client, now));
         }
-        let alarm = alarm.then(|| Effect::Update { ticket: None, update: two_alive(client) });
-        alarm.into_iter().chain(news.map(|news| self.news(client, news))).collect()
-    }
-
-    fn news(&self, client: &Name, news: News) -> Effect {
-        Effect::Update { ticket: None, update: Update::News { client: client.clone(), news } }
+        let alarm = alarm.then(|| tell(two_alive(client)));
+        alarm.into_iter().chain(news.map(|news| tell_news(client, news))).collect()
     }
 
     /// Counts what changes nothing, and shows it once.
@@ -374,7 +370,7 @@ impl Operator {
         let signer = from.map(|name| format!(" signed by {name}")).unwrap_or_default();
         let text = format!("a message{signer} was ignored: {why}{detail}");
         let update = Update::Notice { client: from.cloned(), alarm: why == Ignored::Conflict, text };
-        vec![Effect::Update { ticket: None, update }]
+        vec![tell(update)]
     }
 
     /// A control command goes out: what was sent to the same clients before is not sent anew any more (section 8).
@@ -401,6 +397,14 @@ impl Operator {
             stays
         });
     }
+}
+
+fn tell(update: Update) -> Effect {
+    Effect::Tell(Happening::Update { ticket: None, update })
+}
+
+fn tell_news(client: &Name, news: News) -> Effect {
+    tell(Update::News { client: client.clone(), news })
 }
 
 fn two_alive(client: &Name) -> Update {

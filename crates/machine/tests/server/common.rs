@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use countersign_machine::server::{
-    Audience, Effect, Ignored, Now, Operator, OperatorSetup, Options, Order, OrderError, Report, Ticket, Update,
-    Verdict,
+    Audience, Effect, Happening, Ignored, Now, Operator, OperatorSetup, Options, Order, OrderError, Report, Ticket,
+    Update, Verdict,
 };
 use countersign_protocol::command::{Call, Command, Target, Version};
 use countersign_protocol::credential::Grant;
@@ -287,8 +287,8 @@ impl Server {
                     assert!(self.report.is_none(), "nothing is sent after the report");
                     self.sent.push(message);
                 }
-                Effect::Update { update, .. } => self.updates.push(update),
-                Effect::Done { report, .. } => {
+                Effect::Tell(Happening::Update { update, .. }) => self.updates.push(update),
+                Effect::Tell(Happening::Done { report, .. }) => {
                     assert!(self.report.is_none(), "there is one report");
                     self.report = Some(report);
                 }

@@ -161,7 +161,7 @@ fn step<'a>(
                     server.operator.reply(&forged, server.now)
                 }
             };
-            assert!(effects.iter().all(|effect| matches!(effect, countersign_machine::server::Effect::Update { .. })));
+            assert!(effects.iter().all(|effect| matches!(effect, countersign_machine::server::Effect::Tell(_))));
             server.carry_out(effects);
             assert_eq!(server.updates.iter().filter(|it| is_reply(it)).count(), before, "a forgery was taken");
         }
