@@ -182,7 +182,6 @@ impl Watcher {
 
     fn command(&mut self, delivery: &Delivery, now: Millis) -> Result<Judged, Rejected> {
         let command = self.verifier.open::<Command>(delivery, now)?;
-        self.verifier.remember(command.credential());
         let digest = command.digest();
         let message = command.into_message();
         let answers_to_itself = subject::ReplyTo::parse(&message.reply_to).is_some_and(|reply_to| {
@@ -204,7 +203,6 @@ impl Watcher {
 
     fn reply(&mut self, delivery: &Delivery, now: Millis) -> Result<Judged, Rejected> {
         let reply = self.verifier.open::<Reply>(delivery, now)?;
-        self.verifier.remember(reply.credential());
         let credential = reply.credential().clone();
         let message = reply.into_message();
         let fits = parse_reply(&message.subject).is_some_and(|(reply_to, client)| {
@@ -222,7 +220,6 @@ impl Watcher {
 
     fn event(&mut self, delivery: &Delivery, now: Millis) -> Result<Judged, Rejected> {
         let event = self.verifier.open::<Event>(delivery, now)?;
-        self.verifier.remember(event.credential());
         let credential = event.credential().clone();
         let message = event.into_message();
         if message.subject != subject::event(&message.realm, &message.from, message.kind) {
