@@ -27,9 +27,9 @@ alive() { # NAME ARGUMENT…
 broker_pid() { alive nats-server "$run/jetstream"; }
 client_pid() { alive "client-$1" "$run/state" "$1"; }
 
-# True once a process has ended, waited for or not.
+# True once a process has ended, waited for or not. Its state tells; its command line is empty for a moment in each exec too.
 ended() { # PID
-    ! grep -q . "/proc/$1/cmdline" 2>/dev/null
+    ! grep -q '^State:[[:space:]]*[^XZ[:space:]]' "/proc/$1/status" 2>/dev/null
 }
 
 # Starts COMMAND in a session of its own, so that it outlives this terminal; sets `pid`. Descriptor 9 is the lock of `up`.
