@@ -3,7 +3,8 @@
 //! A line says what the file is. Then come frames: the payload's length and its CRC-32, both as 4 bytes, little end first,
 //! and the payload, one [`Entry`] in JSON. One turn of the client is one write. It goes to the operating system before
 //! anything of that turn happens, which survives a crash of the process at any instant without an fsync; after a crash of the
-//! machine the epoch is another one, and nothing that was lost can run again.
+//! machine the epoch is another one, and nothing that was lost can run again. Only that a run began and that it ended cleanly,
+//! on which the epoch rests, is brought to the disk at once.
 
 mod load;
 
@@ -188,9 +189,10 @@ impl Log {
         RecordError::io(&self.path, error)
     }
 
-    /// Appends the last entry, and makes sure that all of it is on the disk.
-    pub(crate) fn close(mut self, last: &Entry) -> io::Result<()> {
-        self.append([last])?;
+    /// Appends the first entries of a run, or its last one, and makes sure that all of the log is on the disk. Whoever ended
+    /// cleanly keeps its epoch over a crash of the machine: that it has started since must not be lost in one.
+    pub(crate) fn append_for_good<'a>(&mut self, entries: impl IntoIterator<Item = &'a Entry>) -> io::Result<()> {
+        self.append(entries)?;
         self.file.sync_all()
     }
 

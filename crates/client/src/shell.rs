@@ -174,7 +174,7 @@ impl Shell {
             epoch: Uuid::from_random(clock::random()?),
         };
         let (machine, mut first) = machine::Client::start(start, now())?;
-        log.append(&first.entries).map_err(|error| log.error(&error))?;
+        log.append_for_good(&first.entries).map_err(|error| log.error(&error))?;
         first.entries.clear();
         let (name_there, max_waiting) = (name.to_string(), MAX_WAITING);
         let link = LinkConfig { url, name: name_there, seed, inbox_prefix, subscriptions, max_waiting, wait: true };
@@ -310,11 +310,11 @@ impl Shell {
     }
 
     /// Sees the last replies off, marks the clean end, and closes the connection.
-    async fn finish(self) {
+    async fn finish(mut self) {
         if !self.link.flush(FLUSH).await {
             tracing::warn!("the last replies could not be published; the next start answers for them");
         }
-        if let Err(error) = self.log.close(&self.machine.stopped()) {
+        if let Err(error) = self.log.append_for_good([&self.machine.stopped()]) {
             tracing::error!(%error, "the record could not be closed");
         }
         if !self.link.close(CLOSE).await {

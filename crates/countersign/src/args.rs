@@ -81,7 +81,8 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "DURATION", default_value = "5s", value_parser = positive_span)]
     pub(crate) timeout: Span,
 
-    /// How long the command stays valid: a client that gets it later does not run it
+    /// How long the command stays valid: a client that gets it later does not run it, give or take the 5 s
+    /// that clocks may differ
     #[arg(long, global = true, value_name = "DURATION", default_value = "30s", value_parser = positive_span)]
     pub(crate) ttl: Span,
 

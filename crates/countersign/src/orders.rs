@@ -86,6 +86,12 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> Fail
         OperatorError::Roster(_) => Failure::new(Exit::Broker, error)
             .expected("the stream of presences; without it nobody knows who is there, and nothing was sent")
             .remedy("run `countersign setup` once, or name the clients one by one"),
+        OperatorError::Lost => Failure::new(Exit::Broker, "the connection to the broker is lost; nothing was sent")
+            .expected("a broker; the connection is being made anew by itself")
+            .remedy("try again when the broker is back"),
+        OperatorError::Deaf(_) => Failure::new(Exit::Broker, format!("{error}; nothing was sent"))
+            .expected("that its list of users lets this connection key hear the operator's replies (nats/users.conf)")
+            .remedy("run `countersign init`, and make the broker read its configuration again"),
         OperatorError::Interrupted => interrupted(),
         OperatorError::Random(_) => Failure::new(Exit::Failed, error)
             .expected("random bytes from the operating system")
@@ -112,8 +118,8 @@ pub(crate) fn unknown_client(unknown: &Name, operator: Option<&Operator>) -> Fai
         .remedy(match near {
             Some(near) => format!("name {near} instead"),
             None => format!(
-                "`countersign init --client {unknown}`, then `countersign client --name {unknown}`; for one that has its key \
-                 elsewhere, `countersign setup` once"
+                "`countersign init --client {unknown}`, then `countersign client --name {unknown}`; one that has its key \
+                 elsewhere must have run once since `countersign setup`"
             ),
         })
 }

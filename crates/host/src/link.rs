@@ -352,11 +352,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The broker's URL without the user and password that may be in it.
+pub fn without_secrets(url: &str) -> String {
+    let hosts = url.split(',').map(|one| one.rsplit_once('@').map_or(one, |(_, host)| host).trim());
+    hosts.collect::<Vec<_>>().join(", ")
+}
+
 fn parse(url: &str) -> Result<Vec<ServerAddr>, LinkError> {
     url.split(',')
         .map(|one| {
             one.trim().parse().map_err(|error: std::io::Error| LinkError::Url {
-                url: countersign_protocol::text::echo(one),
+                url: countersign_protocol::text::echo(&without_secrets(one)),
                 why: countersign_protocol::text::escape(&error.to_string()).into_owned(),
             })
         })

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use countersign_host::keys::Seed;
@@ -17,6 +17,7 @@ use countersign_testkit::hostile::{
 };
 use countersign_testkit::realm::{Draft, Realm, START, full_grant, message_id, to};
 use serde_json::json;
+use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
 const SUBJECT: &str = "cs.demo.cmd.client.worker-1";
@@ -55,6 +56,14 @@ async fn subscribed(broker: &Broker, realm: &Realm) -> (Link, LinkEvents) {
     link.publish(honest(realm)(u64::MAX), None);
     assert_eq!(next_message(&mut events, realm).await.unwrap().id, message_id(u64::MAX));
     (link, events)
+}
+
+/// An address where nobody listens, for as long as the socket is kept.
+fn nobody() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(local(0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 async fn refused(config: LinkConfig) -> LinkError {
@@ -127,11 +136,9 @@ async fn a_body_of_exactly_the_limit_is_kept_and_one_byte_more_is_still_too_long
 
 #[tokio::test]
 async fn no_broker_and_a_broker_that_refuses_us_are_told_apart() {
-    let nobody = TcpListener::bind(local(0)).unwrap();
-    let port = nobody.local_addr().unwrap().port();
-    drop(nobody);
-    let error = refused(config(&format!("nats://user:secret@127.0.0.1:{port}"), &[])).await;
-    assert!(matches!(&error, LinkError::NoBroker { at, .. } if *at == format!("127.0.0.1:{port}")), "{error:?}");
+    let (_kept, nobody) = nobody();
+    let error = refused(config(&format!("nats://user:secret@{nobody}"), &[])).await;
+    assert!(matches!(&error, LinkError::NoBroker { at, .. } if *at == nobody.to_string()), "{error:?}");
     let error = refused(config("not a url", &[])).await;
     assert!(matches!(&error, LinkError::Url { .. }), "{error:?}");
 
@@ -146,9 +153,8 @@ async fn no_broker_and_a_broker_that_refuses_us_are_told_apart() {
 #[tokio::test]
 async fn any_of_several_brokers_will_do() {
     let broker = Broker::start();
-    let nobody = TcpListener::bind(local(0)).unwrap();
-    let url = format!("nats://{}, {}", nobody.local_addr().unwrap(), broker.url());
-    drop(nobody);
+    let (_kept, nobody) = nobody();
+    let url = format!("nats://{nobody}, {}", broker.url());
     connect(&url, &[SUBJECT]).await;
 }
 

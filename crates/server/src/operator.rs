@@ -68,6 +68,12 @@ pub enum OperatorError {
     /// The broker does not tell who is there.
     #[error("the broker does not tell the roster: {0}")]
     Roster(String),
+    /// The connection is lost for the moment.
+    #[error("the connection to the broker is lost")]
+    Lost,
+    /// The broker does not let us hear replies; nothing was sent, since nobody would know what came of it.
+    #[error("the broker does not let us hear replies: {0}")]
+    Deaf(String),
     /// The order is not one that can be sent; nothing was.
     #[error(transparent)]
     Order(#[from] OrderError),
@@ -88,6 +94,10 @@ pub struct Operator {
     pub(crate) link: Link,
     events: LinkEvents,
     was_lost: bool,
+    /// The subject that replies are heard on.
+    replies: String,
+    /// What the broker said when it did not let us hear them.
+    deaf: Option<String>,
     pub(crate) verifier: Verifier,
     pub(crate) machine: machine::Operator,
     pub(crate) realm: Name,
@@ -117,7 +127,8 @@ impl Operator {
         let realm = trust.realm().clone();
         let operator = member.identity.name().clone();
         let session = Session::from_random(clock::random()?);
-        let mut subscriptions = vec![format!("cs.{realm}.reply.{operator}.{session}.>")];
+        let replies = format!("cs.{realm}.reply.{operator}.{session}.>");
+        let mut subscriptions = vec![replies.clone()];
         match &follow {
             Follow::Clients(clients) => {
                 subscriptions.extend(clients.iter().map(|it| subject::event(&realm, it, EventKind::Presence)));
@@ -146,6 +157,8 @@ impl Operator {
             link,
             events,
             was_lost: false,
+            replies,
+            deaf: None,
             verifier: Verifier::new(trust, SKEW),
             machine,
             realm,
@@ -197,6 +210,11 @@ impl Operator {
         match audience {
             Audience::Clients(clients) => self.look_up(clients).await,
             Audience::Group(_) | Audience::All => self.refresh().await?,
+        }
+        // By now the broker has said what it does not allow of what was subscribed to.
+        self.catch_up();
+        if let Some(why) = &self.deaf {
+            return Err(OperatorError::Deaf(why.clone()));
         }
         let (ticket, effects) = self.machine.give(order, audience, options, now())?;
         self.carry_out(effects);
@@ -307,26 +325,33 @@ impl Operator {
                 LinkEvent::NoResponders { about: Some(subject), .. } => self.machine.no_responders(&subject, now()),
                 // The reply subject alone does not tell which of the targets nobody listens for.
                 LinkEvent::NoResponders { about: None, .. } => Vec::new(),
-                // The first connection is no reconnection.
-                LinkEvent::Connected if std::mem::take(&mut self.was_lost) => {
-                    self.notice("the connection to the broker is back".to_owned());
-                    self.machine.reconnected(now())
+                LinkEvent::Connected => {
+                    self.deaf = None;
+                    // The first connection is no reconnection.
+                    if std::mem::take(&mut self.was_lost) {
+                        self.notice(false, "the connection to the broker is back".to_owned());
+                        self.machine.reconnected(now())
+                    } else {
+                        Vec::new()
+                    }
                 }
-                LinkEvent::Connected => Vec::new(),
                 LinkEvent::Disconnected { why } => {
                     self.was_lost = true;
                     self.machine.disconnected();
                     self.up_to_date.clear();
-                    self.notice(format!("the connection to the broker is lost and being made anew: {why}"));
+                    self.notice(false, format!("the connection to the broker is lost and being made anew: {why}"));
                     Vec::new()
                 }
                 LinkEvent::Denied { why } => {
-                    self.notice(format!("the broker does not allow it: {why}"));
+                    self.notice(true, format!("the broker does not allow it: {why}"));
+                    if why.contains(&self.replies) {
+                        self.deaf = Some(why);
+                    }
                     Vec::new()
                 }
                 LinkEvent::Shed(count) => {
                     self.up_to_date.clear();
-                    self.notice(format!("{count} messages were lost: more arrived than could be taken"));
+                    self.notice(false, format!("{count} messages were lost: more arrived than could be taken"));
                     Vec::new()
                 }
             };
@@ -343,8 +368,8 @@ impl Operator {
         }
     }
 
-    fn notice(&mut self, text: String) {
-        let update = Update::Notice { client: None, alarm: false, text };
+    fn notice(&mut self, alarm: bool, text: String) {
+        let update = Update::Notice { client: None, alarm, text };
         self.happened.push_back(Happening::Update { ticket: None, update });
     }
 }

@@ -37,9 +37,9 @@ impl Operator {
     /// Takes the last presence of every client into the roster, as far as it holds, and strikes those clients that the broker
     /// keeps none of and that were not heard lately: whoever retired a client struck it there.
     pub async fn refresh(&mut self) -> Result<(), OperatorError> {
-        let client = self.link.client().ok_or_else(|| OperatorError::Roster("the connection is lost".to_owned()))?;
+        let client = self.link.client().ok_or(OperatorError::Lost)?;
         match timeout(PATIENCE_FOR_ALL, self.ask_for_all(&client)).await {
-            Ok(told) => told.map_err(OperatorError::Roster),
+            Ok(told) => told,
             Err(_) => Err(OperatorError::Roster(format!("not within {} s", PATIENCE_FOR_ALL.as_secs()))),
         }
     }
@@ -58,13 +58,13 @@ impl Operator {
     }
 
     /// Page after page, by the numbers that the stream gives its messages.
-    async fn ask_for_all(&mut self, client: &Client) -> Result<(), String> {
+    async fn ask_for_all(&mut self, client: &Client) -> Result<(), OperatorError> {
         let (mut kept, mut told, mut next) = (BTreeSet::new(), 0, Some(1));
         while let Some(from) = next {
             let (page, following) = self.ask_for_page(client, from).await?;
             told += page.presences.len();
             if told > MAX_CLIENTS {
-                return Err(format!("it names more than {MAX_CLIENTS} clients"));
+                return Err(OperatorError::Roster(format!("it names more than {MAX_CLIENTS} clients")));
             }
             self.take_kept(&page.presences, &mut kept);
             next = following;
@@ -75,18 +75,17 @@ impl Operator {
 
     /// The page that begins with a number, and the number that the next one begins with. Nothing more arrives afterwards,
     /// since the subscription ends here: to verify a page takes a while, and meanwhile nobody bounds what would wait.
-    async fn ask_for_page(&self, client: &Client, from: u64) -> Result<(Page, Option<u64>), String> {
-        let shown = |error: &dyn std::fmt::Display| echo(&error.to_string());
+    async fn ask_for_page(&self, client: &Client, from: u64) -> Result<(Page, Option<u64>), OperatorError> {
         let inbox = client.new_inbox();
-        let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| shown(&error))?;
+        let mut answers = client.subscribe(inbox.clone()).await.map_err(|_| OperatorError::Lost)?;
         let subjects = subject::every_presence(&self.realm);
         let question = json!({ "seq": from, "batch": PAGE, "next_by_subj": subjects }).to_string();
         let request = format!("$JS.API.DIRECT.GET.{}", presence_stream(&self.realm));
-        client.publish_with_reply(request, inbox, question.into()).await.map_err(|error| shown(&error))?;
+        client.publish_with_reply(request, inbox, question.into()).await.map_err(|_| OperatorError::Lost)?;
         let mut page = Page { from, presences: Vec::new() };
         loop {
-            let answer = answers.next().await.ok_or("the connection is lost")?;
-            if let ControlFlow::Break(next) = page.take(&answer)? {
+            let answer = answers.next().await.ok_or(OperatorError::Lost)?;
+            if let ControlFlow::Break(next) = page.take(&answer).map_err(OperatorError::Roster)? {
                 return Ok((page, next));
             }
         }

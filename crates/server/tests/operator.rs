@@ -71,6 +71,33 @@ async fn a_verified_reply_is_the_verdict_and_is_heard_of_at_once() {
 }
 
 #[tokio::test]
+async fn nothing_is_sent_where_the_broker_does_not_let_the_operator_hear_replies() {
+    let demo = Demo::start();
+    setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
+    let mut worker = demo.worker().await;
+    worker.present(uuid(30), State::Ready).await;
+    let mut deaf = demo.connect(&demo.broker.url(), seed(14)).await.unwrap();
+    for audience in [Audience::Clients(vec![name("worker-1")]), Audience::All] {
+        let given = deaf.give(order("ping", json!({})), &audience, patient()).await;
+        let Err(OperatorError::Deaf(why)) = given else { panic!("{given:?}") };
+        assert!(why.contains("cs.demo.reply.alice."), "{why}");
+    }
+    let mut operator = demo.operator().await;
+    let answering = tokio::spawn(async move {
+        let (command, digest) = worker.command().await;
+        let reply = worker.reply(&command, digest, Outcome::Succeeded(json!(1)));
+        worker.publish(&reply).await;
+        command.id
+    });
+    let report = ping(&mut operator).await;
+    assert_eq!(
+        (verdict(&report).word(), answering.await.unwrap()),
+        ("succeeded", report.command_id),
+        "the first that came"
+    );
+}
+
+#[tokio::test]
 async fn the_stream_can_be_made_again_and_its_presence_gives_the_epoch() {
     let demo = Demo::start();
     for _ in 0..2 {

@@ -7,11 +7,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 
 /// Long enough for anything that is going to happen at all.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often one looks for what nothing tells.
+const STEP: Duration = Duration::from_millis(5);
 
 /// A nats-server of its own, on a port of 127.0.0.1 that it keeps when it is started again. JetStream's files lie in a
 /// folder that goes with it.
@@ -70,8 +73,7 @@ impl Broker {
 
     /// Sends a signal: a broker that is stopped accepts connections and says nothing.
     pub fn signal(&self, signal: Signal) {
-        let child = self.child.as_ref().expect("the broker runs");
-        kill_process(Pid::from_child(child), signal).unwrap();
+        self::signal(self.child.as_ref().expect("the broker runs"), signal);
     }
 
     /// Ends it as a power failure would: SIGKILL.
@@ -82,22 +84,20 @@ impl Broker {
     /// Starts it again on the same port, when it has ended.
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "the broker runs already");
-        let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
-        let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
-        let child = Command::new(program())
-            .args(&self.arguments)
-            .args(["-p", &port])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", program().display()));
-        let ports = self.folder.path().join(format!("nats-server_{}.ports", child.id()));
-        self.child = Some(child);
-        self.port = self.until("it says its port", || {
-            let ports: serde_json::Value = serde_json::from_str(&fs::read_to_string(&ports).ok()?).ok()?;
-            ports["nats"][0].as_str()?.rsplit_once(':')?.1.parse().ok()
-        });
+        let deadline = Instant::now() + PATIENCE;
+        self.child = Some(self.spawn());
+        self.port = loop {
+            if let Some(port) = self.announced() {
+                break port;
+            }
+            assert!(Instant::now() < deadline, "the nats-server does not say its port:\n{}", self.log());
+            // While the port was free, somebody may have got it for a connection that does not last.
+            if self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some()) {
+                assert!(self.log().contains("address already in use"), "the nats-server has ended:\n{}", self.log());
+                self.child = Some(self.spawn());
+            }
+            thread::sleep(STEP);
+        };
     }
 
     /// Makes it read its configuration again, and waits until it has.
@@ -123,6 +123,26 @@ impl Broker {
         self.folder.path().join("log")
     }
 
+    fn spawn(&self) -> Child {
+        let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
+        let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
+        Command::new(program())
+            .args(&self.arguments)
+            .args(["-p", &port])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", program().display()))
+    }
+
+    /// The port that it says it has, once it has one.
+    fn announced(&self) -> Option<u16> {
+        let ports = self.folder.path().join(format!("nats-server_{}.ports", self.child.as_ref()?.id()));
+        let ports: serde_json::Value = serde_json::from_str(&fs::read_to_string(ports).ok()?).ok()?;
+        ports["nats"][0].as_str()?.rsplit_once(':')?.1.parse().ok()
+    }
+
     fn end(&mut self, signal: Signal) {
         let mut child = self.child.take().expect("the broker runs");
         kill_process(Pid::from_child(&child), signal).unwrap();
@@ -137,7 +157,7 @@ impl Broker {
                 return found;
             }
             assert!(Instant::now() < deadline, "the nats-server does not come so far that {what}:\n{}", self.log());
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(STEP);
         }
     }
 }
@@ -148,6 +168,18 @@ impl Drop for Broker {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// Sends a signal to a child of this process. Where it is SIGSTOP, waits until it holds: the child's threads run on for a
+/// while after they were told to stop.
+pub fn signal(child: &Child, signal: Signal) {
+    let pid = Pid::from_child(child);
+    kill_process(pid, signal).unwrap();
+    if signal == Signal::STOP {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::Pid(pid), options).unwrap();
+        assert!(status.is_some_and(|status| status.stopped()), "it has ended instead");
     }
 }
 

@@ -1,8 +1,9 @@
 //! Reading a log, and telling what a crash leaves behind from damage.
 //!
-//! A crash of the process in the middle of its last write leaves a frame that is not complete, or, where the machine crashed
-//! too, zeros. Whatever it was, it was never acted upon, and is cut off. Everything else that does not fit is damage: what
-//! follows it, or was in its place, may have run, and to pass over it would let it run again.
+//! A crash of the process in the middle of its last write leaves a frame that is not complete: it was never acted upon, and
+//! is cut off. Where the machine crashed too, there may be zeros instead of the last that was written: that may have been
+//! acted upon, but in an epoch that ended with the machine, and is cut off as well. Everything else that does not fit is
+//! damage: what follows it, or was in its place, may have run, and to pass over it would let it run again.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -61,7 +62,11 @@ pub(super) fn load(file: &File, length: u64) -> Result<(Restored, u64), Error> {
             break;
         }
         let entry = if crc32fast::hash(&payload) == sum { serde_json::from_slice(&payload).ok() } else { None };
-        let mut entry = entry.ok_or(Error::Damaged(at))?;
+        let Some(mut entry) = entry else {
+            // No entry ends in a zero: the machine crashed before the last of it, and all behind it, was on disk.
+            let lost = payload.ends_with(&[0]) && all_zeros(&mut reader)?;
+            return if lost { Ok((restored, at)) } else { Err(Error::Damaged(at)) };
+        };
         share_credential(&mut entry, &mut credentials);
         restored.apply(entry);
         at += length_of(&head) + length_of(&payload);

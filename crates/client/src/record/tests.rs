@@ -146,6 +146,22 @@ fn zeros_that_a_crash_of_the_machine_left_at_the_end_are_cut_off() {
 }
 
 #[test]
+fn zeros_over_the_last_frames_that_a_crash_of_the_machine_left_are_cut_off() {
+    let life = life(1);
+    let (folder, path, bytes) = written(&life.entries);
+    let [before @ .., last_but_one, last] = life.entries.as_slice() else { panic!("a longer life") };
+    let (of_one, of_both) = (frame_of(last).len(), frame_of(last_but_one).len() + frame_of(last).len());
+    for (zeros, whole) in (1..of_both).map(|zeros| (zeros, zeros <= of_one)) {
+        let mut lost = bytes.clone();
+        lost[bytes.len() - zeros..].fill(0);
+        fs::write(&path, lost).unwrap();
+        let (_log, restored) = open(folder.path()).unwrap();
+        let kept = if whole { &life.entries[..=before.len()] } else { before };
+        assert_eq!(restored, sum(kept), "{zeros} zeros");
+    }
+}
+
+#[test]
 fn zeros_with_something_behind_them_are_damage() {
     let life = life(0);
     let (folder, path, bytes) = written(&life.entries);
@@ -285,9 +301,10 @@ fn an_entry_that_is_too_long_is_not_written() {
 #[test]
 fn a_second_client_on_the_same_folder_is_refused() {
     let folder = folder();
-    let (first, _) = open(folder.path()).unwrap();
+    let (mut first, _) = open(folder.path()).unwrap();
     assert_eq!(fault(&folder), Fault::Locked);
-    first.close(&Entry::Stopped { at: START }).unwrap();
+    first.append_for_good([&Entry::Stopped { at: START }]).unwrap();
+    drop(first);
     let (_second, restored) = open(folder.path()).unwrap();
     assert_eq!(restored, sum([&Entry::Stopped { at: START }]));
 }

@@ -152,9 +152,10 @@ async fn a_record_that_has_grown_is_compacted_and_remembers_what_ran() {
     for result in [json!({"changed": true}), json!(1), json!(1)] {
         assert_eq!(bench.next_reply().result, Some(result));
     }
-    let Bench { shell: Shell { log, machine, .. }, _state: state, .. } = bench;
+    let Bench { shell: Shell { mut log, machine, .. }, _state: state, .. } = bench;
     let snapshot: Vec<_> = machine.snapshot().collect();
-    log.close(&machine.stopped()).unwrap();
+    log.append_for_good([&machine.stopped()]).unwrap();
+    drop(log);
     let (_log, restored) = Log::open(HeldFolder::take(state.path(), &"worker-1".parse().unwrap()).unwrap()).unwrap();
     let mut expected = machine::Restored::default();
     snapshot.into_iter().chain([machine.stopped()]).for_each(|entry| expected.apply(entry));

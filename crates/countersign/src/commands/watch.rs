@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use countersign_host::clock;
 use countersign_host::keys::{load_pin, read_seed};
-use countersign_host::link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING};
+use countersign_host::link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING, without_secrets};
 use countersign_protocol::credential::Role;
 use countersign_protocol::envelope::Delivery;
 use countersign_protocol::name::Name;
@@ -162,10 +162,4 @@ fn note_unknown(role: Role, asked: &[Name], known: &[Name], output: Output) {
             output.note(&format!("the folder of keys has no {role} {unknown}; the nearest that it has is {near}"));
         }
     }
-}
-
-/// The broker's URL without the user and password that may be in it.
-fn without_secrets(url: &str) -> String {
-    let hosts = url.split(',').map(|one| one.rsplit_once('@').map_or(one, |(_, host)| host).trim());
-    hosts.collect::<Vec<_>>().join(", ")
 }

@@ -1,5 +1,7 @@
 //! What a client's answer comes to, in a line for people.
 
+use std::borrow::Cow;
+
 use countersign_machine::server::Verdict;
 use countersign_protocol::command::{
     Builtin, Calculate, Cancelled, Changed, ClientInfo, DryRun, JobList, PingResult, Recorded, Stopped, Terminated,
@@ -10,6 +12,9 @@ use countersign_protocol::time::Millis;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+/// How much of a message is shown, in characters; in JSON it is whole.
+const MAX_MESSAGE: usize = 512;
 
 /// A verdict, with what belongs to it.
 pub(super) fn verdict(command: &str, verdict: &Verdict) -> String {
@@ -68,7 +73,7 @@ fn recorded(it: Recorded) -> String {
 
 /// An error, with the first of the details that a person can use.
 fn error_text(error: &ErrorBody) -> String {
-    let mut text = format!("{} ({})", error.message, error.code);
+    let mut text = format!("{} ({})", short(&error.message), error.code);
     let errors = error.details.as_ref().and_then(|details| details.get("errors")).and_then(Value::as_array);
     if error.code == ErrorCode::InvalidArgs {
         for one in errors.into_iter().flatten().take(3) {
@@ -77,6 +82,14 @@ fn error_text(error: &ErrorBody) -> String {
         }
     }
     text
+}
+
+/// A message for people: a client may make it as long as a body can be.
+pub(super) fn short(message: &str) -> Cow<'_, str> {
+    match message.char_indices().nth(MAX_MESSAGE) {
+        Some((end, _)) => Cow::Owned(format!("{}…", message.get(..end).unwrap_or_default())),
+        None => Cow::Borrowed(message),
+    }
 }
 
 /// A moment in UTC.
@@ -88,7 +101,7 @@ pub(crate) fn moment(at: Millis) -> String {
 }
 
 /// `1 job`, `2 jobs`.
-pub(super) fn counted(count: u64, what: &str) -> String {
+pub(crate) fn counted(count: u64, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 

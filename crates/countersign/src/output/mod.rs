@@ -16,7 +16,7 @@ use std::os::fd::AsFd;
 
 use anstream::ColorChoice;
 use anstyle::{AnsiColor, Effects};
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use countersign_protocol::text::escape;
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
@@ -27,7 +27,7 @@ use crate::failure::{Exit, Failure, Fallible};
 use crate::prompt::help;
 
 pub(crate) use above::{print_above, print_all};
-pub(crate) use answer::moment;
+pub(crate) use answer::{counted, moment};
 pub(crate) use news::{late_line, news_line};
 pub(crate) use report::Gathering;
 pub(crate) use roster::print_roster;
@@ -159,8 +159,12 @@ pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
         Some(columns) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns),
         None => table.set_content_arrangement(ContentArrangement::Disabled),
     };
-    for column in table.column_iter_mut() {
+    for (column, title) in table.column_iter_mut().zip(head) {
         column.set_padding((0, 2));
+        if *title == "COMMAND-ID" {
+            // Half of it is good for nothing.
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
     table.trim_fmt()
 }

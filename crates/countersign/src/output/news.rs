@@ -2,14 +2,16 @@
 
 use countersign_machine::server::News;
 use countersign_protocol::command::Job;
+use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{Outcome, State};
 
+use super::answer::short;
 use super::status::percent;
 
 /// A final reply that came after the report on its order; its texts are not yet escaped.
-pub(crate) fn late_line(client: &Name, outcome: &Outcome) -> String {
-    format!("{client}: {} (its verdict was told before)", outcome_text(outcome))
+pub(crate) fn late_line(client: &Name, command_id: MessageId, outcome: &Outcome) -> String {
+    format!("{client}: {} ({command_id}, after the report on it)", outcome_text(outcome))
 }
 
 /// What a reply says, without what belongs to its command.
@@ -19,7 +21,7 @@ pub(super) fn outcome_text(outcome: &Outcome) -> String {
         Outcome::Progress(progress) => percent(progress),
         Outcome::Succeeded(result) => format!("succeeded, {result}"),
         Outcome::Failed(error) | Outcome::Refused(error) | Outcome::Cancelled(error) | Outcome::Interrupted(error) => {
-            format!("{}, {} ({})", outcome.status(), error.message, error.code)
+            format!("{}, {} ({})", outcome.status(), short(&error.message), error.code)
         }
     }
 }

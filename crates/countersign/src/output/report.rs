@@ -63,9 +63,9 @@ impl Gathering {
     }
 
     /// Shows a final reply at once, as a line for people: the report on all targets may be long in coming.
-    pub(crate) fn stream(&self, client: &Name, outcome: &Outcome) {
+    pub(crate) fn stream(&self, client: &Name, command_id: MessageId, outcome: &Outcome) {
         if self.format == Format::Table && outcome.status().is_final() {
-            self.output.reply(&format!("{client}: {}", outcome_text(outcome)));
+            self.output.reply(&format!("{client}: {} ({command_id})", outcome_text(outcome)));
         }
     }
 
@@ -250,7 +250,11 @@ fn alone(command: &str, reply: &TargetReport, now: Millis) -> String {
 fn jobs_of_many(report: &Report, now: Millis) -> String {
     let lists: Vec<(&Name, JobList)> =
         report.replies.iter().filter_map(|reply| Some((&reply.client, read(reply.verdict.result()?).ok()?))).collect();
-    let mut lines = vec![status::jobs(lists.iter().map(|(client, list)| (*client, list)), now)];
+    let mut lines = Vec::new();
+    // Where nobody has listed any, it is not known that there are none.
+    if !lists.is_empty() {
+        lines.push(status::jobs(lists.iter().map(|(client, list)| (*client, list)), now));
+    }
     let listed: BTreeSet<&Name> = lists.iter().map(|(client, _)| *client).collect();
     for reply in report.replies.iter().filter(|reply| !listed.contains(&reply.client)) {
         let text = verdict(report.command.as_str(), &reply.verdict);

@@ -75,7 +75,7 @@ impl<'a> Entry<'a> {
 fn for_people(entries: &[Entry<'_>], now: Millis) -> String {
     let rows = entries.iter().map(|entry| {
         let Some(heard) = &entry.heard else {
-            return [entry.client.as_str(), "-", "-", "-", "never", "-"].map(str::to_owned).to_vec();
+            return [entry.client.as_str(), "-", "-", "-", "-", "-"].map(str::to_owned).to_vec();
         };
         let groups: Vec<&str> = heard.groups.iter().map(Name::as_str).collect();
         let state = if heard.silent { format!("{}, silent", heard.state) } else { heard.state.to_string() };

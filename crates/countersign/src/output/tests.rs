@@ -164,3 +164,19 @@ fn jobs_of_several_clients_are_one_table_and_who_lists_none_has_a_line() {
     );
     assert_eq!(text, expected);
 }
+
+#[test]
+fn where_no_client_lists_its_jobs_none_is_said_to_have_none() {
+    let text = for_people(&report("jobs", vec![unknown(), unknown()]), NOW);
+    let silence = "no reply within 5 s: whether it ran, and how it ended, is unknown";
+    assert_eq!(text, format!("worker-1: {silence}\nworker-2: {silence}\n\n2 targets: 2 no_reply"));
+}
+
+#[test]
+fn a_message_of_any_length_leaves_room_for_others_on_the_screen() {
+    for (length, shown) in [(512, "ä".repeat(512)), (513, format!("{}…", "ä".repeat(512)))] {
+        let error = ErrorBody::new(ErrorCode::Failed, "ä".repeat(length));
+        let text = for_people(&report("ping", vec![Verdict::Failed { error }]), NOW);
+        assert_eq!(text, format!("worker-1: failed: {shown} (failed), in 0.4 ms"));
+    }
+}

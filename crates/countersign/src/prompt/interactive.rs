@@ -13,6 +13,7 @@ use super::completion::Vocabulary;
 use super::editor::{Editor, Typed, history_file};
 use super::session::{Said, Session};
 use crate::failure::{Exit, Failure, Fallible};
+use crate::output::counted;
 use crate::{orders, output, words};
 
 /// How long the prompt waits for the end of what was accepted, before it goes on without it.
@@ -117,7 +118,9 @@ impl Terminal<'_> {
             Err(failure) => {
                 output::failure(&failure.at_the_prompt());
                 if !self.ahead.is_empty() {
-                    self.session.output.note(&format!("not done, after that: {} more lines", self.ahead.len()));
+                    self.session
+                        .output
+                        .note(&format!("not done, after that: {}", counted(self.ahead.len() as u64, "more line")));
                     self.ahead.clear();
                 }
                 Ok(Then::Next)
@@ -210,10 +213,10 @@ impl Terminal<'_> {
         let tickets: Vec<Ticket> = under_way.iter().map(|(ticket, _)| *ticket).collect();
         self.session.output.note(&format!("under way: {}", texts.join(", ")));
         match self.ask("cancel (c), stop waiting (s), or go on (Enter)? ".to_owned(), false).await? {
-            Typed::Line(line) => match line.trim() {
-                "" => {}
+            Typed::Line(line) => match line.trim().to_lowercase().as_str() {
+                "" | "go on" => {}
                 "c" | "cancel" => return self.cancel(&tickets).await,
-                "s" => self.session.leave_all()?,
+                "s" | "stop" | "stop waiting" => self.session.leave_all()?,
                 _ => self.ahead.extend(line.lines().map(str::to_owned)),
             },
             Typed::Garbled => {}

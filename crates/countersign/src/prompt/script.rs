@@ -58,7 +58,7 @@ pub(super) async fn run(mut session: Session<'_>) -> Fallible<Exit> {
             Err(failure) => output::failure(&failure.at_the_prompt().at(&format!("line {number}"))),
         };
         if exit != Exit::Succeeded && given {
-            session.output.note(&format!("line {number} ended with the status {}", exit as u8));
+            session.output.alarm(&format!("line {number} ended with the status {}", exit as u8));
         }
         worst = worst.worse(exit);
     }

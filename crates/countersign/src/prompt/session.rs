@@ -96,9 +96,9 @@ impl<'a> Session<'a> {
                 format!("{} {state}> ", Audience::Clients(clients.clone()))
             }
             Some(many) => {
-                let meant: Vec<State> =
-                    roster.entries().filter(|it| self.is_meant(many, it)).map(Presence::state).collect();
-                let ready = meant.iter().filter(|state| **state == State::Ready).count();
+                let meant: Vec<&Presence> = roster.entries().filter(|it| self.is_meant(many, it)).collect();
+                let is_ready = |it: &&&Presence| it.state() == State::Ready && !it.is_silent(clock::wall());
+                let ready = meant.iter().filter(is_ready).count();
                 let name = match many {
                     Audience::Clients(clients) => format!("{} clients", clients.len()),
                     Audience::Group(_) | Audience::All => many.to_string(),
@@ -208,12 +208,12 @@ impl<'a> Session<'a> {
         match (update, order) {
             (Update::News { client, news }, _) if self.hears_news => self.output.event(&news_line(client, news)),
             (Update::News { .. }, _) => {}
-            (Update::Reply { client, outcome, late: true, .. }, _) => {
-                self.output.reply(&late_line(client, outcome));
+            (Update::Reply { client, command_id, outcome, late: true, .. }, _) => {
+                self.output.reply(&late_line(client, *command_id, outcome));
             }
-            (Update::Reply { client, outcome, .. }, Some(order)) if order.in_background => {
+            (Update::Reply { client, command_id, outcome, .. }, Some(order)) if order.in_background => {
                 if order.is_for_many {
-                    order.gathering.stream(client, outcome);
+                    order.gathering.stream(client, *command_id, outcome);
                 }
                 order.gathering.update(update);
             }

@@ -146,14 +146,14 @@ fn what_a_calculation_prints_is_escaped_and_alone_on_the_clients_standard_output
 fn each_of_several_targets_gets_one_verdict_and_a_name_given_twice_one_command() {
     let realm = Realm::new(&["--client", "worker-1", "--client", "worker-2"]);
     let _worker = Worker::start(&realm.folder, &realm.broker, "worker-1");
-    let args = ["start", "worker-2", "worker-1", "worker-2", "--timeout", "300ms", "-o", "json"];
+    let args = ["start", "worker-2", "worker-1", "worker-2", "--timeout", "2s", "-o", "json"];
     let run = realm.run(&args).expect(3);
     let document = run.json();
     assert_eq!(document["targets"], 2);
     assert_eq!(document["summary"], json!({"succeeded": 1, "no_reply": 1}));
     assert_eq!(document["replies"][1], json!({"client": "worker-2", "verdict": "no_reply"}));
 
-    let run = realm.run(&["ping", "worker-1", "worker-2", "--timeout", "300ms"]).expect(3);
+    let run = realm.run(&["ping", "worker-1", "worker-2", "--timeout", "2s"]).expect(3);
     let words = |line: &str| line.split_whitespace().take(3).map(str::to_owned).collect::<Vec<_>>();
     let table: Vec<Vec<String>> = run.stdout.lines().map(words).collect();
     assert_eq!(table[0], ["CLIENT", "VERDICT", "STATE"]);
@@ -164,7 +164,7 @@ fn each_of_several_targets_gets_one_verdict_and_a_name_given_twice_one_command()
         "{run:#?}"
     );
 
-    let run = realm.run(&["ping", "worker-1", "worker-2", "--timeout", "300ms", "-o", "ndjson"]).expect(3);
+    let run = realm.run(&["ping", "worker-1", "worker-2", "--timeout", "2s", "-o", "ndjson"]).expect(3);
     let told: Vec<Value> = lines(&run).iter().map(|line| json!([line["client"], line["verdict"]])).collect();
     assert_eq!(told, [json!(["worker-1", "succeeded"]), json!(["worker-2", "no_reply"]), json!([null, null])]);
 }

@@ -4,26 +4,27 @@ use countersign_protocol::envelope::{MessageType, Signed};
 use serde_json::{Value, json};
 
 use crate::fleet::Fleet;
-use crate::forge::{Forger, commands, id_of, replies_to};
+use crate::forge::{Forger, commands, id_of, is_end_of_job, replies_to};
+use crate::process::Process;
 
 #[test]
 fn a_captured_command_runs_nowhere_but_where_it_was_sent() {
     let fleet = Fleet::of(&["worker-1:web", "worker-2:web"]);
-    let mut workers = [fleet.client("worker-1"), fleet.client("worker-2")];
+    let workers = [fleet.client("worker-1"), fleet.client("worker-2")];
     fleet.run(&["start", "worker-1", "worker-2"]).exits(0);
     let mut observer = fleet.observer();
     fleet.run(&["calculate", "worker-1", "0", "genuine"]).exits(0);
-    let genuine = commands(&observer.so_far(), "worker-1", "calculate")[0].signed();
+    let observed = observer.until("the end of the job", is_end_of_job);
+    let genuine = commands(&observed, "worker-1", "calculate")[0].signed();
     let forger = Forger::new(&fleet);
     for subject in ["cs.demo.cmd.client.worker-2", "cs.demo.cmd.all", "cs.demo.cmd.group.web"] {
         forger.peer.borrow().send_to(subject, &genuine);
     }
     fleet.dropped("worker-1", &[("address", 2)]);
     fleet.dropped("worker-2", &[("address", 3)]);
-    workers[0].stdout.wait_for("genuine");
     assert_eq!(replies_to(&observer.so_far(), &id_of(&genuine).to_string()).len(), 0, "and nobody answers it");
     fleet.run(&["ping", "worker-1", "worker-2"]).exits(0);
-    assert_eq!(workers.each_mut().map(|worker| worker.stdout.so_far()), ["genuine\n", ""]);
+    assert_eq!(workers.map(Process::printed), ["genuine\n", ""]);
 }
 
 #[test]

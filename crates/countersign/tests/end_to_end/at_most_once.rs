@@ -22,7 +22,7 @@ fn identical(replies: &[&Message]) {
 
 #[test]
 fn a_command_that_arrives_a_hundred_times_at_once_runs_once() {
-    let (fleet, mut worker) = Fleet::ready();
+    let (fleet, worker) = Fleet::ready();
     let mut observer = fleet.observer();
     let forger = Forger::new(&fleet);
     let order = forger.order("calculate", json!({ "x": 0, "msg": "once" }));
@@ -41,7 +41,7 @@ fn a_command_that_arrives_a_hundred_times_at_once_runs_once() {
     assert_eq!(info["dropped"]["repeat"].as_u64().unwrap_or(0), 99 - repeated, "each is answered or counted");
     assert!(repeated <= 90, "and no more than some a second are answered: {repeated}");
     fleet.run(&["calculate", "worker-1", "0", "another"]).exits(0);
-    assert_eq!(worker.stdout.so_far(), "once\nanother\n");
+    assert_eq!(worker.printed(), "once\nanother\n");
 }
 
 #[test]
@@ -49,17 +49,29 @@ fn a_replayed_command_gets_the_recorded_reply_while_it_runs_after_it_ended_and_a
     let (fleet, mut worker) = Fleet::ready();
     let mut observer = fleet.observer();
     let forger = Forger::new(&fleet);
-    let operator = fleet.spawn(&["calculate", "worker-1", "1.5", "once", "-o", "json"]);
+    let operator = fleet.spawn(&["calculate", "worker-1", "5", "once", "-o", "json"]);
     let genuine = observer.wait_for("the command", |it| it.json()["command"]["name"] == "calculate").signed();
     let id = id_of(&genuine).to_string();
-    let mut reply = || observer.wait_for("a reply", |it| it.json()["command_id"] == *id).signed();
-    let accepted = reply();
+    let mut reply = || observer.wait_for("a reply", |it| it.json()["command_id"] == *id);
+    let mut latest = reply();
+    assert_eq!(latest.json()["status"], "accepted");
     forger.send(&genuine);
-    assert_eq!(reply(), accepted, "while it runs, its latest interim reply");
+    // It may report its progress before it has the replayed command.
+    loop {
+        let next = reply();
+        if next.signed() == latest.signed() {
+            break;
+        }
+        assert_eq!(next.json()["status"], "progress", "while it runs, its latest interim reply");
+        latest = next;
+    }
     operator.ended().exits(0);
     worker.stdout.wait_for("once");
-    let succeeded = reply();
-    assert_ne!(succeeded, accepted);
+    while latest.json()["status"] != "succeeded" {
+        latest = reply();
+    }
+    let succeeded = latest.signed();
+    let mut reply = || reply().signed();
     forger.send(&genuine);
     assert_eq!(reply(), succeeded, "the recorded reply, byte for byte");
 
@@ -81,7 +93,7 @@ fn what_ran_when_the_client_was_killed_is_interrupted_and_never_runs_again() {
     let genuine = observer.wait_for("the command", |it| it.json()["command"]["name"] == "calculate").signed();
     fleet.event("worker-1", "job");
     worker.kill();
-    let mut worker = fleet.client("worker-1");
+    let worker = fleet.client("worker-1");
     let ran = waiting.ended().exits(1);
     assert_eq!(ran.verdict("worker-1"), "interrupted interrupted");
     let id = id_of(&genuine).to_string();
@@ -97,7 +109,7 @@ fn what_ran_when_the_client_was_killed_is_interrupted_and_never_runs_again() {
     assert_eq!(again["status"], "interrupted");
     assert_eq!(fleet.status("worker-1")["jobs"]["running"], 0, "no second run");
     fleet.run(&["calculate", "worker-1", "0", "after"]).exits(0);
-    assert_eq!(worker.stdout.so_far(), "after\n");
+    assert_eq!(worker.printed(), "after\n");
 }
 
 #[test]
@@ -158,7 +170,7 @@ fn without_its_record_a_client_refuses_everything_from_before_and_ping_is_sent_a
     assert_eq!(worker.ended().exits(0).stdout, "once\n");
 
     fs::remove_dir_all(fleet.record("worker-1")).unwrap();
-    let mut worker = client();
+    let worker = client();
     let epoch = fleet.status("worker-1")["epoch"].clone();
     assert_ne!(epoch, sent[1]["epoch"], "a missing record makes a new epoch");
     assert_eq!(fleet.run(&["ping", "worker-1", "-o", "json"]).exits(1).verdict("worker-1"), "refused not_ready");
@@ -176,12 +188,12 @@ fn without_its_record_a_client_refuses_everything_from_before_and_ping_is_sent_a
         "this is not sent anew by itself"
     );
     assert_eq!(fleet.run(&[&calculate[..], &["--retry"]].concat()).exits(0).verdict("worker-1"), "succeeded");
-    assert_eq!(worker.stdout.so_far(), "anew\n");
+    assert_eq!(worker.printed(), "anew\n");
 }
 
 #[test]
 fn another_body_under_a_known_id_is_a_conflict_and_reported() {
-    let (fleet, mut worker) = Fleet::ready();
+    let (fleet, worker) = Fleet::ready();
     let forger = Forger::new(&fleet);
     let first = forger.draft("calculate", json!({ "x": 0, "msg": "first" }));
     assert_eq!(forger.ask(&first.sign(&forger.identity))["status"], "succeeded");
@@ -191,5 +203,5 @@ fn another_body_under_a_known_id_is_a_conflict_and_reported() {
     let event = fleet.event("worker-1", "security");
     assert_eq!(event["data"], json!({ "reason": "id_conflict", "count": 1, "signer": "alice" }));
     fleet.run(&["ping", "worker-1"]).exits(0);
-    assert_eq!(worker.stdout.so_far(), "first\n");
+    assert_eq!(worker.printed(), "first\n");
 }

@@ -29,8 +29,8 @@ fn after_a_crash_of_the_broker_a_waiting_operator_gets_its_verdict_and_nothing_r
     let forger = Forger::new(&fleet);
     assert_eq!(forger.ask(&genuine)["status"], "succeeded", "what a broker replays gets the recorded reply");
     fleet.run(&["calculate", "worker-1", "0", "after"]).exits(0);
-    assert_eq!(worker.stdout.so_far(), "once\nafter\n");
     assert_eq!(fleet.status("worker-1")["dropped"], json!({}));
+    assert_eq!(worker.printed(), "once\nafter\n");
 }
 
 #[test]

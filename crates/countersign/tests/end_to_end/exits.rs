@@ -30,8 +30,9 @@ fn every_target_gets_one_verdict_and_a_dead_one_does_not_spoil_the_others() {
     fleet.run(&["start", "worker-1", "worker-2"]).exits(0);
     dead.kill();
     // worker-3 was never started: nothing at all is known of it.
-    let all = ["ping", "worker-1", "worker-2", "worker-3", "--timeout", "1500ms"];
-    let ran = fleet.run(&[&all[..], &["-o", "json"]].concat()).exits(3);
+    let ping = |format| fleet.spawn(&["ping", "worker-1", "worker-2", "worker-3", "--timeout", "5s", "-o", format]);
+    let [document, lines, table] = ["json", "ndjson", "table"].map(ping);
+    let ran = document.ended().exits(3);
     well_formed(&ran.json(), "ping", 3);
     assert_eq!(
         ["worker-1", "worker-2", "worker-3"].map(|client| ran.verdict(client)),
@@ -41,20 +42,20 @@ fn every_target_gets_one_verdict_and_a_dead_one_does_not_spoil_the_others() {
     let reply = ran.of("worker-1");
     assert!(reply["latency_ms"].as_f64().unwrap() > 0.0 && reply["result"].is_i64() && reply["state"] == "ready");
 
-    let lines = fleet.run(&[&all[..], &["-o", "ndjson"]].concat()).exits(3).lines();
+    let lines = lines.ended().exits(3).lines();
     assert_eq!(lines.len(), 4, "a line for each verdict and a summary: {lines:#?}");
     assert_eq!((&lines[0]["client"], &lines[0]["verdict"]), (&json!("worker-1"), &json!("succeeded")), "as it arrives");
     assert_eq!(lines[1]["verdict"], "no_reply");
     well_formed(&lines[3], "ping", 3);
     assert_eq!(lines[3].get("replies"), None);
 
-    let table = fleet.run(&all).exits(3);
+    let table = table.ended().exits(3);
     for text in ["worker-1", "worker-2", "worker-3", "succeeded", "no_reply", "unknown", "3 targets"] {
         assert!(table.stdout.contains(text), "{text}: {table:#?}");
     }
     // Refused weighs more than silent.
     fleet.run(&["stop", "worker-1"]).exits(0);
-    let ran = fleet.run(&[&all[..], &["-o", "json"]].concat()).exits(1);
+    let ran = ping("json").ended().exits(1);
     assert_eq!(ran.json()["summary"], json!({ "refused": 1, "no_reply": 2 }));
 }
 
@@ -139,13 +140,13 @@ fn keys_that_are_not_there_are_said_to_be_unusable() {
 
 #[test]
 fn an_interrupted_wait_ends_with_130_says_what_is_known_and_leaves_the_job() {
-    let (fleet, mut worker) = Fleet::ready();
-    let mut waiting = fleet.spawn(&["calculate", "worker-1", "2", "later", "-o", "ndjson"]);
+    let (fleet, worker) = Fleet::ready();
+    let mut waiting = fleet.spawn(&["calculate", "worker-1", "600", "later", "-o", "ndjson"]);
     waiting.stdout.wait_for("\"accepted\"");
     waiting.signal(Signal::INT);
     let lines = waiting.ended().exits(130).lines();
     assert_eq!(lines.last().unwrap()["summary"], json!({ "accepted": 1 }));
-    worker.stdout.wait_for("later");
+    assert_eq!(fleet.status("worker-1")["jobs"]["running"], 1);
 
     let mut observer = fleet.observer();
     worker.signal(Signal::STOP);
@@ -160,7 +161,7 @@ fn an_interrupted_wait_ends_with_130_says_what_is_known_and_leaves_the_job() {
 
 #[test]
 fn a_retry_sends_the_same_bytes_until_there_is_an_answer_and_it_runs_once() {
-    let (fleet, mut worker) = Fleet::ready();
+    let (fleet, worker) = Fleet::ready();
     let mut observer = fleet.observer();
     worker.signal(Signal::STOP);
     let retrying = fleet.spawn(&["calculate", "worker-1", "0", "once", "--retry", "-o", "json"]);
@@ -172,12 +173,12 @@ fn a_retry_sends_the_same_bytes_until_there_is_an_answer_and_it_runs_once() {
     worker.signal(Signal::CONT);
     assert_eq!(retrying.ended().exits(0).verdict("worker-1"), "succeeded");
     fleet.run(&["ping", "worker-1"]).exits(0);
-    assert_eq!(worker.stdout.so_far(), "once\n");
+    assert_eq!(worker.printed(), "once\n");
 }
 
 #[test]
 fn a_dry_run_is_checked_like_the_real_thing_and_has_no_effect() {
-    let (fleet, mut worker) = Fleet::ready();
+    let (fleet, worker) = Fleet::ready();
     for arguments in [&["calculate", "worker-1", "0", "never"][..], &["stop", "worker-1"], &["terminate", "worker-1"]] {
         let ran = fleet.run(&[arguments, &["--dry-run", "-o", "json"]].concat()).exits(0);
         assert_eq!(ran.of("worker-1")["result"], json!({ "dry_run": true }), "{arguments:?}");
@@ -187,17 +188,17 @@ fn a_dry_run_is_checked_like_the_real_thing_and_has_no_effect() {
     fleet.run(&["stop", "worker-1"]).exits(0);
     let refused = fleet.run(&["ping", "worker-1", "--dry-run", "-o", "json"]).exits(1);
     assert_eq!(refused.verdict("worker-1"), "refused not_ready");
-    assert_eq!(worker.stdout.so_far(), "");
+    assert_eq!(worker.printed(), "");
 }
 
 #[test]
 fn a_command_by_its_name_takes_its_arguments_from_text_file_and_standard_input() {
-    let (fleet, mut worker) = Fleet::ready();
+    let (fleet, worker) = Fleet::ready();
     let args = json!({ "x": 0, "msg": "called" }).to_string();
     fleet.run(&["call", "worker-1", "calculate", "--args", &args]).exits(0);
     let file = fleet.path().join("args.json");
     std::fs::write(&file, &args).unwrap();
     fleet.run(&["call", "worker-1", "calculate", "--args-file", "args.json"]).exits(0);
     assert_eq!(fleet.run(&["call", "worker-1", "ping", "-o", "json"]).exits(0).verdict("worker-1"), "succeeded");
-    assert_eq!(worker.stdout.so_far(), "called\ncalled\n");
+    assert_eq!(worker.printed(), "called\ncalled\n");
 }

@@ -77,7 +77,7 @@ fn limited_client(fleet: &Fleet) -> Process {
     let mut shell = Command::new("sh");
     shell.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(client.get_program()).args(client.get_args());
     shell.current_dir(fleet.path());
-    shell.envs(client.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.env_clear().envs(client.get_envs().filter_map(|(name, value)| Some((name, value?))));
     fleet.client_as("worker-1", shell)
 }
 
@@ -91,7 +91,7 @@ fn fill_the_disk(fleet: &Fleet, worker: &Process, full: bool) {
 #[test]
 fn what_cannot_be_recorded_is_answered_with_internal_and_not_executed() {
     let fleet = Fleet::new();
-    let mut worker = limited_client(&fleet);
+    let worker = limited_client(&fleet);
     fleet.run(&["start", "worker-1"]).exits(0);
     fleet.run(&["calculate", "worker-1", "0", "before"]).exits(0);
 
@@ -113,8 +113,7 @@ fn what_cannot_be_recorded_is_answered_with_internal_and_not_executed() {
     fill_the_disk(&fleet, &worker, false);
     fleet.run(&["calculate", "worker-1", "0", "after"]).exits(0);
     fleet.run(&["terminate", "worker-1"]).exits(0);
-    assert_eq!(worker.stdout.so_far(), "before\nafter\n");
-    worker.ended().exits(0);
+    assert_eq!(worker.ended().exits(0).stdout, "before\nafter\n");
     let again = fleet.client("worker-1");
     fleet.run(&["start", "worker-1"]).exits(0);
     drop(again);
@@ -125,7 +124,7 @@ fn a_job_that_ends_while_the_disk_is_full_is_answered_when_it_no_longer_is() {
     let fleet = Fleet::new();
     let mut worker = limited_client(&fleet);
     fleet.run(&["start", "worker-1"]).exits(0);
-    let operator = fleet.spawn(&["calculate", "worker-1", "1", "once", "-o", "json"]);
+    let operator = fleet.spawn(&["calculate", "worker-1", "5", "once", "-o", "json"]);
     fleet.event("worker-1", "job");
     fill_the_disk(&fleet, &worker, true);
     worker.stdout.wait_for("once");
@@ -134,5 +133,5 @@ fn a_job_that_ends_while_the_disk_is_full_is_answered_when_it_no_longer_is() {
     assert_eq!(operator.ended().exits(0).verdict("worker-1"), "succeeded");
     let jobs = fleet.run(&["jobs", "worker-1", "-o", "json"]).exits(0).of("worker-1")["result"]["jobs"].clone();
     assert_eq!(jobs[0]["status"], "succeeded");
-    assert_eq!(worker.stdout.so_far(), "once\n");
+    assert_eq!(worker.printed(), "once\n");
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -196,10 +197,9 @@ fn peer(broker: &Broker, seed: &Path) -> Peer {
 
 fn command(folder: &Path, url: &str) -> Command {
     let mut command = Command::new(COUNTERSIGN);
-    for variable in ["COUNTERSIGN_OPERATOR", "XDG_STATE_HOME"] {
-        command.env_remove(variable);
-    }
     command.current_dir(folder);
+    // Nothing of the test's own environment: it may name other keys, a broker, a format.
+    command.env_clear().env("PATH", env::var_os("PATH").unwrap_or_default()).env("HOME", folder);
     command.envs([("NATS_URL", url), ("COUNTERSIGN_KEYS", "keys"), ("COUNTERSIGN_STATE", "state"), ("NO_COLOR", "1")]);
     command
 }

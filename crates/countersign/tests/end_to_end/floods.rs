@@ -78,7 +78,7 @@ fn jobs_beyond_the_slots_are_refused_as_busy_and_terminate_cancels_all_that_run(
 fn a_flood_of_forged_commands_with_a_genuine_credential_leaves_the_client_well() {
     // More than a client keeps waiting.
     const FLOOD: usize = 20_000;
-    let (fleet, mut worker) = Fleet::ready();
+    let (fleet, worker) = Fleet::ready();
     let mut observer = fleet.observer();
     fleet.run(&["calculate", "worker-1", "0", "genuine"]).exits(0);
     let genuine = commands(&observer.so_far(), "worker-1", "calculate")[0].signed();
@@ -100,5 +100,5 @@ fn a_flood_of_forged_commands_with_a_genuine_credential_leaves_the_client_well()
     assert_eq!(info["state"], "ready");
     assert!(worker.peak_memory() < MEMORY, "{} bytes", worker.peak_memory());
     assert_eq!(forger.ask(&forger.order("ping", json!({})))["status"], "succeeded");
-    assert_eq!(worker.stdout.so_far(), "genuine\n");
+    assert_eq!(worker.printed(), "genuine\n");
 }

@@ -169,6 +169,12 @@ pub fn commands<'a>(observed: &'a [Message], client: &str, call: &str) -> Vec<&'
     observed.iter().filter(|it| it.subject == subject && it.json()["command"]["name"] == call).collect()
 }
 
+/// Whether this says that a job has succeeded, which comes after its final reply.
+pub fn is_end_of_job(message: &Message) -> bool {
+    let event = message.json();
+    event["kind"] == "job" && event["data"]["status"] == "succeeded"
+}
+
 /// The id in a signed body.
 pub fn id_of(message: &Signed) -> MessageId {
     let body: Value = serde_json::from_slice(&message.body).unwrap();

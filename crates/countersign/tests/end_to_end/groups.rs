@@ -55,7 +55,7 @@ fn accepted(observer: &mut Peer, clients: usize) -> BTreeMap<String, String> {
 #[test]
 fn an_order_to_a_group_or_all_is_one_message_that_its_clients_and_no_others_obey() {
     let fleet = Fleet::of(&["worker-1:web", "worker-2:web,db", "worker-3"]);
-    let mut workers = ["worker-1", "worker-2", "worker-3"].map(|client| settled(&fleet, client));
+    let workers = ["worker-1", "worker-2", "worker-3"].map(|client| settled(&fleet, client));
     let mut observer = fleet.observer();
     let ran = fleet.run(&["start", "@web", "-o", "json"]).exits(0);
     assert_eq!(verdicts(&ran), ["worker-1 succeeded", "worker-2 succeeded"]);
@@ -70,12 +70,11 @@ fn an_order_to_a_group_or_all_is_one_message_that_its_clients_and_no_others_obey
 
     let ran = fleet.run(&["calculate", "@db", "0", "only here", "-o", "json"]).exits(0);
     assert_eq!(verdicts(&ran), ["worker-2 succeeded"]);
-    workers[1].stdout.wait_for("only here");
     let table = fleet.run(&["ping", "@all"]).exits(0).stdout;
     for text in ["worker-1", "worker-2", "worker-3", "3 targets: 3 succeeded"] {
         assert!(table.contains(text), "{table}");
     }
-    assert_eq!(workers.each_mut().map(|worker| worker.stdout.so_far()), ["", "only here\n", ""]);
+    assert_eq!(workers.map(Process::printed), ["", "only here\n", ""]);
 }
 
 #[test]
@@ -98,17 +97,17 @@ fn of_three_with_a_long_command_one_killed_and_one_frozen_each_gets_its_true_ver
 #[test]
 fn a_client_of_many_that_was_killed_and_started_again_in_mid_command_is_interrupted() {
     let fleet = Fleet::of(&["worker-1", "worker-2"]);
-    let [killed, mut other] = ["worker-1", "worker-2"].map(|client| fleet.client(client));
+    let [killed, other] = ["worker-1", "worker-2"].map(|client| fleet.client(client));
     fleet.run(&["start", "@all"]).exits(0);
     let mut observer = fleet.observer();
     let waiting = fleet.spawn(&["calculate", "@all", "600", "x", "--retry", "-o", "json"]);
     let ids = accepted(&mut observer, 2);
     killed.kill();
-    let mut again = fleet.client("worker-1");
+    let again = fleet.client("worker-1");
     fleet.run(&["cancel", "worker-2", &ids["worker-2"]]).exits(0);
     let ran = waiting.ended().exits(1);
     assert_eq!(verdicts(&ran), ["worker-1 interrupted interrupted", "worker-2 cancelled cancelled"]);
-    assert_eq!([again.stdout.so_far(), other.stdout.so_far()], ["", ""], "nothing ran to its end, or again");
+    assert_eq!([again.printed(), other.printed()], ["", ""], "nothing ran to its end, or again");
 }
 
 #[test]
@@ -119,14 +118,16 @@ fn a_client_that_died_a_moment_ago_gives_no_reply_and_one_that_ended_is_not_expe
     fleet.run(&["terminate", "worker-3"]).exits(0);
     ended.ended().exits(0);
     killed.kill();
-    let ran = fleet.run(&["ping", "@all", "--timeout", "2s", "-o", "json"]).exits(3);
-    assert_eq!(verdicts(&ran), ["worker-1 succeeded", "worker-2 no_reply"]);
-    let table = fleet.run(&["ping", "@all", "--timeout", "2s"]).exits(3).stdout;
+    // All at once: after half a minute of silence it would be another matter.
+    let ping = fleet.spawn(&["ping", "@all", "--timeout", "5s", "-o", "json"]);
+    let table = fleet.spawn(&["ping", "@all", "--timeout", "5s"]);
+    let dance = fleet.spawn(&["call", "@all", "dance", "--retry", "--ttl", "5s", "--timeout", "5s", "-o", "json"]);
+    assert_eq!(verdicts(&ping.ended().exits(3)), ["worker-1 succeeded", "worker-2 no_reply"]);
+    let table = table.ended().exits(3).stdout;
     assert!(table.contains("whether it ran, and how it ended, is unknown"), "{table}");
     assert!(table.contains("2 targets: 1 no_reply, 1 succeeded"), "{table}");
     // What it refused weighs more than what is not known.
-    let ran = fleet.run(&["call", "@all", "dance", "--retry", "--ttl", "2s", "--timeout", "2s", "-o", "json"]).exits(1);
-    assert_eq!(verdicts(&ran), ["worker-1 refused unknown_command", "worker-2 no_reply"]);
+    assert_eq!(verdicts(&dance.ended().exits(1)), ["worker-1 refused unknown_command", "worker-2 no_reply"]);
 }
 
 #[test]
@@ -254,7 +255,7 @@ fn two_operators_at_once_each_get_all_verdicts_and_none_of_the_others_replies() 
 #[test]
 fn detached_and_dry_orders_and_questions_about_jobs_go_to_many_too() {
     let fleet = Fleet::of(&["worker-1:web", "worker-2:web", "worker-3"]);
-    let mut workers = ["worker-1", "worker-2", "worker-3"].map(|client| settled(&fleet, client));
+    let workers = ["worker-1", "worker-2", "worker-3"].map(|client| settled(&fleet, client));
     fleet.run(&["start", "@all"]).exits(0);
     let ran = fleet.run(&["calculate", "@web", "0", "never", "--dry-run", "-o", "json"]).exits(0);
     assert_eq!(results(&ran), [json!({ "dry_run": true }), json!({ "dry_run": true })]);
@@ -290,5 +291,5 @@ fn detached_and_dry_orders_and_questions_about_jobs_go_to_many_too() {
     let ran = fleet.run(&["result", "@all", &id, "-o", "json"]).exits(1);
     assert_eq!(verdicts(&ran), ["worker-1 succeeded", "worker-2 succeeded", "worker-3 failed not_found"]);
     assert!(results(&ran)[..2].iter().all(|it| it["status"] == "cancelled"), "{ran:#?}");
-    assert_eq!(workers.each_mut().map(|worker| worker.stdout.so_far()), ["", "", ""]);
+    assert_eq!(workers.map(Process::printed), ["", "", ""]);
 }

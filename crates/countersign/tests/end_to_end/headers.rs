@@ -36,17 +36,17 @@ fn after_malformed_headers_from_a_peer_a_client_is_back_and_loses_nothing_that_c
 
 #[test]
 fn an_operator_whose_connection_is_broken_by_malformed_headers_still_gets_its_verdict() {
-    let (fleet, mut worker) = Fleet::ready();
+    let (fleet, worker) = Fleet::ready();
     let insider = fleet.peer(&fleet.keys().seed(Role::Client, &name("worker-1")));
     let mut observer = fleet.observer();
-    let operator = fleet.spawn(&["calculate", "worker-1", "0.5", "once", "-o", "json"]);
+    let operator = fleet.spawn(&["calculate", "worker-1", "5", "once", "-o", "json"]);
     let accepted =
         observer.wait_for("accepted", |it| it.json()["status"] == "accepted" && it.subject.contains(".reply."));
     insider.publish(&accepted.subject, None, Some(b"NATS/1.0\r\nA: b\rc\r\n\r\n"), b"x");
     let ran = operator.ended().exits(0);
-    assert_eq!(ran.of("worker-1")["result"], json!({ "x": 0.5, "msg": "once" }));
+    assert_eq!(ran.of("worker-1")["result"], json!({ "x": 5.0, "msg": "once" }));
     assert!(ran.stderr.contains("connection"), "and says so: {ran:#?}");
-    assert_eq!(worker.stdout.so_far(), "once\n");
+    assert_eq!(worker.printed(), "once\n");
 }
 
 /// What a broker that means harm sends instead of a message.

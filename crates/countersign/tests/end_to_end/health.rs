@@ -3,7 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
+use countersign_client::health::HEALTHY;
 use countersign_host::clock;
 
 use crate::fleet::Fleet;
@@ -18,10 +21,11 @@ fn client(fleet: &Fleet) -> Process {
 }
 
 #[track_caller]
-fn ill(fleet: &Fleet, why: &str) {
+fn ill(fleet: &Fleet, why: &str) -> Ran {
     let ran = health(fleet).exits(1);
     assert!(ran.stderr.starts_with(&format!("error: {why}")), "{why}: {ran:#?}");
     assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 3), "{ran:#?}");
+    ran
 }
 
 #[test]
@@ -73,10 +77,19 @@ fn a_second_client_that_may_not_start_leaves_the_sign_of_the_first() {
 fn a_sign_of_life_that_is_old_or_none_at_all_is_no_sign_of_life() {
     let fleet = Fleet::new();
     let file = fleet.path().join("health");
-    let now = clock::since_boot();
+    // On a machine that has just started there is no old one yet.
+    while clock::since_boot() < HEALTHY {
+        thread::sleep(Duration::from_millis(100));
+    }
+    let written = clock::since_boot() - HEALTHY;
+    fs::write(&file, written.to_string()).unwrap();
+    let told = ill(&fleet, "the sign of life in health is ").stderr;
+    let latest = (clock::since_boot() - written) / 1_000;
+    let is_told = |age| told.contains(&format!(" is {age} s old\n"));
+    assert!((HEALTHY / 1_000..=latest).any(is_told), "{told}");
+
     for (text, why) in [
-        ((now - 30_000).to_string(), "the sign of life in health is 30 s old"),
-        ((now + 3_600_000).to_string(), "what is in health was not written since this machine started"),
+        ((clock::since_boot() + 3_600_000).to_string(), "what is in health was not written since this machine started"),
         (String::new(), "what is in health was not written since this machine started"),
         ("soon\n".to_owned(), "what is in health was not written since this machine started"),
         ("1".repeat(33), "health is longer than 32 bytes"),

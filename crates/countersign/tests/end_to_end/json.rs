@@ -144,7 +144,7 @@ fn a_body_that_is_not_strict_json_or_not_a_command_is_dropped_and_its_signer_rep
 
 #[test]
 fn arguments_are_checked_by_their_schema_and_odd_numbers_are_what_they_are() {
-    let (fleet, mut worker) = Fleet::ready();
+    let (fleet, worker) = Fleet::ready();
     let forger = Forger::new(&fleet);
     let calculate = |args: &str| {
         let body: Value = json!(forger.draft("calculate", json!({})).command);
@@ -171,7 +171,7 @@ fn arguments_are_checked_by_their_schema_and_odd_numbers_are_what_they_are() {
     let too_long = calculate(&format!("{{\"x\":0,\"msg\":\"{}\"}}", "a".repeat(4_097)));
     assert_eq!(too_long["error"]["code"], "invalid_args");
     fleet.run(&["ping", "worker-1"]).exits(0);
-    assert_eq!(worker.stdout.so_far(), "zero\n".repeat(4));
+    assert_eq!(worker.printed(), "zero\n".repeat(4));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Instant;
 
-use countersign_testkit::broker::PATIENCE;
-use rustix::process::{Pid, kill_process};
+use countersign_testkit::broker::{self, PATIENCE};
+use rustix::process::Pid;
 use serde_json::Value;
 
 pub use rustix::process::Signal;
@@ -55,7 +55,7 @@ impl Process {
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).unwrap();
+        broker::signal(&self.child, signal);
     }
 
     pub fn kill(mut self) {
@@ -68,6 +68,13 @@ impl Process {
         let (stdout, stderr) = (self.stdout.until_closed(), self.stderr.until_closed());
         // Both streams are closed: it has ended, or is about to.
         Ran { code: self.child.wait().unwrap().code(), stdout, stderr }
+    }
+
+    /// Ends a client in good order. Says all that it ever printed on standard output.
+    #[track_caller]
+    pub fn printed(self) -> String {
+        self.signal(Signal::TERM);
+        self.ended().exits(0).stdout
     }
 
     /// The most memory that it has held so far, in bytes.

@@ -45,13 +45,9 @@ impl Pty {
         // It makes the terminal that of the process, so that Ctrl-C is an interrupt.
         let mut in_terminal = Command::new("setsid");
         in_terminal.arg("--ctty").arg(command.get_program()).args(command.get_args());
-        in_terminal.current_dir(command.get_current_dir().unwrap()).env("TERM", "xterm");
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => in_terminal.env(name, value),
-                None => in_terminal.env_remove(name),
-            };
-        }
+        in_terminal.current_dir(command.get_current_dir().unwrap());
+        in_terminal.env_clear().env("TERM", "xterm");
+        in_terminal.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let child = in_terminal.stdin(open()).stdout(open()).stderr(open()).spawn().unwrap();
         drop(in_terminal);
         let keyboard = File::from(master);

@@ -47,12 +47,7 @@ fn shell(fleet: &Fleet, line: &str) -> Command {
     let bin = Path::new(like.get_program()).parent().unwrap().to_owned();
     let mut shell = Command::new("sh");
     shell.args(["-c", line]).current_dir(fleet.path());
-    for (name, value) in like.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
+    shell.env_clear().envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
     shell.env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()));
     shell
 }
@@ -66,13 +61,15 @@ fn job(fleet: &Fleet) -> String {
 #[test]
 fn every_command_of_the_readme_does_what_the_readme_says() {
     let fleet = Fleet::of(&["worker-1", "worker-2:web"]);
-    let mut workers = vec![fleet.client("worker-1"), fleet.client("worker-2")];
+    let [mut worker, _other] = ["worker-1", "worker-2"].map(|client| fleet.client(client));
     let mut run = 0;
     for block in commands(&page("README.md")) {
         // As `./just up` does for whoever comes back to the page.
         let roster = fleet.run(&["clients", "-o", "json"]).json();
         if roster["clients"][0]["state"] == "terminated" {
-            workers.push(fleet.client("worker-1"));
+            // It holds its name until its process is gone.
+            worker.ended().exits(0);
+            worker = fleet.client("worker-1");
         }
         for line in block.into_iter().filter(|line| line.contains("countersign ") && line != "countersign server") {
             run += 1;

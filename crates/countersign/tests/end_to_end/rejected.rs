@@ -7,12 +7,12 @@ use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 
 use crate::fleet::Fleet;
-use crate::forge::{Forger, commands};
+use crate::forge::{Forger, commands, is_end_of_job};
 
-/// A genuine `calculate` as the observer saw it on its way, and after that everything until its final reply.
+/// A genuine `calculate` as the observer saw it on its way, and everything until the end of its job.
 fn captured(fleet: &Fleet, observer: &mut Peer) -> (Signed, Vec<Message>) {
     fleet.run(&["calculate", "worker-1", "0", "genuine"]).exits(0);
-    let observed = observer.so_far();
+    let observed = observer.until("the end of the job", is_end_of_job);
     (commands(&observed, "worker-1", "calculate")[0].signed(), observed)
 }
 
@@ -52,7 +52,7 @@ fn a_command_without_exactly_one_signature_and_one_credential_is_dropped() {
 
 #[test]
 fn a_flipped_bit_anywhere_makes_a_captured_command_worthless() {
-    let (fleet, mut worker) = Fleet::ready();
+    let (fleet, worker) = Fleet::ready();
     let (genuine, _) = captured(&fleet, &mut fleet.observer());
     let forger = Forger::new(&fleet);
     let flip = |text: &[u8], at: usize| {
@@ -89,7 +89,7 @@ fn a_flipped_bit_anywhere_makes_a_captured_command_worthless() {
     assert!(dropped("signature") >= counts[0] && dropped("type") <= counts[1], "{info}");
     assert_eq!(dropped("signature") + dropped("type"), counts[0] + counts[1], "{info}");
     fleet.run(&["ping", "worker-1"]).exits(0);
-    assert_eq!(worker.stdout.so_far(), "genuine\n");
+    assert_eq!(worker.printed(), "genuine\n");
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn add_group_order(scalar: &mut [u8]) {
 
 #[test]
 fn a_body_that_is_written_another_way_no_longer_has_its_signature() {
-    let (fleet, mut worker) = Fleet::ready();
+    let (fleet, worker) = Fleet::ready();
     let (genuine, _) = captured(&fleet, &mut fleet.observer());
     let forger = Forger::new(&fleet);
     let value: Value = serde_json::from_slice(&genuine.body).unwrap();
@@ -203,7 +203,7 @@ fn a_body_that_is_written_another_way_no_longer_has_its_signature() {
         forger.send(&Signed { body: body.into(), ..genuine.clone() });
     }
     nothing_happened(&fleet, &[("signature", 6)]);
-    assert_eq!(worker.stdout.so_far(), "genuine\n");
+    assert_eq!(worker.printed(), "genuine\n");
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn entry(fleet: &Fleet, client: &str) -> Value {
 fn every_client_is_shown_as_it_is_from_its_start_to_its_end() {
     let fleet = Fleet::of(&["worker-1:web,db", "worker-2", "worker-3"]);
     let head = ["CLIENT", "STATE", "GROUPS", "VERSION", "LAST SEEN", "JOBS"];
-    let never = |client: &'static str| [client, "-", "-", "-", "never", "-"];
+    let never = |client: &'static str| [client, "-", "-", "-", "-", "-"];
     assert_eq!(table(&fleet), [head, never("worker-1"), never("worker-2"), never("worker-3")]);
     let names: Vec<Value> = ["worker-1", "worker-2", "worker-3"].iter().map(|it| json!({ "client": it })).collect();
     assert_eq!(fleet.run(&["clients", "-o", "json"]).exits(0).json(), json!({ "clients": names }));
@@ -111,7 +111,7 @@ fn the_roster_outlives_the_broker_and_the_clients_that_are_in_it() {
     fleet.broker.restart();
     assert_eq!(["worker-1", "worker-2", "worker-3"].map(|client| entry(&fleet, client)), before);
     alive.signal(Signal::CONT);
-    let ran = fleet.run(&["ping", "@all", "--retry", "--ttl", "4s", "-o", "json"]).exits(3);
+    let ran = fleet.run(&["ping", "@all", "--retry", "--ttl", "10s", "-o", "json"]).exits(3);
     assert_eq!(verdicts(&ran), ["worker-1 succeeded", "worker-2 no_reply"], "and it says who is expected");
 }
 
@@ -176,7 +176,7 @@ fn a_retired_client_is_struck_and_one_that_is_there_or_unknown_is_not() {
     fs::rename(fleet.path().join("elsewhere.nk"), fleet.keys().setup_seed()).unwrap();
     assert_eq!(states(), before);
 
-    let ping = || fleet.run(&["ping", "@all", "--timeout", "2s", "-o", "json"]);
+    let ping = || fleet.run(&["ping", "@all", "--timeout", "5s", "-o", "json"]);
     assert_eq!(verdicts(&ping().exits(3)), ["worker-1 succeeded", "worker-2 offline"]);
     let ran = fleet.run(&["clients", "forget", "worker-2", "worker-3", "worker-2"]).exits(0);
     assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 2), "{ran:#?}");

@@ -199,10 +199,8 @@ impl Drop for Running {
 /// The command in a folder, with nothing set by the surroundings.
 fn countersign(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-    for variable in ["NATS_URL", "COUNTERSIGN_KEYS", "COUNTERSIGN_OPERATOR", "COUNTERSIGN_STATE"] {
-        command.env_remove(variable);
-    }
     command.current_dir(folder);
+    command.env_clear().env("PATH", env::var_os("PATH").unwrap_or_default()).env("HOME", folder);
     command
 }
 

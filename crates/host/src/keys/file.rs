@@ -210,7 +210,8 @@ pub(super) fn make_private(folder: &Path) -> Result<(), KeyFileError> {
         .mode(0o700)
         .create(folder)
         .and_then(|()| std::fs::set_permissions(folder, Permissions::from_mode(0o700)))
-        .map_err(|error| KeyFileError::io(folder, &error))
+        // Nothing that `init` would make is missing, whatever the kind of error: this is what it makes.
+        .map_err(|error| KeyFileError::new(folder, Fault::Io(error.to_string())))
 }
 
 fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {

@@ -260,7 +260,8 @@ fn presence(client: &Identity, epoch: Uuid, state: State, n: u64) -> Signed {
     client.sign(MessageType::Event, event.subject, body)
 }
 
-/// What `countersign init` allows, and nothing more: to alice, to worker-1 and to whoever sets up the streams.
+/// What `countersign init` allows, and nothing more: to alice, to worker-1 and to whoever sets up the streams. And to some that
+/// tests need.
 fn configuration(jetstream: bool) -> String {
     let user = |n: u8, publish: &[&str], subscribe: &[&str]| {
         json!({
@@ -278,6 +279,12 @@ fn configuration(jetstream: bool) -> String {
         // Every reply and event subject, for attacks and for other clients.
         user(11, &["cs.demo.reply.>", "cs.demo.event.>"], &["cs.demo.cmd.client.worker-1"]),
         user(12, &stream.each_ref().map(String::as_str), &["_INBOX.setup.>"]),
+        // May do what alice may, but hear replies to another.
+        user(
+            14,
+            &["cs.demo.cmd.>", "$JS.API.DIRECT.GET.cs-demo-presence", "$JS.API.DIRECT.GET.cs-demo-presence.>"],
+            &["cs.demo.reply.bob.>", "cs.demo.event.>", "_INBOX.operator-alice.>"],
+        ),
         // Hears what the stream is asked for.
         user(13, &["test.passed"], &["$JS.API.DIRECT.GET.>", "test.passed"]),
     ];

@@ -112,17 +112,23 @@ impl Peer {
 
     /// The first message that fits; those before it are passed over.
     pub fn wait_for(&mut self, what: &str, fits: impl Fn(&Message) -> bool) -> Message {
+        self.until(what, fits).pop().unwrap()
+    }
+
+    /// All messages up to the first that fits, which is the last of them.
+    pub fn until(&mut self, what: &str, fits: impl Fn(&Message) -> bool) -> Vec<Message> {
         let deadline = Instant::now() + PATIENCE;
-        let mut passed_over = Vec::new();
+        let mut messages = Vec::new();
         loop {
             while let Some(message) = self.waiting.pop_front() {
-                if fits(&message) {
-                    return message;
+                messages.push(message);
+                if messages.last().is_some_and(&fits) {
+                    return messages;
                 }
-                passed_over.push(message.subject);
             }
             if self.take_one(deadline).is_none() {
-                panic!("waited in vain for {what}; there were {passed_over:?} and the errors {:?}", self.errors);
+                let subjects: Vec<&str> = messages.iter().map(|message| message.subject.as_str()).collect();
+                panic!("waited in vain for {what}; there were {subjects:?} and the errors {:?}", self.errors);
             }
         }
     }
