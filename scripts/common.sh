@@ -1,7 +1,8 @@
 # Sourced by the scripts beside it, from the repository's root: where things lie, and which processes are ours.
 # shellcheck shell=sh
 
-run=$PWD/.run
+# The physical path: the same folder by another way, such as a link, has the same processes.
+run=$(pwd -P)/.run
 url=${NATS_URL:-nats://127.0.0.1:4222}
 binary=${CARGO_TARGET_DIR:-target}/release/countersign
 
@@ -10,6 +11,25 @@ say() { printf '%s\n' "$@"; }
 fail() {
     printf '%s\n' "$@" >&2
     exit 1
+}
+
+# Takes the lock of this folder until this script ends: meanwhile no other one starts or stops anything here.
+lock() { # SECONDS
+    mkdir -p "$run"
+    chmod 700 "$run"
+    exec 9>"$run/lock"
+    flock -n 9 && return
+    if [ "$1" -gt 0 ]; then say "Waiting for another 'up', 'client' or 'down' in this folder to end ($1 s at most)…"; fi
+    flock -w "$1" 9 || fail "Another 'up', 'client' or 'down' is at work in this folder. Wait for it to end, or interrupt it."
+}
+
+# The second, by the clock, that is so many seconds from now: a count of tries is no time on a machine that is busy.
+deadline() { # SECONDS
+    echo $(($(date +%s) + $1))
+}
+
+passed() { # DEADLINE
+    [ "$(date +%s)" -ge "$1" ]
 }
 
 # Prints the process id in .run/NAME.pid if that process is alive and was started with every one of the ARGUMENTs.
@@ -32,7 +52,7 @@ ended() { # PID
     ! grep -q '^State:[[:space:]]*[^XZ[:space:]]' "/proc/$1/status" 2>/dev/null
 }
 
-# Starts COMMAND in a session of its own, so that it outlives this terminal; sets `pid`. Descriptor 9 is the lock of `up`.
+# Starts COMMAND in a session of its own, so that it outlives this terminal; sets `pid`. Descriptor 9 is the lock.
 start() { # NAME COMMAND…
     name=$1
     shift
@@ -47,28 +67,43 @@ containers() { # OPTION…
     docker ps --quiet --filter "label=com.docker.compose.project.working_dir=$(pwd -P)" "$@" 2>/dev/null || true
 }
 
-# Starts a client unless it runs, and waits until it has answered a signed `status` with a signed reply.
+# Starts a client unless it runs, and waits until it has answered a signed `status` with a signed reply. Each call waits one
+# second longer than the one before: a client that is about to be there is found soon, and a slow one too.
 start_client() { # NAME
+    found=
     if pid=$(client_pid "$1"); then
+        found=yes
         say "$1 runs already."
     else
-        start "client-$1" "$binary" client --name "$1" --state "$run/state" --keys keys --nats-url "$url"
+        launch_client "$1"
     fi
-    tries=0
-    until operator status "$1" --timeout 1s >"$run/status" 2>&1; do
-        tries=$((tries + 1))
-        if ended "$pid"; then
+    limit=$(deadline 30)
+    tries=1
+    until operator status "$1" --timeout "${tries}s" >"$run/status" 2>&1; do
+        if ended "$pid" && [ -n "$found" ]; then
+            # It had been told to terminate before, and was still leaving.
+            found=
+            say "$1 has ended meanwhile; starting it anew."
+            launch_client "$1"
+            limit=$(deadline 30)
+            tries=0
+        elif ended "$pid"; then
             tail -n 5 "$run/client-$1.log" >&2
             fail "$1 ended at once (its last words are above; all of them: .run/client-$1.log)."
         fi
-        if [ $tries -ge 20 ]; then
+        if passed "$limit"; then
             cat "$run/status" >&2
             fail "$1 runs, but gave no verified reply to $tries calls of status (the last answer is above)." \
                 "'./just logs' shows what it says."
         fi
+        tries=$((tries + 1))
         sleep 0.3
     done
     cat "$run/status"
+}
+
+launch_client() { # NAME
+    start "client-$1" "$binary" client --name "$1" --state "$run/state" --keys keys --nats-url "$url"
 }
 
 # Runs the binary as an operator whose key is here: the one of the environment, else the first in the folder.
@@ -84,17 +119,18 @@ operator() {
     "$binary" "$@" --keys keys --nats-url "$url"
 }
 
-# Ends a process that is ours: asked first, and after ten seconds not asked any more.
+# Ends a process that is ours: asked first, and after ten seconds not asked any more. Either way it is waited for: what is
+# started next needs its port or its lock.
 stop() { # PID WHAT
     kill -TERM "$1" 2>/dev/null || true
     tries=0
     until ended "$1"; do
         tries=$((tries + 1))
-        if [ $tries -ge 100 ]; then
+        if [ $tries -eq 100 ]; then
             kill -KILL "$1" 2>/dev/null || true
-            say "Killed $2: it had not ended 10 seconds after SIGTERM."
-            return
+            say "Killing $2: it has not ended 10 seconds after SIGTERM."
         fi
+        [ $tries -lt 200 ] || fail "$2 (process $1) does not end, not even by SIGKILL."
         sleep 0.1
     done
     say "Stopped $2."
