@@ -159,6 +159,21 @@ async fn any_of_several_brokers_will_do() {
 }
 
 #[tokio::test]
+async fn when_a_broker_is_lost_another_of_the_list_takes_its_place() {
+    let realm = Realm::new("demo");
+    let (first, second) = (Broker::start(), Broker::start());
+    let (link, mut events) = connect(&format!("{},{}", first.url(), second.url()), &[SUBJECT]).await;
+    let at = |link: &Link| link.client().unwrap().server_info().port;
+    let (mut lost, left) = if at(&link) == first.port() { (first, second) } else { (second, first) };
+    lost.kill();
+    assert!(matches!(next(&mut events).await, LinkEvent::Disconnected { .. }));
+    link.publish(honest(&realm)(7), None);
+    while !matches!(next(&mut events).await, LinkEvent::Connected) {}
+    assert_eq!(at(&link), left.port());
+    assert_eq!(next_message(&mut events, &realm).await.unwrap().id, message_id(7));
+}
+
+#[tokio::test]
 async fn what_the_broker_does_not_allow_is_told() {
     let permissions = r#", permissions: { subscribe: "cs.demo.cmd.all", publish: "nothing" }"#;
     let broker = Broker::configured(&users(&[1], permissions));

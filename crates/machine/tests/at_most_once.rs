@@ -358,6 +358,23 @@ fn a_record_that_is_full_is_busy_and_forgets_nothing_and_still_terminates() {
 }
 
 #[test]
+fn queries_of_one_key_are_remembered_up_to_their_bound_and_answered_beyond_it() {
+    let mut worker = Worker::ready();
+    let mut asked = Vec::new();
+    // A quarter of all that are remembered.
+    for _ in 0..=4_096 {
+        let status = worker.draft("status", json!({})).sign(&worker.alice);
+        let answer = worker.deliver(&status);
+        assert_eq!(answer.len(), 1);
+        asked.push((status, answer));
+    }
+    let (beyond, answer_beyond) = asked.pop().unwrap();
+    let (last, answer) = asked.pop().unwrap();
+    assert_eq!(worker.deliver(&last), answer, "it is remembered");
+    assert_ne!(worker.deliver(&beyond), answer_beyond, "it is answered anew");
+}
+
+#[test]
 fn unrecorded_refusals_are_at_most_ten_a_second() {
     let mut worker = Worker::ready();
     let mut answers = 0;
