@@ -325,18 +325,16 @@ impl Operator {
                 LinkEvent::NoResponders { about: Some(subject), .. } => self.machine.no_responders(&subject, now()),
                 // The reply subject alone does not tell which of the targets nobody listens for.
                 LinkEvent::NoResponders { about: None, .. } => Vec::new(),
-                LinkEvent::Connected => {
-                    self.deaf = None;
-                    // The first connection is no reconnection.
-                    if std::mem::take(&mut self.was_lost) {
-                        self.notice(false, "the connection to the broker is back".to_owned());
-                        self.machine.reconnected(now())
-                    } else {
-                        Vec::new()
-                    }
+                // The first connection is no reconnection.
+                LinkEvent::Connected if std::mem::take(&mut self.was_lost) => {
+                    self.notice(false, "the connection to the broker is back".to_owned());
+                    self.machine.reconnected(now())
                 }
+                LinkEvent::Connected => Vec::new(),
                 LinkEvent::Disconnected { why } => {
                     self.was_lost = true;
+                    // Not when there is a new one: its refusal may be told before it is.
+                    self.deaf = None;
                     self.machine.disconnected();
                     self.up_to_date.clear();
                     self.notice(false, format!("the connection to the broker is lost and being made anew: {why}"));
