@@ -13,12 +13,16 @@ use countersign_protocol::text::echo;
 
 use crate::duration::{Span, positive_span};
 use crate::failure::Failure;
+use crate::output::cut;
 
 mod command;
 mod order;
 
 pub(crate) use command::{ClientArgs, ClientsAction, Command, NewClient, WatchArgs};
 pub(crate) use order::Order;
+
+/// How much is shown of what clap says, in characters: it has what was typed in it, however long that is.
+const MAX_SAID: usize = 256;
 
 /// Signed commands and verified replies for fleets of workers over NATS.
 ///
@@ -257,7 +261,7 @@ fn asked(error: clap::Error, command: &mut clap::Command, line: &[OsString]) -> 
     let what: Vec<&str> = text.lines().map(str::trim).take_while(|line| !is_tip(line)).collect();
     let failure = match error.kind() {
         ErrorKind::MissingSubcommand => Failure::usage("no command is named"),
-        _ => Failure::usage(brief(what.join(" ").trim().trim_start_matches("error: "))),
+        _ => Failure::usage(cut(what.join(" ").trim().trim_start_matches("error: "), MAX_SAID)),
     };
 
     let failure = match (error.kind(), context(ContextKind::ValidValue), context(ContextKind::Usage)) {
@@ -269,14 +273,7 @@ fn asked(error: clap::Error, command: &mut clap::Command, line: &[OsString]) -> 
     let nearest = context(ContextKind::SuggestedSubcommand).or_else(|| context(ContextKind::SuggestedArg));
     Asked::Wrong(match (nearest, context(ContextKind::Suggested)) {
         (Some(nearest), _) => failure.remedy(format!("{program} {nearest}")),
-        (None, Some(tip)) => failure.remedy(brief(&tip)),
+        (None, Some(tip)) => failure.remedy(cut(&tip, MAX_SAID)),
         (None, None) => failure.remedy(format!("{program} --help")),
     })
-}
-
-/// What clap says has what was typed in it, however long that is.
-fn brief(text: &str) -> String {
-    const MOST: usize = 256;
-    let start: String = text.chars().take(MOST).collect();
-    if start.len() < text.len() { format!("{start}…") } else { start }
 }

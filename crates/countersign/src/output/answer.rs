@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// How much of a message is shown, in characters; in JSON it is whole.
-const MAX_MESSAGE: usize = 512;
+pub(super) const MAX_MESSAGE: usize = 512;
 
 /// A verdict, with what belongs to it.
 pub(super) fn verdict(command: &str, verdict: &Verdict) -> String {
@@ -73,7 +73,7 @@ fn recorded(it: Recorded) -> String {
 
 /// An error, with the first of the details that a person can use.
 fn error_text(error: &ErrorBody) -> String {
-    let mut text = format!("{} ({})", short(&error.message), error.code);
+    let mut text = format!("{} ({})", cut(&error.message, MAX_MESSAGE), error.code);
     let errors = error.details.as_ref().and_then(|details| details.get("errors")).and_then(Value::as_array);
     if error.code == ErrorCode::InvalidArgs {
         for one in errors.into_iter().flatten().take(3) {
@@ -84,11 +84,11 @@ fn error_text(error: &ErrorBody) -> String {
     text
 }
 
-/// A message for people: a client may make it as long as a body can be.
-pub(super) fn short(message: &str) -> Cow<'_, str> {
-    match message.char_indices().nth(MAX_MESSAGE) {
-        Some((end, _)) => Cow::Owned(format!("{}…", message.get(..end).unwrap_or_default())),
-        None => Cow::Borrowed(message),
+/// A text for people, of so many characters at most: whoever wrote it may have made it as long as they liked.
+pub(crate) fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),
+        None => Cow::Borrowed(text),
     }
 }
 

@@ -6,7 +6,7 @@ use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{Outcome, State};
 
-use super::answer::short;
+use super::answer::{MAX_MESSAGE, cut};
 use super::status::percent;
 
 /// A final reply that came after the report on its order; its texts are not yet escaped.
@@ -21,7 +21,7 @@ pub(super) fn outcome_text(outcome: &Outcome) -> String {
         Outcome::Progress(progress) => percent(progress),
         Outcome::Succeeded(result) => format!("succeeded, {result}"),
         Outcome::Failed(error) | Outcome::Refused(error) | Outcome::Cancelled(error) | Outcome::Interrupted(error) => {
-            format!("{}, {} ({})", outcome.status(), short(&error.message), error.code)
+            format!("{}, {} ({})", outcome.status(), cut(&error.message, MAX_MESSAGE), error.code)
         }
     }
 }
