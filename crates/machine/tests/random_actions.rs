@@ -15,6 +15,7 @@ use countersign_protocol::id::MessageId;
 use countersign_protocol::reply::{Outcome, Reply};
 use countersign_protocol::time::Millis;
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use serde_json::{Value, json};
 
 #[derive(Debug, Clone)]
@@ -168,8 +169,13 @@ impl Simulation {
     }
 }
 
+/// A sequence that failed once is written to this file, which is committed, and is tried first from then on.
+fn regressions() -> Option<Box<dyn proptest::test_runner::FailurePersistence>> {
+    Some(Box::new(FileFailurePersistence::Direct("tests/random_actions.regressions")))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: regressions(), ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_runs_twice_whatever_happens(actions in prop::collection::vec(action(), 1..80)) {

@@ -29,33 +29,40 @@ fn in_state(state: State) -> Worker {
 #[test]
 fn every_command_in_every_state_has_the_effect_of_the_diagram_and_no_other() {
     use State::{Ready, Terminated, Unready};
-    let yes = |value: Value| Ok(value);
-    let not_ready = || Err(ErrorCode::NotReady);
-    let terminating = || Err(ErrorCode::Terminating);
-    let calculate = json!({ "x": 1, "msg": "" });
+    let done = |value: Value| (Status::Succeeded, Some(value), None);
+    let refused = |code| (Status::Refused, None, Some(code));
+    let not_ready = || refused(ErrorCode::NotReady);
+    let terminating = || refused(ErrorCode::Terminating);
+    let unix_time = || done(json!(Worker::ready().now.wall.seconds()));
+    let not_found = || (Status::Failed, None, Some(ErrorCode::NotFound));
+    let accepted = || (Status::Accepted, None, None);
+    let none = || json!({});
+    let calculate = || json!({ "x": 1, "msg": "" });
+    let unknown = || json!({ "command_id": "019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90" });
     let table = [
-        (Unready, "start", json!({}), yes(json!({ "changed": true })), Ready),
-        (Ready, "start", json!({}), yes(json!({ "changed": false })), Ready),
-        (Terminated, "start", json!({}), terminating(), Terminated),
-        (Unready, "stop", json!({}), yes(json!({ "changed": false, "running": 0 })), Unready),
-        (Ready, "stop", json!({}), yes(json!({ "changed": true, "running": 0 })), Unready),
-        (Terminated, "stop", json!({}), terminating(), Terminated),
-        (Unready, "terminate", json!({}), yes(json!({ "cancelled": 0 })), Terminated),
-        (Ready, "terminate", json!({}), yes(json!({ "cancelled": 0 })), Terminated),
-        (Terminated, "terminate", json!({}), terminating(), Terminated),
-        (Unready, "ping", json!({}), not_ready(), Unready),
-        (Terminated, "ping", json!({}), terminating(), Terminated),
-        (Unready, "calculate", calculate.clone(), not_ready(), Unready),
-        (Terminated, "calculate", calculate, terminating(), Terminated),
+        (Unready, "start", none(), done(json!({ "changed": true })), Ready),
+        (Ready, "start", none(), done(json!({ "changed": false })), Ready),
+        (Terminated, "start", none(), terminating(), Terminated),
+        (Unready, "stop", none(), done(json!({ "changed": false, "running": 0 })), Unready),
+        (Ready, "stop", none(), done(json!({ "changed": true, "running": 0 })), Unready),
+        (Terminated, "stop", none(), terminating(), Terminated),
+        (Unready, "terminate", none(), done(json!({ "cancelled": 0 })), Terminated),
+        (Ready, "terminate", none(), done(json!({ "cancelled": 0 })), Terminated),
+        (Terminated, "terminate", none(), terminating(), Terminated),
+        (Unready, "cancel", unknown(), not_found(), Unready),
+        (Ready, "cancel", unknown(), not_found(), Ready),
+        (Terminated, "cancel", unknown(), terminating(), Terminated),
+        (Unready, "ping", none(), not_ready(), Unready),
+        (Ready, "ping", none(), unix_time(), Ready),
+        (Terminated, "ping", none(), terminating(), Terminated),
+        (Unready, "calculate", calculate(), not_ready(), Unready),
+        (Ready, "calculate", calculate(), accepted(), Ready),
+        (Terminated, "calculate", calculate(), terminating(), Terminated),
     ];
     for (before, command, args, expected, after) in table {
         let mut worker = in_state(before);
-        let outcome = worker.ask(command, args);
-        match (outcome, expected) {
-            (Outcome::Succeeded(result), Ok(value)) => assert_eq!(result, value, "{command} in {before}"),
-            (Outcome::Refused(error), Err(code)) => assert_eq!(error.code, code, "{command} in {before}"),
-            (outcome, expected) => panic!("{command} in {before}: {outcome:?}, not {expected:?}"),
-        }
+        let (status, _, result, error) = worker.ask(command, args).into_members();
+        assert_eq!((status, result, error.map(|error| error.code)), expected, "{command} in {before}");
         assert_eq!(worker.state(), after, "{command} in {before}");
         assert_eq!(worker.exited, command == "terminate" && before != Terminated, "{command} in {before}");
     }
@@ -188,20 +195,35 @@ fn a_dry_run_makes_every_check_and_has_no_effect() {
 #[test]
 fn bad_arguments_are_refused_with_their_pointers() {
     let mut worker = Worker::ready();
-    for args in [
-        json!({ "x": -1, "msg": "" }),
-        json!({ "x": 86_400.5, "msg": "" }),
-        json!({ "x": "1", "msg": "" }),
-        json!({ "x": 1 }),
-        json!({ "x": 1, "msg": "", "more": 1 }),
-        json!({ "x": 1, "msg": "a".repeat(4_097) }),
-        json!({ "x": null, "msg": "" }),
-        json!({ "X": 1, "msg": "" }),
+    let not_a_number = || "the value is not of type \"number\"".to_owned();
+    let missing = |name: &str| format!("\"{name}\" is a required property");
+    let surplus = |name: &str| format!("the unknown member `{name}`");
+    let too_small = "the value is less than the minimum of 0.0".to_owned();
+    let too_large = "the value is greater than the maximum of 86400.0".to_owned();
+    for (args, expected) in [
+        (json!({ "x": -1, "msg": "" }), vec![("/x", too_small)]),
+        (json!({ "x": 86_400.5, "msg": "" }), vec![("/x", too_large)]),
+        (json!({ "x": "1", "msg": "" }), vec![("/x", not_a_number())]),
+        (json!({ "x": 1 }), vec![("", missing("msg"))]),
+        (json!({ "x": 1, "msg": "", "more": 1 }), vec![("", surplus("more"))]),
+        (
+            json!({ "x": 1, "msg": "a".repeat(4_097) }),
+            vec![("/msg", "the value is longer than 4096 characters".to_owned())],
+        ),
+        (json!({ "x": null, "msg": "" }), vec![("/x", not_a_number())]),
+        (json!({ "X": 1, "msg": "" }), vec![("", missing("x")), ("", surplus("X"))]),
     ] {
         let Outcome::Refused(error) = worker.ask("calculate", args.clone()) else { panic!("{args}") };
         assert_eq!(error.code, ErrorCode::InvalidArgs, "{args}");
         let errors = &error.details.unwrap()["errors"];
-        assert!(errors.as_array().is_some_and(|errors| !errors.is_empty()), "{args}");
+        let listed: Vec<(&str, &str)> = errors
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|error| (error["path"].as_str().unwrap(), error["message"].as_str().unwrap()))
+            .collect();
+        let expected: Vec<(&str, &str)> = expected.iter().map(|(path, message)| (*path, message.as_str())).collect();
+        assert_eq!(listed, expected, "{args}");
         assert!(serde_json::to_string(errors).unwrap().len() < 1_000, "what is echoed is cut");
     }
     assert!(worker.executed.is_empty());

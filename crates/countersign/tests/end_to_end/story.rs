@@ -107,15 +107,19 @@ fn queries_and_control_are_answered_at_once_while_every_job_slot_is_taken() {
 #[test]
 fn a_job_is_accepted_at_once_while_other_messages_are_answered() {
     let (fleet, mut worker) = Fleet::ready();
-    let mut operators: Vec<_> = (0..4)
-        .map(|number| fleet.spawn(&["calculate", "worker-1", "0.3", &format!("job {number}"), "-o", "ndjson"]))
-        .collect();
-    for operator in &mut operators {
+    let job = |seconds: &str, text: &str| fleet.spawn(&["calculate", "worker-1", seconds, text, "-o", "ndjson"]);
+    let mut operators = Vec::new();
+    for number in 1..=4 {
+        let mut operator = job("600", "never");
         operator.stdout.wait_for("\"accepted\"");
+        operators.push(operator);
         fleet.run(&["ping", "worker-1"]).exits(0);
+        assert_eq!(fleet.status("worker-1")["jobs"]["running"], json!(number), "no job is over yet");
     }
-    for (number, operator) in operators.into_iter().enumerate() {
-        operator.ended().exits(0);
-        worker.stdout.wait_for(&format!("job {number}\n"));
+    job("0.3", "a short one").ended().exits(0);
+    worker.stdout.wait_for("a short one\n");
+    fleet.run(&["terminate", "worker-1"]).exits(0);
+    for operator in operators {
+        operator.ended().exits(1);
     }
 }
