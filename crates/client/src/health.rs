@@ -25,7 +25,7 @@ pub fn age(path: &Path) -> Result<Option<i64>, KeyFileError> {
     Ok(written.map(|written| clock::since_boot().saturating_sub(written)).filter(|age| *age >= 0))
 }
 
-/// The file of one client, which is there while the client is connected, and gone with it. Times are milliseconds since boot.
+/// The file of one client, which is there while the client is connected and hears all that it is to hear, and gone with it. Times are milliseconds since boot.
 #[derive(Debug)]
 pub(crate) struct SignOfLife {
     path: Option<PathBuf>,
@@ -47,8 +47,18 @@ impl SignOfLife {
         self.due
     }
 
+    /// Gives it whenever it is due while the client is well, and takes it back when it is not.
+    pub(crate) fn follow(&mut self, is_well: bool, now: i64) {
+        match (is_well, self.due == NEVER) {
+            (true, true) => self.begin(now),
+            (true, false) => self.give(now),
+            (false, false) => self.end(),
+            (false, true) => {}
+        }
+    }
+
     /// Gives it, now that there is a connection, and from now on whenever it is due.
-    pub(crate) fn begin(&mut self, now: i64) {
+    fn begin(&mut self, now: i64) {
         if self.path.is_some() {
             self.due = now;
             self.give(now);
@@ -56,7 +66,7 @@ impl SignOfLife {
     }
 
     /// Gives it again if it is due.
-    pub(crate) fn give(&mut self, now: i64) {
+    fn give(&mut self, now: i64) {
         let Some(path) = self.path.as_deref().filter(|_| now >= self.due) else { return };
         self.due = now.saturating_add(self.every);
         let written = write(path, now);
@@ -70,7 +80,7 @@ impl SignOfLife {
     }
 
     /// Takes it back, and gives none until there is a connection again.
-    pub(crate) fn end(&mut self) {
+    fn end(&mut self) {
         self.due = NEVER;
         self.remove();
     }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use countersign_machine::client::{self as machine, Catalogue, Ended};
-use countersign_protocol::json;
+use countersign_protocol::json::{self, JsonError};
 use countersign_protocol::name::{InvalidName, Name};
 use countersign_protocol::schema::Schema;
 use serde::Serialize;
@@ -16,8 +16,10 @@ use serde_json::Value;
 use crate::command::{Context, DataCommand, Failure, Immediate, JobContext, LongRunning};
 use crate::commands::{Calculate, Ping};
 
-/// The depth of a result in its reply (section 3).
-const DEPTH_OF_RESULT: usize = 2;
+/// The depth of a result in the deepest reply that carries it, the answer to `result` (section 3).
+const DEPTH_OF_RESULT: usize = 3;
+/// The depth of an error's details there.
+const DEPTH_OF_DETAILS: usize = 4;
 
 /// Why a command cannot be registered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -126,18 +128,29 @@ impl fmt::Debug for Commands {
 fn ended<T: Serialize>(outcome: Result<T, Failure>, schema: &Schema) -> Ended {
     let result = match outcome {
         Ok(output) => serde_json::to_value(output),
-        Err(Failure { message, details }) => return Ended::Failed { message, details },
+        Err(Failure { message, details }) => {
+            let mut members = details.iter().flat_map(|details| details.values());
+            return match members.find_map(|member| unfit(member, DEPTH_OF_DETAILS + 1)) {
+                None => Ended::Failed { message, details },
+                Some(error) => Ended::Broken(format!("the details of its failure cannot be sent: {error}")),
+            };
+        }
     };
     match result {
         Ok(result) if !schema.accepts(&result) => {
             Ended::Broken("its result does not satisfy its own schema".to_owned())
         }
-        Ok(result) => match json::check(&result, DEPTH_OF_RESULT) {
-            Ok(()) => Ended::Done(result),
-            Err(error) => Ended::Broken(format!("its result cannot be sent: {error}")),
+        Ok(result) => match unfit(&result, DEPTH_OF_RESULT) {
+            None => Ended::Done(result),
+            Some(error) => Ended::Broken(format!("its result cannot be sent: {error}")),
         },
         Err(error) => Ended::Broken(format!("its result cannot be written as JSON: {error}")),
     }
+}
+
+/// Why a value cannot stand at a depth. Too many values are the machine's to judge, like too many bytes: `result_too_large`.
+fn unfit(value: &Value, depth: usize) -> Option<JsonError> {
+    json::check(value, depth).err().filter(|error| *error != JsonError::TooManyValues)
 }
 
 #[cfg(test)]
@@ -220,7 +233,7 @@ mod tests {
         let anything = Schema::of::<Value>("test.result");
         let too_large = ended(Ok(u64::MAX), &anything);
         assert!(matches!(&too_large, Ended::Broken(why) if why.contains("2^53")), "{too_large:?}");
-        let deep = (0..31).fold(Value::Null, |inner, _| Value::from(vec![inner]));
+        let deep = (0..30).fold(Value::Null, |inner, _| Value::from(vec![inner]));
         assert_eq!(ended(Ok(&deep), &anything), Ended::Done(deep.clone()));
         let too_deep = ended(Ok(vec![deep]), &anything);
         assert!(matches!(&too_deep, Ended::Broken(why) if why.contains("levels")), "{too_deep:?}");
@@ -233,5 +246,26 @@ mod tests {
         let schema = Schema::of::<u8>("test.result");
         let expected = Ended::Failed { message: "no room".to_owned(), details: Some(details) };
         assert_eq!(ended::<u8>(Err(failure), &schema), expected);
+    }
+
+    #[test]
+    fn the_details_of_a_failure_are_checked_before_they_are_sent() {
+        let failed = |member: Value| {
+            let failure = Failure::new("no room").with_details(Map::from_iter([("free".to_owned(), member)]));
+            ended::<u8>(Err(failure), &Schema::of::<u8>("test.result"))
+        };
+        let deep = (0..28).fold(Value::Null, |inner, _| Value::from(vec![inner]));
+        assert!(matches!(failed(deep.clone()), Ended::Failed { .. }));
+        for (unfit, why) in [(Value::from(vec![deep]), "levels"), (Value::from(u64::MAX), "2^53")] {
+            let failed = failed(unfit);
+            assert!(matches!(&failed, Ended::Broken(text) if text.contains(why)), "{failed:?}");
+        }
+    }
+
+    #[test]
+    fn a_result_of_too_many_values_is_left_to_the_machine_which_says_that_it_is_too_large() {
+        let anything = Schema::of::<Value>("test.result");
+        let many = Value::from(vec![0; 20_000]);
+        assert_eq!(ended(Ok(&many), &anything), Ended::Done(many.clone()));
     }
 }

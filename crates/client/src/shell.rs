@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use countersign_host::clock;
 use countersign_host::keys::Member;
-use countersign_host::link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING};
+use countersign_host::link::{self, Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING};
 use countersign_host::verify::open_all;
 use countersign_machine::client::{self as machine, Config, Effect, Execution, JobKey, Level, Now, StartUp, Step};
 use countersign_protocol::envelope::{Delivery, Verifier};
 use countersign_protocol::id::Uuid;
+use countersign_protocol::limits::MIN_MAX_PAYLOAD;
 use countersign_protocol::subject;
 use countersign_protocol::trust::Trust;
 use tokio::time::sleep;
@@ -26,7 +27,8 @@ use crate::record::{HeldFolder, Log};
 use crate::registry::Commands;
 use crate::shutdown::{Request, Shutdown};
 
-/// How many messages are taken in one turn. The bound keeps a turn short under a flood: a few milliseconds.
+/// How many messages are taken in one turn; the link bounds their bytes. The bounds keep a turn short under a flood: a few
+/// milliseconds.
 const TURN: usize = 256;
 /// How long the last replies may take to be written to the broker's connection, which may just be coming back.
 const FLUSH: Duration = Duration::from_millis(2_500);
@@ -99,7 +101,7 @@ impl Client {
         let mut shell = Shell::start(self).await?;
         let mut arrived = Vec::with_capacity(TURN);
         while !shell.is_ending {
-            shell.sign.give(clock::since_boot());
+            shell.judge_health();
             let idle = shell.idle_time();
             let taken = tokio::select! {
                 taken = shell.events.recv_many(&mut arrived, TURN) => Taken::Arrived(taken),
@@ -110,11 +112,9 @@ impl Client {
             match taken {
                 // The link's last handle is here, so that this is a defect of it.
                 Taken::Arrived(0) => return Err(LinkError::System("its thread ended".to_owned()).into()),
-                Taken::Arrived(count) => {
+                Taken::Arrived(_) => {
                     shell.receive(arrived.drain(..));
-                    if count == TURN {
-                        give_way().await;
-                    }
+                    give_way().await;
                 }
                 Taken::News(news) => shell.hear(news),
                 Taken::Tick => shell.turn(|machine, now| machine.tick(now)),
@@ -147,6 +147,7 @@ struct Shell {
     executor: Executor,
     sign: SignOfLife,
     threads: usize,
+    is_connected: bool,
     /// Whether the last write to the record failed.
     is_failing: bool,
     is_ending: bool,
@@ -181,8 +182,9 @@ impl Shell {
         let (link, events) = Link::connect(link).await?;
         let threads = available_parallelism().map_or(1, usize::from);
         let executor = Executor::new(runs, console);
-        let (is_failing, is_ending) = (false, false);
-        let mut shell = Self { machine, verifier, log, link, events, executor, sign, threads, is_failing, is_ending };
+        let (is_connected, is_failing, is_ending) = (false, false, false);
+        let mut shell =
+            Self { machine, verifier, log, link, events, executor, sign, threads, is_connected, is_failing, is_ending };
         shell.commit(vec![first]);
         tracing::info!(client = %name, epoch = %shell.machine.epoch(), "started");
         Ok(shell)
@@ -206,15 +208,21 @@ impl Shell {
                     deliveries.push(Delivery::new(&subject, true, [], bytes::Bytes::new()));
                 }
                 LinkEvent::Shed(count) => steps.push(self.machine.shed(count, now())),
-                LinkEvent::Connected => {
-                    self.sign.begin(clock::since_boot());
-                    tracing::info!("connected");
-                }
+                LinkEvent::Connected => self.connected(),
                 LinkEvent::Disconnected { why } => {
-                    self.sign.end();
+                    self.is_connected = false;
+                    self.judge_health();
                     tracing::warn!("not connected: {why}; trying again");
                 }
-                LinkEvent::Denied { why } => tracing::warn!("the broker does not allow it: {why}"),
+                LinkEvent::Denied { why } => {
+                    self.judge_health();
+                    tracing::warn!("the broker does not allow it: {why}");
+                }
+                LinkEvent::Allowed { subject } => {
+                    self.judge_health();
+                    tracing::info!("the broker now allows what it refused: {subject}");
+                }
+                LinkEvent::Unsent { message } => steps.push(self.machine.unsent(&message, now())),
             }
         }
         let (verifier, at) = (&self.verifier, self.machine.time(now()));
@@ -226,6 +234,24 @@ impl Shell {
             });
         }
         self.commit(steps);
+    }
+
+    fn connected(&mut self) {
+        self.is_connected = true;
+        self.judge_health();
+        tracing::info!("connected");
+        if let Some(limit) = self.link.max_payload() {
+            self.machine.broker_takes(limit);
+            if limit < MIN_MAX_PAYLOAD {
+                tracing::warn!("{}", link::too_little(limit));
+            }
+        }
+    }
+
+    /// A client that does not hear a subject of its own, or that nobody sees, is not well, although it is connected.
+    fn judge_health(&mut self) {
+        let is_well = self.is_connected && self.link.refused().is_empty() && self.machine.is_presentable();
+        self.sign.follow(is_well, clock::since_boot());
     }
 
     fn hear(&mut self, news: News) {
@@ -324,7 +350,7 @@ impl Shell {
     }
 }
 
-/// Lets jobs and timers have their turn on this thread, too, where there is always more to take. Not tokio's own
+/// Lets jobs and timers have their turn on this thread, too, where there may always be more to take. Not tokio's own
 /// `yield_now`: it holds a task back until its thread has nothing else to do, and a job that blocks the thread would hold the
 /// client.
 async fn give_way() {

@@ -81,7 +81,8 @@ pub(crate) struct Options {
     #[arg(value_parser = str::parse::<Name>)]
     pub(crate) operator: Option<Name>,
 
-    /// How long to wait for the first reply of each target
+    /// How long to wait for the first reply of each target after it was sent the command; connecting and reading
+    /// the roster have time limits of their own
     #[arg(long, global = true, value_name = "DURATION", default_value = "5s", value_parser = positive_span)]
     pub(crate) timeout: Span,
 

@@ -7,7 +7,7 @@ use countersign_machine::server::{self as machine, Audience, Order, OrderError, 
 use countersign_protocol::command::Call;
 use countersign_protocol::credential::Role;
 use countersign_protocol::envelope::Identity;
-use countersign_protocol::limits::{MAX_TTL, SKEW};
+use countersign_protocol::limits::{MAX_TTL, MIN_MAX_PAYLOAD, SKEW};
 use countersign_protocol::name::Name;
 use countersign_server::{Follow, Happening, Operator, OperatorConfig, OperatorError};
 
@@ -80,12 +80,20 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> Fail
         OperatorError::Link(error) => error.into(),
         OperatorError::Order(OrderError::UnknownClient(unknown)) => unknown_client(&unknown, operator),
         OperatorError::Order(OrderError::Nobody { ref audience, .. }) => nobody(&error, audience, operator),
+        OperatorError::Order(OrderError::OverLimit { .. }) => {
+            Failure::new(Exit::Broker, format!("{error}; nothing was sent"))
+                .expected(format!("a broker that takes {MIN_MAX_PAYLOAD} bytes, or a smaller command"))
+                .remedy("raise `max_payload` in the broker's configuration, or send less")
+        }
         OperatorError::Order(_) => Failure::usage(error)
             .expected("a command that its own schema allows; nothing was sent")
             .remedy("`countersign schema NAME.args` shows what a built-in command takes"),
         OperatorError::Roster(_) => Failure::new(Exit::Broker, error)
             .expected("the stream of presences; without it nobody knows who is there, and nothing was sent")
             .remedy("run `countersign setup` once, or name the clients one by one"),
+        OperatorError::Silent(_) => Failure::new(Exit::Broker, format!("{error}; nothing was sent"))
+            .expected("some part of it every few seconds, however slow the line; --timeout has no part in this")
+            .remedy("check the line to the broker and its load, or name the clients one by one"),
         OperatorError::Lost => Failure::new(Exit::Broker, "the connection to the broker is lost; nothing was sent")
             .expected("a broker; the connection is being made anew by itself")
             .remedy("try again when the broker is back"),

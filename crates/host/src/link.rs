@@ -6,22 +6,29 @@
 //! with everything in it as soon as anything looks wrong, and is built anew; see `supervisor`. What arrives goes into a
 //! bounded queue that sheds its oldest messages, and what is to be published waits in another until it is written.
 
+mod address;
+mod obstacle;
+mod pump;
 mod queue;
+mod subscriptions;
 mod supervisor;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::{Message, ServerAddr};
+use async_nats::Message;
 use bytes::Bytes;
 use countersign_protocol::envelope::{CREDENTIAL_HEADER, Delivery, SIGNATURE_HEADER, Signed};
-use countersign_protocol::limits::MAX_BODY;
+use countersign_protocol::limits::{MAX_BODY, MIN_MAX_PAYLOAD};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout;
 
+pub use self::obstacle::Obstacle;
 use self::queue::Shedding;
+use self::subscriptions::Subscriptions;
 use crate::keys::Seed;
 
 /// The name of the thread that the NATS library runs on. Hostile headers make the library panic there; that is expected and
@@ -39,6 +46,9 @@ const MAX_UNSENT: usize = 8_192;
 const MAX_UNSENT_BYTES: usize = 32 * 1024 * 1024;
 /// How many changes of the connection wait to be read, at most; older ones are forgotten.
 const MAX_NOTICES: usize = 32;
+/// How many bytes the messages hold, at most, that are taken at a time; one that is heavier is taken alone. Opened, a message
+/// takes up to some 25 times its size, and all that are taken at a time are held at once. That is some 140 commands.
+const MAX_TAKEN: usize = 256 * 1_024;
 /// What a waiting message holds besides its texts, in bytes, roughly.
 const OVERHEAD: usize = 256;
 
@@ -49,7 +59,8 @@ static TOO_LONG: LazyLock<Bytes> = LazyLock::new(|| vec![0; MAX_BODY + 1].into()
 /// How to connect.
 #[derive(Debug, Clone)]
 pub struct LinkConfig {
-    /// The broker: `nats://host:port`, or several with commas between, of which any will do.
+    /// The broker: `nats://host:port` or `tls://host:port`, or several with commas between, of which any will do. Every
+    /// address of every name is tried.
     pub url: String,
     /// What the broker's own monitoring calls the connection.
     pub name: String,
@@ -88,10 +99,21 @@ pub enum LinkEvent {
         /// Why.
         why: String,
     },
-    /// The broker does not allow something: as a rule a subscription or a subject to publish on. The text is escaped.
+    /// The broker does not allow something: as a rule a subscription or a subject to publish on. The text is escaped. A
+    /// subscription is tried again while the connection lasts ([`Link::refused`]), and told once.
     Denied {
         /// What it says.
         why: String,
+    },
+    /// A subscription that the broker refused stands now. What was published meanwhile did not arrive.
+    Allowed {
+        /// What is subscribed to.
+        subject: String,
+    },
+    /// A message was not published, and will not be: it is larger than the broker takes ([`Link::max_payload`]).
+    Unsent {
+        /// The message.
+        message: Signed,
     },
 }
 
@@ -111,8 +133,10 @@ pub enum LinkError {
     NoBroker {
         /// Host and port.
         at: String,
-        /// Why not.
+        /// Why not, escaped.
         why: String,
+        /// What that comes to.
+        obstacle: Obstacle,
     },
     /// The broker is there and does not let us in.
     #[error("the NATS server at {at} refuses us: {why}")]
@@ -121,6 +145,8 @@ pub enum LinkError {
         at: String,
         /// What it says, escaped.
         why: String,
+        /// What that comes to.
+        obstacle: Obstacle,
     },
     /// The operating system does not give us what a connection needs.
     #[error("the connection cannot be set up: {0}")]
@@ -131,9 +157,8 @@ impl LinkError {
     /// What was expected.
     pub fn expected(&self) -> &'static str {
         match self {
-            Self::Url { .. } => "nats://host:port, or several with commas between",
-            Self::NoBroker { .. } => "a running NATS server, as `just up` starts one",
-            Self::Refused { .. } => "that its list of users has our connection key (keys/nats/users.conf)",
+            Self::Url { .. } => "nats://host:port or tls://host:port, or several with commas between",
+            Self::NoBroker { obstacle, .. } | Self::Refused { obstacle, .. } => obstacle.expected(),
             Self::System(_) => "a thread and a few file descriptors",
         }
     }
@@ -141,10 +166,18 @@ impl LinkError {
     /// What to do.
     pub fn remedy(&self) -> &'static str {
         match self {
-            Self::Url { .. } => "mend the URL (`--nats-url`, NATS_URL)",
-            Self::NoBroker { .. } => "start the server, or name another by `--nats-url` or NATS_URL",
-            Self::Refused { .. } => "run `countersign init` and make the server read its configuration again",
+            Self::Url { .. } => "correct the URL (`--nats-url`, NATS_URL)",
+            Self::NoBroker { obstacle, .. } | Self::Refused { obstacle, .. } => obstacle.remedy(),
             Self::System(_) => "check the limits of this process",
+        }
+    }
+
+    /// How much it tells, compared with the failures at other servers.
+    fn tells(&self) -> u8 {
+        match self {
+            Self::System(_) => 0,
+            Self::Url { .. } | Self::NoBroker { .. } => 1,
+            Self::Refused { .. } => 2,
         }
     }
 }
@@ -165,8 +198,8 @@ pub struct LinkEvents {
 impl Link {
     /// Connects, or begins to where [`LinkConfig::wait`] says so.
     pub async fn connect(config: LinkConfig) -> Result<(Self, LinkEvents), LinkError> {
-        let servers = parse(&config.url)?;
-        let shared = Arc::new(Shared::new(config.max_waiting));
+        let servers = address::parse(&config.url)?;
+        let shared = Arc::new(Shared::new(config.max_waiting, config.subscriptions.clone()));
         let (closing, closing_seen) = watch::channel(false);
         let (first, first_connected) = oneshot::channel();
         let wait = config.wait;
@@ -189,7 +222,7 @@ impl Link {
     /// is bounded, and the oldest is shed. What was not known to be written when a connection broke is published again on
     /// the next: a copy of a signed message is harmless (section 8).
     pub fn publish(&self, message: Signed, reply: Option<String>) {
-        let weight = OVERHEAD + message.subject.len() + message.signature.len() + message.body.len();
+        let weight = weight(&message);
         let mut unsent = lock(&self.shared.unsent);
         unsent.push(Unsent { message, reply }, weight);
         let shed = unsent.take_shed();
@@ -218,6 +251,17 @@ impl Link {
         matches!(drained, Ok(Ok(state)) if *state == Some(true))
     }
 
+    /// What the broker takes of one message, headers and body, in bytes (`max_payload`, section 10); of the last connection
+    /// where there is none now, and `None` before the first.
+    pub fn max_payload(&self) -> Option<usize> {
+        Some(self.shared.max_payload.load(Ordering::Relaxed)).filter(|limit| *limit > 0)
+    }
+
+    /// The subscriptions that the broker refuses on the present connection, and what it says.
+    pub fn refused(&self) -> BTreeMap<String, String> {
+        self.shared.subscriptions.refused()
+    }
+
     /// The library's client of the present connection, for what is not a signed message: JetStream and its requests.
     /// `None` while there is no connection; after the next reconnect it is another one.
     pub fn client(&self) -> Option<async_nats::Client> {
@@ -233,7 +277,7 @@ impl LinkEvents {
         events.pop()
     }
 
-    /// Waits for events and takes at least one and at most so many; 0 when the link is closed and everything was taken.
+    /// Waits for events and takes at least one and at most so many, of 256 KiB or one event; 0 when the link is closed and everything was taken.
     /// Nothing is lost when this is dropped while it waits.
     pub async fn recv_many(&mut self, into: &mut Vec<LinkEvent>, at_most: usize) -> usize {
         loop {
@@ -253,9 +297,14 @@ impl LinkEvents {
         if shed > 0 {
             inbound.notices.push_back(LinkEvent::Shed(shed));
         }
-        while into.len() < full
-            && let Some(event) = inbound.notices.pop_front().or_else(|| inbound.messages.pop())
-        {
+        let mut weight = 0_usize;
+        while into.len() < full {
+            let Some(event) = inbound.notices.pop_front().or_else(|| {
+                weight = weight.saturating_add(inbound.messages.next_weight()?);
+                if weight > MAX_TAKEN && into.len() > before { None } else { inbound.messages.pop() }
+            }) else {
+                break;
+            };
             into.push(event);
         }
         (into.len() - before, inbound.ended)
@@ -272,6 +321,9 @@ struct Shared {
     written: watch::Sender<u64>,
     ended: watch::Sender<Option<bool>>,
     client: Mutex<Option<async_nats::Client>>,
+    subscriptions: Subscriptions,
+    /// 0 before the first connection.
+    max_payload: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -288,7 +340,7 @@ struct Unsent {
 }
 
 impl Shared {
-    fn new(max_waiting: usize) -> Self {
+    fn new(max_waiting: usize, subscriptions: Vec<String>) -> Self {
         let messages = Shedding::new(max_waiting, max_waiting.saturating_mul(WAITING_BYTES));
         Self {
             inbound: Mutex::new(Inbound { messages, notices: VecDeque::new(), ended: false }),
@@ -298,6 +350,8 @@ impl Shared {
             written: watch::Sender::new(0),
             ended: watch::Sender::new(None),
             client: Mutex::new(None),
+            subscriptions: Subscriptions::new(subscriptions),
+            max_payload: AtomicUsize::new(0),
         }
     }
 
@@ -340,6 +394,13 @@ impl Shared {
         self.arrived.notify_one();
     }
 
+    /// Gives back what cannot be published. It goes among the messages, since there may be more of it than notices are kept.
+    fn unsent(&self, message: Signed) {
+        let weight = weight(&message);
+        lock(&self.inbound).messages.push(LinkEvent::Unsent { message }, weight);
+        self.arrived.notify_one();
+    }
+
     fn end(&self, drained: bool) {
         lock(&self.inbound).ended = true;
         self.arrived.notify_one();
@@ -352,19 +413,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What is said of a broker whose `max_payload` is too small for the protocol (section 10).
+pub fn too_little(limit: usize) -> String {
+    format!(
+        "the broker takes messages of {limit} bytes at most (max_payload); the protocol needs {MIN_MAX_PAYLOAD}, and what is larger \
+         than the broker takes fails"
+    )
+}
+
 /// The broker's URL without the user and password that may be in it.
 pub fn without_secrets(url: &str) -> String {
     let hosts = url.split(',').map(|one| one.rsplit_once('@').map_or(one, |(_, host)| host).trim());
     hosts.collect::<Vec<_>>().join(", ")
 }
 
-fn parse(url: &str) -> Result<Vec<ServerAddr>, LinkError> {
-    url.split(',')
-        .map(|one| {
-            one.trim().parse().map_err(|error: std::io::Error| LinkError::Url {
-                url: countersign_protocol::text::echo(&without_secrets(one)),
-                why: countersign_protocol::text::escape(&error.to_string()).into_owned(),
-            })
-        })
-        .collect()
+/// What a message holds that waits to be published, in bytes; the credential is shared.
+fn weight(message: &Signed) -> usize {
+    OVERHEAD + message.subject.len() + message.signature.len() + message.body.len()
 }

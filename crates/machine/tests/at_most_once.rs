@@ -461,10 +461,19 @@ fn the_reply_to_a_job_is_kept_until_an_hour_after_its_end() {
 #[test]
 fn a_result_that_fits_no_message_is_too_large_and_one_that_just_fits_is_not() {
     let mut worker = Worker::ready();
-    for (length, expected) in [(262_144, "failed"), (260_000, "succeeded")] {
+    let long = |length| json!({ "x": 1, "msg": "a".repeat(length) });
+    // Among the values are the array itself, and up to 32 of the reply.
+    let many = |values: usize| json!(vec![0; values - 33]);
+    let results = [
+        (long(262_144), "failed"),
+        (long(260_000), "succeeded"),
+        (many(16_385), "failed"),
+        (many(16_384), "succeeded"),
+    ];
+    for (result, expected) in results {
         worker.calculate(1.0);
         let key = worker.running.remove(0).key;
-        let step = worker.client.finished(key, Ended::Done(json!({ "x": 1, "msg": "a".repeat(length) })), worker.now);
+        let step = worker.client.finished(key, Ended::Done(result), worker.now);
         let published = worker.carry_out(step);
         let reply = &worker.replies(&published)[0];
         assert_eq!(reply.status.to_string(), expected);

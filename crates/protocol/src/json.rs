@@ -10,7 +10,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::limits::{MAX_DEPTH, MAX_INTEGER};
+use crate::limits::{MAX_DEPTH, MAX_INTEGER, MAX_VALUES};
 
 /// Which rule of section 3 some bytes or a value break. What it quotes is escaped and cut to 64 characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +39,9 @@ pub enum JsonError {
     /// More than 32 levels.
     #[error("more than {MAX_DEPTH} levels")]
     TooDeep,
+    /// More than 16,384 values.
+    #[error("more than {MAX_VALUES} values")]
+    TooManyValues,
     /// An integer outside ±(2^53 − 1).
     #[error("an integer outside ±(2^53 − 1)")]
     IntegerOutOfRange,
@@ -79,15 +82,30 @@ pub fn read<T: DeserializeOwned>(value: &Value) -> Result<T, JsonError> {
 /// top level, 2 for a member of it.
 ///
 /// # Errors
-/// [`JsonError::TooDeep`] or [`JsonError::IntegerOutOfRange`]; nothing else can be wrong with a [`Value`].
+/// [`JsonError::TooDeep`], [`JsonError::IntegerOutOfRange`] or [`JsonError::TooManyValues`]; nothing else can be wrong with a
+/// [`Value`].
 pub fn check(value: &Value, depth: usize) -> Result<(), JsonError> {
+    check_each(value, depth)?;
+    if count(value) > MAX_VALUES { Err(JsonError::TooManyValues) } else { Ok(()) }
+}
+
+/// How many values a value holds, itself included: what section 3 bounds.
+pub fn count(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(count).sum::<usize>(),
+        Value::Object(members) => 1 + members.values().map(count).sum::<usize>(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 1,
+    }
+}
+
+fn check_each(value: &Value, depth: usize) -> Result<(), JsonError> {
     let integer_out_of_range = |number: &serde_json::Number| {
         !number.is_f64() && !number.as_i64().is_some_and(|integer| (-MAX_INTEGER..=MAX_INTEGER).contains(&integer))
     };
     match value {
         Value::Array(_) | Value::Object(_) if depth > MAX_DEPTH => Err(JsonError::TooDeep),
-        Value::Array(items) => items.iter().try_for_each(|item| check(item, depth + 1)),
-        Value::Object(members) => members.values().try_for_each(|member| check(member, depth + 1)),
+        Value::Array(items) => items.iter().try_for_each(|item| check_each(item, depth + 1)),
+        Value::Object(members) => members.values().try_for_each(|member| check_each(member, depth + 1)),
         Value::Number(number) if integer_out_of_range(number) => Err(JsonError::IntegerOutOfRange),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
     }

@@ -6,8 +6,14 @@ pub const MAX_BODY: usize = 262_144;
 pub const MAX_SIGNATURE: usize = 1_024;
 /// Section 2: the longest value of the credential header, in bytes.
 pub const MAX_CREDENTIAL: usize = 4_096;
+/// Section 10: what a broker's `max_payload` must leave room for, in bytes: a body, the two headers, and 1 KiB for their names
+/// and for what NATS adds.
+pub const MIN_MAX_PAYLOAD: usize = MAX_BODY + MAX_SIGNATURE + MAX_CREDENTIAL + 1_024;
 /// Section 3: the deepest nesting, the top level being 1.
 pub const MAX_DEPTH: usize = 32;
+/// Section 3: how many values one JSON text holds, the outermost object and every member's and element's value counted. Parsed,
+/// a value takes up to some 350 bytes (an object of one member is the worst), hence a body no more than 6 MB.
+pub const MAX_VALUES: usize = 16_384;
 /// Section 3: the largest magnitude of an integer, 2^53 − 1.
 pub const MAX_INTEGER: i64 = (1 << 53) - 1;
 /// Section 4: the longest `x` of `calculate`, in seconds.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use countersign_host::clock::{self, RandomError};
 use countersign_host::keys::Member;
-use countersign_host::link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents};
+use countersign_host::link::{self, Link, LinkConfig, LinkError, LinkEvent, LinkEvents};
 use countersign_host::verify::open_all;
 use countersign_machine::server::{
     self as machine, Audience, Effect, Happening, Ignored, Now, OperatorSetup, Options, Order, OrderError, Report,
@@ -18,7 +18,7 @@ use countersign_machine::server::{
 use countersign_protocol::envelope::{Authentic, Delivery, Identity, Reason, Rejected, Verifier};
 use countersign_protocol::event::{Event, EventKind};
 use countersign_protocol::id::MessageId;
-use countersign_protocol::limits::SKEW;
+use countersign_protocol::limits::{MIN_MAX_PAYLOAD, SKEW};
 use countersign_protocol::name::{Name, Session};
 use countersign_protocol::reply::Reply;
 use countersign_protocol::subject;
@@ -68,6 +68,9 @@ pub enum OperatorError {
     /// The broker does not tell who is there.
     #[error("the broker does not tell the roster: {0}")]
     Roster(String),
+    /// The broker has begun to tell the roster, or not even that, and fell silent.
+    #[error("the broker does not tell the roster: nothing came for {} s", .0.as_secs())]
+    Silent(Duration),
     /// The connection is lost for the moment.
     #[error("the connection to the broker is lost")]
     Lost,
@@ -96,8 +99,6 @@ pub struct Operator {
     was_lost: bool,
     /// The subject that replies are heard on.
     replies: String,
-    /// What the broker said when it did not let us hear them.
-    deaf: Option<String>,
     pub(crate) verifier: Verifier,
     pub(crate) machine: machine::Operator,
     pub(crate) realm: Name,
@@ -158,7 +159,6 @@ impl Operator {
             events,
             was_lost: false,
             replies,
-            deaf: None,
             verifier: Verifier::new(trust, SKEW),
             machine,
             realm,
@@ -213,8 +213,8 @@ impl Operator {
         }
         // By now the broker has said what it does not allow of what was subscribed to.
         self.catch_up();
-        if let Some(why) = &self.deaf {
-            return Err(OperatorError::Deaf(why.clone()));
+        if let Some(why) = self.link.refused().remove(&self.replies) {
+            return Err(OperatorError::Deaf(why));
         }
         let (ticket, effects) = self.machine.give(order, audience, options, now())?;
         self.carry_out(effects);
@@ -325,16 +325,9 @@ impl Operator {
                 LinkEvent::NoResponders { about: Some(subject), .. } => self.machine.no_responders(&subject, now()),
                 // The reply subject alone does not tell which of the targets nobody listens for.
                 LinkEvent::NoResponders { about: None, .. } => Vec::new(),
-                // The first connection is no reconnection.
-                LinkEvent::Connected if std::mem::take(&mut self.was_lost) => {
-                    self.notice(false, "the connection to the broker is back".to_owned());
-                    self.machine.reconnected(now())
-                }
-                LinkEvent::Connected => Vec::new(),
+                LinkEvent::Connected => self.connected(),
                 LinkEvent::Disconnected { why } => {
                     self.was_lost = true;
-                    // Not when there is a new one: its refusal may be told before it is.
-                    self.deaf = None;
                     self.machine.disconnected();
                     self.up_to_date.clear();
                     self.notice(false, format!("the connection to the broker is lost and being made anew: {why}"));
@@ -342,11 +335,15 @@ impl Operator {
                 }
                 LinkEvent::Denied { why } => {
                     self.notice(true, format!("the broker does not allow it: {why}"));
-                    if why.contains(&self.replies) {
-                        self.deaf = Some(why);
-                    }
                     Vec::new()
                 }
+                LinkEvent::Allowed { subject } => {
+                    self.up_to_date.clear();
+                    self.notice(false, format!("the broker now allows what it refused: {subject}"));
+                    // What was replied meanwhile is lost, as with a connection.
+                    if subject == self.replies { self.machine.reconnected(now()) } else { Vec::new() }
+                }
+                LinkEvent::Unsent { message } => self.machine.unsent(&message),
                 LinkEvent::Shed(count) => {
                     self.up_to_date.clear();
                     self.notice(false, format!("{count} messages were lost: more arrived than could be taken"));
@@ -364,6 +361,21 @@ impl Operator {
             };
             self.carry_out(effects);
         }
+    }
+
+    fn connected(&mut self) -> Vec<Effect> {
+        if let Some(limit) = self.link.max_payload() {
+            self.machine.broker_takes(limit);
+            if limit < MIN_MAX_PAYLOAD {
+                self.notice(false, link::too_little(limit));
+            }
+        }
+        // The first connection is no reconnection.
+        if std::mem::take(&mut self.was_lost) {
+            self.notice(false, "the connection to the broker is back".to_owned());
+            return self.machine.reconnected(now());
+        }
+        Vec::new()
     }
 
     fn notice(&mut self, alarm: bool, text: String) {

@@ -21,10 +21,10 @@ use tokio::time::timeout;
 use crate::operator::{Operator, OperatorError, now};
 use crate::stream::presence_stream;
 
-/// How long the broker may take to tell the last presences of clients that are named. What it does not tell is not known, and
-/// that is no error.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// How long it may take to tell the whole roster.
+/// How long the broker may say nothing while it tells the last presences of clients that are named: more than a slow way
+/// there and back. What it does not tell is not known, and that is no error.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it may say nothing while it tells the whole roster. As long as something comes, a slow line may take its time.
 const PATIENCE_FOR_ALL: Duration = Duration::from_secs(10);
 /// How many presences are asked for at a time, and verified in one go.
 const PAGE: usize = 512;
@@ -38,10 +38,7 @@ impl Operator {
     /// keeps none of and that were not heard lately: whoever retired a client struck it there.
     pub async fn refresh(&mut self) -> Result<(), OperatorError> {
         let client = self.link.client().ok_or(OperatorError::Lost)?;
-        match timeout(PATIENCE_FOR_ALL, self.ask_for_all(&client)).await {
-            Ok(told) => told,
-            Err(_) => Err(OperatorError::Roster(format!("not within {} s", PATIENCE_FOR_ALL.as_secs()))),
-        }
+        self.ask_for_all(&client).await
     }
 
     /// Takes the last presences of clients into the roster, as far as the broker has them and they hold. Those that were looked
@@ -50,7 +47,7 @@ impl Operator {
         let unheard: Vec<Name> = clients.iter().filter(|client| !self.up_to_date.contains(*client)).cloned().collect();
         if let Some(client) = self.link.client().filter(|_| !unheard.is_empty()) {
             // In time or not, and with or without a stream: what was found is in the roster.
-            if let Ok(Some(())) = timeout(PATIENCE, self.ask_for_some(&client, &unheard)).await {
+            if let Some(()) = self.ask_for_some(&client, &unheard).await {
                 let followed: Vec<Name> = unheard.into_iter().filter(|client| self.follows(client)).collect();
                 self.up_to_date.extend(followed);
             }
@@ -84,7 +81,8 @@ impl Operator {
         client.publish_with_reply(request, inbox, question.into()).await.map_err(|_| OperatorError::Lost)?;
         let mut page = Page { from, presences: Vec::new() };
         loop {
-            let answer = answers.next().await.ok_or(OperatorError::Lost)?;
+            let answer = timeout(PATIENCE_FOR_ALL, answers.next()).await;
+            let answer = answer.map_err(|_| OperatorError::Silent(PATIENCE_FOR_ALL))?.ok_or(OperatorError::Lost)?;
             if let ControlFlow::Break(next) = page.take(&answer).map_err(OperatorError::Roster)? {
                 return Ok((page, next));
             }
@@ -103,7 +101,7 @@ impl Operator {
             client.publish_with_reply(request, format!("{inbox}.{name}"), Bytes::new()).await.ok()?;
         }
         while !awaited.is_empty() {
-            let answer = answers.next().await?;
+            let answer = timeout(PATIENCE, answers.next()).await.ok()??;
             if let Some(name) = answer.subject.rsplit('.').next().and_then(|token| awaited.remove(token))
                 && answer.status.is_none()
             {

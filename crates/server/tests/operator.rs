@@ -5,6 +5,7 @@
 mod support;
 
 use std::future::{pending, ready};
+use std::time::Duration;
 
 use async_nats::HeaderMap;
 use countersign_host::link::LinkError;
@@ -16,9 +17,13 @@ use countersign_server::{Happening, Operator, OperatorError, SetupError, forget,
 use countersign_testkit::broker::PATIENCE;
 use countersign_testkit::hostile::{FakeBroker, header_block, message_frame};
 use countersign_testkit::realm::name;
+use countersign_testkit::slow::{Slow, slow_way};
 use serde_json::{Value, json};
 use support::{Demo, seed, uuid};
 use tokio::time::timeout;
+
+/// How many clients a roster has that takes long to tell.
+const CLIENTS: u16 = 160;
 
 fn order(command: &str, args: Value) -> Order {
     let args = serde_json::from_value(args).unwrap();
@@ -86,6 +91,38 @@ async fn nothing_is_sent_where_the_broker_does_not_let_the_operator_hear_replies
     // Who answers takes the first that came.
     let (report, ()) = tokio::join!(ping(&mut operator), worker.pong(uuid(30)));
     assert_eq!(verdict(&report).word(), "succeeded");
+}
+
+#[tokio::test]
+async fn an_operator_hears_replies_again_as_soon_as_the_broker_allows_it() {
+    let demo = Demo::start();
+    let mut deaf = demo.connect(&demo.broker.url(), seed(14)).await.unwrap();
+    let clients = Audience::Clients(vec![name("worker-1")]);
+    let given = deaf.give(order("ping", json!({})), &clients, patient()).await;
+    assert!(matches!(given, Err(OperatorError::Deaf(_))), "{given:?}");
+    demo.allow_everything();
+    until(
+        &mut deaf,
+        |update| matches!(update, Update::Notice { text, .. } if text.contains("allows") || text.contains("back")),
+    )
+    .await;
+    deaf.give(order("ping", json!({})), &clients, patient()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_roster_that_comes_slowly_is_read_to_its_end_however_long_that_takes() {
+    let demo = Demo::start();
+    setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
+    let worker = demo.worker().await;
+    for number in 0..CLIENTS {
+        worker.publish(&demo.presence_of(number)).await;
+    }
+    worker.client.flush().await.unwrap();
+    // Longer in all than the broker may be silent.
+    let slow = Slow { delay: Duration::from_millis(50), rate: 20_000 };
+    let mut operator = demo.connect(&slow_way(demo.broker.port(), slow), seed(10)).await.unwrap();
+    operator.refresh().await.unwrap();
+    assert_eq!(operator.roster().entries().count(), usize::from(CLIENTS));
 }
 
 #[tokio::test]

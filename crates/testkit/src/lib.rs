@@ -10,3 +10,4 @@
 pub mod broker;
 pub mod hostile;
 pub mod realm;
+pub mod slow;

@@ -14,7 +14,9 @@ pub(crate) fn run(file: &Path, output: Output) -> Fallible<Exit> {
     let ill = |what: String| {
         Failure::new(Exit::Failed, what)
             .expected(format!("a sign of life that is less than {} s old", HEALTHY / 1_000))
-            .remedy(format!("the log of `countersign client --health {path}` says why it is not connected"))
+            .remedy(format!(
+                "the log of `countersign client --health {path}` says why it is not connected, or what it does not hear"
+            ))
     };
     let age = health::age(file).map_err(|error| match error.fault {
         Fault::Missing => ill(format!("no client gives a sign of life in {path}")),

@@ -24,9 +24,36 @@ impl From<SetupError> for Failure {
     fn from(error: SetupError) -> Self {
         match error {
             SetupError::Link(error) => error.into(),
-            SetupError::Stream { .. } => Self::new(Exit::Broker, error)
-                .expected("a NATS server with JetStream, whose list of users is that of this folder of keys")
-                .remedy("start it with this repository's nats.conf, or make it read its configuration again: SIGHUP"),
+            SetupError::Stream { ref why, .. } => {
+                let (expected, remedy) = advice(why);
+                Self::new(Exit::Broker, error).expected(expected).remedy(remedy)
+            }
         }
+    }
+}
+
+/// What was expected and what to do, by what the broker says of its stream.
+fn advice(why: &str) -> (&'static str, &'static str) {
+    let why = why.to_lowercase();
+    let has = |parts: &[&str]| parts.iter().any(|part| why.contains(part));
+    if has(&["not enabled for account", "10039"]) {
+        ("JetStream in the broker's account of this realm", "add `jetstream: enabled` to that account, and reload")
+    } else if has(&["unavailable", "not enabled", "no responders", "10076"]) {
+        (
+            "a NATS server with JetStream",
+            "add `jetstream {}` to the server's configuration, as in nats.conf, and restart it",
+        )
+    } else if has(&["insufficient", "maximum", "resource", "storage"]) {
+        (
+            "room for one more stream in the broker's JetStream",
+            "raise its limits (max_file_store, max_streams), or free some",
+        )
+    } else if has(&["timed out", "timeout", "permission"]) {
+        (
+            "that the broker lets the setup key make the stream (nats/users.conf)",
+            "run `countersign init` and make the broker read its configuration again: SIGHUP; else see its log",
+        )
+    } else {
+        ("a NATS server with JetStream, whose list of users is that of this folder of keys", "see the broker's log")
     }
 }

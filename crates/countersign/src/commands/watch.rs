@@ -137,6 +137,14 @@ impl Watch {
                 self.watcher.was_away();
                 self.output.note(&format!("the connection to the broker is lost and being made anew: {why}"));
             }
+            LinkEvent::Allowed { subject } => {
+                self.watcher.was_away();
+                self.output.note(&format!(
+                    "the broker now allows what it refused: {subject}; what went over it meanwhile was not seen"
+                ));
+            }
+            // Nothing is ever published.
+            LinkEvent::Unsent { .. } => {}
             LinkEvent::Denied { why } => self.output.alarm(&format!("the broker does not allow it: {why}")),
         }
         Ok(true)

@@ -46,7 +46,12 @@ def parse(data):
     never = lambda text: demand(False, text)
     value = json.loads(data.decode(), object_pairs_hook=members, parse_int=integer, parse_constant=never)
     demand(isinstance(value, dict), "not an object")
+    demand(count(value) <= 16_384, "too many values")
     return value
+
+def count(value):
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(count, members))
 
 def thumbprint(x):
     return encode(hashlib.sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'.encode()).digest())

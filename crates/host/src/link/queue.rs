@@ -37,6 +37,11 @@ impl<T> Shedding<T> {
         Some(item)
     }
 
+    /// What the next item weighs.
+    pub(super) fn next_weight(&self) -> Option<usize> {
+        self.items.front().map(|(weight, _)| *weight)
+    }
+
     /// The first items, at most so many, which stay; and the number of the one after them.
     pub(super) fn peek(&self, at_most: usize) -> (Vec<T>, u64)
     where

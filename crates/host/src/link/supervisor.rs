@@ -1,34 +1,35 @@
 //! The thread that owns the connection: it connects, pumps, and on the least sign of trouble throws the library's runtime
 //! away, with every task in it, and begins anew.
 
-use std::error::Error as _;
-use std::future::{pending, ready};
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::client::PublishErrorKind;
 use async_nats::connection::State;
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, ServerAddr, ServerError, Subscriber};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerAddr, Subscriber};
 use countersign_protocol::envelope::{CREDENTIAL_HEADER, SIGNATURE_HEADER};
 use countersign_protocol::text::escape;
-use futures_util::stream::{StreamExt, once, select_all};
 use tokio::runtime::Builder;
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::task::unconstrained;
 use tokio::time::{interval, sleep, timeout};
 
-use super::{LinkConfig, LinkError, LinkEvent, Shared, Unsent, lock};
+use super::address::{addresses, named, place, race, shuffled};
+use super::pump::Pump;
+use super::{LinkConfig, LinkError, LinkEvent, Obstacle, Shared, Unsent, lock};
 use crate::clock;
 
 /// The pause before the first attempt to connect anew, and its share of chance: a fleet must not come back as one.
 const FIRST_PAUSE: Duration = Duration::from_millis(80);
 /// The longest pause between attempts. Section 9 asks for a client that is back within 5 seconds.
 const LONGEST_PAUSE: Duration = Duration::from_millis(1_600);
-/// How long one server may take to let us in.
-const HANDSHAKE: Duration = Duration::from_secs(3);
-/// How long all servers together may take, the resolution of their names included.
-const ATTEMPT: Duration = Duration::from_secs(12);
+/// How long one address may take to let us in, and the name service to tell a server's addresses, at first.
+const FIRST_HANDSHAKE: Duration = Duration::from_secs(3);
+/// The same at most: it doubles with each attempt that fails, since the way may be a slow one. An operator's command has only
+/// one attempt, and this is its time. A way of one second, six of which a connection with TLS takes, is within it; and it is
+/// short enough for section 9's 5 seconds, because the system itself tries an address again within 4 of them.
+const LONGEST_HANDSHAKE: Duration = Duration::from_secs(8);
 /// How often a silent connection is tried; the library gives it up at the third time, after 3.6 seconds at most.
 const PING: Duration = Duration::from_millis(1_200);
 /// How long the connection may take to take a batch of messages.
@@ -39,9 +40,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const BATCH: usize = 64;
 /// How often the library is asked whether it is still connected, once its event of that may have been lost.
 const GLANCE: Duration = Duration::from_millis(500);
-/// How many messages of one subscription the library holds until the pump has its turn. The two take turns on one thread,
-/// and one turn's reading is bounded to some megabytes; what does not fit is shed.
-const HELD: usize = 65_536;
+/// How many messages of one subscription the library holds, at most; what does not fit is shed. Of what is subscribed to here it
+/// holds none (see [`Pump`]), so that this is for what the broker answers to requests of ours, up to a page of the roster.
+const HELD: usize = 8_192;
 
 /// How one connection ended.
 enum End {
@@ -63,11 +64,13 @@ pub(super) fn run(
 ) -> bool {
     let mut first = Some(first);
     let mut pause = Duration::ZERO;
+    let mut handshake = if config.wait { FIRST_HANDSHAKE } else { LONGEST_HANDSHAKE };
     let mut said = String::new();
     loop {
         let end = match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
-                let end = runtime.block_on(connection(config, servers, shared, &mut closing, &mut first, pause));
+                let end =
+                    runtime.block_on(connection(config, servers, shared, &mut closing, &mut first, (pause, handshake)));
                 // Not dropped: that would wait for the resolution of a name.
                 runtime.shutdown_background();
                 end
@@ -78,6 +81,7 @@ pub(super) fn run(
             }
         };
         lock(&shared.client).take();
+        shared.subscriptions.forget();
         let why = match end {
             End::Closed(drained) => return drained,
             End::Failed(error) if !config.wait && first.is_some() => {
@@ -89,6 +93,7 @@ pub(super) fn run(
             }
             End::Failed(error) => {
                 pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+                handshake = (handshake * 2).min(LONGEST_HANDSHAKE);
                 error.to_string()
             }
             End::Lost(why) => {
@@ -111,12 +116,12 @@ async fn connection(
     shared: &Arc<Shared>,
     closing: &mut watch::Receiver<bool>,
     first: &mut Option<oneshot::Sender<Result<(), LinkError>>>,
-    pause: Duration,
+    (pause, handshake): (Duration, Duration),
 ) -> End {
     let events = Arc::new(Events::default());
     let made = async {
         sleep(pause.mul_f64(0.5 + chance() / 2.0)).await;
-        connect(config, servers, shared, &events).await
+        connect(config, servers, shared, &events, handshake).await
     };
     let (client, subscribers) = tokio::select! {
         made = made => match made {
@@ -126,32 +131,24 @@ async fn connection(
         // An error means that the last handle is gone.
         _ = closing.wait_for(|closing| *closing) => return End::Closed(false),
     };
+    shared.max_payload.store(client.max_payload(), Ordering::Relaxed);
     *lock(&shared.client) = Some(client.clone());
     shared.notice(LinkEvent::Connected);
     if let Some(first) = first.take() {
         // Nobody waits for it where the configuration says so.
         let _ = first.send(Ok(()));
     }
-    let streams = subscribers.into_iter().map(|subscriber| subscriber.map(Some).chain(once(ready(None))));
-    let mut messages = select_all(streams);
-    // Without a bound on its turn: it empties what the library has read before the library reads on.
-    let pump = unconstrained(async {
-        if messages.is_empty() {
-            pending::<()>().await;
-        }
-        while let Some(Some(message)) = messages.next().await {
-            shared.message(&message);
-        }
-        // The senders die with the library's task: a panic of it looks like this.
-        "what arrived broke the connection's task".to_owned()
-    });
+    let pump = Pump::start(subscribers, shared);
+    let stands = |subject| shared.notice(LinkEvent::Allowed { subject });
     tokio::select! {
-        why = pump => return End::Lost(why),
+        // A panic of the library's task looks like this.
+        () = pump.ended() => return End::Lost("what arrived broke the connection's task".to_owned()),
         why = write(&client, shared) => return End::Lost(why),
         why = watch_over(&client, &events) => return End::Lost(why),
+        why = shared.subscriptions.keep(&client, |subject, subscriber| pump.take(subject, subscriber), stands) => return End::Lost(why),
         () = closed_and_written(closing, shared) => {}
     }
-    drop(messages);
+    drop(pump);
     End::Closed(farewell(&client, &events).await)
 }
 
@@ -163,20 +160,66 @@ struct Events {
     other: Notify,
 }
 
+/// Connects to the first server that lets us in: all addresses of all servers, each with its own time.
 async fn connect(
     config: &LinkConfig,
     servers: &[ServerAddr],
     shared: &Arc<Shared>,
     events: &Arc<Events>,
-) -> Result<(Client, Vec<Subscriber>), LinkError> {
-    let at = servers.iter().map(|server| format!("{}:{}", server.host(), server.port())).collect::<Vec<_>>().join(", ");
+    handshake: Duration,
+) -> Result<(Client, Vec<(String, Subscriber)>), LinkError> {
+    let one = |address: ServerAddr| introduce(config, address, shared, events, (handshake, handshake));
+    let client = race(shuffled(servers), async |server: ServerAddr| {
+        let addresses = addresses(&server, handshake).await?;
+        // A certificate is for the name: the library itself must look it up, and goes through the addresses one by one.
+        let all = handshake * u32::try_from(addresses.len()).unwrap_or(1).saturating_add(1);
+        let by_name = || introduce(config, server.clone(), shared, events, (handshake, all));
+        if server.tls_required() {
+            return by_name().await;
+        }
+        match race(addresses, one).await {
+            Err(LinkError::NoBroker { obstacle: Obstacle::Tls, .. }) => by_name().await,
+            Err(LinkError::NoBroker { why, obstacle, .. }) => {
+                Err(LinkError::NoBroker { at: place(&server), why, obstacle })
+            }
+            Err(LinkError::Refused { why, obstacle, .. }) => {
+                Err(LinkError::Refused { at: place(&server), why, obstacle })
+            }
+            made => made,
+        }
+    });
+    let client = client.await.map_err(|error| match error {
+        LinkError::NoBroker { why, obstacle, .. } => LinkError::NoBroker { at: named(servers), why, obstacle },
+        error => error,
+    })?;
+    let broken = |why: String| LinkError::NoBroker { at: named(servers), why, obstacle: Obstacle::Silent };
+    let mut subscribers = Vec::with_capacity(config.subscriptions.len());
+    for subject in shared.subscriptions.wanted() {
+        let subscriber = client.subscribe(subject.clone()).await.map_err(|error| broken(error.to_string()))?;
+        subscribers.push((subject.clone(), subscriber));
+    }
+    match timeout(STALL, client.flush()).await {
+        Ok(Ok(())) => Ok((client, subscribers)),
+        Ok(Err(error)) => Err(broken(error.to_string())),
+        Err(_) => Err(broken(format!("it takes no subscription within {} s", STALL.as_secs()))),
+    }
+}
+
+/// Connects to one server: each of its addresses may take so long, and all together so long.
+async fn introduce(
+    config: &LinkConfig,
+    server: ServerAddr,
+    shared: &Arc<Shared>,
+    events: &Arc<Events>,
+    (each, all): (Duration, Duration),
+) -> Result<Client, LinkError> {
     let connected = Arc::new(AtomicBool::new(false));
     let reconnecting = Arc::clone(&connected);
     let (for_events, for_shared) = (Arc::clone(events), Arc::clone(shared));
     let options = ConnectOptions::with_nkey(config.seed.as_str().to_owned())
         .name(&config.name)
         .custom_inbox_prefix(&config.inbox_prefix)
-        .connection_timeout(HANDSHAKE)
+        .connection_timeout(each)
         .ping_interval(PING)
         .subscription_capacity(HELD)
         .client_capacity(BATCH)
@@ -190,22 +233,23 @@ async fn connect(
             heed(&event, &for_events, &for_shared);
             ready(())
         });
-    let client = match timeout(ATTEMPT, options.connect(servers)).await {
-        Ok(Ok(client)) => client,
-        Ok(Err(error)) => return Err(explain(&error, at)),
-        Err(_) => return Err(LinkError::NoBroker { at, why: format!("no answer within {} s", ATTEMPT.as_secs()) }),
-    };
-    connected.store(true, Ordering::Relaxed);
-    let broken = |why: String| LinkError::NoBroker { at: at.clone(), why };
-    let mut subscribers = Vec::with_capacity(config.subscriptions.len());
-    for subject in &config.subscriptions {
-        subscribers.push(client.subscribe(subject.clone()).await.map_err(|error| broken(error.to_string()))?);
+    let at = place(&server);
+    match timeout(all, options.connect(server)).await {
+        Ok(Ok(client)) => {
+            connected.store(true, Ordering::Relaxed);
+            Ok(client)
+        }
+        Ok(Err(error)) => Err(match Obstacle::of(&error) {
+            (Obstacle::Silent, ..) => silent(at, each),
+            (obstacle, why, true) => LinkError::Refused { at, why, obstacle },
+            (obstacle, why, false) => LinkError::NoBroker { at, why, obstacle },
+        }),
+        Err(_) => Err(silent(at, all)),
     }
-    match timeout(STALL, client.flush()).await {
-        Ok(Ok(())) => Ok((client, subscribers)),
-        Ok(Err(error)) => Err(broken(error.to_string())),
-        Err(_) => Err(broken(format!("it takes no subscription within {} s", STALL.as_secs()))),
-    }
+}
+
+fn silent(at: String, within: Duration) -> LinkError {
+    LinkError::NoBroker { at, why: format!("no answer within {} s", within.as_secs()), obstacle: Obstacle::Silent }
 }
 
 fn heed(event: &Event, events: &Events, shared: &Shared) {
@@ -215,21 +259,16 @@ fn heed(event: &Event, events: &Events, shared: &Shared) {
         Event::Connected => return,
         // One such event for each message that the library dropped.
         Event::SlowConsumer(_) => lock(&shared.inbound).messages.count_shed(1),
-        Event::ServerError(error) => shared.notice(LinkEvent::Denied { why: shown(&error.to_string()) }),
+        Event::ServerError(error) => {
+            let said = error.to_string();
+            let why = shown(&said);
+            if shared.subscriptions.hear(&said, &why) {
+                shared.notice(LinkEvent::Denied { why });
+            }
+        }
         Event::LameDuckMode | Event::Draining | Event::ClientError(_) => {}
     }
     events.other.notify_one();
-}
-
-/// Tells a broker that refuses us from one that is not there.
-fn explain(error: &async_nats::ConnectError, at: String) -> LinkError {
-    let said = error.source().and_then(|source| source.downcast_ref::<ServerError>());
-    let why = shown(&error.source().map_or_else(|| error.to_string(), ToString::to_string));
-    match error.kind() {
-        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => LinkError::Refused { at, why },
-        _ if said.is_some() => LinkError::Refused { at, why },
-        _ => LinkError::NoBroker { at, why },
-    }
 }
 
 /// Writes what waits to be published, batch by batch; ends when the connection does not take it.
@@ -240,7 +279,7 @@ async fn write(client: &Client, shared: &Shared) -> String {
             shared.to_send.notified().await;
             continue;
         }
-        match timeout(STALL, hand_over(client, batch)).await {
+        match timeout(STALL, hand_over(client, shared, batch)).await {
             Ok(Ok(())) => {
                 let mut unsent = lock(&shared.unsent);
                 unsent.drop_before(next);
@@ -252,8 +291,12 @@ async fn write(client: &Client, shared: &Shared) -> String {
     }
 }
 
-async fn hand_over(client: &Client, batch: Vec<Unsent>) -> Result<(), String> {
+async fn hand_over(client: &Client, shared: &Shared, batch: Vec<Unsent>) -> Result<(), String> {
     for Unsent { message, reply } in batch {
+        if message.size() > client.max_payload() {
+            shared.unsent(message);
+            continue;
+        }
         let subject = message.subject;
         let mut headers = HeaderMap::new();
         headers.insert(SIGNATURE_HEADER, &*message.signature);
@@ -311,7 +354,7 @@ async fn farewell(client: &Client, events: &Events) -> bool {
 }
 
 /// Text from the broker, or from the operating system about it.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     escape(&text.chars().take(256).collect::<String>()).into_owned()
 }
 

@@ -5,7 +5,7 @@ use countersign_protocol::event::EventData;
 use countersign_protocol::reply::Outcome;
 use serde_json::{Value, json};
 
-use super::effect::{self, Effect, Execution, JobKey, Step};
+use super::effect::{self, Effect, Execution, JobKey, Level, Note, Step};
 use super::line::{Decided, Decision};
 use super::record::{self, Begun, Entry, Phase};
 use super::refusal::Asker;
@@ -76,7 +76,7 @@ impl Client {
                 Outcome::Succeeded(json!(info))
             }
             Decision::Jobs => Outcome::Succeeded(json!(self.job_list())),
-            Decision::Result(id) => self.result(JobKey { id, ..key }),
+            Decision::Result(id) => self.result(JobKey { id, ..key }, &asker, moment),
             Decision::Execute(args) => return self.execute(key, args, moment, step),
         };
         self.finish(&asker, outcome, moment, step);
@@ -128,8 +128,7 @@ impl Client {
         if self.records.find(asker.key).is_some() {
             return self.conclude(asker.key, outcome, moment, step);
         }
-        let status = outcome.status();
-        let reply = self.outbox.reply(asker, 0, outcome, self.state, moment.now);
+        let (reply, status) = self.outbox.fitting(asker, 0, outcome, self.state, moment.now);
         step.effects.push(Effect::Publish(reply.clone()));
         self.queries.end(record::Ended { key: asker.key, at: moment.now, status, reply: Some(reply) });
     }
@@ -167,6 +166,19 @@ impl Client {
         self.heartbeat_at = moment.since_boot.saturating_add(self.config.heartbeat);
         let info = self.info(self.outbox.next());
         let event = self.outbox.event(EventData::Presence(Box::new(info)), self.state, moment.now);
-        step.effects.push(Effect::Publish(event));
+        let fits = self.outbox.fits(&event);
+        if fits {
+            step.effects.push(Effect::Publish(event));
+        } else if self.presence_fits {
+            step.effects.push(Effect::Log(Note { level: Level::Warn, text: no_presence(event.size()) }));
+        }
+        self.presence_fits = fits;
     }
+}
+
+/// What is said where the presence is larger than the broker takes.
+pub(super) fn no_presence(size: usize) -> String {
+    format!(
+        "the presence takes {size} bytes, and the broker does not take as much (max_payload): no operator sees this client"
+    )
 }

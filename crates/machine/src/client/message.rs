@@ -7,7 +7,8 @@ use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::{Identity, MessageType, Signed};
 use countersign_protocol::event::{Event, EventData};
 use countersign_protocol::id::{MessageId, Uuid};
-use countersign_protocol::limits::MAX_BODY;
+use countersign_protocol::json;
+use countersign_protocol::limits::{MAX_BODY, MAX_VALUES};
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Reply, Status};
 use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
@@ -18,6 +19,9 @@ use super::state::State;
 
 /// The longest message for people that a command's failure may bring, in characters.
 const MAX_FAILURE: usize = 1_024;
+/// How many values a result or the details of an error may hold: what section 3 allows, less those of the reply around them,
+/// which are no more than 32.
+const MAX_CONTENT: usize = MAX_VALUES - 32;
 
 /// Makes and signs replies and events, and numbers them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -26,11 +30,12 @@ pub(super) struct Outbox {
     epoch: Uuid,
     boot: Uuid,
     n: u64,
+    max_payload: usize,
 }
 
 impl Outbox {
     pub(super) fn new(identity: Arc<Identity>, epoch: Uuid, boot: Uuid) -> Self {
-        Self { identity, epoch, boot, n: 0 }
+        Self { identity, epoch, boot, n: 0, max_payload: usize::MAX }
     }
 
     pub(super) fn identity(&self) -> &Identity {
@@ -46,7 +51,18 @@ impl Outbox {
         self.n
     }
 
-    /// A final reply, or `result_too_large` in its place, and the status that it has.
+    /// What the broker takes of one message, in bytes (section 10).
+    pub(super) fn limit(&mut self, max_payload: usize) {
+        self.max_payload = max_payload;
+    }
+
+    /// Whether section 2 and the broker allow a message of this size.
+    pub(super) fn fits(&self, message: &Signed) -> bool {
+        message.body.len() <= MAX_BODY && message.size() <= self.max_payload
+    }
+
+    /// A reply and the status that it has. A final one that does not fit is replaced: by `result_too_large`, or where it is a
+    /// refusal by the same one without its details.
     pub(super) fn fitting(
         &mut self,
         asker: &Asker,
@@ -55,15 +71,37 @@ impl Outbox {
         state: State,
         now: Millis,
     ) -> (Signed, Status) {
-        let status = outcome.status();
-        let body = self.reply_body(asker, seq, outcome, state, now);
-        if body.len() <= MAX_BODY {
-            return (self.sign_reply(asker, body), status);
+        let (status, values) = (outcome.status(), values(&outcome));
+        let code = match &outcome {
+            Outcome::Refused(error) => Some(error.code),
+            _ => None,
+        };
+        let reply = self.sign_reply(asker, self.reply_body(asker, seq, outcome, state, now));
+        if (self.fits(&reply) && values <= MAX_CONTENT) || !status.is_final() {
+            self.n += 1;
+            return (reply, status);
         }
-        let text = format!("the result takes {} bytes with its envelope; at most {MAX_BODY} fit a message", body.len());
-        let outcome = Outcome::Failed(ErrorBody::new(ErrorCode::ResultTooLarge, text));
-        let body = self.reply_body(asker, seq, outcome, state, now);
-        (self.sign_reply(asker, body), Status::Failed)
+        let (size, largest) = (reply.size(), self.max_payload);
+        let text = match reply.body.len() {
+            got if got > MAX_BODY => format!("the reply would be {got} bytes long; at most {MAX_BODY} are sent"),
+            _ if values > MAX_CONTENT => {
+                format!("the result holds {values} JSON values; at most {MAX_CONTENT} fit a message")
+            }
+            _ => format!("the reply would take {size} bytes; the broker takes {largest} (max_payload)"),
+        };
+        let outcome = match code {
+            Some(code) => Outcome::Refused(ErrorBody::new(code, "the details do not fit in a message")),
+            None => Outcome::Failed(ErrorBody::new(ErrorCode::ResultTooLarge, text)),
+        };
+        let status = outcome.status();
+        let reply = self.sign_reply(asker, self.reply_body(asker, seq, outcome, state, now));
+        self.n += 1;
+        (reply, status)
+    }
+
+    /// Whether the first reply with this outcome would fit.
+    pub(super) fn would_fit(&self, asker: &Asker, outcome: Outcome, state: State, now: Millis) -> bool {
+        self.fits(&self.sign_reply(asker, self.reply_body(asker, 0, outcome, state, now)))
     }
 
     /// A reply whose content is this client's own, and short.
@@ -90,13 +128,13 @@ impl Outbox {
             data: data.to_map(),
         };
         self.n += 1;
-        self.identity.sign(MessageType::Event, subject, json(&event))
+        self.identity.sign(MessageType::Event, subject, to_json(&event))
     }
 
     fn reply_body(&self, asker: &Asker, seq: u64, outcome: Outcome, state: State, now: Millis) -> Vec<u8> {
         let credential = self.identity.credential();
         let (status, progress, result, error) = outcome.into_members();
-        json(&Reply {
+        to_json(&Reply {
             v: Version,
             id: self.id(now),
             realm: credential.realm().clone(),
@@ -119,8 +157,7 @@ impl Outbox {
         })
     }
 
-    fn sign_reply(&mut self, asker: &Asker, body: Vec<u8>) -> Signed {
-        self.n += 1;
+    fn sign_reply(&self, asker: &Asker, body: Vec<u8>) -> Signed {
         let subject = subject::reply(&asker.reply_to, self.identity.name());
         self.identity.sign(MessageType::Reply, subject, body)
     }
@@ -137,6 +174,17 @@ impl Outbox {
     }
 }
 
+/// How many JSON values the part of a reply holds whose content is not the protocol's own.
+fn values(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Accepted | Outcome::Progress(_) => 0,
+        Outcome::Succeeded(result) => json::count(result),
+        Outcome::Failed(error) | Outcome::Refused(error) | Outcome::Cancelled(error) | Outcome::Interrupted(error) => {
+            error.details.iter().flat_map(|details| details.values()).map(json::count).sum()
+        }
+    }
+}
+
 /// The answer to a `cancel` or `result` whose command is not on record.
 pub(super) fn not_found() -> ErrorBody {
     ErrorBody::new(ErrorCode::NotFound, "no command with this id is on record here, or several are")
@@ -147,7 +195,7 @@ pub(super) fn shorten(message: &str) -> String {
     message.chars().take(MAX_FAILURE).collect()
 }
 
-fn json(message: &impl Serialize) -> Vec<u8> {
+fn to_json(message: &impl Serialize) -> Vec<u8> {
     #[expect(clippy::expect_used, reason = "structs of strings, numbers and objects, which JSON can always hold")]
     serde_json::to_vec(message).expect("a message is written as JSON")
 }

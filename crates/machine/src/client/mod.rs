@@ -67,6 +67,7 @@ pub struct Client {
     alarms: BTreeMap<Option<Name>, Alarm>,
     lines: Window,
     heartbeat_at: i64,
+    presence_fits: bool,
     ending: Option<Ending>,
     parked: Vec<Step>,
     retry_at: i64,

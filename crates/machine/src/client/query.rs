@@ -10,6 +10,7 @@ use serde_json::json;
 use super::carry_out::Job;
 use super::effect::{JobKey, Step};
 use super::record::{Phase, Record};
+use super::refusal::Asker;
 use super::{Client, Effect, Moment, message};
 
 impl Client {
@@ -44,11 +45,17 @@ impl Client {
         JobList { jobs: listed, more: jobs.next().is_some() }
     }
 
-    pub(super) fn result(&self, key: JobKey) -> Outcome {
+    pub(super) fn result(&self, key: JobKey, asker: &Asker, moment: Moment) -> Outcome {
         let found = self.records.find_for(key).or_else(|| self.queries.find_for(key));
-        match found {
-            Some(record) => Outcome::Succeeded(json!(recorded(record))),
-            None => Outcome::Failed(message::not_found()),
+        let Some(record) = found else { return Outcome::Failed(message::not_found()) };
+        let told = recorded(record);
+        let bare = Recorded { status: told.status, result: None, error: None };
+        let whole = Outcome::Succeeded(json!(told));
+        // The status is worth more than an error that says that the rest does not fit.
+        if self.outbox.would_fit(asker, whole.clone(), self.state, moment.now) {
+            whole
+        } else {
+            Outcome::Succeeded(json!(bare))
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::Signed;
-use countersign_protocol::id::Uuid;
+use countersign_protocol::id::{MessageId, Uuid};
 use countersign_protocol::key::Thumbprint;
 use countersign_protocol::limits::{CONTROL_RESERVE, JOB_RETENTION};
 use countersign_protocol::name::Name;
@@ -261,6 +261,13 @@ impl Records {
         self.running.insert((at, key));
     }
 
+    /// The ended command whose final reply this is.
+    pub(super) fn answered_by(&self, reply: &Signed, id: MessageId) -> Option<JobKey> {
+        let first = JobKey { id, operator: Thumbprint::MIN };
+        let mut same_id = self.records.range(first..).take_while(|(key, _)| key.id == id);
+        same_id.find(|(_, record)| !record.is_running() && record.answer() == Some(reply)).map(|(key, _)| *key)
+    }
+
     /// Notes the end of a command; the reply is kept as long as there is room for it.
     pub(super) fn end(&mut self, ended: Ended) {
         let Ended { key, at, status, reply } = ended;
@@ -362,8 +369,6 @@ fn weight(reply: &Signed) -> usize {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
-
-    use countersign_protocol::id::MessageId;
 
     use super::*;
 

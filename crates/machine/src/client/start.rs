@@ -122,6 +122,7 @@ impl Client {
             alarms: BTreeMap::new(),
             lines: Window::default(),
             heartbeat_at: now.since_boot,
+            presence_fits: true,
             ending: None,
             parked: Vec::new(),
             retry_at: i64::MAX,

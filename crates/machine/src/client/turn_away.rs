@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 
 use countersign_protocol::command::CommandKind;
-use countersign_protocol::envelope::{Reason, Rejected};
-use countersign_protocol::event::{EventData, Security, SecurityReason};
+use countersign_protocol::envelope::{Reason, Rejected, Signed};
+use countersign_protocol::event::{EventData, EventKind, Security, SecurityReason};
+use countersign_protocol::json;
 use countersign_protocol::limits::{REFUSALS_PER_SECOND, REPEATS_PER_SECOND};
 use countersign_protocol::name::Name;
-use countersign_protocol::reply::Outcome;
+use countersign_protocol::reply::{Outcome, Reply};
 use countersign_protocol::text;
 
 use super::effect::{Effect, Level, Note, Step};
 use super::rate::Window;
 use super::record::Begun;
 use super::refusal::{Asker, Refusal, Stop};
-use super::{Client, Moment};
+use super::{Client, Moment, Now, carry_out};
 
 /// How many lines about dropped messages are logged in a second.
 const LINES_PER_SECOND: u32 = 5;
@@ -46,8 +47,62 @@ impl Client {
         if !record.repeats.admit(moment.since_boot, REPEATS_PER_SECOND) {
             return Err(Stop::drop(Reason::Repeat, &begun.asker.operator, "the same command too often"));
         }
-        step.effects.extend(record.answer().cloned().map(Effect::Publish));
+        let Some(answer) = record.answer().cloned() else { return Ok(()) };
+        if self.outbox.fits(&answer) || record.is_running() {
+            step.effects.push(Effect::Publish(answer));
+        } else {
+            let (asker, seq) = (record.begun.asker.clone(), record.next_seq);
+            self.stand_in(&answer, &asker, seq, moment, step);
+        }
         Ok(())
+    }
+
+    /// Answers in the place of a recorded reply that the broker does not take now. The record stays as it is: the reply is
+    /// sent again where it fits.
+    fn stand_in(&mut self, recorded: &Signed, asker: &Asker, seq: u64, moment: Moment, step: &mut Step) {
+        let outcome = json::parse_as::<Reply>(&recorded.body).ok().and_then(|reply| reply.outcome().ok());
+        let Some(outcome) = outcome else { return };
+        let (reply, _) = self.outbox.fitting(asker, seq, outcome, self.state, moment.now);
+        if self.outbox.fits(&reply) {
+            step.effects.push(Effect::Publish(reply));
+        }
+    }
+
+    /// What the broker takes of one message, in bytes (section 10). What is signed from now on fits, and a reply that does not
+    /// becomes `result_too_large`. Without a limit so far, everything fits that section 2 allows.
+    pub fn broker_takes(&mut self, max_payload: usize) {
+        self.outbox.limit(max_payload);
+    }
+
+    /// Whether the presence fits in what the broker takes: if not, no operator sees this client.
+    pub fn is_presentable(&self) -> bool {
+        self.presence_fits
+    }
+
+    /// A message was not published, since the broker takes no message of its size: the limit is known by now to
+    /// [`broker_takes`](Self::broker_takes). A final reply is replaced by one that fits.
+    pub fn unsent(&mut self, message: &Signed, now: Now) -> Step {
+        let mut step = Step::default();
+        let moment = self.observe(now, &mut step);
+        let size = message.size();
+        let text = match json::parse_as::<Reply>(&message.body) {
+            Ok(reply) => {
+                let id = reply.command_id;
+                let key = self.records.answered_by(message, id).or_else(|| self.queries.answered_by(message, id));
+                let record = key.and_then(|key| self.records.find(key).or_else(|| self.queries.find(key)));
+                if let Some((asker, seq)) = record.map(|record| (record.begun.asker.clone(), record.next_seq)) {
+                    self.stand_in(message, &asker, seq, moment, &mut step);
+                }
+                format!("a reply to {id} was not sent: it takes {size} bytes, more than the broker takes (max_payload)")
+            }
+            Err(_) if message.subject.ends_with(EventKind::Presence.as_str()) => {
+                self.presence_fits = false;
+                carry_out::no_presence(size)
+            }
+            Err(_) => format!("an event was not sent: it takes {size} bytes, more than the broker takes (max_payload)"),
+        };
+        step.effects.push(Effect::Log(Note { level: Level::Warn, text }));
+        step
     }
 
     pub(super) fn turn_away(&mut self, stop: Stop, moment: Moment, step: &mut Step) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use countersign_protocol::command::Target;
+use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::Authentic;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
@@ -142,6 +143,11 @@ impl Dispatch {
     /// The connection is lost.
     pub(super) fn disconnected(&mut self) {
         self.errand.is_cut_off = true;
+    }
+
+    /// A message with this digest was not published.
+    pub(super) fn unsent(&mut self, digest: Digest, why: &str) -> Vec<Effect> {
+        self.each(|line, _, _| line.unsent(digest, why))
     }
 
     /// This process was held.

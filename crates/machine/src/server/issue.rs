@@ -46,6 +46,14 @@ pub enum OrderError {
     /// It is no message that a client would take (sections 3 and 4).
     #[error("the command cannot be sent: {0}")]
     Envelope(String),
+    /// It is larger than the broker takes (section 10).
+    #[error("the command takes {size} bytes with its headers, and the broker takes {limit} at most (max_payload)")]
+    OverLimit {
+        /// What it takes, headers and body, in bytes.
+        size: usize,
+        /// What the broker takes, in bytes.
+        limit: usize,
+    },
     /// The body is longer than section 2 allows.
     #[error("the command would be {got} bytes long; at most {MAX_BODY} are accepted")]
     TooLarge {

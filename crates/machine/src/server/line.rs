@@ -158,9 +158,12 @@ impl Line {
             return Ok(0);
         }
 
+        // It may stand in for another reply, which the client's broker does not take (section 5).
+        let stands_in = matches!(&verdict, Verdict::Failed { error } if error.code == ErrorCode::ResultTooLarge);
         match sent.last {
-            Some(first) if first == reply.digest() || is_query(errand) => return Ok(0),
+            Some(first) if first == reply.digest() || stands_in || is_query(errand) => return Ok(0),
             Some(_) => return Err(Ignored::Conflict),
+            None if stands_in => {}
             None => sent.last = Some(reply.digest()),
         }
         if !settled {
@@ -242,6 +245,13 @@ impl Line {
                 self.ask(errand, now)
             }
             Stage::Ended { .. } => None,
+        }
+    }
+
+    /// A message was not published. If it is the one whose answer is awaited, there will be none.
+    pub(super) fn unsent(&mut self, digest: Digest, why: &str) {
+        if self.is_waiting() && self.latest.digest == digest {
+            self.stage = Stage::unsettled(unknown(why));
         }
     }
 

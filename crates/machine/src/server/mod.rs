@@ -140,6 +140,16 @@ pub enum Effect {
     Tell(Happening),
 }
 
+impl Effect {
+    /// What a message takes at the broker, in bytes.
+    fn size(&self) -> Option<usize> {
+        match self {
+            Self::Publish { message, .. } => Some(message.size()),
+            Self::Tell(_) => None,
+        }
+    }
+}
+
 /// What the person is told.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Happening {

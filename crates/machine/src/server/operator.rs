@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use countersign_protocol::command::{self, CommandKind, True};
-use countersign_protocol::envelope::{Authentic, Identity, Rejected};
+use countersign_protocol::digest::Digest;
+use countersign_protocol::envelope::{Authentic, Identity, Rejected, Signed};
 use countersign_protocol::event::{Event, EventData};
 use countersign_protocol::id::{MessageId, Uuid};
 use countersign_protocol::limits::SKEW;
@@ -56,6 +57,8 @@ pub struct Operator {
     given: u64,
     /// There is no connection now.
     is_cut_off: bool,
+    /// What the broker takes of one message, in bytes.
+    max_payload: usize,
     /// The latest processes that have spoken for each client, and whether it was told of each that another one is alive too.
     boots: BTreeMap<Name, VecDeque<(Uuid, bool)>>,
     ignored: BTreeMap<(Ignored, Option<Name>), u64>,
@@ -72,6 +75,7 @@ impl Operator {
             orders: BTreeMap::new(),
             given: 0,
             is_cut_off: false,
+            max_payload: usize::MAX,
             boots: BTreeMap::new(),
             ignored: BTreeMap::new(),
         }
@@ -111,6 +115,10 @@ impl Operator {
             Audience::Group(group) => Dispatch::to_many(errand, command::Target::Group(group.clone()), expected, now)?,
             Audience::All => Dispatch::to_many(errand, command::Target::All(True), expected, now)?,
         };
+        let largest = effects.iter().filter_map(Effect::size).max().unwrap_or(0);
+        if largest > self.max_payload {
+            return Err(OrderError::OverLimit { size: largest, limit: self.max_payload });
+        }
         if control {
             self.supersede(audience);
         }
@@ -192,6 +200,22 @@ impl Operator {
     /// only where the verified roster says that the client is gone.
     pub fn no_responders(&mut self, subject: &str, now: Now) -> Vec<Effect> {
         self.orders.values_mut().flat_map(|order| order.no_responders(subject, now)).collect()
+    }
+
+    /// What the broker takes of one message, in bytes (section 10): an order that is larger is not sent. Without a limit so
+    /// far, everything is that section 2 allows.
+    pub fn broker_takes(&mut self, max_payload: usize) {
+        self.max_payload = max_payload;
+    }
+
+    /// A message was not published, since the broker takes no message of its size. Who waits for an answer to it need not.
+    pub fn unsent(&mut self, message: &Signed) -> Vec<Effect> {
+        let (size, limit) = (message.size(), self.max_payload);
+        let text = format!("not sent: it takes {size} bytes, and the broker takes {limit} at most (max_payload)");
+        let digest = Digest::of(&message.body);
+        let mut effects: Vec<Effect> = self.orders.values_mut().flat_map(|order| order.unsent(digest, &text)).collect();
+        effects.insert(0, tell(Update::Notice { client: None, alarm: false, text: format!("a command was {text}") }));
+        effects
     }
 
     /// The connection is lost: silence from now on is its, and not the clients'.

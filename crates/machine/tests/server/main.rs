@@ -8,6 +8,7 @@ mod gather;
 mod issue;
 mod news;
 mod offline;
+mod payload;
 mod properties;
 mod roster;
 mod waiting;

@@ -120,6 +120,13 @@ pub struct Signed {
 }
 
 impl Signed {
+    /// What it counts for at a broker with a `max_payload`, in bytes: the block of our two headers, and the body (section 10).
+    pub fn size(&self) -> usize {
+        let header = |name: &str, value: &str| name.len() + ": ".len() + value.len() + "\r\n".len();
+        let headers = header(SIGNATURE_HEADER, &self.signature) + header(CREDENTIAL_HEADER, &self.credential);
+        "NATS/1.0\r\n".len() + headers + "\r\n".len() + self.body.len()
+    }
+
     /// The message as an honest broker delivers it.
     pub fn delivery(&self) -> Delivery {
         let headers = [(SIGNATURE_HEADER, &*self.signature), (CREDENTIAL_HEADER, &*self.credential)];

@@ -5,7 +5,7 @@ use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 use super::JsonError;
-use crate::limits::{MAX_DEPTH, MAX_INTEGER};
+use crate::limits::{MAX_DEPTH, MAX_INTEGER, MAX_VALUES};
 use crate::text::echo;
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
@@ -13,7 +13,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
     if text.starts_with('\u{feff}') {
         return Err(JsonError::ByteOrderMark);
     }
-    let mut parser = Parser { text, at: 0 };
+    let mut parser = Parser { text, at: 0, values: 1 };
     parser.skip_white_space();
     match parser.peek() {
         Some(b'{') => {}
@@ -29,10 +29,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
 struct Parser<'a> {
     text: &'a str,
     at: usize,
+    /// How many values have begun, the outermost object included.
+    values: usize,
 }
 
 impl<'a> Parser<'a> {
     fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
+        self.values += 1;
+        if self.values > MAX_VALUES {
+            return Err(JsonError::TooManyValues);
+        }
         match self.peek() {
             Some(b'{') => self.object(depth).map(Value::Object),
             Some(b'[') => self.array(depth).map(Value::Array),

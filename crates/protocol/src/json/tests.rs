@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::limits::MAX_BODY;
+use crate::limits::{MAX_BODY, MAX_VALUES};
 
 fn member(text: &str) -> Result<Value, JsonError> {
     parse(format!(r#"{{"a":{text}}}"#).as_bytes()).map(|mut object| object.remove("a").unwrap())
@@ -185,15 +185,46 @@ fn other_grammars_are_refused_where_they_differ() {
 #[test]
 fn the_worst_of_bodies_are_parsed_or_refused() {
     let fill = |piece: &str| piece.repeat(MAX_BODY / piece.len());
-    assert_eq!(member(&format!("[{}0]", fill("0,"))).unwrap().as_array().unwrap().len(), MAX_BODY / 2 + 1);
+    assert_eq!(member(&format!("[{}0]", fill("0,"))), Err(JsonError::TooManyValues));
+    assert_eq!(member(&format!("[{}0]", fill("{\"a\":0},"))), Err(JsonError::TooManyValues));
     assert_eq!(member(&format!("\"{}\"", fill("\\u0061"))), Ok(json!("a".repeat(MAX_BODY / 6))));
     assert_eq!(member(&format!("\"{}\"", "a".repeat(1 << 20))), Ok(json!("a".repeat(1 << 20))));
     assert_eq!(member(&format!("0.{}", fill("9"))), Ok(json!(1.0)));
     assert_eq!(member(&format!("1e-{}", fill("9"))), Ok(json!(0.0)));
     let members: Vec<_> = (0..1_000_000).map(|n| format!("\"{n}\":0")).collect();
-    assert_eq!(member(&format!("{{{}}}", members.join(","))).unwrap().as_object().unwrap().len(), 1_000_000);
+    assert_eq!(member(&format!("{{{}}}", members.join(","))), Err(JsonError::TooManyValues));
     assert_eq!(parse(format!("{}{{}}", fill(" ")).as_bytes()), Ok(Map::new()));
     assert_eq!(parse(format!("{{{}", fill("\"\":[{},")).as_bytes()), Err(JsonError::Syntax(10)));
+}
+
+#[test]
+fn as_many_values_as_are_allowed_are_parsed_and_one_more_is_not() {
+    // Two values stand around the array's elements: the outermost object and the array itself.
+    for (element, values) in
+        [("0", 1), ("\"\"", 1), ("null", 1), ("[]", 1), ("{}", 1), ("{\"a\":true}", 2), ("[[0]]", 3)]
+    {
+        let most = (MAX_VALUES - 2) / values;
+        let array = |elements: usize| format!("[{}]", vec![element; elements].join(","));
+        let parsed = member(&array(most)).unwrap();
+        assert_eq!((count(&parsed), check(&parsed, 2)), (1 + most * values, Ok(())), "{element}");
+        assert_eq!(member(&array(most + 1)), Err(JsonError::TooManyValues), "{element}");
+    }
+    let members = |count: usize| (0..count).map(|n| format!("\"{n}\":0")).collect::<Vec<_>>().join(",");
+    assert!(parse(format!("{{{}}}", members(MAX_VALUES - 1)).as_bytes()).is_ok());
+    assert_eq!(parse(format!("{{{}}}", members(MAX_VALUES)).as_bytes()), Err(JsonError::TooManyValues));
+}
+
+#[test]
+fn too_many_values_are_refused_before_the_rest_is_looked_at() {
+    let text = format!("{{\"a\":[{}neither read nor kept", "0,".repeat(MAX_VALUES));
+    assert_eq!(parse(text.as_bytes()), Err(JsonError::TooManyValues));
+}
+
+#[test]
+fn a_made_value_is_checked_for_how_many_it_holds() {
+    let array = |elements: usize| json!(vec![0; elements]);
+    assert_eq!(check(&array(MAX_VALUES - 1), 2), Ok(()));
+    assert_eq!(check(&array(MAX_VALUES), 2), Err(JsonError::TooManyValues));
 }
 
 #[test]

@@ -65,6 +65,11 @@ impl Demo {
         Self { trust: Arc::new(trust), issuer, broker: Broker::configured(&configuration(jetstream)) }
     }
 
+    /// From now on the broker lets the key 14 hear the replies to alice.
+    pub fn allow_everything(&self) {
+        self.broker.reconfigure(&configuration(true).replace("cs.demo.reply.bob.>", "cs.demo.reply.alice.>"));
+    }
+
     pub async fn operator(&self) -> Operator {
         self.connect(&self.broker.url(), seed(10)).await.unwrap()
     }
