@@ -59,9 +59,10 @@ impl World {
         let seed = Seed::from_random(clock::random()?).ok_or("no connection key")?;
         create_secret(&outsider_seed(&keys), format!("{}\n", seed.as_str()).as_bytes())?;
         let users = fs::read_to_string(keys.users())?;
-        let users = users.trim_end().strip_suffix(']').ok_or("users.conf does not end as it did")?;
+        let (before, after) =
+            users.split_once("users: [\n").ok_or("users.conf does not list the realm's users first")?;
         let outsider = seed.public_key().ok_or("no public connection key")?;
-        fs::write(keys.users(), format!("{users}  {{ nkey: {outsider} }}\n]\n"))?;
+        fs::write(keys.users(), format!("{before}users: [\n  {{ nkey: {outsider} }}\n{after}"))?;
 
         let configuration = folder.path().join("nats.conf");
         fs::write(&configuration, include_str!("../../../nats.conf"))?;

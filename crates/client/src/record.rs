@@ -6,20 +6,27 @@
 //! machine the epoch is another one, and nothing that was lost can run again. Only that a run began and that it ended cleanly,
 //! on which the epoch rests, is brought to the disk at once.
 
+mod compaction;
 mod load;
+mod space;
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::future::pending;
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use countersign_machine::client::{Entry, Restored};
+use countersign_machine::client::{Entry, JobKey, Part, Restored};
 use countersign_protocol::name::Name;
 use countersign_protocol::text::escape;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
+
+pub(crate) use self::compaction::Wish;
+use self::compaction::{Compaction, Outcome};
+use self::space::{END, Space};
 
 /// The first line of a record: what the file is, and the version of its form.
 const MAGIC: &[u8] = b"countersign-record 1\n";
@@ -47,7 +54,9 @@ pub(crate) struct Log {
     good: u64,
     /// Whether something that is not may follow.
     spoiled: bool,
+    space: Space,
     compact_at: u64,
+    compaction: Option<Compaction>,
     _folder: HeldFolder,
 }
 
@@ -166,7 +175,9 @@ impl Log {
             let (path, cut) = (path.display(), length - good);
             tracing::warn!("{path}: the last {cut} bytes were not completely written, and are cut off");
         }
-        let mut log = Self { file, good, spoiled: good < length, compact_at: WORTH_COMPACTING, _folder: folder, path };
+        compaction::remove(&path.with_extension("new")).map_err(failed)?;
+        let (spoiled, space, compact_at) = (good < length, Space::behind(good), WORTH_COMPACTING);
+        let mut log = Self { file, good, spoiled, space, compact_at, compaction: None, _folder: folder, path };
         log.cut().map_err(|error| log.error(&error))?;
         if log.good == 0 {
             log.write(MAGIC).map_err(|error| log.error(&error))?;
@@ -174,14 +185,25 @@ impl Log {
         Ok((log, restored))
     }
 
-    /// Appends entries by one write. When it fails nothing was appended; when what the failure left behind cannot be cut
-    /// off, every later write fails until it can.
-    pub(crate) fn append<'a>(&mut self, entries: impl IntoIterator<Item = &'a Entry>) -> io::Result<()> {
-        let mut frames = Vec::new();
+    /// Appends entries by one write, after which there is room for the ends of so many commands. When it fails nothing was
+    /// appended; when what the failure left behind cannot be cut off, every later write fails until it can.
+    pub(crate) fn append<'a>(
+        &mut self,
+        entries: impl IntoIterator<Item = &'a Entry>,
+        unfinished: usize,
+    ) -> io::Result<()> {
+        let (mut frames, mut begins) = (Vec::new(), false);
         for entry in entries {
+            begins |= matches!(entry, Entry::Begun(_));
             frame(entry, &mut frames)?;
         }
-        if frames.is_empty() { Ok(()) } else { self.write(&frames) }
+        if frames.is_empty() {
+            return Ok(());
+        }
+        self.cut()?;
+        let needed = self.good.saturating_add(length_of(&frames)).saturating_add(ends(unfinished));
+        self.space.secure(&self.file, self.good, needed, begins)?;
+        self.write(&frames)
     }
 
     /// A failed write as the reason not to start.
@@ -192,33 +214,76 @@ impl Log {
     /// Appends the first entries of a run, or its last one, and makes sure that all of the log is on the disk. Whoever ended
     /// cleanly keeps its epoch over a crash of the machine: that it has started since must not be lost in one.
     pub(crate) fn append_for_good<'a>(&mut self, entries: impl IntoIterator<Item = &'a Entry>) -> io::Result<()> {
-        self.append(entries)?;
+        self.append(entries, 0)?;
         self.file.sync_all()
     }
 
     /// Whether the log has grown so much that writing it anew is worth while: past 16 MiB, and twice its size after the
     /// last time.
     pub(crate) fn wants_compaction(&self) -> bool {
-        self.good > self.compact_at
+        self.good > self.compact_at && self.compaction.is_none()
     }
 
-    /// Writes the log anew from what it adds up to. When that fails, the old one goes on.
-    pub(crate) fn compact(&mut self, entries: impl Iterator<Item = Entry>) -> io::Result<()> {
-        let fresh = self.path.with_extension("new");
-        let made = write_anew(&fresh, entries).and_then(|made| fs::rename(&fresh, &self.path).map(|()| made));
-        match made {
-            Ok((file, length)) => {
-                (self.file, self.good, self.spoiled) = (file, length, false);
-                self.compact_at = length.saturating_mul(2).max(WORTH_COMPACTING);
-                self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    /// Begins to write the log anew, beside the one in use, with what a log begins with.
+    pub(crate) fn compact(&mut self, started: &Entry) -> io::Result<()> {
+        let begun = Compaction::begin(self.path.with_extension("new"), &self.file, self.good, started);
+        match begun {
+            Ok(compaction) => {
+                self.compaction = Some(compaction);
+                Ok(())
             }
-            Err(error) => {
-                self.compact_at = self.good.saturating_add(WORTH_COMPACTING);
-                // It is overwritten the next time.
-                let _ = fs::remove_file(&fresh);
-                Err(error)
-            }
+            Err(error) => Err(self.give_up(error)),
         }
+    }
+
+    /// What the new log wants next; never anything where none is being written.
+    pub(crate) async fn wish(&mut self) -> Wish {
+        match &mut self.compaction {
+            Some(compaction) => compaction.wish().await,
+            None => pending().await,
+        }
+    }
+
+    /// Fulfils a wish of the new log, which takes no longer however much there is on record. Once it has everything, it takes
+    /// the place of the old one. When that fails, the old one goes on.
+    pub(crate) fn fulfil(
+        &mut self,
+        wish: Wish,
+        unfinished: usize,
+        part: impl FnOnce(Option<JobKey>, usize) -> Part,
+    ) -> io::Result<()> {
+        let Some(compaction) = &mut self.compaction else { return Ok(()) };
+        let replaced = match compaction.fulfil(wish, self.good, |after| part(after, compaction::PART)) {
+            Ok(Outcome::On) => return Ok(()),
+            Ok(Outcome::Done { file, length, copied }) => self.replace(file, length, copied, unfinished),
+            Err(error) => Err(error),
+        };
+        replaced.map_err(|error| self.give_up(error))
+    }
+
+    fn replace(&mut self, file: File, length: u64, copied: u64, unfinished: usize) -> io::Result<()> {
+        let Some(compaction) = &self.compaction else { return Ok(()) };
+        let good = length.saturating_add(self.good.saturating_sub(copied));
+        let mut space = Space::behind(length);
+        space.secure(&file, length, good.saturating_add(ends(unfinished)), false)?;
+        compaction::copy(&self.file, copied, self.good, &file, length)?;
+        fs::rename(compaction.path(), &self.path)?;
+        (self.good, self.spoiled, self.space) = (good, false, space);
+        self.compact_at = good.saturating_mul(2).max(WORTH_COMPACTING);
+        let old = std::mem::replace(&mut self.file, file);
+        if let (Some(compaction), Some(folder)) = (self.compaction.take(), self.path.parent()) {
+            compaction.close(folder, old);
+        }
+        Ok(())
+    }
+
+    /// Leaves the old log as it is, until it has grown some more.
+    fn give_up(&mut self, error: io::Error) -> io::Error {
+        self.compact_at = self.good.saturating_add(WORTH_COMPACTING);
+        if let Some(compaction) = self.compaction.take() {
+            compaction.give_up();
+        }
+        error
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -236,6 +301,7 @@ impl Log {
     fn cut(&mut self) -> io::Result<()> {
         if self.spoiled {
             self.file.set_len(self.good)?;
+            self.space.cut(self.good);
             self.spoiled = false;
         }
         Ok(())
@@ -247,6 +313,12 @@ impl Log {
     /// Writes to another file from now on.
     pub(crate) fn exchange_file(&mut self, file: File) -> File {
         std::mem::replace(&mut self.file, file)
+    }
+
+    /// Lets the disk have room for so many more bytes.
+    pub(crate) fn fill_disk_but(&mut self, bytes: u64) {
+        self.space = Space::behind(self.good);
+        self.space.full_at = self.good + bytes;
     }
 }
 
@@ -271,22 +343,9 @@ fn lock(folder: &Path) -> Result<File, RecordError> {
     }
 }
 
-fn write_anew(path: &Path, entries: impl Iterator<Item = Entry>) -> io::Result<(File, u64)> {
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    let mut writer = BufWriter::with_capacity(1 << 20, file);
-    writer.write_all(MAGIC)?;
-    let mut length = length_of(MAGIC);
-    let mut bytes = Vec::new();
-    for entry in entries {
-        bytes.clear();
-        frame(&entry, &mut bytes)?;
-        writer.write_all(&bytes)?;
-        length = length.saturating_add(length_of(&bytes));
-    }
-    let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
-    Ok((file, length))
+/// What the ends of so many commands take at least, in bytes.
+fn ends(unfinished: usize) -> u64 {
+    END.saturating_mul(u64::try_from(unfinished).unwrap_or(u64::MAX))
 }
 
 fn frame(entry: &Entry, into: &mut Vec<u8>) -> io::Result<()> {

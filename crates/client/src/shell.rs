@@ -11,7 +11,9 @@ use countersign_host::clock;
 use countersign_host::keys::Member;
 use countersign_host::link::{self, Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING};
 use countersign_host::verify::open_all;
-use countersign_machine::client::{self as machine, Config, Effect, Execution, JobKey, Level, Now, StartUp, Step};
+use countersign_machine::client::{
+    self as machine, Config, Effect, Entry, Execution, JobKey, Level, Now, StartUp, Step,
+};
 use countersign_protocol::envelope::{Delivery, Verifier};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::limits::MIN_MAX_PAYLOAD;
@@ -23,7 +25,7 @@ use crate::console::Console;
 use crate::error::ClientError;
 use crate::executor::{Executor, News};
 use crate::health::SignOfLife;
-use crate::record::{HeldFolder, Log};
+use crate::record::{HeldFolder, Log, Wish};
 use crate::registry::Commands;
 use crate::shutdown::{Request, Shutdown};
 
@@ -107,6 +109,7 @@ impl Client {
                 taken = shell.events.recv_many(&mut arrived, TURN) => Taken::Arrived(taken),
                 news = shell.executor.news() => Taken::News(news),
                 () = sleep(idle) => Taken::Tick,
+                wish = shell.log.wish() => Taken::Wish(wish),
                 request = shutdown.requested() => Taken::Request(request),
             };
             match taken {
@@ -117,6 +120,7 @@ impl Client {
                     give_way().await;
                 }
                 Taken::News(news) => shell.hear(news),
+                Taken::Wish(wish) => shell.compact(wish),
                 Taken::Tick => shell.turn(|machine, now| machine.tick(now)),
                 Taken::Request(Request::Orderly) => shell.turn(|machine, now| machine.terminate(now)),
                 Taken::Request(Request::AtOnce) => return Ok(Stopped::AtOnce),
@@ -133,6 +137,8 @@ impl Client {
 enum Taken {
     Arrived(usize),
     News(News),
+    /// Of the log that is being written anew.
+    Wish(Wish),
     Tick,
     Request(Request),
 }
@@ -148,7 +154,7 @@ struct Shell {
     sign: SignOfLife,
     threads: usize,
     is_connected: bool,
-    /// Whether the last write to the record failed.
+    /// Whether nothing can begin, because the record could not be written.
     is_failing: bool,
     is_ending: bool,
 }
@@ -273,40 +279,56 @@ impl Shell {
             steps = effects.into_iter().filter_map(|effect| self.carry_out(effect)).collect();
         }
         if self.log.wants_compaction()
-            && let Err(error) = self.log.compact(self.machine.snapshot())
+            && let Err(error) = self.log.compact(&self.machine.started())
         {
-            tracing::warn!(%error, "the record could not be compacted; it goes on growing");
+            grows(&error);
         }
     }
 
-    /// The steps' effects, once their entries are written; or what is left of them where they cannot be.
+    fn compact(&mut self, wish: Wish) {
+        let machine = &self.machine;
+        let done = self.log.fulfil(wish, machine.unfinished(), |after, count| machine.part(after, count));
+        if let Err(error) = done {
+            grows(&error);
+        }
+    }
+
+    /// The steps' effects, once their entries are written; or what is left of them where they cannot be. What was taken back
+    /// may have shorter entries, which are written then; those that are taken back again have none.
     fn record(&mut self, mut steps: Vec<Step>) -> Vec<Effect> {
-        if steps.iter().any(|step| !step.entries.is_empty()) {
-            let written = self.log.append(steps.iter().flat_map(|step| &step.entries));
-            match &written {
-                Err(error) if !self.is_failing => {
-                    tracing::error!(%error, "the record cannot be written; nothing is carried out until it can");
+        let mut again = false;
+        while steps.iter().any(|step| !step.entries.is_empty()) {
+            let entries = || steps.iter().flat_map(|step| &step.entries);
+            let begins = entries().any(|entry| matches!(entry, Entry::Begun(_)));
+            match self.log.append(entries(), self.machine.unfinished()) {
+                Ok(()) => {
+                    // That something could end says nothing of whether something else can begin.
+                    if begins && std::mem::take(&mut self.is_failing) {
+                        tracing::info!("the record can be written again");
+                    }
+                    break;
                 }
-                Ok(()) if self.is_failing => tracing::info!("the record can be written again"),
-                Err(_) | Ok(()) => {}
-            }
-            self.is_failing = written.is_err();
-            if self.is_failing {
-                steps = self.take_back(steps);
+                Err(error) => {
+                    if !std::mem::replace(&mut self.is_failing, true) {
+                        tracing::error!(%error, "the record cannot be written; nothing begins until it can");
+                    }
+                    steps = self.take_back(steps, std::mem::replace(&mut again, true));
+                }
             }
         }
         steps.into_iter().flat_map(|step| step.effects).collect()
     }
 
     /// Takes back steps that were not written, the last one first. What was published without an entry after the first of
-    /// them may speak of what is taken back: that is left unsaid, which looks like a lost message.
-    fn take_back(&mut self, steps: Vec<Step>) -> Vec<Step> {
+    /// them may speak of what is taken back: that is left unsaid, which looks like a lost message; the second time it is what the
+    /// first time has left.
+    fn take_back(&mut self, steps: Vec<Step>, again: bool) -> Vec<Step> {
         let first = steps.iter().position(|step| !step.entries.is_empty()).unwrap_or(steps.len());
         let mut back: Vec<Step> = Vec::with_capacity(steps.len());
         for (index, mut step) in steps.into_iter().enumerate().rev() {
             if !step.entries.is_empty() {
                 step = self.machine.roll_back(step, now());
-            } else if index > first {
+            } else if index > first && !again {
                 step.effects.retain(|effect| !matches!(effect, Effect::Publish(_)));
             }
             back.push(step);
@@ -348,6 +370,10 @@ impl Shell {
         }
         tracing::info!("ended");
     }
+}
+
+fn grows(error: &std::io::Error) {
+    tracing::warn!(%error, "the record could not be compacted; it goes on growing");
 }
 
 /// Lets jobs and timers have their turn on this thread, too, where there may always be more to take. Not tokio's own

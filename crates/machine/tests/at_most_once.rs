@@ -375,15 +375,121 @@ fn queries_of_one_key_are_remembered_up_to_their_bound_and_answered_beyond_it() 
 }
 
 #[test]
-fn unrecorded_refusals_are_at_most_ten_a_second() {
+fn every_refusal_of_another_command_is_said_and_one_command_is_refused_ten_times_a_second() {
     let mut worker = Worker::ready();
-    let mut answers = 0;
-    for _ in 0..50 {
-        let stale = worker.draft("ping", json!({})).epoch(Uuid::from_random([9; 16])).sign(&worker.alice);
-        answers += worker.deliver(&stale).len();
+    let stale =
+        |worker: &mut Worker| worker.draft("ping", json!({})).epoch(Uuid::from_random([9; 16])).sign(&worker.alice);
+    for _ in 0..2_000 {
+        let stale = stale(&mut worker);
+        assert_eq!(refusal(&worker.send(&stale)), ErrorCode::WrongEpoch);
     }
+    let captured = stale(&mut worker);
+    let answers: usize = (0..100).map(|_| worker.deliver(&captured).len()).sum();
+    assert_eq!((answers, worker.dropped(Reason::Repeat)), (10, 90));
+    worker.pass(1_000);
+    assert_eq!(worker.deliver(&captured).len(), 1);
+}
+
+#[test]
+fn a_question_that_is_not_remembered_is_answered_ten_times_a_second() {
+    let mut worker = Worker::ready();
+    for _ in 0..4_096 {
+        worker.ask("status", json!({}));
+    }
+    let status = worker.draft("status", json!({})).sign(&worker.alice);
+    let answers: usize = (0..100).map(|_| worker.deliver(&status).len()).sum();
     assert_eq!(answers, 10);
-    assert_eq!(worker.dropped(Reason::Repeat), 40);
+}
+
+#[test]
+fn at_the_bound_every_order_is_told_busy_and_counted() {
+    let mut worker = Worker::with(Realm::new("demo"), Config { records: 40, ..Config::default() });
+    worker.pass(6_000);
+    worker.ask("start", json!({}));
+    for _ in 0..9 {
+        worker.ask("ping", json!({}));
+    }
+    for _ in 0..1_000 {
+        let Outcome::Refused(error) = worker.ask("ping", json!({})) else { panic!() };
+        assert_eq!(error.code, ErrorCode::Busy);
+    }
+    assert_eq!((worker.dropped(Reason::Busy), worker.dropped(Reason::Repeat)), (1_000, 0));
+}
+
+#[test]
+fn at_the_bound_jobs_that_have_ended_give_way_as_soon_as_their_command_is_late() {
+    let mut worker = Worker::with(Realm::new("demo"), Config { records: 40, ..Config::default() });
+    worker.pass(6_000);
+    worker.ask("start", json!({}));
+    let mut jobs = Vec::new();
+    for _ in 0..9 {
+        jobs.push(worker.calculate(1.0));
+        worker.complete();
+    }
+    let job = worker.draft("calculate", json!({ "x": 1, "msg": "" })).sign(&worker.alice);
+    assert_eq!(refusal(&worker.send(&job)), ErrorCode::Busy, "their commands could be taken still");
+    worker.pass(95_000);
+    for _ in 0..20 {
+        jobs.push(worker.calculate(1.0));
+        worker.complete();
+        worker.pass(95_000);
+    }
+    for job in &jobs {
+        worker.deliver(job);
+    }
+    assert!(worker.executed.values().all(|times| *times == 1), "what gave way does not run again");
+    let Outcome::Succeeded(list) = worker.ask("jobs", json!({})) else { panic!() };
+    assert_eq!(list["jobs"].as_array().map(Vec::len), Some(10), "no more give way than must");
+}
+
+#[test]
+fn a_turn_forgets_a_few_of_the_records_that_became_due_together_and_knows_none_of_them() {
+    let mut worker = Worker::ready();
+    let pings: Vec<_> = (0..500).map(|_| worker.draft("ping", json!({})).sign(&worker.alice)).collect();
+    for ping in &pings {
+        worker.deliver(ping);
+    }
+    worker.pass(200_000);
+    for ping in pings.iter().rev().take(5) {
+        assert!(worker.deliver(ping).is_empty());
+    }
+    assert_eq!(worker.dropped(Reason::Late), 5);
+    assert!(worker.client.part(None, usize::MAX).entries().count() > 100, "it does not do all at once");
+    for _ in 0..20 {
+        assert!(worker.client.wake_at() < worker.now.since_boot || worker.client.part(None, 1).last().is_none());
+        worker.tick();
+    }
+    assert_eq!(worker.client.part(None, usize::MAX).entries().count(), 0);
+}
+
+#[test]
+fn while_an_end_cannot_be_written_nothing_new_begins() {
+    let mut worker = Worker::ready();
+    worker.calculate(1.0);
+    worker.disk_full = true;
+    assert!(worker.complete().is_empty());
+    worker.disk_full = false;
+    for command in ["ping", "nonesuch"] {
+        let Outcome::Refused(error) = worker.ask(command, json!({})) else { panic!() };
+        assert_eq!(error.code, ErrorCode::Internal, "{command}");
+    }
+    assert!(matches!(worker.ask("status", json!({})), Outcome::Succeeded(_)));
+    worker.pass(worker.client.wake_at() - worker.now.since_boot);
+    let published = worker.tick();
+    assert_eq!(worker.replies(&published)[0].status, Status::Succeeded);
+    assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)));
+}
+
+#[test]
+fn on_an_almost_full_disk_an_end_is_written_without_its_reply_and_said() {
+    let mut worker = Worker::ready();
+    let job = worker.calculate(1.0);
+    (worker.disk_full, worker.disk_has_reserve) = (true, true);
+    let last = worker.complete();
+    assert_eq!(last[0].status, Status::Succeeded);
+    assert_eq!(worker.send(&job), last, "as long as the process lives");
+    assert!(worker.kill().is_empty(), "it ended: nothing is interrupted");
+    assert!(worker.send(&job).is_empty(), "how it ended is on record, its reply is not");
 }
 
 #[test]
@@ -489,7 +595,7 @@ fn a_snapshot_restores_to_what_the_log_does() {
     worker.complete();
     let ping = worker.draft("ping", json!({})).sign(&worker.alice);
     let answer = worker.deliver(&ping);
-    let snapshot: Vec<Entry> = worker.client.snapshot().collect();
+    let snapshot = worker.snapshot(1);
     let replies = worker.restart(|_| snapshot);
     assert_eq!(replies.iter().map(|reply| (reply.status, reply.seq)).collect::<Vec<_>>(), [(Status::Interrupted, 1)]);
     assert_eq!(worker.deliver(&ping), answer);

@@ -34,6 +34,22 @@ pub fn every_presence(realm: &Name) -> String {
     format!("cs.{realm}.event.*.{}", EventKind::Presence)
 }
 
+/// The broker's stream that keeps the last presence of each client (section 10).
+pub fn presence_stream(realm: &Name) -> String {
+    format!("cs-{realm}-presence")
+}
+
+/// Where the presences that the broker keeps are asked for in pages: a Direct Get of the stream (section 10).
+pub fn roster_page(realm: &Name) -> String {
+    format!("cs.{realm}.roster.get")
+}
+
+/// Where a single kept presence is asked for. The answer is JSON with the message's headers encoded, so that whatever they
+/// are it can be read (section 10).
+pub fn roster_message(realm: &Name) -> String {
+    format!("cs.{realm}.roster.message")
+}
+
 /// The subject on which the bytes of `trust.json` are published.
 pub fn trust(realm: &Name) -> String {
     format!("cs.{realm}.trust")
@@ -106,6 +122,11 @@ mod tests {
         assert_eq!(command(&realm, &Target::All(crate::command::True)), "cs.demo.cmd.all");
         assert_eq!(event(&realm, &name("worker-1"), EventKind::Presence), "cs.demo.event.worker-1.presence");
         assert_eq!(trust(&realm), "cs.demo.trust");
+        assert_eq!(presence_stream(&realm), "cs-demo-presence");
+        assert_eq!(
+            (roster_page(&realm), roster_message(&realm)),
+            ("cs.demo.roster.get".into(), "cs.demo.roster.message".into())
+        );
         let (session, id) =
             ("k3v9q2m8x7c1b5n0".parse().unwrap(), "019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90".parse().unwrap());
         assert_eq!(reply_to(&realm, &name("alice"), &session, &id), REPLY_TO);

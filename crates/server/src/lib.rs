@@ -5,10 +5,11 @@
 //! verified and handed to the machine until every target has its verdict. [`setup`] makes the broker's streams, and [`forget`]
 //! strikes a retired client from them.
 
+mod kept;
 mod operator;
 mod presence;
 mod stream;
 
 pub use countersign_machine::server::Happening;
 pub use operator::{Follow, Operator, OperatorConfig, OperatorError};
-pub use stream::{SetupError, forget, setup};
+pub use stream::{MAX_PRESENCE, PresenceStream, SetupError, forget, setup};

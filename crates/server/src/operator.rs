@@ -25,12 +25,17 @@ use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
 use countersign_protocol::trust::Trust;
 use futures_util::FutureExt;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// How many events are taken from the link at a time.
 const BATCH: usize = 256;
 /// How many messages wait to be verified, at most: a fleet answers all at once.
 const MAX_WAITING: usize = 32_768;
+
+/// How long the first order waits for the connection of the events, at most.
+const FIRST_SIGHT: Duration = Duration::from_millis(500);
+/// How many microseconds it is not told again that the connection of the events broke.
+const BLIND_AGAIN: u64 = 60_000_000;
 
 /// What an operator's process is made of.
 #[derive(Debug, Clone)]
@@ -94,9 +99,16 @@ pub enum OperatorError {
 /// while [`next`](Self::next) is called over and over: nothing happens between its calls.
 #[derive(Debug)]
 pub struct Operator {
+    /// Orders and their replies, and questions whose answers cannot break a connection.
     pub(crate) link: Link,
     events: LinkEvents,
     was_lost: bool,
+    /// What clients say of themselves. A connection key is enough to say there what breaks a connection.
+    sight: Sight,
+    /// How to connect for something else.
+    pub(crate) config: LinkConfig,
+    /// Why the roster was not read completely.
+    pub(crate) incomplete: Option<String>,
     /// The subject that replies are heard on.
     replies: String,
     pub(crate) verifier: Verifier,
@@ -111,6 +123,21 @@ pub struct Operator {
     arrived: Vec<LinkEvent>,
     /// What happened and was not told yet.
     happened: VecDeque<Happening>,
+}
+
+/// The connection that events come over.
+#[derive(Debug)]
+struct Sight {
+    _link: Link,
+    events: LinkEvents,
+    /// What arrived and was not looked at yet.
+    arrived: Vec<LinkEvent>,
+    /// Why it broke, as long as there is no other.
+    lost: Option<String>,
+    /// Whether the connection of the orders broke too: that is told, and is reason enough.
+    excused: bool,
+    /// When it was last told that it broke.
+    told_at: Option<u64>,
 }
 
 /// What a delivery turned out to be.
@@ -129,24 +156,25 @@ impl Operator {
         let operator = member.identity.name().clone();
         let session = Session::from_random(clock::random()?);
         let replies = format!("cs.{realm}.reply.{operator}.{session}.>");
-        let mut subscriptions = vec![replies.clone()];
-        match &follow {
+        let events = match &follow {
             Follow::Clients(clients) => {
-                subscriptions.extend(clients.iter().map(|it| subject::event(&realm, it, EventKind::Presence)));
+                clients.iter().map(|it| subject::event(&realm, it, EventKind::Presence)).collect()
             }
-            Follow::Presence => subscriptions.push(subject::every_presence(&realm)),
-            Follow::Everything => subscriptions.push(format!("cs.{realm}.event.>")),
-        }
-        let (link, events) = Link::connect(LinkConfig {
+            Follow::Presence => vec![subject::every_presence(&realm)],
+            Follow::Everything => vec![format!("cs.{realm}.event.>")],
+        };
+        let config = LinkConfig {
             url,
             name: format!("operator-{operator}"),
             seed: member.seed,
             inbox_prefix: member.inbox_prefix,
-            subscriptions,
+            subscriptions: vec![replies.clone()],
             max_waiting: MAX_WAITING,
             wait: false,
-        })
-        .await?;
+        };
+        let (sight, connected) = tokio::join!(Sight::connect(&config, events), Link::connect(config.clone()));
+        let (link, events) = connected?;
+        let sight = sight?;
         let machine = machine::Operator::new(OperatorSetup {
             realm: realm.clone(),
             identity: Arc::new(member.identity),
@@ -158,6 +186,9 @@ impl Operator {
             link,
             events,
             was_lost: false,
+            sight,
+            config,
+            incomplete: None,
             replies,
             verifier: Verifier::new(trust, SKEW),
             machine,
@@ -208,7 +239,10 @@ impl Operator {
         order.check_arguments()?;
         self.catch_up();
         match audience {
-            Audience::Clients(clients) => self.look_up(clients).await,
+            Audience::Clients(clients) => {
+                self.incomplete = None;
+                self.look_up(clients).await;
+            }
             Audience::Group(_) | Audience::All => self.refresh().await?,
         }
         // By now the broker has said what it does not allow of what was subscribed to.
@@ -232,6 +266,12 @@ impl Operator {
                 // What has arrived comes before silence.
                 biased;
                 taken = self.events.recv_many(&mut self.arrived, BATCH) => {
+                    if taken == 0 {
+                        return Err(LinkError::System("its thread ended".to_owned()).into());
+                    }
+                    self.heed();
+                }
+                taken = self.sight.events.recv_many(&mut self.sight.arrived, BATCH) => {
                     if taken == 0 {
                         return Err(LinkError::System("its thread ended".to_owned()).into());
                     }
@@ -289,10 +329,12 @@ impl Operator {
     /// Looks at what has arrived already, a queue full of it at most: the roster is to know what the clients have said.
     fn catch_up(&mut self) {
         for _ in 0..MAX_WAITING / BATCH {
-            match self.events.recv_many(&mut self.arrived, BATCH).now_or_never() {
-                None | Some(0) => break,
-                Some(_) => self.heed(),
+            let of_orders = self.events.recv_many(&mut self.arrived, BATCH).now_or_never();
+            let of_events = self.sight.events.recv_many(&mut self.sight.arrived, BATCH).now_or_never();
+            if of_orders.unwrap_or(0) + of_events.unwrap_or(0) == 0 && self.sight.arrived.is_empty() {
+                break;
             }
+            self.heed();
         }
     }
 
@@ -328,8 +370,8 @@ impl Operator {
                 LinkEvent::Connected => self.connected(),
                 LinkEvent::Disconnected { why } => {
                     self.was_lost = true;
+                    self.sight.excused = true;
                     self.machine.disconnected();
-                    self.up_to_date.clear();
                     self.notice(false, format!("the connection to the broker is lost and being made anew: {why}"));
                     Vec::new()
                 }
@@ -338,20 +380,19 @@ impl Operator {
                     Vec::new()
                 }
                 LinkEvent::Allowed { subject } => {
-                    self.up_to_date.clear();
                     self.notice(false, format!("the broker now allows what it refused: {subject}"));
                     // What was replied meanwhile is lost, as with a connection.
                     if subject == self.replies { self.machine.reconnected(now()) } else { Vec::new() }
                 }
                 LinkEvent::Unsent { message } => self.machine.unsent(&message),
                 LinkEvent::Shed(count) => {
-                    self.up_to_date.clear();
                     self.notice(false, format!("{count} messages were lost: more arrived than could be taken"));
                     Vec::new()
                 }
             };
             self.carry_out(effects);
         }
+        self.look(&mut deliveries);
         let (verifier, wall) = (&self.verifier, now().wall);
         for opened in open_all(&deliveries, self.threads, |delivery| open(verifier, delivery, wall)) {
             let effects = match opened {
@@ -360,6 +401,42 @@ impl Operator {
                 Opened::Neither(rejected) => self.machine.rejected(&rejected),
             };
             self.carry_out(effects);
+        }
+    }
+
+    /// Looks at what came over the connection of the events: its messages are verified with the rest.
+    fn look(&mut self, deliveries: &mut Vec<Delivery>) {
+        for event in std::mem::take(&mut self.sight.arrived) {
+            match event {
+                LinkEvent::Message(delivery) => deliveries.push(delivery),
+                // Nothing is published here, so that nobody but a client says this.
+                LinkEvent::NoResponders { .. } | LinkEvent::Unsent { .. } => {}
+                LinkEvent::Allowed { subject } => {
+                    self.up_to_date.clear();
+                    self.notice(false, format!("the broker now allows what it refused: {subject}"));
+                }
+                LinkEvent::Connected => {
+                    self.up_to_date.clear();
+                    let lost = self.sight.lost.take();
+                    let is_excused = std::mem::take(&mut self.sight.excused);
+                    let told_at = self.sight.told_at.unwrap_or(0);
+                    let is_told = self.sight.told_at.is_some() && now().micros.saturating_sub(told_at) < BLIND_AGAIN;
+                    if let Some(why) = lost.filter(|_| !is_excused && !is_told) {
+                        self.sight.told_at = Some(now().micros);
+                        let what = "events may be missing: the connection that they come over broke";
+                        self.notice(true, format!("{what} ({why}); orders are not affected"));
+                    }
+                }
+                LinkEvent::Disconnected { why } => {
+                    self.up_to_date.clear();
+                    self.sight.lost = Some(why);
+                }
+                LinkEvent::Denied { why } => self.notice(true, format!("the broker does not allow it: {why}")),
+                LinkEvent::Shed(count) => {
+                    self.up_to_date.clear();
+                    self.notice(false, format!("{count} messages were lost: more arrived than could be taken"));
+                }
+            }
         }
     }
 
@@ -378,9 +455,22 @@ impl Operator {
         Vec::new()
     }
 
-    fn notice(&mut self, alarm: bool, text: String) {
+    pub(crate) fn notice(&mut self, alarm: bool, text: String) {
         let update = Update::Notice { client: None, alarm, text };
         self.happened.push_back(Happening::Update { ticket: None, update });
+    }
+}
+
+impl Sight {
+    /// Connects, and waits a moment for it: what is said from now on is to be heard. Without it orders are given all the same.
+    async fn connect(config: &LinkConfig, subscriptions: Vec<String>) -> Result<Self, LinkError> {
+        let name = format!("{}-events", config.name);
+        let (link, mut events) =
+            Link::connect(LinkConfig { name, subscriptions, wait: true, ..config.clone() }).await?;
+        let mut arrived = Vec::with_capacity(BATCH);
+        // The first thing is that it is connected, or that it is not.
+        let _ = timeout(FIRST_SIGHT, events.recv_many(&mut arrived, 1)).await;
+        Ok(Self { _link: link, events, arrived, lost: None, excused: false, told_at: None })
     }
 }
 

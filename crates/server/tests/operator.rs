@@ -129,7 +129,7 @@ async fn a_roster_that_comes_slowly_is_read_to_its_end_however_long_that_takes()
 async fn the_stream_can_be_made_again_and_its_presence_gives_the_epoch() {
     let demo = Demo::start();
     for _ in 0..2 {
-        assert_eq!(setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap(), "cs-demo-presence");
+        assert_eq!(setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap().name, "cs-demo-presence");
     }
     let mut worker = demo.worker().await;
     worker.present(uuid(30), State::Unready).await;
@@ -368,14 +368,14 @@ async fn the_whole_roster_is_found_page_after_page_and_in_it_only_what_verifies(
 #[tokio::test]
 async fn a_roster_that_a_hostile_broker_makes_up_is_bounded_and_given_up() {
     let demo = Demo::start();
-    for (answers, body, why) in
-        [(513, 100, "a page of 512 has more than that"), (1, 262_145, "bytes long"), (0, 0, "its pages run backwards")]
-    {
+    for (answers, body, why) in [(513, 100, "a page of 512 has more than that"), (0, 0, "its pages run backwards")] {
         let fake = FakeBroker::start("nonce");
         let url = fake.url();
         let telling = std::thread::spawn(move || {
+            // The connections of the orders and of the events; the roster comes over one of its own.
+            let _others = [fake.accept(), fake.accept()];
             let mut session = fake.accept();
-            let question = session.published(|it| it.subject.starts_with("$JS.API.DIRECT.GET.")).unwrap();
+            let question = session.published(|it| it.subject == "cs.demo.roster.get").unwrap();
             let inbox = question.reply.unwrap();
             let sid = session.subscription(&inbox);
             let answer = message_frame(inbox.as_bytes(), &sid, &header_block(&[]), &vec![b' '; body]);

@@ -5,12 +5,10 @@
 //! acted upon, but in an epoch that ended with the machine, and is cut off as well. Everything else that does not fit is
 //! damage: what follows it, or was in its place, may have run, and to pass over it would let it run again.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::sync::Arc;
 
-use countersign_machine::client::{Entry, Restored};
+use countersign_machine::client::Restored;
 
 use super::{HEAD, MAGIC, MAX_PAYLOAD, length_of};
 
@@ -38,7 +36,6 @@ pub(super) fn load(file: &File, length: u64) -> Result<(Restored, u64), Error> {
         // A process that crashed while it made the file.
         return if MAGIC.starts_with(&first) { Ok((restored, 0)) } else { Err(Error::NotARecord) };
     }
-    let mut credentials = HashSet::new();
     let mut at = length_of(MAGIC);
     while at < length {
         let rest = length - at;
@@ -62,12 +59,11 @@ pub(super) fn load(file: &File, length: u64) -> Result<(Restored, u64), Error> {
             break;
         }
         let entry = if crc32fast::hash(&payload) == sum { serde_json::from_slice(&payload).ok() } else { None };
-        let Some(mut entry) = entry else {
+        let Some(entry) = entry else {
             // No entry ends in a zero: the machine crashed before the last of it, and all behind it, was on disk.
             let lost = payload.ends_with(&[0]) && all_zeros(&mut reader)?;
             return if lost { Ok((restored, at)) } else { Err(Error::Damaged(at)) };
         };
-        share_credential(&mut entry, &mut credentials);
         restored.apply(entry);
         at += length_of(&head) + length_of(&payload);
     }
@@ -98,16 +94,4 @@ fn holds_a_frame(bytes: &[u8]) -> bool {
         let (size, sum) = split(*head);
         size > 0 && rest.get(..size).is_some_and(|payload| crc32fast::hash(payload) == sum)
     })
-}
-
-/// Lets all replies share the credential that they have in common, as they do where they were signed.
-fn share_credential(entry: &mut Entry, known: &mut HashSet<Arc<str>>) {
-    let Entry::Ended(ended) = entry else { return };
-    let Some(reply) = &mut ended.reply else { return };
-    match known.get(&reply.credential) {
-        Some(shared) => reply.credential = Arc::clone(shared),
-        None => {
-            known.insert(Arc::clone(&reply.credential));
-        }
-    }
 }

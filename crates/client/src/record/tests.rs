@@ -82,7 +82,7 @@ fn written(entries: &[Entry]) -> (TempDir, PathBuf, Vec<u8>) {
     let folder = folder();
     let (mut log, restored) = open(folder.path()).unwrap();
     assert_eq!(restored, Restored::default());
-    log.append(entries).unwrap();
+    log.append(entries, 0).unwrap();
     drop(log);
     let path = folder.path().join("record");
     let bytes = fs::read(&path).unwrap();
@@ -118,7 +118,7 @@ fn a_last_frame_that_is_cut_short_anywhere_is_cut_off_and_nothing_before_it() {
         fs::write(&path, &bytes[..length]).unwrap();
         let (mut log, restored) = open(folder.path()).unwrap();
         assert_eq!(restored, sum(before), "{length} bytes");
-        log.append([last]).unwrap();
+        log.append([last], 0).unwrap();
         assert_eq!(fs::read(&path).unwrap(), bytes, "{length} bytes");
     }
 }
@@ -213,24 +213,100 @@ fn something_else_is_no_record() {
     }
 }
 
+/// Everything that a compaction wants, one wish after another, and what happens before each is fulfilled.
+fn compact(log: &mut Log, machine: &Client, size: usize, mut before: impl FnMut(&mut Log)) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    log.compact(&machine.started())?;
+    while log.compaction.is_some() {
+        let wish = runtime.block_on(log.wish());
+        before(log);
+        log.fulfil(wish, machine.unfinished(), |after, _| machine.part(after, size))?;
+    }
+    Ok(())
+}
+
+fn snapshot(machine: &Client) -> Vec<Entry> {
+    std::iter::once(machine.started()).chain(machine.part(None, usize::MAX).entries()).collect()
+}
+
 #[test]
 fn a_compacted_log_adds_up_to_the_same() {
     let life = life(5);
     let (folder, path, _) = written(&life.entries);
     let (mut log, _) = open(folder.path()).unwrap();
-    log.compact(life.machine.snapshot()).unwrap();
-    let snapshot: Vec<Entry> = life.machine.snapshot().collect();
-    let more = Entry::Mark { at: START.plus(60_000) };
-    for _ in 0..5 {
-        log.append(&snapshot).unwrap();
-    }
-    log.append([&more]).unwrap();
+    compact(&mut log, &life.machine, 2, |_| {}).unwrap();
     assert!(!log.wants_compaction(), "a short log is left alone however much it has grown");
+    let more = Entry::Mark { at: START.plus(60_000) };
+    log.append([&more], 0).unwrap();
     drop(log);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let (_log, restored) = open(folder.path()).unwrap();
-    assert_eq!(restored, sum(snapshot.iter().chain([&more])));
+    assert_eq!(restored, sum(snapshot(&life.machine).iter().chain([&more])));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "the record and its lock");
+}
+
+/// What is appended while a log is compacted, and the moment of a crash: at each there is a record, and it is whole.
+#[test]
+fn a_crash_at_any_moment_of_a_compaction_loses_nothing_and_what_is_appended_meanwhile_is_there() {
+    let life = life(9);
+    let (old, new) = life.entries.split_at(7);
+    let (folder, path, _) = written(old);
+    let (mut log, _) = open(folder.path()).unwrap();
+    let crashed = self::folder();
+    let is_whole = |appended: usize| {
+        fs::copy(&path, crashed.path().join("record")).unwrap();
+        fs::write(crashed.path().join("record.new"), "half of it").unwrap();
+        let (_, restored) = open(crashed.path()).unwrap();
+        assert_eq!(restored, sum(&life.entries[..old.len() + appended]), "after {appended} more");
+        assert!(!crashed.path().join("record.new").exists());
+    };
+    let mut appended = 0;
+    compact(&mut log, &life.machine, 1, |log| {
+        is_whole(appended);
+        if let Some(entry) = new.get(appended) {
+            log.append([entry], 0).unwrap();
+            appended += 1;
+            is_whole(appended);
+        }
+    })
+    .unwrap();
+    assert!(appended > 3, "{appended} were appended meanwhile");
+    log.append(&new[appended..], 0).unwrap();
+    fs::copy(&path, crashed.path().join("record")).unwrap();
+    let (_log, mut restored) = open(crashed.path()).unwrap();
+    // The new log begins with the time at which it was begun.
+    restored.apply(life.machine.started());
+    assert_eq!(restored, sum(life.entries.iter().chain([&life.machine.started()])));
+}
+
+#[test]
+fn on_a_disk_that_is_full_what_has_begun_can_end_and_nothing_begins_before_there_is_ample_room() {
+    let life = life(3);
+    let (folder, _, _) = written(&[]);
+    let (mut log, _) = open(folder.path()).unwrap();
+    let begun = life.entries.iter().find(|entry| matches!(entry, Entry::Begun(_))).unwrap();
+    let end = |reply: bool| {
+        let ended = life.entries.iter().find_map(|entry| match entry {
+            Entry::Ended(ended) => Some(ended.clone()),
+            _ => None,
+        });
+        let mut ended = ended.unwrap();
+        ended.reply = ended.reply.filter(|_| reply);
+        Entry::Ended(ended)
+    };
+    let frame = |entry: &Entry| length_of(&frame_of(entry));
+    assert!(frame(&end(false)) < space::END, "what is kept for an end is enough");
+    log.space.full_at = log.good + 2 * (frame(begun) + space::END);
+    log.append([begun], 1).unwrap();
+    log.append([begun], 2).unwrap();
+    assert!(log.append([begun], 3).is_err(), "its end would not fit");
+    assert!(log.append([&end(true)], 1).is_err(), "the other end would not fit any more");
+    log.append([&end(false)], 1).unwrap();
+    log.space.full_at += frame(begun) + space::END;
+    assert!(log.append([begun], 2).is_err(), "it fits again, but not much more does");
+    log.append([&end(false)], 0).unwrap();
+    log.space.full_at += space::CHUNK;
+    log.append([begun], 1).unwrap();
 }
 
 /// An entry whose payload is about so long.
@@ -242,20 +318,27 @@ fn long_entry(length: usize) -> Entry {
 
 #[test]
 fn compaction_is_due_past_16_mib_and_then_past_twice_the_size() {
-    let folder = folder();
+    let (life, folder) = (life(0), folder());
     let (mut log, _) = open(folder.path()).unwrap();
     let mib = long_entry(1 << 20);
     let many = vec![mib.clone(); 15];
-    log.append(&many).unwrap();
+    log.append(&many, 0).unwrap();
     assert!(!log.wants_compaction());
-    log.append([&mib]).unwrap();
+    log.append([&mib], 0).unwrap();
     assert!(log.wants_compaction());
-    log.compact(many.iter().cloned().chain(many.iter().cloned())).unwrap();
+    let mut grown = false;
+    compact(&mut log, &life.machine, 1, |log| {
+        assert!(!log.wants_compaction(), "there is one already");
+        if !std::mem::replace(&mut grown, true) {
+            log.append(many.iter().chain(&many), 0).unwrap();
+        }
+    })
+    .unwrap();
     assert!(!log.wants_compaction());
-    log.append(&many).unwrap();
-    log.append(&many[1..]).unwrap();
+    log.append(&many, 0).unwrap();
+    log.append(&many[1..], 0).unwrap();
     assert!(!log.wants_compaction(), "past 16 MiB, but not past twice what is alive");
-    log.append([&mib, &mib]).unwrap();
+    log.append([&mib, &mib], 0).unwrap();
     assert!(log.wants_compaction());
 }
 
@@ -265,10 +348,14 @@ fn a_compaction_that_fails_leaves_the_old_log_in_use() {
     let (folder, path, bytes) = written(&life.entries);
     let (mut log, _) = open(folder.path()).unwrap();
     fs::create_dir(folder.path().join("record.new")).unwrap();
-    assert!(log.compact(life.machine.snapshot()).is_err());
+    assert!(compact(&mut log, &life.machine, 9, |_| {}).is_err());
+    fs::remove_dir(folder.path().join("record.new")).unwrap();
+    // What it has written is gone when it is to take the old one's place.
+    let new = folder.path().join("record.new");
+    assert!(compact(&mut log, &life.machine, 9, |_| fs::remove_file(&new).unwrap_or_default()).is_err());
     assert!(!log.wants_compaction());
     let more = Entry::Mark { at: START };
-    log.append([&more]).unwrap();
+    log.append([&more], 0).unwrap();
     assert_eq!(fs::read(&path).unwrap(), [bytes, frame_of(&more)].concat());
 }
 
@@ -280,12 +367,12 @@ fn after_a_write_that_failed_half_way_the_log_is_whole() {
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let real = std::mem::replace(&mut log.file, full);
     let (first, second) = (Entry::Mark { at: START }, Entry::Mark { at: START.plus(1) });
-    assert!(log.append([&first]).is_err());
+    assert!(log.append([&first], 0).is_err());
     // Half a frame, as a disk that fills up leaves it, longer than what comes next.
     real.write_all_at(&bytes[..bytes.len() / 2], log.good).unwrap();
-    assert!(log.append([&second]).is_err());
+    assert!(log.append([&second], 0).is_err());
     log.file = real;
-    log.append([&second]).unwrap();
+    log.append([&second], 0).unwrap();
     assert_eq!(fs::read(&path).unwrap(), [bytes, frame_of(&second)].concat());
 }
 
@@ -294,7 +381,7 @@ fn an_entry_that_is_too_long_is_not_written() {
     let life = life(0);
     let (folder, path, bytes) = written(&life.entries);
     let (mut log, _) = open(folder.path()).unwrap();
-    assert!(log.append([&long_entry(MAX_PAYLOAD)]).is_err());
+    assert!(log.append([&long_entry(MAX_PAYLOAD)], 0).is_err());
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
 
@@ -328,24 +415,14 @@ fn the_folder_is_made_private_and_one_that_others_can_enter_is_refused() {
 }
 
 #[test]
-fn replies_that_are_restored_share_their_credential() {
-    let life = life(3);
-    let (folder, _, _) = written(&life.entries);
-    let file = File::open(folder.path().join("record")).unwrap();
-    let length = file.metadata().unwrap().len();
-    let (restored, good) = load::load(&file, length).unwrap();
-    assert_eq!(good, length);
-    let client = restart(restored);
-    let mut credentials = Vec::new();
-    for entry in client.snapshot() {
-        if let Entry::Ended(ended) = entry {
-            credentials.extend(ended.reply.map(|reply| reply.credential));
-        }
-    }
-    assert!(credentials.len() > 3);
-    let shared = credentials.windows(2).filter(|pair| std::sync::Arc::ptr_eq(&pair[0], &pair[1])).count();
-    // All but the one that the restart itself signed.
-    assert!(shared >= credentials.len() - 3, "{shared} of {}", credentials.len());
+fn loading_holds_no_more_than_what_is_kept() {
+    let life = life(9);
+    let late = Entry::Mark { at: START.plus(95_000 + 3_600_000) };
+    let (folder, _, _) = written(&[life.entries.as_slice(), &[late]].concat());
+    let (_log, restored) = open(folder.path()).unwrap();
+    let begun = |entry: &Entry| matches!(entry, Entry::Begun(_));
+    let left = snapshot(&restart(restored)).iter().filter(|entry| begun(entry)).count();
+    assert_eq!((life.entries.iter().filter(|entry| begun(entry)).count(), left), (10, 1), "only what has not ended");
 }
 
 fn restart(restored: Restored) -> Client {

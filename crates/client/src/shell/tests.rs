@@ -76,6 +76,10 @@ impl Bench {
         self.shell.receive(orders.iter().map(|order| LinkEvent::Message(order.delivery())));
     }
 
+    fn record_length(&self) -> u64 {
+        std::fs::metadata(self._state.path().join("worker-1/record")).unwrap().len()
+    }
+
     fn next_reply(&mut self) -> Reply {
         let message = self.peer.wait_for("a reply", |_| true);
         self.verifier.open::<Reply>(&message.delivery(), clock::wall()).unwrap().into_message()
@@ -140,24 +144,56 @@ async fn a_client_with_a_record_that_cannot_be_written_still_terminates() {
 }
 
 #[tokio::test]
-async fn a_record_that_has_grown_is_compacted_and_remembers_what_ran() {
+async fn a_record_that_has_grown_is_compacted_beside_the_loop_and_remembers_what_ran() {
     let mut bench = Bench::new().await;
     let (start, count) = (bench.order("start"), bench.order("count"));
     bench.take(&[&start, &count]);
     let marks = vec![machine::Entry::Mark { at: clock::wall() }; 500_000];
-    bench.shell.log.append(&marks).unwrap();
-    assert!(bench.shell.log.wants_compaction());
-    bench.take(&[&count]);
-    assert!(!bench.shell.log.wants_compaction());
-    for result in [json!({"changed": true}), json!(1), json!(1)] {
-        assert_eq!(bench.next_reply().result, Some(result));
+    bench.shell.log.append(&marks, 0).unwrap();
+    let grown = bench.record_length();
+    // What arrives meanwhile is taken before each step of it.
+    let mut steps = 0;
+    while steps == 0 || bench.record_length() >= grown {
+        bench.take(&[&count]);
+        let wish = bench.shell.log.wish().await;
+        bench.shell.compact(wish);
+        steps += 1;
     }
-    let Bench { shell: Shell { mut log, machine, .. }, _state: state, .. } = bench;
-    let snapshot: Vec<_> = machine.snapshot().collect();
-    log.append_for_good([&machine.stopped()]).unwrap();
-    drop(log);
-    let (_log, restored) = Log::open(HeldFolder::take(state.path(), &"worker-1".parse().unwrap()).unwrap()).unwrap();
+    let last = bench.order("count");
+    bench.take(&[&last]);
+    assert!(steps >= 2, "{steps} steps");
+    assert_eq!(bench.next_reply().result, Some(json!({"changed": true})));
+    for _ in 0..=steps {
+        assert_eq!(bench.next_reply().result, Some(json!(1)));
+    }
+    assert_eq!(bench.next_reply().result, Some(json!(2)));
+    let Bench { shell: Shell { log, machine, .. }, _state: state, .. } = bench;
     let mut expected = machine::Restored::default();
-    snapshot.into_iter().chain([machine.stopped()]).for_each(|entry| expected.apply(entry));
+    expected.apply(machine.started());
+    machine.part(None, usize::MAX).entries().for_each(|entry| expected.apply(entry));
+    drop(log);
+    let folder = HeldFolder::take(state.path(), &"worker-1".parse().unwrap()).unwrap();
+    let (_log, mut restored) = Log::open(folder).unwrap();
+    // The new log begins with the time at which it was begun.
+    restored.apply(machine.started());
     assert_eq!(restored, expected);
+}
+
+/// A disk that is full but for what was kept.
+#[tokio::test]
+async fn on_a_full_disk_what_began_is_answered_and_what_is_new_is_told_that_it_was_not_run() {
+    let mut bench = Bench::new().await;
+    let (start, count) = (bench.order("start"), bench.order("count"));
+    bench.take(&[&start]);
+    assert_eq!(bench.next_reply().status, Status::Succeeded);
+    // Room for the beginning and a short end, and not for the reply.
+    bench.shell.log.fill_disk_but(1_100);
+    bench.take(&[&count]);
+    assert_eq!(bench.next_reply().result, Some(json!(1)), "it is answered all the same");
+    for _ in 0..3 {
+        let count = bench.order("count");
+        bench.take(&[&count]);
+        assert_eq!(refusal(&bench.next_reply()), INTERNAL);
+    }
+    assert_eq!(bench.ran.load(Ordering::Relaxed), 1);
 }

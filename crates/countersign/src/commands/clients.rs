@@ -32,19 +32,28 @@ pub(crate) async fn show_or_forget(
     operator: &mut Operator,
     output: Output,
 ) -> Fallible<()> {
-    operator.refresh().await.map_err(untold)?;
     match action {
-        None => print_roster(operator, options.output, clock::wall(), output),
+        None => {
+            operator.refresh().await.map_err(untold)?;
+            print_roster(operator, options.output, clock::wall(), output)
+        }
         Some(ClientsAction::Forget { names }) => strike(options, names, operator, output).await,
     }
 }
 
-/// Strikes clients from the broker's stream. All of them are looked at before the first is struck.
+/// Strikes clients from the broker's stream. All of them are looked at before the first is struck; nobody else's presence has
+/// to be readable for that, nor theirs.
 async fn strike(options: &Options, names: &[Name], operator: &mut Operator, output: Output) -> Fallible<()> {
+    let absent = operator.find(names).await;
     let now = clock::wall();
     for client in names {
         match operator.roster().entry(client) {
-            None => return Err(not_in_the_roster(client, operator)),
+            None if absent.contains(client) => {
+                // Only for what else could have been meant.
+                let _ = operator.refresh().await;
+                return Err(not_in_the_roster(client, operator));
+            }
+            None => {}
             Some(presence) if presence.is_there(now) => {
                 return Err(Failure::usage(format!("{client} is still there: it was heard within the last 30 s"))
                     .expected("a client that has ended, or that is silent")
@@ -55,7 +64,8 @@ async fn strike(options: &Options, names: &[Name], operator: &mut Operator, outp
     }
     let realm = Realm::open(options)?;
     let seed = read_seed(&realm.folder.setup_seed())?;
-    let struck: Vec<Name> = BTreeSet::from_iter(names).into_iter().cloned().collect();
+    let names: BTreeSet<Name> = names.iter().cloned().collect();
+    let struck: Vec<Name> = names.iter().cloned().collect();
     match forget(&options.nats_url, realm.trust.realm(), seed, &struck).await {
         Ok(()) => {}
         Err(SetupError::Link(error)) => return Err(error.into()),
@@ -70,7 +80,8 @@ async fn strike(options: &Options, names: &[Name], operator: &mut Operator, outp
     for client in &struck {
         output.note(&format!("{client} is struck from the roster; its key and credential are as they were"));
     }
-    operator.refresh().await.map_err(untold)
+    operator.strike(&names);
+    Ok(())
 }
 
 /// There is no roster to be shown, or to be struck from.

@@ -47,6 +47,7 @@ pub(crate) async fn run(options: &Options, request: Request, output: Output) -> 
         orders::tell(&mut operator, &mut gathering);
         orders::failure(error, Some(&operator))
     })?;
+    gathering.incomplete(operator.incomplete());
     gathering.finish(&report, clock::wall())?;
     Ok(if interrupted.get() { Exit::Interrupted } else { orders::exit(&report) })
 }

@@ -15,8 +15,14 @@ pub(crate) async fn run(options: &Options, output: Output) -> Fallible<Exit> {
     logs::begin(options, LevelFilter::WARN);
     let realm = Realm::open(options)?;
     let seed = read_seed(&realm.folder.setup_seed())?;
-    let stream = setup(&options.nats_url, realm.trust.realm(), seed).await?;
-    output.note(&format!("the stream {stream} is as it should be"));
+    let made = setup(&options.nats_url, realm.trust.realm(), seed).await?;
+    let servers = if made.replicas == 1 { "1 server".to_owned() } else { format!("{} servers", made.replicas) };
+    output.note(&format!("the stream {} is as it should be, kept on {servers}", made.name));
+    if let Some(why) = made.has_fewer {
+        output.note(&format!(
+            "the cluster does not keep it on 3 servers: {why}; run `countersign setup` when it has them"
+        ));
+    }
     Ok(Exit::Succeeded)
 }
 

@@ -29,12 +29,19 @@ pub(crate) struct Gathering {
     told: BTreeSet<Name>,
     /// The first line that could not be printed.
     failed: Option<Failure>,
+    /// Why the roster was not read completely for this order, if it was not.
+    roster_incomplete: Option<String>,
 }
 
 impl Gathering {
     /// Nothing has arrived yet.
     pub(crate) fn new(output: Output, format: Format) -> Self {
-        Self { output, format, told: BTreeSet::new(), failed: None }
+        Self { output, format, told: BTreeSet::new(), failed: None, roster_incomplete: None }
+    }
+
+    /// Says with the verdicts that there may be clients of which nothing is known.
+    pub(crate) fn incomplete(&mut self, why: Option<&str>) {
+        self.roster_incomplete = why.map(str::to_owned);
     }
 
     /// Tells what is worth telling while verdicts are awaited.
@@ -79,13 +86,13 @@ impl Gathering {
                 .note(&format!("{} missing, by their numbers", are(report.gaps, "interim reply", "interim replies")));
         }
         match self.format {
-            Format::Json => self.output.json(&Document::of(report, true)),
+            Format::Json => self.output.json(&Document::of(report, true, self.roster_incomplete.as_deref())),
             Format::Ndjson => {
                 let untold = report.replies.iter().filter(|reply| !self.told.contains(&reply.client));
                 untold
                     .map(|reply| Line { command_id: Some(reply.command_id), ..Line::of(reply, report) })
                     .try_for_each(|line| self.output.json(&line))?;
-                self.output.json(&Document::of(report, false))
+                self.output.json(&Document::of(report, false, self.roster_incomplete.as_deref()))
             }
             Format::Table => {
                 self.output.text(&for_people(report, now))?;
@@ -142,16 +149,19 @@ pub(super) struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     replies: Option<Vec<Line<'a>>>,
     summary: BTreeMap<&'static str, usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roster_incomplete: Option<&'a str>,
 }
 
 impl<'a> Document<'a> {
-    pub(super) fn of(report: &'a Report, with_replies: bool) -> Self {
+    pub(super) fn of(report: &'a Report, with_replies: bool, roster_incomplete: Option<&'a str>) -> Self {
         Self {
             command_id: report.command_id,
             command: &report.command,
             targets: report.replies.len(),
             replies: with_replies.then(|| report.replies.iter().map(|reply| Line::of(reply, report)).collect()),
             summary: report.summary(),
+            roster_incomplete,
         }
     }
 }

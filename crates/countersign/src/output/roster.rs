@@ -22,7 +22,7 @@ pub(crate) fn print_roster(operator: &Operator, format: Format, now: Millis, out
     match format {
         Format::Table if entries.is_empty() => output.text("no client was ever heard, and the folder of keys has none"),
         Format::Table => output.text(&for_people(&entries, now)),
-        Format::Json => output.json(&Document { clients: &entries }),
+        Format::Json => output.json(&Document { clients: &entries, roster_incomplete: operator.incomplete() }),
         Format::Ndjson => entries.iter().try_for_each(|entry| output.json(entry)),
     }
 }
@@ -30,6 +30,9 @@ pub(crate) fn print_roster(operator: &Operator, format: Format, now: Millis, out
 #[derive(Serialize)]
 struct Document<'a> {
     clients: &'a [Entry<'a>],
+    /// Why there may be others, if the roster was not read completely.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roster_incomplete: Option<&'a str>,
 }
 
 /// One client; only its name where it was never heard.

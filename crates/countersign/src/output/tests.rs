@@ -48,13 +48,13 @@ fn the_document_is_the_one_that_scripts_rely_on() {
           \"result\":1795485600,\"latency_ms\":0.41}},{{\"client\":\"worker-2\",\"verdict\":\"no_reply\"}}],\
           \"summary\":{{\"no_reply\":1,\"succeeded\":1}}}}"
     );
-    assert_eq!(super::json::line(&Document::of(&report, true)).unwrap(), expected);
+    assert_eq!(super::json::line(&Document::of(&report, true, None)).unwrap(), expected);
 }
 
 #[test]
 fn a_failed_target_carries_its_error() {
     let report = report("ping", vec![refused(ErrorCode::NotReady, "no")]);
-    let document = serde_json::to_value(Document::of(&report, true)).unwrap();
+    let document = serde_json::to_value(Document::of(&report, true, None)).unwrap();
     assert_eq!(document["replies"][0]["error"], json!({"code": "not_ready", "message": "no"}));
 }
 

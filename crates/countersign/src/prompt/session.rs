@@ -163,7 +163,8 @@ impl<'a> Session<'a> {
         let Request { audience, call } = request;
         let given = self.operator.give(orders::order(call, options), &audience, orders::how(options)).await;
         let ticket = given.map_err(|error| orders::failure(error, Some(&self.operator)))?;
-        let gathering = Gathering::new(self.output, options.output);
+        let mut gathering = Gathering::new(self.output, options.output);
+        gathering.incomplete(self.operator.incomplete());
         let is_for_many = !matches!(&audience, Audience::Clients(clients) if clients.len() == 1);
         let order = Order { text: text.trim().to_owned(), gathering, is_for_many, in_background: false };
         self.under_way.insert(ticket, order);

@@ -129,6 +129,9 @@ const SUBJECTS: &[&str] = &[
     "cs.demo.event.worker-2.presence",
     "cs.demo.event.worker-1.presence.more",
     "cs.demo.trust",
+    "cs.demo.roster.get",
+    "cs.demo.roster.message",
+    "cs.plant.roster.get",
     "cs.plant.cmd.all",
     "cs.plant.trust",
     "_INBOX.operator-alice.a.b",
@@ -200,8 +203,8 @@ fn an_operator_commands_hears_its_own_replies_and_reads_presence() {
         "cs.demo.cmd.group.web",
         "cs.demo.cmd.group.db",
         "cs.demo.cmd.all",
-        "$JS.API.DIRECT.GET.cs-demo-presence",
-        "$JS.API.DIRECT.GET.cs-demo-presence.cs.demo.event.worker-1.presence",
+        "cs.demo.roster.get",
+        "cs.demo.roster.message",
     ];
     let subscribe = [
         "cs.demo.reply.alice.k3v9q2m8x7c1b5n0.019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90.worker-1",

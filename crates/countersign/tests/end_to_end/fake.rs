@@ -153,9 +153,9 @@ pub fn kept(fleet: &Fleet, subject: &str, body: &[u8]) {
     let mut alice = fleet.peer(&fleet.keys().seed(Role::Operator, &name("alice")));
     alice.subscribe(INBOX);
     let deadline = Instant::now() + PATIENCE;
-    let request = format!("$JS.API.DIRECT.GET.cs-demo-presence.{subject}");
+    let question = serde_json::json!({ "last_by_subj": subject }).to_string();
     loop {
-        alice.publish(&request, Some(INBOX), None, b"");
+        alice.publish("cs.demo.roster.get", Some(INBOX), None, question.as_bytes());
         if alice.message().body == body {
             return;
         }

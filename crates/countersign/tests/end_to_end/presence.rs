@@ -21,12 +21,14 @@ fn held(fleet: &Fleet) -> u64 {
     info["state"]["messages"].as_u64().unwrap_or_else(|| panic!("{info}"))
 }
 
-/// The last presence of a client, as an operator reads it by Direct Get.
+/// The last presence of a client, as an operator asks for it.
 fn kept(fleet: &Fleet, client: &str) -> Value {
     let mut alice = fleet.peer(&fleet.keys().seed(Role::Operator, &name("alice")));
     alice.subscribe("_INBOX.operator-alice.test");
-    let subject = format!("$JS.API.DIRECT.GET.cs-demo-presence.cs.demo.event.{client}.presence");
-    ask(&mut alice, &subject, "_INBOX.operator-alice.test").json()
+    let subject = format!("cs.demo.event.{client}.presence");
+    let question = json!({ "last_by_subj": subject }).to_string();
+    alice.publish("cs.demo.roster.get", Some("_INBOX.operator-alice.test"), None, question.as_bytes());
+    alice.wait_for(&subject, |it| it.subject == "_INBOX.operator-alice.test").json()
 }
 
 #[test]

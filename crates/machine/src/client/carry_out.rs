@@ -1,6 +1,7 @@
 //! From a decision to its record, its effects and its replies. What is not [`Recorded`] cannot be carried out.
 
 use countersign_protocol::command::{CommandKind, DryRun};
+use countersign_protocol::envelope::Reason;
 use countersign_protocol::event::EventData;
 use countersign_protocol::reply::Outcome;
 use serde_json::{Value, json};
@@ -38,7 +39,7 @@ impl Client {
     /// Remembers what was decided: queries in memory, as far as they fit, and everything else on disk too.
     pub(super) fn remember(&mut self, begun: Begun, kind: CommandKind, step: &mut Step) {
         if kind == CommandKind::Query {
-            if self.queries.has_room(begun.asker.key.operator, false) {
+            if self.queries.make_room(begun.asker.key.operator, false) {
                 self.queries.begin(begun);
             }
         } else {
@@ -84,12 +85,12 @@ impl Client {
 
     pub(super) fn execute(&mut self, key: JobKey, args: Value, moment: Moment, step: &mut Step) {
         let Some(record) = self.records.find(key) else { return };
-        let Begun { asker, command, long_running, .. } = record.begun.clone();
+        let (name, operator, long_running) = (record.command().clone(), record.operator().clone(), record.long_running);
         if long_running {
             self.interim(key, Outcome::Accepted, moment, step);
             self.job_event(key, moment, step);
         }
-        let execution = Execution { key, name: command, args, operator: asker.operator, long_running };
+        let execution = Execution { key, name, args, operator, long_running };
         step.effects.push(Effect::Execute(execution));
     }
 
@@ -103,7 +104,7 @@ impl Client {
     pub(super) fn begin_ending(&mut self, command: Option<JobKey>, moment: Moment, step: &mut Step) {
         self.state = State::Terminated;
         let deadline = moment.since_boot.saturating_add(ENDING);
-        let jobs = self.records.running().filter(|record| record.begun.long_running).map(|record| record.key());
+        let jobs = self.records.running().filter(|record| record.long_running).map(|record| record.key());
         let jobs: Vec<Effect> = jobs.map(Effect::Cancel).collect();
         self.ending = Some(Ending { command, cancelled: jobs.len(), deadline });
         step.effects.extend(jobs);
@@ -128,6 +129,10 @@ impl Client {
         if self.records.find(asker.key).is_some() {
             return self.conclude(asker.key, outcome, moment, step);
         }
+        if self.queries.find(asker.key).is_none() && !self.answers.admit(moment.since_boot, &asker.digest) {
+            *self.dropped.entry(Reason::Repeat).or_default() += 1;
+            return;
+        }
         let (reply, status) = self.outbox.fitting(asker, 0, outcome, self.state, moment.now);
         step.effects.push(Effect::Publish(reply.clone()));
         self.queries.end(record::Ended { key: asker.key, at: moment.now, status, reply: Some(reply) });
@@ -136,7 +141,7 @@ impl Client {
     /// Ends a recorded command with its final reply.
     pub(super) fn conclude(&mut self, key: JobKey, outcome: Outcome, moment: Moment, step: &mut Step) {
         let Some(record) = self.records.find(key).filter(|record| record.is_running()) else { return };
-        let (asker, long_running) = (record.begun.asker.clone(), record.begun.long_running);
+        let (asker, long_running) = (record.asker(), record.long_running);
         let (reply, status) = self.outbox.fitting(&asker, record.next_seq, outcome, self.state, moment.now);
         let ended = record::Ended { key, at: moment.now, status, reply: Some(reply.clone()) };
         step.entries.push(Entry::Ended(ended.clone()));
@@ -150,14 +155,14 @@ impl Client {
     /// Answers a running command with an interim reply.
     pub(super) fn interim(&mut self, key: JobKey, outcome: Outcome, moment: Moment, step: &mut Step) {
         let Some(record) = self.records.find_mut(key) else { return };
-        let Phase::Running { interim, progress, .. } = &mut record.phase else { return };
+        let (asker, seq) = (record.asker(), record.next_seq);
+        let Phase::Running(running) = &mut record.phase else { return };
         if let Outcome::Progress(latest) = &outcome {
-            *progress = Some(latest.clone());
+            running.progress = Some(latest.clone());
         }
-        let seq = record.next_seq;
+        let reply = self.outbox.reply(&asker, seq, outcome, self.state, moment.now);
+        running.interim = Some(reply.clone());
         record.next_seq += 1;
-        let reply = self.outbox.reply(&record.begun.asker, seq, outcome, self.state, moment.now);
-        *interim = Some(reply.clone());
         step.entries.push(Entry::Interim { key, seq });
         step.effects.push(Effect::Publish(reply));
     }

@@ -81,6 +81,8 @@ pub(super) struct Capacity {
     pub(super) free_slots: bool,
     pub(super) slots: usize,
     pub(super) room: bool,
+    /// Whether the record could be written the last time.
+    pub(super) writable: bool,
 }
 
 impl Addressed {
@@ -228,6 +230,7 @@ impl Valid {
             (CommandKind::Data, State::Ready) if long_running && !capacity.free_slots => {
                 Some(Refusal::JobsBusy(capacity.slots))
             }
+            _ if !capacity.writable => Some(Refusal::NotRecorded),
             _ if !capacity.room => Some(Refusal::RecordFull),
             _ => None,
         };

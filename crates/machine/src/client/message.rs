@@ -114,7 +114,7 @@ impl Outbox {
         let subject = subject::event(credential.realm(), self.identity.name(), data.kind());
         let event = Event {
             v: Version,
-            id: self.id(now),
+            id: message_id(self.boot, self.n, now),
             realm: credential.realm().clone(),
             from: self.identity.name().clone(),
             credential: credential.jti(),
@@ -136,7 +136,7 @@ impl Outbox {
         let (status, progress, result, error) = outcome.into_members();
         to_json(&Reply {
             v: Version,
-            id: self.id(now),
+            id: message_id(self.boot, self.n, now),
             realm: credential.realm().clone(),
             from: self.identity.name().clone(),
             credential: credential.jti(),
@@ -161,17 +161,17 @@ impl Outbox {
         let subject = subject::reply(&asker.reply_to, self.identity.name());
         self.identity.sign(MessageType::Reply, subject, body)
     }
+}
 
-    /// Unique because the boot is random and numbers are not used twice.
-    fn id(&self, now: Millis) -> MessageId {
-        let mut seed = [0; 24];
-        seed[..16].copy_from_slice(self.boot.as_bytes());
-        seed[16..].copy_from_slice(&self.n.to_be_bytes());
-        let digest = Digest::of(&seed);
-        let mut unique = [0; 10];
-        unique.copy_from_slice(&digest.as_bytes()[..10]);
-        MessageId::new(now, unique)
-    }
+/// The id of a process's `n`-th message: unique because the boot is random and numbers are not used twice.
+pub(super) fn message_id(boot: Uuid, n: u64, now: Millis) -> MessageId {
+    let mut seed = [0; 24];
+    seed[..16].copy_from_slice(boot.as_bytes());
+    seed[16..].copy_from_slice(&n.to_be_bytes());
+    let digest = Digest::of(&seed);
+    let mut unique = [0; 10];
+    unique.copy_from_slice(&digest.as_bytes()[..10]);
+    MessageId::new(now, unique)
 }
 
 /// How many JSON values the part of a reply holds whose content is not the protocol's own.
@@ -195,7 +195,7 @@ pub(super) fn shorten(message: &str) -> String {
     message.chars().take(MAX_FAILURE).collect()
 }
 
-fn to_json(message: &impl Serialize) -> Vec<u8> {
+pub(super) fn to_json(message: &impl Serialize) -> Vec<u8> {
     #[expect(clippy::expect_used, reason = "structs of strings, numbers and objects, which JSON can always hold")]
     serde_json::to_vec(message).expect("a message is written as JSON")
 }

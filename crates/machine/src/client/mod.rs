@@ -30,7 +30,7 @@ use countersign_protocol::trust::Trust;
 pub use self::catalogue::{Catalogue, DataCommand, RegistrationError};
 pub use self::clock::Now;
 pub use self::effect::{Effect, Ended, Execution, JobKey, Level, Note, Step};
-pub use self::record::{Entry, Restored, Started};
+pub use self::record::{Entry, Part, Restored, Started};
 pub use self::refusal::Asker;
 pub use self::start::{Config, StartError, StartUp};
 pub use self::state::State;
@@ -38,7 +38,7 @@ pub use self::state::State;
 use self::clock::Clock;
 use self::line::{Addressed, Capacity, Freshness, Me};
 use self::message::Outbox;
-use self::rate::Window;
+use self::rate::{Answers, Window};
 use self::record::{Phase, Records};
 use self::refusal::{Refusal, Stop};
 use self::turn_away::Alarm;
@@ -63,7 +63,7 @@ pub struct Client {
     records: Records,
     queries: Records,
     dropped: BTreeMap<Reason, u64>,
-    refusals: BTreeMap<Thumbprint, Window>,
+    answers: Answers,
     alarms: BTreeMap<Option<Name>, Alarm>,
     lines: Window,
     heartbeat_at: i64,
@@ -156,9 +156,9 @@ impl Client {
         let mut step = Step::default();
         let moment = self.observe(now, &mut step);
         let Some(record) = self.records.find_mut(key) else { return step };
-        let Phase::Running { progressed, .. } = &mut record.phase else { return step };
-        if moment.since_boot.saturating_sub(*progressed) >= PROGRESS {
-            *progressed = moment.since_boot;
+        let Phase::Running(running) = &mut record.phase else { return step };
+        if moment.since_boot.saturating_sub(running.progressed) >= PROGRESS {
+            running.progressed = moment.since_boot;
             self.interim(key, Outcome::Progress(progress), moment, &mut step);
         }
         step
@@ -184,13 +184,15 @@ impl Client {
             step.entries.push(Entry::Mark { at: self.clock.mark() });
             self.release_alarms(moment, &mut step);
             self.presence(moment, &mut step);
-            self.refusals.retain(|_, window| !window.is_over(moment.since_boot));
         }
         step
     }
 
     /// When [`Self::tick`] is due, in milliseconds since boot.
     pub fn wake_at(&self) -> i64 {
+        if self.records.is_due() || self.queries.is_due() {
+            return i64::MIN;
+        }
         let deadline = self.ending.as_ref().map_or(i64::MAX, |ending| ending.deadline);
         self.heartbeat_at.min(deadline).min(self.retry_at)
     }
@@ -206,7 +208,8 @@ impl Client {
     }
 
     /// Takes back a step whose entries could not be written. A command that it began has not happened and is answered with
-    /// `internal`; what had ended is written, and only then answered, as soon as writing succeeds.
+    /// `internal`. What had ended comes back without the reply, in a short entry that there may be room for; where there is
+    /// none either, it is written, and only then answered, as soon as writing succeeds.
     pub fn roll_back(&mut self, mut step: Step, now: Now) -> Step {
         let mut back = Step::default();
         let moment = self.observe(now, &mut back);
@@ -220,6 +223,8 @@ impl Client {
             self.answer_unrecorded(&begun.asker, &Refusal::NotRecorded, moment, &mut back);
         } else if step.entries.iter().all(|entry| matches!(entry, Entry::Mark { .. })) {
             back.effects.extend(step.effects);
+        } else if leave_out_replies(&mut step.entries) {
+            (back.entries, back.effects) = (step.entries, step.effects);
         } else if step.effects.contains(&Effect::Exit) {
             back.effects.push(Effect::Exit);
         } else {
@@ -228,10 +233,9 @@ impl Client {
         back
     }
 
-    /// The whole record as a sequence of entries, for a log that is written anew.
-    pub fn snapshot(&self) -> impl Iterator<Item = Entry> {
-        let started = Started { at: self.clock.mark(), ..self.started.clone() };
-        std::iter::once(Entry::Started(started)).chain(self.records.entries())
+    /// How many commands have begun whose end is not on disk: for each of them there must be room for a short entry.
+    pub fn unfinished(&self) -> usize {
+        self.records.running().count() + self.parked.len()
     }
 
     /// The entry that marks a clean end; the last of a log.
@@ -269,17 +273,18 @@ impl Client {
         Freshness { now, skew, max_ttl, epoch: self.started.epoch, since: self.started.since }
     }
 
-    fn capacity(&self, operator: Thumbprint, kind: CommandKind) -> Capacity {
+    fn capacity(&mut self, operator: Thumbprint, kind: CommandKind) -> Capacity {
         Capacity {
             state: self.state,
             free_slots: self.running_jobs() < self.config.jobs,
             slots: self.config.jobs,
-            room: self.records.has_room(operator, kind == CommandKind::Control),
+            room: kind == CommandKind::Query || self.records.make_room(operator, kind == CommandKind::Control),
+            writable: self.parked.is_empty(),
         }
     }
 
     fn running_jobs(&self) -> usize {
-        self.records.running().filter(|record| record.begun.long_running).count()
+        self.records.running().filter(|record| record.long_running).count()
     }
 
     fn running_but_terminate(&self) -> impl Iterator<Item = JobKey> {
@@ -340,4 +345,19 @@ impl Client {
         self.trust_expired = expired;
         moment
     }
+}
+
+/// Leaves the replies out of entries that say how something ended, and everything else that can be done without; whether
+/// that makes them shorter.
+fn leave_out_replies(entries: &mut Vec<Entry>) -> bool {
+    let mut shorter = false;
+    for entry in entries.iter_mut() {
+        if let Entry::Ended(ended) = entry {
+            shorter |= ended.reply.take().is_some();
+        }
+    }
+    if shorter {
+        entries.retain(|entry| matches!(entry, Entry::Ended(_)));
+    }
+    shorter
 }

@@ -33,7 +33,7 @@ impl Client {
     }
 
     pub(super) fn job_list(&self) -> JobList {
-        let running = self.records.running().rev().filter(|record| record.begun.long_running);
+        let running = self.records.running().rev().filter(|record| record.long_running);
         let hour_ago = self.clock.mark().plus(-limits::JOB_RETENTION);
         let ended = self
             .records
@@ -61,7 +61,7 @@ impl Client {
 
     pub(super) fn job(&self, key: JobKey) -> Option<Job> {
         let record = self.records.find_for(key)?;
-        Some(Job { key: record.key(), running: record.begun.long_running && record.is_running() })
+        Some(Job { key: record.key(), running: record.long_running && record.is_running() })
     }
 
     pub(super) fn job_event(&mut self, key: JobKey, moment: Moment, step: &mut Step) {
@@ -73,16 +73,16 @@ impl Client {
 
 fn job_info(record: &Record) -> JobInfo {
     let (ended_at, progress) = match &record.phase {
-        Phase::Running { progress, .. } => (None, progress.clone()),
+        Phase::Running(running) => (None, running.progress.clone()),
         Phase::Ended { .. } if record.held => (None, None),
         Phase::Ended { at, .. } => (Some(*at), None),
     };
     JobInfo {
-        command_id: record.begun.asker.key.id,
-        command: record.begun.command.clone(),
-        operator: record.begun.asker.operator.clone(),
+        command_id: record.key().id,
+        command: record.command().clone(),
+        operator: record.operator().clone(),
         status: status(record),
-        started_at: record.begun.at,
+        started_at: record.at(),
         ended_at,
         progress,
     }
@@ -90,8 +90,8 @@ fn job_info(record: &Record) -> JobInfo {
 
 fn status(record: &Record) -> Status {
     match &record.phase {
-        Phase::Running { progress: Some(_), .. } => Status::Progress,
-        Phase::Running { progress: None, .. } => Status::Accepted,
+        Phase::Running(running) if running.progress.is_some() => Status::Progress,
+        Phase::Running(_) => Status::Accepted,
         Phase::Ended { .. } if record.held => Status::Accepted,
         Phase::Ended { status, .. } => *status,
     }
@@ -100,7 +100,7 @@ fn status(record: &Record) -> Status {
 /// What is on record of a command; the result or error as long as its reply is kept.
 fn recorded(record: &Record) -> Recorded {
     let reply = match &record.phase {
-        Phase::Running { .. } => None,
+        Phase::Running(_) => None,
         Phase::Ended { .. } => record.answer().and_then(|reply| json::parse_as::<Reply>(&reply.body).ok()),
     };
     let (result, error) = reply.map_or((None, None), |reply| (reply.result, reply.error));

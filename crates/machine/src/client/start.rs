@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use countersign_protocol::envelope::Identity;
 use countersign_protocol::id::Uuid;
-use countersign_protocol::limits::{HEARTBEAT, MAX_KEPT_REPLIES, MAX_RECORDS, MAX_TTL, SKEW};
+use countersign_protocol::limits::{HEARTBEAT, MAX_RECORDS, MAX_TTL, SKEW};
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome};
 use countersign_protocol::trust::Trust;
 
@@ -13,15 +13,13 @@ use super::catalogue::Catalogue;
 use super::clock::{Clock, Now};
 use super::effect::{JobKey, Step};
 use super::message::Outbox;
-use super::rate::Window;
-use super::record::{Entry, Records, Restored, Started};
+use super::rate::{Answers, Window};
+use super::record::{Entry, MAX_QUERY_REPLIES, Records, Restored, Started};
 use super::state::State;
 use super::{Client, Moment};
 
 /// How many queries are remembered, in memory only; the next ones are answered all the same.
 const MAX_QUERIES: usize = 16_384;
-/// What the remembered answers to queries may take, in bytes.
-const MAX_QUERY_REPLIES: usize = 8 * 1_024 * 1_024;
 
 /// What a client's administrator decides.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -115,10 +113,10 @@ impl Client {
             trust_expired: false,
             state: State::Unready,
             outbox: Outbox::new(identity, epoch, boot),
-            records: Records::restore(restored.records, config.records, MAX_KEPT_REPLIES - MAX_QUERY_REPLIES),
+            records: restored.records.bounded(config.records),
             queries: Records::new(MAX_QUERIES, MAX_QUERY_REPLIES),
             dropped: BTreeMap::new(),
-            refusals: BTreeMap::new(),
+            answers: Answers::default(),
             alarms: BTreeMap::new(),
             lines: Window::default(),
             heartbeat_at: now.since_boot,
@@ -130,6 +128,9 @@ impl Client {
             trust,
         };
         client.records.purge(at);
+        while client.records.is_due() {
+            client.records.purge(at);
+        }
         let mut step = Step { entries: vec![Entry::Started(started)], ..Step::default() };
         let moment = Moment { now: at, since_boot: now.since_boot };
         let interrupted: Vec<JobKey> = client.records.running().map(|record| record.key()).collect();

@@ -6,9 +6,9 @@ use countersign_protocol::command::CommandKind;
 use countersign_protocol::envelope::{Reason, Rejected, Signed};
 use countersign_protocol::event::{EventData, EventKind, Security, SecurityReason};
 use countersign_protocol::json;
-use countersign_protocol::limits::{REFUSALS_PER_SECOND, REPEATS_PER_SECOND};
+use countersign_protocol::limits::ALARMS_PER_SECOND;
 use countersign_protocol::name::Name;
-use countersign_protocol::reply::{Outcome, Reply};
+use countersign_protocol::reply::{ErrorCode, Outcome, Reply};
 use countersign_protocol::text;
 
 use super::effect::{Effect, Level, Note, Step};
@@ -36,22 +36,19 @@ impl Client {
     /// Answers a command that was received before: the recorded reply, byte for byte, or a conflict.
     pub(super) fn repeat(&mut self, begun: Begun, moment: Moment, step: &mut Step) -> Result<(), Stop> {
         let key = begun.asker.key;
-        let known = match self.records.find_mut(key) {
-            Some(record) => Some(record),
-            None => self.queries.find_mut(key),
-        };
-        let Some(record) = known else { return Ok(()) };
+        let Some(record) = self.records.find(key).or_else(|| self.queries.find(key)) else { return Ok(()) };
         if record.digest() != begun.asker.digest {
             return Err(Stop::Refuse(Box::new(begun), Refusal::IdConflict));
         }
-        if !record.repeats.admit(moment.since_boot, REPEATS_PER_SECOND) {
+        let answer = record.answer();
+        if !self.answers.admit(moment.since_boot, &begun.asker.digest) {
             return Err(Stop::drop(Reason::Repeat, &begun.asker.operator, "the same command too often"));
         }
-        let Some(answer) = record.answer().cloned() else { return Ok(()) };
+        let Some(answer) = answer else { return Ok(()) };
         if self.outbox.fits(&answer) || record.is_running() {
             step.effects.push(Effect::Publish(answer));
         } else {
-            let (asker, seq) = (record.begun.asker.clone(), record.next_seq);
+            let (asker, seq) = (record.asker(), record.next_seq);
             self.stand_in(&answer, &asker, seq, moment, step);
         }
         Ok(())
@@ -90,7 +87,7 @@ impl Client {
                 let id = reply.command_id;
                 let key = self.records.answered_by(message, id).or_else(|| self.queries.answered_by(message, id));
                 let record = key.and_then(|key| self.records.find(key).or_else(|| self.queries.find(key)));
-                if let Some((asker, seq)) = record.map(|record| (record.begun.asker.clone(), record.next_seq)) {
+                if let Some((asker, seq)) = record.map(|record| (record.asker(), record.next_seq)) {
                     self.stand_in(message, &asker, seq, moment, &mut step);
                 }
                 format!("a reply to {id} was not sent: it takes {size} bytes, more than the broker takes (max_payload)")
@@ -123,7 +120,10 @@ impl Client {
         if !refusal.is_recorded() {
             return self.answer_unrecorded(&begun.asker, &refusal, moment, step);
         }
-        if !query && !self.records.has_room(operator, kind == Some(CommandKind::Control)) {
+        if !query && !self.parked.is_empty() {
+            return self.answer_unrecorded(&begun.asker, &Refusal::NotRecorded, moment, step);
+        }
+        if !query && !self.records.make_room(operator, kind == Some(CommandKind::Control)) {
             return self.answer_unrecorded(&begun.asker, &Refusal::RecordFull, moment, step);
         }
         let kind = kind.unwrap_or(CommandKind::Data);
@@ -133,8 +133,10 @@ impl Client {
     }
 
     pub(super) fn answer_unrecorded(&mut self, asker: &Asker, refusal: &Refusal, moment: Moment, step: &mut Step) {
-        let window = self.refusals.entry(asker.key.operator).or_default();
-        if window.admit(moment.since_boot, REFUSALS_PER_SECOND) {
+        if refusal.code() == ErrorCode::Busy {
+            *self.dropped.entry(Reason::Busy).or_default() += 1;
+        }
+        if self.answers.admit(moment.since_boot, &asker.digest) {
             let reply = self.outbox.reply(asker, 0, Outcome::Refused(refusal.body()), self.state, moment.now);
             step.effects.push(Effect::Publish(reply));
         } else {
@@ -164,7 +166,7 @@ impl Client {
     ) {
         let alarm = self.alarms.entry(signer.clone()).or_default();
         *alarm.held.entry(reason).or_default() += count;
-        if alarm.window.admit(moment.since_boot, REFUSALS_PER_SECOND) {
+        if alarm.window.admit(moment.since_boot, ALARMS_PER_SECOND) {
             let count = alarm.held.remove(&reason).unwrap_or(count);
             let data = EventData::Security(Security { reason, count, signer });
             step.effects.push(Effect::Publish(self.outbox.event(data, self.state, moment.now)));

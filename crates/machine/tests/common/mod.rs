@@ -31,6 +31,7 @@ pub struct Worker {
     pub executed: BTreeMap<JobKey, u32>,
     pub events: Vec<Event>,
     pub disk_full: bool,
+    pub disk_has_reserve: bool,
     machine: &'static str,
     ids: u64,
     boots: u8,
@@ -86,6 +87,7 @@ impl Worker {
             executed: BTreeMap::new(),
             events: Vec::new(),
             disk_full: false,
+            disk_has_reserve: false,
             machine: "boot-1",
             ids: 0,
             boots: 1,
@@ -125,15 +127,22 @@ impl Worker {
         self.replies(&published)
     }
 
+    /// Whether the disk takes a step's entries: a full one takes none, an almost full one only the end of a command without
+    /// its reply, for which room is kept.
+    fn fits(&self, step: &Step) -> bool {
+        let is_short = |entry: &Entry| match entry {
+            Entry::Ended(ended) => ended.reply.is_none(),
+            _ => false,
+        };
+        !self.disk_full || (self.disk_has_reserve && step.entries.iter().all(is_short))
+    }
+
     /// Does what a step asks for, in its order, and gives what was published.
     pub fn carry_out(&mut self, step: Step) -> Vec<Signed> {
-        let step = if self.disk_full && !step.entries.is_empty() {
-            let back = self.client.roll_back(step, self.now);
-            assert!(back.entries.is_empty());
-            back
-        } else {
-            step
-        };
+        let mut step = step;
+        while !step.entries.is_empty() && !self.fits(&step) {
+            step = self.client.roll_back(step, self.now);
+        }
         let Step { entries, effects, .. } = step;
         self.log.extend(entries);
         let mut published = Vec::new();
@@ -214,6 +223,20 @@ impl Worker {
         let step = self.client.finished(execution.key, Ended::Done(execution.args), self.now);
         let published = self.carry_out(step);
         self.replies(&published)
+    }
+
+    /// The whole record as entries, in parts of so many records.
+    pub fn snapshot(&self, size: usize) -> Vec<Entry> {
+        let mut entries = vec![self.client.started()];
+        let mut after = None;
+        loop {
+            let part = self.client.part(after, size);
+            entries.extend(part.entries());
+            after = part.last();
+            if after.is_none() {
+                return entries;
+            }
+        }
     }
 
     pub fn tick(&mut self) -> Vec<Signed> {

@@ -34,6 +34,8 @@ words! {
         Repeat = "repeat",
         /// It came faster than could be verified (section 9).
         Overload = "overload",
+        /// It was refused as `busy` (section 8): the one thing counted here that is answered.
+        Busy = "busy",
     }
 }
 

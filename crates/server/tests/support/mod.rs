@@ -103,7 +103,7 @@ impl Demo {
     /// Hears from now on what the stream is asked for.
     pub async fn questions(&self) -> Questions {
         let client = ConnectOptions::with_nkey(seed(13).as_str().to_owned()).connect(self.broker.url()).await.unwrap();
-        let asked = client.subscribe("$JS.API.DIRECT.GET.>").await.unwrap();
+        let asked = client.subscribe("cs.demo.roster.*").await.unwrap();
         let passed = client.subscribe("test.passed").await.unwrap();
         client.flush().await.unwrap();
         let mut questions = Questions { client, asked, passed };
@@ -278,20 +278,42 @@ fn configuration(jetstream: bool) -> String {
     let users = [
         user(
             10,
-            &["cs.demo.cmd.>", "$JS.API.DIRECT.GET.cs-demo-presence", "$JS.API.DIRECT.GET.cs-demo-presence.>"],
+            &["cs.demo.cmd.>", "cs.demo.roster.*"],
             &["cs.demo.reply.alice.>", "cs.demo.event.>", "_INBOX.operator-alice.>"],
         ),
         // Every reply and event subject, for attacks and for other clients.
         user(11, &["cs.demo.reply.>", "cs.demo.event.>"], &["cs.demo.cmd.client.worker-1"]),
-        user(12, &stream.each_ref().map(String::as_str), &["_INBOX.setup.>"]),
         // May do what alice may, but hear replies to another.
         user(
             14,
-            &["cs.demo.cmd.>", "$JS.API.DIRECT.GET.cs-demo-presence", "$JS.API.DIRECT.GET.cs-demo-presence.>"],
+            &["cs.demo.cmd.>", "cs.demo.roster.*"],
             &["cs.demo.reply.bob.>", "cs.demo.event.>", "_INBOX.operator-alice.>"],
         ),
         // Hears what the stream is asked for.
-        user(13, &["test.passed"], &["$JS.API.DIRECT.GET.>", "test.passed"]),
+        user(13, &["test.passed"], &["cs.demo.roster.*", "test.passed"]),
     ];
-    json!({ "jetstream": jetstream, "authorization": { "users": users } }).to_string()
+    let setup = user(12, &stream.each_ref().map(String::as_str), &["_INBOX.setup.>"]);
+    let store = |subject: &str| format!("$JS.API.{subject}.cs-demo-presence");
+    let imported = |subject, to| json!({ "service": { "account": "store", "subject": store(subject) }, "to": to });
+    let accounts = json!({
+        "system": {},
+        "realm": {
+            "users": users,
+            "exports": [{ "stream": "cs.demo.event.*.presence" }],
+            "imports": [
+                imported("DIRECT.GET", "cs.demo.roster.get"),
+                imported("STREAM.MSG.GET", "cs.demo.roster.message"),
+            ],
+        },
+        "store": {
+            "jetstream": "enabled",
+            "users": [setup],
+            "exports": [
+                { "service": store("DIRECT.GET"), "response_type": "stream" },
+                { "service": store("STREAM.MSG.GET") },
+            ],
+            "imports": [{ "stream": { "account": "realm", "subject": "cs.demo.event.*.presence" } }],
+        },
+    });
+    json!({ "jetstream": jetstream, "system_account": "system", "accounts": accounts }).to_string()
 }

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use self::deeds::{Deed, Deeds, Verb};
 use self::members::Members;
-use self::users::{User, Who, users_file};
+use self::users::{User, Who, has_no_accounts, users_file};
 use crate::args::{Format, NewClient, Options};
 use crate::failure::{Exit, Failure, Fallible};
 use crate::output::{Output, moment, table};
@@ -25,6 +25,10 @@ use crate::output::{Output, moment, table};
 const DAY: i64 = 86_400_000;
 /// The longest users file that is compared with what is to be written, in bytes.
 const MAX_USERS: usize = 64 * 1024 * 1024;
+
+/// What to do where the users file had no accounts: a reload refuses a new system account.
+const NEW_ACCOUNTS: &str = "it has accounts now: restart the broker with the present nats.conf (a reload does not do), \
+                            then run `countersign setup`";
 
 /// Makes what is missing, renews what is due, and says what it did and left.
 pub(crate) fn run(options: &Options, operators: &[Name], clients: &[NewClient], output: Output) -> Fallible<Exit> {
@@ -56,6 +60,7 @@ fn fill(deeds: &mut Deeds, realm: Option<&Name>, operators: &[Name], clients: &[
     let file = users_file(trust.realm(), &users);
     match read_public(&path, MAX_USERS) {
         Ok(old) if old == file.as_bytes() => deeds.note(Verb::Left, &path, ""),
+        Ok(old) if has_no_accounts(&old) => deeds.write(Verb::Renewed, &path, file.as_bytes(), NEW_ACCOUNTS)?,
         Ok(_) => deeds.write(Verb::Renewed, &path, file.as_bytes(), "the broker must read it again: SIGHUP")?,
         Err(_) => deeds.write(Verb::Made, &path, file.as_bytes(), "nats.conf includes it")?,
     }

@@ -19,7 +19,7 @@ pub(super) struct User {
 }
 
 /// Whose connection it is; each has permissions of its own.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Who {
     /// An operator: commands out, replies and events in.
     Operator(Name),
@@ -33,22 +33,66 @@ pub(super) enum Who {
     Trust,
 }
 
-/// The users file: what `nats.conf` includes into its `authorization`.
+/// The users file, which `nats.conf` includes: three accounts. Nobody in the realm's account has a right on the store, which
+/// is in another: the realm exports the presences to it, and imports two of its questions (section 10). The broker does not
+/// start JetStream without a system account; nobody connects to that one.
 pub(super) fn users_file(realm: &Name, users: &[User]) -> String {
-    let mut file = String::from(HEAD);
+    let (store, realm_users): (Vec<&User>, Vec<&User>) = users.iter().partition(|user| user.who == Who::Setup);
+    let (stream, presence) = (subject::presence_stream(realm), subject::every_presence(realm));
+    let (page, message) = (subject::roster_page(realm), subject::roster_message(realm));
+    format!(
+        "{HEAD}system_account: cs-{realm}-system
+accounts: {{
+  cs-{realm}: {{
+    users: [
+{}    ]
+    exports: [
+      {{ stream: \"{presence}\", accounts: [cs-{realm}-store] }}
+    ]
+    imports: [
+      {{ service: {{ account: cs-{realm}-store, subject: \"$JS.API.DIRECT.GET.{stream}\" }}, to: \"{page}\" }}
+      {{ service: {{ account: cs-{realm}-store, subject: \"$JS.API.STREAM.MSG.GET.{stream}\" }}, to: \"{message}\" }}
+    ]
+  }}
+  cs-{realm}-store: {{
+    jetstream: enabled
+    users: [
+{}    ]
+    exports: [
+      {{ service: \"$JS.API.DIRECT.GET.{stream}\", response_type: stream, accounts: [cs-{realm}] }}
+      {{ service: \"$JS.API.STREAM.MSG.GET.{stream}\", accounts: [cs-{realm}] }}
+    ]
+    imports: [
+      {{ stream: {{ account: cs-{realm}, subject: \"{presence}\" }} }}
+    ]
+  }}
+  cs-{realm}-system: {{}}
+}}
+",
+        list(realm, &realm_users),
+        list(realm, &store),
+    )
+}
+
+fn list(realm: &Name, users: &[&User]) -> String {
+    let mut list = String::new();
     for User { who, nkey } in users {
         let (publish, subscribe) = who.permissions(realm);
         // Writing to a string does not fail.
         let _ = write!(
-            file,
-            "  {{ # {}\n    nkey: {nkey}\n    permissions: {{\n      publish: {}\n      subscribe: {}\n    }}\n  }}\n",
+            list,
+            "      {{ # {}\n        nkey: {nkey}\n        permissions: {{\n          publish: {}\n          subscribe: {}\n        }}\n      }}\n",
             who.title(),
             rule(&publish),
             rule(&subscribe),
         );
     }
-    file.push_str("]\n");
-    file
+    list
+}
+
+/// Whether a users file is of the form without accounts, in which every connection key was in the store's own account.
+pub(super) fn has_no_accounts(file: &[u8]) -> bool {
+    !file.windows(9).any(|window| window == b"accounts:")
 }
 
 /// The connection keys in a users file, by whose they are (`client worker-1`).
@@ -67,8 +111,7 @@ pub(super) fn nkeys_in(file: &str) -> BTreeMap<String, String> {
 
 const HEAD: &str = "\
 # Who may connect to the broker, and what each may publish and subscribe to.
-# Made by `countersign init`, which writes it anew whenever something changes.
-users: [
+# Made by `countersign init`, which writes it again whenever something changes.
 ";
 
 impl Who {
@@ -84,15 +127,10 @@ impl Who {
 
     /// What it may publish, and what it may subscribe to; nothing else.
     fn permissions(&self, realm: &Name) -> (Vec<String>, Vec<String>) {
-        let stream = format!("cs-{realm}-presence");
         let inbox = |owner: &str| format!("_INBOX.{owner}.>");
         match self {
             Self::Operator(name) => (
-                vec![
-                    format!("cs.{realm}.cmd.>"),
-                    format!("$JS.API.DIRECT.GET.{stream}"),
-                    format!("$JS.API.DIRECT.GET.{stream}.>"),
-                ],
+                vec![format!("cs.{realm}.cmd.>"), subject::roster_page(realm), subject::roster_message(realm)],
                 vec![
                     format!("cs.{realm}.reply.{name}.>"),
                     format!("cs.{realm}.event.>"),
@@ -107,7 +145,7 @@ impl Who {
             }
             Self::Observer => (Vec::new(), vec!["cs.>".to_owned()]),
             Self::Setup => {
-                let api = |verb: &str| format!("$JS.API.STREAM.{verb}.{stream}");
+                let api = |verb: &str| format!("$JS.API.STREAM.{verb}.{}", subject::presence_stream(realm));
                 (["CREATE", "UPDATE", "INFO", "PURGE"].map(api).to_vec(), vec![inbox("setup")])
             }
             Self::Trust => (vec![subject::trust(realm)], Vec::new()),

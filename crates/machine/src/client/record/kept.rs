@@ -1,0 +1,205 @@
+//! Final replies as they are kept: what the replies of one process have in common is shared among them, what follows from
+//! the command's record is left out, and both are put together again byte for byte.
+
+use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use countersign_protocol::command::Version;
+use countersign_protocol::envelope::Signed;
+use countersign_protocol::id::Uuid;
+use countersign_protocol::name::Name;
+use countersign_protocol::reply::{Reply, State, Status};
+use countersign_protocol::subject;
+use countersign_protocol::time::Millis;
+use serde::Deserialize;
+
+use crate::client::message::message_id;
+use crate::client::refusal::Asker;
+
+/// What separates the protected header from the signature (section 2).
+const DETACHED: &str = "..";
+
+/// A final reply that is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in crate::client) enum Kept {
+    /// One that this program puts together again.
+    Short(Short),
+    /// One in another form, of another version of the program.
+    Whole(Box<Signed>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in crate::client) struct Short {
+    signer: Arc<Signer>,
+    issued_at: Millis,
+    n: u64,
+    seq: u64,
+    state: State,
+    /// The signature proper, and then what follows the status in the body.
+    rest: Arc<[u8]>,
+    /// How much of it the signature is.
+    signature: u32,
+}
+
+/// What the replies of one process have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in crate::client) struct Signer {
+    realm: Name,
+    name: Name,
+    jti: Uuid,
+    epoch: Uuid,
+    boot: Uuid,
+    credential: Arc<str>,
+    protected: String,
+}
+
+/// What a body says of itself that its command's record does not.
+#[derive(Deserialize)]
+struct Facts {
+    realm: Name,
+    from: Name,
+    credential: Uuid,
+    issued_at: Millis,
+    epoch: Uuid,
+    boot: Uuid,
+    n: u64,
+    state: State,
+    seq: u64,
+}
+
+impl Kept {
+    /// Keeps the final reply to a command, with what it shares with those before it.
+    pub(super) fn new(reply: Signed, asker: &Asker, status: Status, signers: &mut Recent<Signer>) -> Self {
+        match Short::new(&reply, asker, status, signers) {
+            Some(short) => Self::Short(short),
+            None => Self::Whole(Box::new(reply)),
+        }
+    }
+
+    /// The reply as it was signed.
+    pub(super) fn signed(&self, asker: &Asker, status: Status) -> Signed {
+        match self {
+            Self::Short(short) => short.signed(asker, status),
+            Self::Whole(signed) => (**signed).clone(),
+        }
+    }
+
+    /// What it takes in memory beside its record, in bytes; the credential is shared.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Short(short) => short.rest.len(),
+            Self::Whole(reply) => reply.subject.len() + reply.signature.len() + reply.body.len(),
+        }
+    }
+}
+
+impl Short {
+    fn new(reply: &Signed, asker: &Asker, status: Status, signers: &mut Recent<Signer>) -> Option<Self> {
+        let Facts { realm, from, credential, issued_at, epoch, boot, n, state, seq } =
+            serde_json::from_slice(&reply.body).ok()?;
+        let (protected, signature) = reply.signature.split_once(DETACHED)?;
+        let signer = Signer {
+            realm,
+            name: from,
+            jti: credential,
+            epoch,
+            boot,
+            credential: Arc::clone(&reply.credential),
+            protected: protected.to_owned(),
+        };
+        let signer = signers.share(&signer).unwrap_or_else(|| signers.add(Arc::new(signer)));
+        let mut short = Self { signer, issued_at, n, seq, state, rest: Arc::default(), signature: 0 };
+        let rest = reply.body.strip_prefix(short.head(asker, status).as_slice())?;
+        short.rest = [signature.as_bytes(), rest].concat().into();
+        short.signature = signature.len().try_into().ok()?;
+        (reply.subject == short.subject(asker)).then_some(short)
+    }
+
+    fn signed(&self, asker: &Asker, status: Status) -> Signed {
+        let (signature, rest) = self.rest.split_at(usize::try_from(self.signature).unwrap_or(0).min(self.rest.len()));
+        let mut body = self.head(asker, status);
+        body.extend_from_slice(rest);
+        Signed {
+            subject: self.subject(asker),
+            signature: format!("{}{DETACHED}{}", self.signer.protected, String::from_utf8_lossy(signature)),
+            credential: Arc::clone(&self.signer.credential),
+            body: body.into(),
+        }
+    }
+
+    fn subject(&self, asker: &Asker) -> String {
+        subject::reply(&asker.reply_to, &self.signer.name)
+    }
+
+    /// The body up to its status.
+    fn head(&self, asker: &Asker, status: Status) -> Vec<u8> {
+        let Signer { realm, name, jti, epoch, boot, .. } = &*self.signer;
+        let mut head = crate::client::message::to_json(&Reply {
+            v: Version,
+            id: message_id(*boot, self.n, self.issued_at),
+            realm: realm.clone(),
+            from: name.clone(),
+            credential: *jti,
+            to: asker.operator.clone(),
+            subject: self.subject(asker),
+            command_id: asker.key.id,
+            command_digest: asker.digest,
+            issued_at: self.issued_at,
+            epoch: *epoch,
+            boot: *boot,
+            n: self.n,
+            state: self.state,
+            seq: self.seq,
+            status,
+            progress: None,
+            result: None,
+            error: None,
+        });
+        // The brace that ends it.
+        head.pop();
+        head
+    }
+}
+
+/// The values that were seen last, so that those who have the same one share it. It is no part of any state: two are always
+/// equal.
+#[derive(Debug, Clone)]
+pub(super) struct Recent<T>(VecDeque<Arc<T>>);
+
+impl<T: PartialEq> Recent<T> {
+    /// How many there are, at most.
+    const MOST: usize = 32;
+
+    /// The same value, if it was seen lately.
+    pub(super) fn share(&self, value: &T) -> Option<Arc<T>> {
+        self.0.iter().find(|recent| ***recent == *value).cloned()
+    }
+
+    /// Takes a new one, and gives it back.
+    pub(super) fn add(&mut self, value: Arc<T>) -> Arc<T> {
+        if self.0.len() == Self::MOST {
+            self.0.pop_back();
+        }
+        self.0.push_front(Arc::clone(&value));
+        value
+    }
+}
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<T> PartialEq for Recent<T> {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl<T> Eq for Recent<T> {}
+
+impl<T> Hash for Recent<T> {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}

@@ -1,0 +1,387 @@
+//! The commands that a client remembers, within their bounds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use countersign_protocol::digest::Digest;
+use countersign_protocol::envelope::Signed;
+use countersign_protocol::id::MessageId;
+use countersign_protocol::key::Thumbprint;
+use countersign_protocol::limits::{CONTROL_RESERVE, JOB_RETENTION};
+use countersign_protocol::name::Name;
+use countersign_protocol::reply::{Progress, Status};
+use countersign_protocol::time::Millis;
+
+use super::kept::{Kept, Recent, Signer};
+use super::{Begun, Ended, Entry};
+use crate::client::effect::JobKey;
+use crate::client::refusal::Asker;
+
+/// How many records are forgotten in one turn, at most: no turn takes longer because many have become due at once.
+const FORGOTTEN_IN_A_TURN: usize = 64;
+
+/// A [`JobKey`] whose operator's thumbprint all of its records share.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Key {
+    id: MessageId,
+    operator: Arc<Thumbprint>,
+}
+
+/// One command that was decided on. There may be a million: what a record shares with others, it shares in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in crate::client) struct Record {
+    key: Key,
+    digest: Digest,
+    operator: Arc<Name>,
+    command: Arc<Name>,
+    /// The `reply_to` up to the command's id, with which it ends.
+    reply_to: Arc<String>,
+    at: Millis,
+    until: Millis,
+    pub(in crate::client) next_seq: u64,
+    pub(in crate::client) phase: Phase,
+    pub(in crate::client) long_running: bool,
+    /// Whether its end is not on disk yet: until it is, nobody is told of it.
+    pub(in crate::client) held: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in crate::client) enum Phase {
+    Running(Box<Running>),
+    Ended { at: Millis, status: Status, reply: Option<Kept> },
+}
+
+/// What is known of a command that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in crate::client) struct Running {
+    pub(in crate::client) interim: Option<Signed>,
+    pub(in crate::client) progress: Option<Progress>,
+    pub(in crate::client) progressed: i64,
+}
+
+impl Record {
+    pub(in crate::client) fn key(&self) -> JobKey {
+        JobKey { id: self.key.id, operator: *self.key.operator }
+    }
+
+    pub(in crate::client) fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    pub(in crate::client) fn command(&self) -> &Name {
+        &self.command
+    }
+
+    pub(in crate::client) fn operator(&self) -> &Name {
+        &self.operator
+    }
+
+    /// When it was decided on.
+    pub(in crate::client) fn at(&self) -> Millis {
+        self.at
+    }
+
+    pub(in crate::client) fn asker(&self) -> Asker {
+        Asker {
+            key: self.key(),
+            operator: (*self.operator).clone(),
+            reply_to: format!("{}{}", self.reply_to, self.key.id),
+            digest: self.digest,
+        }
+    }
+
+    pub(in crate::client) fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Running(_))
+    }
+
+    /// What is sent when the command arrives again: its final reply, while it runs its latest interim one.
+    pub(in crate::client) fn answer(&self) -> Option<Signed> {
+        match &self.phase {
+            Phase::Running(running) => running.interim.clone(),
+            Phase::Ended { .. } if self.held => None,
+            Phase::Ended { .. } => self.reply(),
+        }
+    }
+
+    /// What a log says of it.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
+        let (key, asker) = (self.key(), self.asker());
+        let Self { at, until, long_running, .. } = *self;
+        let begun = Begun { asker, command: (*self.command).clone(), long_running, at, until };
+        let interim = self.next_seq.checked_sub(1).map(|seq| Entry::Interim { key, seq });
+        let ended = match &self.phase {
+            Phase::Running(_) => None,
+            Phase::Ended { at, status, .. } => {
+                Some(Entry::Ended(Ended { key, at: *at, status: *status, reply: self.reply() }))
+            }
+        };
+        [Some(Entry::Begun(begun)), interim, ended].into_iter().flatten()
+    }
+
+    fn reply(&self) -> Option<Signed> {
+        match &self.phase {
+            Phase::Ended { status, reply: Some(kept), .. } => Some(kept.signed(&self.asker(), *status)),
+            _ => None,
+        }
+    }
+
+    /// When the record may be forgotten; never while the command runs.
+    fn due(&self) -> Option<Millis> {
+        match &self.phase {
+            Phase::Running(_) => None,
+            Phase::Ended { at, .. } if self.long_running => Some(self.until.max(at.plus(JOB_RETENTION))),
+            Phase::Ended { .. } => Some(self.until),
+        }
+    }
+}
+
+/// The records of one kind, by command, within their bounds. A record is never evicted while its command could still be
+/// taken; kept replies are, and jobs that have ended and whose command is late.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in crate::client) struct Records {
+    records: BTreeMap<Key, Box<Record>>,
+    running: BTreeSet<(Millis, Key)>,
+    ended_jobs: BTreeSet<(Millis, Key)>,
+    due: BTreeSet<(Millis, Key)>,
+    operators: BTreeMap<Arc<Thumbprint>, Own>,
+    kept: BTreeSet<(Millis, Key)>,
+    kept_bytes: usize,
+    bound: usize,
+    kept_bound: usize,
+    /// The high-water mark of the clock: what is due by it counts as forgotten.
+    mark: Millis,
+    names: Recent<Name>,
+    reply_tos: Recent<String>,
+    signers: Recent<Signer>,
+}
+
+/// What is counted for one operator key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+struct Own {
+    records: usize,
+    /// The jobs that have ended, by when their command is late: from then on they may give way.
+    ended_jobs: BTreeSet<(Millis, MessageId)>,
+}
+
+impl Records {
+    pub(in crate::client) fn new(bound: usize, kept_bound: usize) -> Self {
+        Self {
+            records: BTreeMap::new(),
+            running: BTreeSet::new(),
+            ended_jobs: BTreeSet::new(),
+            due: BTreeSet::new(),
+            operators: BTreeMap::new(),
+            kept: BTreeSet::new(),
+            kept_bytes: 0,
+            bound,
+            kept_bound,
+            mark: Millis::new(0),
+            names: Recent::default(),
+            reply_tos: Recent::default(),
+            signers: Recent::default(),
+        }
+    }
+
+    /// The same records within another bound, which holds from the next one on.
+    pub(in crate::client) fn bounded(self, bound: usize) -> Self {
+        Self { bound, ..self }
+    }
+
+    /// Whether one more fits: a quarter of the bound for each operator key, and some more for control commands. Jobs that
+    /// have ended make room where that is needed, as soon as their command is late.
+    pub(in crate::client) fn make_room(&mut self, operator: Thumbprint, control: bool) -> bool {
+        let reserve = if control { CONTROL_RESERVE } else { 0 };
+        loop {
+            let own = self.operators.get(&operator);
+            let own_fits = own.map_or(0, |own| own.records) < self.bound / 4 + reserve;
+            if own_fits && self.records.len() < self.bound + reserve {
+                return true;
+            }
+            let mut owners = self.operators.iter().filter(|(owner, _)| own_fits || ***owner == operator);
+            let giving_way = owners.find_map(|(owner, own)| {
+                let (_, id) = own.ended_jobs.first().filter(|(late, _)| *late <= self.mark)?;
+                Some(JobKey { id: *id, operator: **owner })
+            });
+            let Some(key) = giving_way else { return false };
+            self.withdraw(key);
+        }
+    }
+
+    pub(in crate::client) fn find(&self, key: JobKey) -> Option<&Record> {
+        let record = self.records.get(&self.key(key)?)?;
+        self.lives(record).then_some(record)
+    }
+
+    pub(in crate::client) fn find_mut(&mut self, key: JobKey) -> Option<&mut Record> {
+        self.find(key)?;
+        self.records.get_mut(&self.key(key)?).map(|record| &mut **record)
+    }
+
+    /// The record of a command by its id: the asker's own, else another's where there is only one.
+    pub(in crate::client) fn find_for(&self, asker: JobKey) -> Option<&Record> {
+        self.find(asker).or_else(|| {
+            let first = Key { id: asker.id, operator: Arc::new(Thumbprint::MIN) };
+            let others = self.records.range(first..).take_while(|(key, _)| key.id == asker.id);
+            let mut others = others.map(|(_, record)| &**record).filter(|record| self.lives(record));
+            let only = others.next()?;
+            others.next().is_none().then_some(only)
+        })
+    }
+
+    pub(in crate::client) fn begin(&mut self, begun: Begun) {
+        let Begun { asker: Asker { key, operator, reply_to, digest }, command, long_running, at, until } = begun;
+        self.withdraw(key);
+        let own = self.key(key).unwrap_or_else(|| Key { id: key.id, operator: Arc::new(key.operator) });
+        self.operators.entry(Arc::clone(&own.operator)).or_default().records += 1;
+        self.running.insert((at, own.clone()));
+        let phase = Phase::Running(Box::new(Running { interim: None, progress: None, progressed: i64::MIN }));
+        let record = Record {
+            digest,
+            operator: shared(&mut self.names, operator),
+            command: shared(&mut self.names, command),
+            reply_to: shared(&mut self.reply_tos, without_id(reply_to, key.id)),
+            at,
+            until,
+            next_seq: 0,
+            phase,
+            long_running,
+            held: false,
+            key: own.clone(),
+        };
+        self.records.insert(own, Box::new(record));
+    }
+
+    /// The ended command whose final reply this is.
+    pub(in crate::client) fn answered_by(&self, reply: &Signed, id: MessageId) -> Option<JobKey> {
+        let first = Key { id, operator: Arc::new(Thumbprint::MIN) };
+        let mut same_id = self.records.range(first..).take_while(|(key, _)| key.id == id);
+        let found = same_id.find(|(_, record)| !record.is_running() && record.answer().as_ref() == Some(reply));
+        found.map(|(_, record)| record.key())
+    }
+
+    /// Notes the end of a command; the reply is kept as long as there is room for it.
+    pub(in crate::client) fn end(&mut self, ended: Ended) {
+        let Ended { key, at, status, reply } = ended;
+        let Some(own) = self.key(key) else { return };
+        let Some(record) = self.records.get_mut(&own).filter(|record| record.is_running()) else { return };
+        self.running.remove(&(record.at, own.clone()));
+        let reply = reply.map(|reply| Kept::new(reply, &record.asker(), status, &mut self.signers));
+        if let Some(reply) = &reply {
+            self.kept.insert((at, own.clone()));
+            self.kept_bytes += reply.weight();
+        }
+        record.phase = Phase::Ended { at, status, reply };
+        if record.long_running {
+            self.ended_jobs.insert((at, own.clone()));
+            if let Some(operator) = self.operators.get_mut(&own.operator) {
+                operator.ended_jobs.insert((record.until, own.id));
+            }
+        }
+        if let Some(due) = record.due() {
+            self.due.insert((due, own));
+        }
+        while self.kept_bytes > self.kept_bound {
+            let Some((_, oldest)) = self.kept.pop_first() else { break };
+            let Some(record) = self.records.get_mut(&oldest) else { continue };
+            if let Phase::Ended { reply, .. } = &mut record.phase {
+                self.kept_bytes -= reply.take().as_ref().map_or(0, Kept::weight);
+            }
+        }
+    }
+
+    /// Keeps the end of a command to itself, or no longer does.
+    pub(in crate::client) fn hold(&mut self, key: JobKey, held: bool) {
+        if let Some(record) = self.find_mut(key) {
+            record.held = held;
+        }
+    }
+
+    /// Takes back an interim reply that is not on disk; the number that it had stays used.
+    pub(in crate::client) fn withdraw_interim(&mut self, key: JobKey) {
+        if let Some(Record { phase: Phase::Running(running), .. }) = self.find_mut(key) {
+            running.interim = None;
+        }
+    }
+
+    /// Forgets a command: it may be forgotten, or its record could not be written.
+    pub(in crate::client) fn withdraw(&mut self, key: JobKey) {
+        let Some((own, record)) = self.key(key).and_then(|own| self.records.remove_entry(&own)) else { return };
+        self.running.remove(&(record.at, own.clone()));
+        if let Some(due) = record.due() {
+            self.due.remove(&(due, own.clone()));
+        }
+        if let Phase::Ended { at, reply, .. } = &record.phase {
+            self.ended_jobs.remove(&(*at, own.clone()));
+            if self.kept.remove(&(*at, own.clone())) {
+                self.kept_bytes -= reply.as_ref().map_or(0, Kept::weight);
+            }
+        }
+        if let Some(operator) = self.operators.get_mut(&own.operator) {
+            operator.ended_jobs.remove(&(record.until, own.id));
+            operator.records -= 1;
+            if operator.records == 0 {
+                self.operators.remove(&own.operator);
+            }
+        }
+    }
+
+    /// Takes a new high-water mark, by which some records may be forgotten, and forgets a few of them.
+    pub(in crate::client) fn purge(&mut self, mark: Millis) {
+        self.mark = mark;
+        for _ in 0..FORGOTTEN_IN_A_TURN {
+            if !self.is_due() {
+                break;
+            }
+            if let Some((_, Key { id, operator })) = self.due.first().cloned() {
+                self.withdraw(JobKey { id, operator: *operator });
+            }
+        }
+    }
+
+    /// Whether there is something to forget.
+    pub(in crate::client) fn is_due(&self) -> bool {
+        self.due.first().is_some_and(|(due, _)| *due <= self.mark)
+    }
+
+    pub(in crate::client) fn running(&self) -> impl DoubleEndedIterator<Item = &Record> {
+        self.running.iter().filter_map(|(_, key)| self.records.get(key)).map(|record| &**record)
+    }
+
+    /// The jobs that ended, latest last.
+    pub(in crate::client) fn ended_jobs(&self) -> impl DoubleEndedIterator<Item = &Record> {
+        self.ended_jobs.iter().filter_map(|(_, key)| self.records.get(key)).map(|record| &**record)
+    }
+
+    /// So many records, in the order of their keys, from the first one after a key.
+    pub(super) fn after(&self, key: Option<JobKey>, count: usize) -> Vec<Record> {
+        let key = key.map(|JobKey { id, operator }| Key { id, operator: Arc::new(operator) });
+        let from = key.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.records.range((from, Bound::Unbounded)).take(count).map(|(_, record)| (**record).clone()).collect()
+    }
+
+    /// A key as the records of its operator have it; `None` where there are none.
+    fn key(&self, key: JobKey) -> Option<Key> {
+        let (operator, _) = self.operators.get_key_value(&key.operator)?;
+        Some(Key { id: key.id, operator: Arc::clone(operator) })
+    }
+
+    fn lives(&self, record: &Record) -> bool {
+        record.due().is_none_or(|due| due > self.mark)
+    }
+}
+
+fn shared<T: PartialEq>(recent: &mut Recent<T>, value: T) -> Arc<T> {
+    recent.share(&value).unwrap_or_else(|| recent.add(Arc::new(value)))
+}
+
+/// A `reply_to` without the id that it ends with, as it does by section 1.
+fn without_id(mut reply_to: String, id: MessageId) -> String {
+    if reply_to.ends_with(&id.to_string()) {
+        reply_to.truncate(reply_to.len() - id.to_string().len());
+    }
+    reply_to
+}
+
+#[cfg(test)]
+mod tests;

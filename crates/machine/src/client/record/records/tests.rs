@@ -1,0 +1,81 @@
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::mem::size_of;
+
+use countersign_protocol::id::Uuid;
+use countersign_protocol::reply::Outcome;
+use countersign_testkit::realm::{Realm, START, message_id, name};
+use serde_json::json;
+
+use super::*;
+use crate::client::message::Outbox;
+use crate::client::state::State;
+
+const REPLY_TO: &str = "cs.demo.reply.alice.k3v9q2m8x7c1b5n0.";
+
+fn begun(n: u64) -> Begun {
+    let key = JobKey { id: message_id(n), operator: Thumbprint::MIN };
+    let reply_to = format!("{REPLY_TO}{}", key.id);
+    let asker = Asker { key, operator: name("alice"), reply_to, digest: Digest::of(&n.to_be_bytes()) };
+    Begun { asker, command: name("ping"), long_running: false, at: START, until: START.plus(95_000) }
+}
+
+fn outbox() -> Outbox {
+    let worker = Realm::new("demo").client("worker-1", &[]);
+    Outbox::new(worker, Uuid::from_random([1; 16]), Uuid::from_random([2; 16]))
+}
+
+#[test]
+fn the_oldest_replies_make_room_and_their_status_stays() {
+    let mut records = Records::new(100, 250);
+    for n in 0..4 {
+        let begun = begun(n);
+        let (key, at) = (begun.asker.key, START.plus(i64::try_from(n).unwrap()));
+        records.begin(begun);
+        let (subject, signature, credential) = ("s".to_owned(), "s".to_owned(), "c".into());
+        let reply = Signed { subject, signature, credential, body: vec![b'b'; 98].into() };
+        records.end(Ended { key, at, status: Status::Succeeded, reply: Some(reply) });
+    }
+    let kept = |n| records.find(begun(n).asker.key).map(|record| record.answer().is_some());
+    assert_eq!([0, 1, 2, 3].map(kept), [Some(false), Some(false), Some(true), Some(true)]);
+    assert_eq!(records.kept_bytes, 200);
+    records.purge(START.plus(95_000));
+    assert_eq!((records.kept_bytes, records.records.len(), records.operators.len()), (0, 0, 0));
+}
+
+#[test]
+fn a_kept_reply_is_short_and_put_together_again_byte_for_byte() {
+    let mut outbox = outbox();
+    let mut signers = Recent::default();
+    let asker = begun(7).asker;
+    for (outcome, length) in [
+        (Outcome::Succeeded(json!(1_795_485_600)), 120),
+        (Outcome::Succeeded(json!({"x": 0.1, "msg": "\u{fc}\"\n"})), 140),
+        (Outcome::Refused(crate::client::message::not_found()), 240),
+    ] {
+        let (reply, status) = outbox.fitting(&asker, 3, outcome, State::Ready, START);
+        let kept = Kept::new(reply.clone(), &asker, status, &mut signers);
+        assert!(matches!(kept, Kept::Short(_)) && kept.weight() < length, "{} bytes", kept.weight());
+        assert_eq!(kept.signed(&asker, status), reply);
+        let other = Asker { reply_to: format!("{REPLY_TO}{}", message_id(8)), ..asker.clone() };
+        let kept = Kept::new(reply.clone(), &other, status, &mut signers);
+        assert_eq!(
+            (kept.signed(&other, status), kept.weight() > 500),
+            (reply, true),
+            "what does not fit is kept whole"
+        );
+    }
+}
+
+/// What the allocator and the maps add is measured by the benchmark `record`.
+#[test]
+fn a_record_and_its_reply_are_small_and_what_records_share_is_there_once() {
+    assert!(size_of::<Record>() <= 192, "{}", size_of::<Record>());
+    assert_eq!(size_of::<(Millis, Key)>(), 32);
+    let mut records = Records::new(100, 1_000);
+    (0..3).for_each(|n| records.begin(begun(n)));
+    let [first, .., last] = &records.after(None, 9)[..] else { panic!() };
+    assert!(Arc::ptr_eq(&first.reply_to, &last.reply_to) && Arc::ptr_eq(&first.command, &last.command));
+    assert!(Arc::ptr_eq(&first.key.operator, &last.key.operator) && Arc::ptr_eq(&first.operator, &last.operator));
+    assert_eq!(first.asker(), begun(0).asker);
+}

@@ -1,0 +1,275 @@
+//! What the broker answers to whoever asks for presences that it keeps. Whatever it sends, that is bounded; and what a client
+//! had stored is told from what the broker says.
+
+use std::ops::ControlFlow;
+
+use async_nats::{HeaderMap, Message};
+use bytes::Bytes;
+use countersign_protocol::envelope::Delivery;
+use countersign_protocol::json;
+use countersign_protocol::limits::MAX_BODY;
+use countersign_protocol::text::echo;
+use data_encoding::BASE64;
+use serde_json::{Map, Value};
+
+/// How many presences are asked for at a time, and verified in one go.
+pub(crate) const PAGE: usize = 512;
+/// How long an answer may be, in bytes: the longest body, and the subjects and headers that come with it.
+const MAX_ANSWER: usize = MAX_BODY + 16_384;
+
+/// What the broker answers to one question for a page.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) presences: Vec<Delivery>,
+    /// Of which clients something is kept that is longer than any presence: its subject.
+    pub(crate) too_long: Vec<String>,
+    first: u64,
+    /// The number of the last message that it told, or the one before the page.
+    pub(crate) last: u64,
+}
+
+impl Page {
+    /// The page that begins with this number.
+    pub(crate) fn from(number: u64) -> Self {
+        Self { presences: Vec::new(), too_long: Vec::new(), first: number, last: number.saturating_sub(1) }
+    }
+
+    /// Takes an answer. The last one ends the page, and tells where the next begins, if there is one.
+    pub(crate) fn take(&mut self, answer: &Message) -> Result<ControlFlow<Option<u64>>, String> {
+        // A client may have stored a status too. Only to what is stored the broker adds a number.
+        let sequence = number(answer, "Nats-Sequence");
+        match answer.status.map(|status| status.as_u16()).filter(|_| sequence.is_none()) {
+            None if self.presences.len() + self.too_long.len() == PAGE => {
+                Err(format!("a page of {PAGE} has more than that"))
+            }
+            None => {
+                self.last = sequence.filter(|it| *it > self.last).unwrap_or(self.last);
+                // It says itself under which subject it was kept; whether that is true, its signature says.
+                let subject = told(answer, "Nats-Subject").unwrap_or_default();
+                if answer.payload.len() > MAX_BODY || answer.length > MAX_ANSWER {
+                    self.too_long.push(subject.to_owned());
+                } else {
+                    self.presences.push(delivery(subject, answer));
+                }
+                Ok(ControlFlow::Continue(()))
+            }
+            Some(204) if number(answer, "Nats-Num-Pending") == Some(0) => Ok(ControlFlow::Break(None)),
+            Some(204) => {
+                let last = number(answer, "Nats-Last-Sequence").unwrap_or(self.last.max(self.first));
+                let next = last.checked_add(1).filter(|next| *next > self.first && last >= self.last);
+                Ok(ControlFlow::Break(Some(next.ok_or("its pages run backwards")?)))
+            }
+            Some(404) => Ok(ControlFlow::Break(None)),
+            Some(503) => Err("it keeps none (`countersign setup` makes the stream)".to_owned()),
+            Some(status) => {
+                let why = answer.description.as_deref().unwrap_or_default();
+                Err(format!("it answers {status} {}", echo(why)))
+            }
+        }
+    }
+}
+
+/// One message of the stream.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) sequence: u64,
+    pub(crate) subject: String,
+    pub(crate) delivery: Delivery,
+}
+
+/// Reads the answer to a question for a single message: JSON, in which its headers and body are encoded. `None` where the
+/// broker keeps no such message.
+pub(crate) fn single(answer: &Message) -> Result<Option<Kept>, String> {
+    if answer.status.is_some_and(|status| status.as_u16() == 503) {
+        return Err("it keeps none (`countersign setup` makes the stream)".to_owned());
+    }
+    // Encoded, everything is longer by a third.
+    if answer.length > MAX_ANSWER / 2 * 3 {
+        return Err(format!("an answer is {} bytes long", answer.length));
+    }
+    let unreadable = |_| "it answers what is not JSON".to_owned();
+    let answer = json::parse(&answer.payload).map_err(unreadable)?;
+    if let Some(error) = answer.get("error") {
+        return match error.get("code").and_then(Value::as_u64) {
+            Some(404) => Ok(None),
+            _ => Err(format!(
+                "it answers {}",
+                echo(error.get("description").and_then(Value::as_str).unwrap_or("an error"))
+            )),
+        };
+    }
+    let message = answer.get("message").and_then(Value::as_object).and_then(kept);
+    message.map(Some).ok_or_else(|| "it answers with no message".to_owned())
+}
+
+fn kept(message: &Map<String, Value>) -> Option<Kept> {
+    let bytes = |name: &str| match message.get(name) {
+        None => Some(Vec::new()),
+        Some(text) => BASE64.decode(text.as_str()?.as_bytes()).ok(),
+    };
+    let subject = message.get("subject")?.as_str()?.to_owned();
+    let (headers, body) = (bytes("hdrs")?, bytes("data")?);
+    let headers = String::from_utf8_lossy(&headers);
+    let lines = headers.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
+    let delivery = Delivery::new(&subject, false, lines.map(|(name, value)| (name, value.trim())), body.into());
+    Some(Kept { sequence: message.get("seq")?.as_u64()?, subject, delivery })
+}
+
+/// An answer carries the kept message's own headers and body. The body is copied: the library hands out a slice of all that
+/// arrived with it, and would keep all of that alive.
+fn delivery(subject: &str, answer: &Message) -> Delivery {
+    let headers = answer.headers.iter().flat_map(HeaderMap::iter).flat_map(|(name, values)| {
+        let name: &str = name.as_ref();
+        values.iter().map(move |value| (name, value.as_str()))
+    });
+    Delivery::new(subject, false, headers, Bytes::copy_from_slice(&answer.payload))
+}
+
+/// What the broker says of a message in a header. It adds its own after those of the message, which may have the same names.
+fn told<'a>(answer: &'a Message, header: &str) -> Option<&'a str> {
+    answer.headers.as_ref()?.get_last(header).map(|value| value.as_str())
+}
+
+fn number(answer: &Message, header: &str) -> Option<u64> {
+    told(answer, header)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may")]
+
+    use async_nats::StatusCode;
+    use countersign_protocol::envelope::{CREDENTIAL_HEADER, SIGNATURE_HEADER};
+    use serde_json::json;
+
+    use super::*;
+
+    fn page() -> Page {
+        Page::from(7)
+    }
+
+    /// An answer with this body and so many bytes in all.
+    fn presence(body: usize, length: usize) -> Message {
+        Message {
+            subject: "_INBOX.x".into(),
+            reply: None,
+            payload: vec![0; body].into(),
+            headers: None,
+            status: None,
+            description: None,
+            length,
+        }
+    }
+
+    /// What an answer with a status comes to, which has these headers.
+    fn end(status: u16, headers: &[(&str, &str)]) -> Result<ControlFlow<Option<u64>>, String> {
+        let mut map = HeaderMap::new();
+        headers.iter().for_each(|(name, value)| map.insert(*name, *value));
+        let status = StatusCode::from_u16(status).ok();
+        page().take(&Message { status, headers: Some(map), ..presence(0, 0) })
+    }
+
+    #[test]
+    fn a_page_has_no_more_answers_than_were_asked_for() {
+        let mut page = page();
+        for _ in 0..PAGE {
+            assert_eq!(page.take(&presence(1, 1)), Ok(ControlFlow::Continue(())));
+        }
+        assert_eq!(page.take(&presence(1, 1)), Err("a page of 512 has more than that".to_owned()));
+        assert_eq!(page.presences.len(), PAGE);
+    }
+
+    /// A message of the stream: its own headers, and after them what the broker adds.
+    fn stored(own: &[(&str, &str)], sequence: &str, subject: &str) -> Message {
+        let mut map = HeaderMap::new();
+        own.iter().for_each(|(name, value)| map.append(*name, *value));
+        map.append("Nats-Subject", subject);
+        map.append("Nats-Sequence", sequence);
+        Message { headers: Some(map), ..presence(1, 1) }
+    }
+
+    #[test]
+    fn what_is_longer_than_any_presence_is_left_out_and_named() {
+        let mut page = page();
+        assert_eq!(page.take(&presence(MAX_BODY, MAX_ANSWER)), Ok(ControlFlow::Continue(())));
+        for (body, length) in [(MAX_BODY + 1, MAX_BODY + 1), (0, MAX_ANSWER + 1)] {
+            let long = stored(&[], "9", "cs.demo.event.worker-1.presence");
+            let long = Message { payload: vec![0; body].into(), length, ..long };
+            assert_eq!(page.take(&long), Ok(ControlFlow::Continue(())));
+        }
+        assert_eq!((page.presences.len(), page.last), (1, 9));
+        assert_eq!(page.too_long, ["cs.demo.event.worker-1.presence"; 2]);
+    }
+
+    #[test]
+    fn what_a_client_had_stored_says_nothing_in_the_brokers_place() {
+        let forged =
+            [("Nats-Subject", "cs.demo.event.worker-2.presence"), ("Nats-Sequence", "900"), ("Nats-Num-Pending", "0")];
+        for status in [None, Some(204), Some(404), Some(503), Some(408)] {
+            let mut page = page();
+            let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+            let answer = Message { status, ..stored(&forged, "8", "cs.demo.event.worker-1.presence") };
+            assert_eq!(page.take(&answer), Ok(ControlFlow::Continue(())), "{status:?}");
+            let subjects: Vec<&str> = page.presences.iter().map(Delivery::subject).collect();
+            assert_eq!((subjects, page.last), (vec!["cs.demo.event.worker-1.presence"], 8));
+        }
+    }
+
+    /// The answer to a question for a single message.
+    fn answered(json: &Value) -> Result<Option<Kept>, String> {
+        single(&Message { payload: json.to_string().into(), ..presence(0, 0) })
+    }
+
+    #[test]
+    fn a_single_message_is_read_whatever_its_headers_are() {
+        let headers = format!(
+            "NATS/1.0\r\nBad\rX: y\r\nno colon\r\n{SIGNATURE_HEADER}:  a..b \r\n{CREDENTIAL_HEADER}: c\r\n\r\n"
+        );
+        let message = json!({
+            "subject": "cs.demo.event.worker-1.presence", "seq": 8, "time": "2026-11-25T15:02:24Z",
+            "hdrs": BASE64.encode(headers.as_bytes()), "data": BASE64.encode(b"{}"),
+        });
+        let kept = answered(&json!({ "type": "x", "message": message })).unwrap().unwrap();
+        assert_eq!((kept.sequence, kept.subject.as_str()), (8, "cs.demo.event.worker-1.presence"));
+        let as_sent = [(SIGNATURE_HEADER, "a..b"), (CREDENTIAL_HEADER, "c")];
+        let expected = Delivery::new(&kept.subject, false, as_sent, Bytes::from_static(b"{}"));
+        assert_eq!(format!("{:?}", kept.delivery), format!("{expected:?}"));
+    }
+
+    #[test]
+    fn an_answer_without_a_message_is_an_error_or_says_that_there_is_none() {
+        assert!(answered(&json!({ "error": { "code": 404, "description": "no message found" } })).unwrap().is_none());
+        assert_eq!(
+            answered(&json!({ "error": { "code": 500, "description": "no\u{1b}" } })).unwrap_err(),
+            "it answers no\\u{1b}"
+        );
+        for odd in [
+            json!({}),
+            json!({ "message": { "subject": "x", "seq": -1 } }),
+            json!({ "message": { "subject": "x", "seq": 1, "data": "?" } }),
+        ] {
+            assert_eq!(answered(&odd).unwrap_err(), "it answers with no message", "{odd}");
+        }
+        let long = Message { length: MAX_ANSWER * 2, ..presence(0, 0) };
+        assert_eq!(single(&long).unwrap_err(), format!("an answer is {} bytes long", MAX_ANSWER * 2));
+    }
+
+    #[test]
+    fn each_page_begins_beyond_the_one_before() {
+        let last = |number| end(204, &[("Nats-Num-Pending", "1"), ("Nats-Last-Sequence", number)]);
+        assert_eq!(last("7"), Ok(ControlFlow::Break(Some(8))));
+        assert_eq!(last("900"), Ok(ControlFlow::Break(Some(901))));
+        assert_eq!(last("no number"), Ok(ControlFlow::Break(Some(8))));
+        for number in ["6", "0", "18446744073709551615"] {
+            assert_eq!(last(number), Err("its pages run backwards".to_owned()), "{number}");
+        }
+    }
+
+    #[test]
+    fn the_last_page_says_that_it_is_and_an_empty_stream_has_none() {
+        assert_eq!(end(204, &[("Nats-Num-Pending", "0")]), Ok(ControlFlow::Break(None)));
+        assert_eq!(end(404, &[]), Ok(ControlFlow::Break(None)));
+        assert_eq!(end(503, &[]).unwrap_err(), "it keeps none (`countersign setup` makes the stream)");
+        assert_eq!(end(408, &[]).unwrap_err(), "it answers 408 ");
+    }
+}
