@@ -2,13 +2,14 @@
 //!
 //! A line says what the file is. Then come frames: the payload's length and its CRC-32, both as 4 bytes, little end first,
 //! and the payload, one [`Entry`] in JSON. One turn of the client is one write. It goes to the operating system before
-//! anything of that turn happens, which survives a crash of the process at any instant without an fsync; after a crash of the
-//! machine the epoch is another one, and nothing that was lost can run again. Only that a run began and that it ended cleanly,
-//! on which the epoch rests, is brought to the disk at once.
+//! anything of that turn happens, which survives a crash of the process at any instant without an fsync. A crash of the machine
+//! may lose the last seconds: the next start begins another epoch, in which nothing that was lost can run again. What that
+//! epoch rests on, the client's time, is brought to the disk when a run begins and then beside the loop ([`sync`]).
 
 mod compaction;
 mod load;
 mod space;
+pub(crate) mod sync;
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -41,8 +42,9 @@ const WORTH_COMPACTING: u64 = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub struct HeldFolder {
     path: PathBuf,
-    /// The kernel lets go of its lock when the process ends, however it ends.
-    _lock: File,
+    /// The folder itself, locked: nothing that is removed from it lets another process in. The kernel lets go of the lock when
+    /// the process ends, however it ends.
+    folder: File,
 }
 
 /// The log of one client, open and locked.
@@ -57,7 +59,7 @@ pub(crate) struct Log {
     space: Space,
     compact_at: u64,
     compaction: Option<Compaction>,
-    _folder: HeldFolder,
+    folder: HeldFolder,
 }
 
 /// Why a record cannot be used.
@@ -71,6 +73,8 @@ pub struct RecordError {
 enum Fault {
     /// Another process holds it.
     Locked,
+    /// It was removed, or another one was put in its place: the lock keeps nobody out of that.
+    Replaced,
     /// The folder belongs to this other user, or these permission bits open it to others.
     Foreign(u32),
     Open(u32),
@@ -99,6 +103,7 @@ impl RecordError {
     pub fn expected(&self) -> &'static str {
         match &self.fault {
             Fault::Locked => "one client for one folder: two would not know what the other has run",
+            Fault::Replaced => "the folder that this client has locked, for as long as it runs",
             Fault::Foreign(_) | Fault::Open(_) => "a folder of this user alone, of mode 0700",
             Fault::NotARecord => "a record of this version, or none",
             Fault::Damaged(_) => "entries whose checksums hold: without them a command could run a second time",
@@ -111,6 +116,7 @@ impl RecordError {
         let path = escape(&self.path.to_string_lossy()).into_owned();
         match &self.fault {
             Fault::Locked => "stop the other client, or give this one another name or `--state`".to_owned(),
+            Fault::Replaced => "start it again, and replace a state folder only while its client is stopped".to_owned(),
             Fault::Foreign(_) => "run as its owner, or choose another folder by `--state`".to_owned(),
             Fault::Open(_) => format!("run `chmod 700 {path}`"),
             Fault::NotARecord | Fault::Damaged(_) => format!(
@@ -127,6 +133,7 @@ impl fmt::Display for RecordError {
         let path = escape(&path);
         match &self.fault {
             Fault::Locked => write!(f, "another client holds {path}"),
+            Fault::Replaced => write!(f, "{path} was removed or replaced while the client ran"),
             Fault::Foreign(owner) => write!(f, "{path} belongs to user {owner}"),
             Fault::Open(mode) => write!(f, "{path} is open to others: its mode is {mode:04o}"),
             Fault::NotARecord => write!(f, "{path} is not a client's record, or one of another version"),
@@ -151,8 +158,24 @@ impl HeldFolder {
     }
 
     fn at(path: PathBuf) -> Result<Self, RecordError> {
-        let lock = lock(&path)?;
-        Ok(Self { path, _lock: lock })
+        let folder = lock(&path)?;
+        let held = Self { path, folder };
+        held.check_place()?;
+        Ok(held)
+    }
+
+    /// Whether it is the locked folder that the path leads to. What cannot be looked at is not known to be another.
+    fn check_place(&self) -> Result<(), RecordError> {
+        let id = |about: &fs::Metadata| (about.dev(), about.ino());
+        let there = match fs::metadata(&self.path) {
+            Ok(about) => Some(id(&about)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(_) => return Ok(()),
+        };
+        match self.folder.metadata() {
+            Ok(about) if there != Some(id(&about)) => Err(RecordError::new(&self.path, Fault::Replaced)),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 }
 
@@ -177,7 +200,7 @@ impl Log {
         }
         compaction::remove(&path.with_extension("new")).map_err(failed)?;
         let (spoiled, space, compact_at) = (good < length, Space::behind(good), WORTH_COMPACTING);
-        let mut log = Self { file, good, spoiled, space, compact_at, compaction: None, _folder: folder, path };
+        let mut log = Self { file, good, spoiled, space, compact_at, compaction: None, folder, path };
         log.cut().map_err(|error| log.error(&error))?;
         if log.good == 0 {
             log.write(MAGIC).map_err(|error| log.error(&error))?;
@@ -211,11 +234,21 @@ impl Log {
         RecordError::io(&self.path, error)
     }
 
-    /// Appends the first entries of a run, or its last one, and makes sure that all of the log is on the disk. Whoever ended
-    /// cleanly keeps its epoch over a crash of the machine: that it has started since must not be lost in one.
+    /// Appends the first entries of a run, and makes sure that all of the log is on the disk.
     pub(crate) fn append_for_good<'a>(&mut self, entries: impl IntoIterator<Item = &'a Entry>) -> io::Result<()> {
         self.append(entries, 0)?;
-        self.file.sync_all()
+        self.file.sync_all()?;
+        self.folder.folder.sync_all()
+    }
+
+    /// The file, to be brought to the disk by another thread.
+    pub(crate) fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// An error once the folder was removed or replaced.
+    pub(crate) fn check_place(&self) -> Result<(), RecordError> {
+        self.folder.check_place()
     }
 
     /// Whether the log has grown so much that writing it anew is worth while: past 16 MiB, and twice its size after the
@@ -325,7 +358,8 @@ impl Log {
 fn lock(folder: &Path) -> Result<File, RecordError> {
     let failed = |error: io::Error| RecordError::io(folder, &error);
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    let about = fs::metadata(folder).map_err(failed)?;
+    let held = File::open(folder).map_err(failed)?;
+    let about = held.metadata().map_err(failed)?;
     if about.uid() != geteuid().as_raw() {
         return Err(RecordError::new(folder, Fault::Foreign(about.uid())));
     }
@@ -333,11 +367,8 @@ fn lock(folder: &Path) -> Result<File, RecordError> {
     if mode & 0o077 != 0 {
         return Err(RecordError::new(folder, Fault::Open(mode)));
     }
-    let mut options = OpenOptions::new();
-    let lock =
-        options.write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock")).map_err(failed)?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
+    match flock(&held, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(held),
         Err(Errno::WOULDBLOCK) => Err(RecordError::new(folder, Fault::Locked)),
         Err(error) => Err(failed(error.into())),
     }

@@ -1,6 +1,7 @@
 //! The one loop that owns the machine.
 
 use std::future::poll_fn;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Poll;
@@ -12,7 +13,7 @@ use countersign_host::keys::Member;
 use countersign_host::link::{self, Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING};
 use countersign_host::verify::open_all;
 use countersign_machine::client::{
-    self as machine, Config, Effect, Entry, Execution, JobKey, Level, Now, StartUp, Step,
+    self as machine, Config, Effect, Entry, Execution, JobKey, Level, Mark, Now, StartUp, Step,
 };
 use countersign_protocol::envelope::{Delivery, Verifier};
 use countersign_protocol::id::Uuid;
@@ -25,7 +26,8 @@ use crate::console::Console;
 use crate::error::ClientError;
 use crate::executor::{Executor, News};
 use crate::health::SignOfLife;
-use crate::record::{HeldFolder, Log, Wish};
+use crate::record::sync::Syncer;
+use crate::record::{HeldFolder, Log, RecordError, Wish};
 use crate::registry::Commands;
 use crate::shutdown::{Request, Shutdown};
 
@@ -108,6 +110,7 @@ impl Client {
             let taken = tokio::select! {
                 taken = shell.events.recv_many(&mut arrived, TURN) => Taken::Arrived(taken),
                 news = shell.executor.news() => Taken::News(news),
+                synced = shell.syncer.synced() => Taken::Synced(synced),
                 () = sleep(idle) => Taken::Tick,
                 wish = shell.log.wish() => Taken::Wish(wish),
                 request = shutdown.requested() => Taken::Request(request),
@@ -121,13 +124,15 @@ impl Client {
                 }
                 Taken::News(news) => shell.hear(news),
                 Taken::Wish(wish) => shell.compact(wish),
+                Taken::Synced(synced) => shell.synced(synced),
                 Taken::Tick => shell.turn(|machine, now| machine.tick(now)),
                 Taken::Request(Request::Orderly) => shell.turn(|machine, now| machine.terminate(now)),
                 Taken::Request(Request::AtOnce) => return Ok(Stopped::AtOnce),
             }
         }
+        let fault = shell.fault.take();
         tokio::select! {
-            () = shell.finish() => Ok(Stopped::Cleanly),
+            () = shell.finish() => fault.map_or(Ok(Stopped::Cleanly), |fault| Err(fault.into())),
             () = shutdown.at_once() => Ok(Stopped::AtOnce),
         }
     }
@@ -139,6 +144,7 @@ enum Taken {
     News(News),
     /// Of the log that is being written anew.
     Wish(Wish),
+    Synced(io::Result<Mark>),
     Tick,
     Request(Request),
 }
@@ -148,6 +154,7 @@ struct Shell {
     machine: machine::Client,
     verifier: Verifier,
     log: Log,
+    syncer: Syncer,
     link: Link,
     events: LinkEvents,
     executor: Executor,
@@ -156,7 +163,13 @@ struct Shell {
     is_connected: bool,
     /// Whether nothing can begin, because the record could not be written.
     is_failing: bool,
+    /// The latest mark that was written, to be brought to the disk.
+    unsynced: Option<Mark>,
+    /// Whether the record could not be brought to the disk the last time.
+    is_unsynced: bool,
     is_ending: bool,
+    /// Why it ends, where nobody has told it to.
+    fault: Option<RecordError>,
 }
 
 impl Shell {
@@ -176,7 +189,6 @@ impl Shell {
             catalogue,
             trust,
             restored,
-            machine: clock::kernel_boot_id().map(|id| id.to_string()),
             boot: Uuid::from_random(clock::random()?),
             epoch: Uuid::from_random(clock::random()?),
         };
@@ -188,9 +200,23 @@ impl Shell {
         let (link, events) = Link::connect(link).await?;
         let threads = available_parallelism().map_or(1, usize::from);
         let executor = Executor::new(runs, console);
-        let (is_connected, is_failing, is_ending) = (false, false, false);
-        let mut shell =
-            Self { machine, verifier, log, link, events, executor, sign, threads, is_connected, is_failing, is_ending };
+        let mut shell = Self {
+            machine,
+            verifier,
+            log,
+            syncer: Syncer::new(),
+            link,
+            events,
+            executor,
+            sign,
+            threads,
+            is_connected: false,
+            is_failing: false,
+            unsynced: None,
+            is_unsynced: false,
+            is_ending: false,
+            fault: None,
+        };
         shell.commit(vec![first]);
         tracing::info!(client = %name, epoch = %shell.machine.epoch(), "started");
         Ok(shell)
@@ -267,6 +293,34 @@ impl Shell {
         });
     }
 
+    /// The client's time is on the disk, or is not.
+    fn synced(&mut self, synced: io::Result<Mark>) {
+        match &synced {
+            Err(error) if !self.is_unsynced => {
+                let meanwhile = "commands to groups and to all are refused as `starting` until it can";
+                tracing::error!(%error, "the record cannot be brought to the disk; {meanwhile}");
+            }
+            Ok(_) if self.is_unsynced => tracing::info!("the record is on the disk again"),
+            Err(_) | Ok(_) => {}
+        }
+        self.is_unsynced = synced.is_err();
+        if let Ok(mark) = synced {
+            self.machine.synced(mark);
+        }
+    }
+
+    /// Has the client's time brought to the disk, and sees that no second client can be at work beside this one.
+    fn secure(&mut self, mark: Mark) {
+        self.syncer.request(self.log.file(), mark);
+        if let Err(fault) = self.log.check_place()
+            && self.fault.is_none()
+        {
+            tracing::error!("{fault}: another client could be at work beside this one, which ends");
+            self.fault = Some(fault);
+            self.turn(|machine, now| machine.terminate(now));
+        }
+    }
+
     fn turn(&mut self, turn: impl FnOnce(&mut machine::Client, Now) -> Step) {
         let step = turn(&mut self.machine, now());
         self.commit(vec![step]);
@@ -277,6 +331,9 @@ impl Shell {
         while !steps.is_empty() {
             let effects = self.record(steps);
             steps = effects.into_iter().filter_map(|effect| self.carry_out(effect)).collect();
+        }
+        if let Some(mark) = self.unsynced.take() {
+            self.secure(mark);
         }
         if self.log.wants_compaction()
             && let Err(error) = self.log.compact(&self.machine.started())
@@ -299,6 +356,7 @@ impl Shell {
         let mut again = false;
         while steps.iter().any(|step| !step.entries.is_empty()) {
             let entries = || steps.iter().flat_map(|step| &step.entries);
+            let mark = entries().filter_map(|entry| entry.mark(&self.machine)).last();
             let begins = entries().any(|entry| matches!(entry, Entry::Begun(_)));
             match self.log.append(entries(), self.machine.unfinished()) {
                 Ok(()) => {
@@ -306,6 +364,7 @@ impl Shell {
                     if begins && std::mem::take(&mut self.is_failing) {
                         tracing::info!("the record can be written again");
                     }
+                    self.unsynced = mark.or(self.unsynced);
                     break;
                 }
                 Err(error) => {
@@ -357,13 +416,10 @@ impl Shell {
         Some(self.machine.finished(key, ended, now()))
     }
 
-    /// Sees the last replies off, marks the clean end, and closes the connection.
-    async fn finish(mut self) {
+    /// Sees the last replies off, and closes the connection.
+    async fn finish(self) {
         if !self.link.flush(FLUSH).await {
             tracing::warn!("the last replies could not be published; the next start answers for them");
-        }
-        if let Err(error) = self.log.append_for_good([&self.machine.stopped()]) {
-            tracing::error!(%error, "the record could not be closed");
         }
         if !self.link.close(CLOSE).await {
             tracing::warn!("the broker did not see the connection off");

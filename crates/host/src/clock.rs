@@ -1,8 +1,5 @@
-//! The clocks, the machine's boot id and randomness: everything that the pure crates are given from outside.
+//! The clocks and randomness: everything that the pure crates are given from outside.
 
-use std::fs;
-
-use countersign_protocol::id::Uuid;
 use countersign_protocol::time::Millis;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
@@ -21,12 +18,6 @@ pub fn since_boot() -> i64 {
 pub fn micros() -> u64 {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Monotonic);
     u64::try_from(tv_sec.saturating_mul(1_000_000).saturating_add(tv_nsec / 1_000)).unwrap_or(0)
-}
-
-/// What the kernel calls this boot of the machine; `None` where it does not say. A record that was not closed cleanly
-/// survived a crash of the process, but perhaps not one of the machine, and this tells the two apart (section 8).
-pub fn kernel_boot_id() -> Option<Uuid> {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim_end().parse().ok()
 }
 
 /// Random bytes from the operating system, fit for keys.
@@ -62,12 +53,6 @@ mod tests {
         let (boot, micros_before) = (since_boot(), micros());
         assert!(since_boot() >= boot && boot > 0);
         assert!(micros() >= micros_before && micros_before > 0);
-    }
-
-    #[test]
-    fn the_kernel_names_the_same_boot_twice() {
-        assert!(kernel_boot_id().is_some());
-        assert_eq!(kernel_boot_id(), kernel_boot_id());
     }
 
     #[test]

@@ -69,7 +69,7 @@ fn a_command_that_ran_when_the_process_was_killed_is_interrupted_and_never_runs_
     assert_eq!(replies[0].seq, 1);
     worker.pass(200);
     assert_eq!(worker.send(&job)[0].status, Status::Interrupted);
-    worker.ask("start", json!({}));
+    worker.start();
     worker.pass(200);
     assert_eq!(worker.send(&job)[0].status, Status::Interrupted);
     assert!(worker.running.is_empty());
@@ -141,87 +141,6 @@ fn without_an_epoch_only_queries_pass_in_the_first_seconds() {
 }
 
 #[test]
-fn an_epoch_survives_a_kill_and_a_clean_stop_but_not_a_machine_that_went_down() {
-    let mut worker = Worker::ready();
-    let epoch = worker.client.epoch();
-    worker.kill();
-    assert_eq!(worker.client.epoch(), epoch, "the process was killed");
-    let stopped = worker.client.stopped();
-    worker.restart(|mut log| {
-        log.push(stopped);
-        log
-    });
-    assert_eq!(worker.client.epoch(), epoch, "a clean stop");
-    worker.reboot();
-    assert_ne!(worker.client.epoch(), epoch, "the machine went down without one");
-}
-
-#[test]
-fn a_clean_stop_before_the_machine_went_down_keeps_the_epoch() {
-    let mut worker = Worker::ready();
-    let epoch = worker.client.epoch();
-    let stopped = worker.client.stopped();
-    worker.log.push(stopped);
-    worker.reboot();
-    assert_eq!(worker.client.epoch(), epoch);
-}
-
-#[test]
-fn a_clock_that_is_set_back_makes_nothing_young_again() {
-    let mut worker = Worker::ready();
-    let ping = worker.draft("ping", json!({})).sign(&worker.alice);
-    worker.deliver(&ping);
-    worker.pass(200_000);
-    worker.tick();
-    assert!(worker.deliver(&ping).is_empty(), "late");
-    assert_eq!(worker.dropped(Reason::Late), 1);
-    worker.now.wall = worker.now.wall.plus(-200_000);
-    assert!(worker.deliver(&ping).is_empty(), "still late by the high-water mark");
-    worker.kill();
-    let start = worker.draft("start", json!({})).with(|command| {
-        command.issued_at = command.issued_at.plus(200_000);
-        command.expires_at = command.issued_at.plus(30_000);
-    });
-    let start = start.sign(&worker.alice);
-    assert!(matches!(outcomes(&worker.send(&start))[..], [Outcome::Succeeded(_)]));
-    assert!(worker.deliver(&ping).is_empty(), "also after a restart");
-    assert_eq!(worker.executed.len(), 1);
-}
-
-#[test]
-fn a_clock_that_jumps_far_ahead_forgets_no_record_and_is_reported() {
-    let mut worker = Worker::ready();
-    let ping = worker.draft("ping", json!({})).sign(&worker.alice);
-    let first = worker.deliver(&ping);
-    let honest = worker.now.wall;
-    worker.now.wall = honest.plus(2 * 3_600_000);
-    worker.tick();
-    assert_eq!(worker.security_events(), [("clock".to_owned(), 1, None)]);
-    worker.now.wall = honest;
-    assert_eq!(worker.deliver(&ping), first);
-    assert_eq!(worker.executed.len(), 1);
-}
-
-#[test]
-fn a_flag_resets_the_mark_and_begins_a_new_epoch_in_which_old_commands_stay_dead() {
-    let mut worker = Worker::ready();
-    worker.now.wall = worker.now.wall.plus(3_000_000);
-    let ping = worker.draft("ping", json!({})).sign(&worker.alice);
-    worker.deliver(&ping);
-    let epoch = worker.client.epoch();
-    worker.now.wall = worker.now.wall.plus(-3_000_000);
-    worker.config = Config { reset_clock: true, ..Config::default() };
-    worker.kill();
-    assert_ne!(worker.client.epoch(), epoch);
-    assert_eq!(worker.client.time(worker.now), worker.now.wall);
-    let start = worker.draft("start", json!({})).epoch(worker.client.epoch()).sign(&worker.alice);
-    assert!(matches!(outcomes(&worker.send(&start))[..], [Outcome::Succeeded(_)]));
-    worker.pass(3_000_000 + 1_000);
-    worker.send(&ping);
-    assert_eq!(worker.executed.len(), 1);
-}
-
-#[test]
 fn times_are_judged_in_the_order_of_the_protocol() {
     let max = (1 << 53) - 1;
     // Issue and expiry relative to now in ms; the refusal, or the reason of the silence.
@@ -290,7 +209,7 @@ fn a_command_that_came_too_early_does_not_run_when_its_time_comes() {
     worker.pass(10_000);
     assert_eq!(refusal(&worker.send(&message)), ErrorCode::NotYetValid);
     worker.kill();
-    worker.ask("start", json!({}));
+    worker.start();
     assert_eq!(refusal(&worker.send(&message)), ErrorCode::NotYetValid);
     assert!(worker.executed.is_empty());
 }

@@ -20,14 +20,28 @@ use serde_json::{Value, json};
 
 #[derive(Debug, Clone)]
 enum Action {
-    Send { command: &'static str, epoch: bool, delivered: bool, ttl: i64 },
+    Send {
+        command: &'static str,
+        epoch: bool,
+        delivered: bool,
+        ttl: i64,
+    },
     Deliver(prop::sample::Index),
-    Complete { fails: bool },
+    Complete {
+        fails: bool,
+    },
     Pass(i64),
     Jump(i64),
     Tick,
     Kill,
-    Reboot,
+    /// With it go entries that are not safely on the disk, and the clock stands anywhere before.
+    LosePower {
+        kept: usize,
+        back: i64,
+    },
+    /// An older copy of the record is restored, while the clock is right.
+    RestoreRecord(prop::sample::Index),
+    Sync,
     LoseRecord,
     FillDisk(bool),
 }
@@ -44,7 +58,9 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (-7_200_000..7_200_000_i64).prop_map(Action::Jump),
         2 => Just(Action::Tick),
         2 => Just(Action::Kill),
-        1 => Just(Action::Reboot),
+        2 => (0..4_usize, 0..7_200_000_i64).prop_map(|(kept, back)| Action::LosePower { kept, back }),
+        1 => any::<prop::sample::Index>().prop_map(Action::RestoreRecord),
+        3 => Just(Action::Sync),
         1 => Just(Action::LoseRecord),
         1 => any::<bool>().prop_map(Action::FillDisk),
     ]
@@ -72,11 +88,7 @@ impl Simulation {
         assert!(ready || after == before, "something ran in a client that was not ready");
         self.latest = self.latest.max(self.worker.now.wall);
         if self.worker.exited {
-            let stopped = self.worker.client.stopped();
-            let replies = self.worker.restart(|mut log| {
-                log.push(stopped);
-                log
-            });
+            let replies = self.worker.kill();
             replies.into_iter().for_each(|reply| self.check(reply));
         }
     }
@@ -129,9 +141,23 @@ impl Simulation {
                 let replies = worker.kill();
                 self.check_all(replies)
             }
-            Action::Reboot => {
-                let replies = worker.reboot();
+            Action::LosePower { kept, back } => {
+                worker.now.wall = worker.now.wall.plus(-back);
+                let replies = worker.lose_power(kept);
                 self.check_all(replies)
+            }
+            Action::RestoreRecord(index) => {
+                worker.now.wall = worker.now.wall.max(self.latest);
+                let kept = index.index(worker.log.len() + 1);
+                let replies = worker.restart(|mut log| {
+                    log.truncate(kept);
+                    log
+                });
+                self.check_all(replies)
+            }
+            Action::Sync => {
+                worker.sync();
+                Vec::new()
             }
             Action::LoseRecord => {
                 // Lost together with a clock that was set back it is beyond what a client can defend.
@@ -179,7 +205,8 @@ proptest! {
 
     #[test]
     fn nothing_runs_twice_whatever_happens(actions in prop::collection::vec(action(), 1..80)) {
-        let worker = Worker::ready();
+        let mut worker = Worker::ready();
+        worker.syncs = false;
         let latest = worker.now.wall;
         let mut simulation = Simulation { worker, sent: Vec::new(), latest, finals: BTreeMap::new() };
         for action in actions {
@@ -189,7 +216,8 @@ proptest! {
         simulation.worker.disk_full = false;
         simulation.worker.pass(70_000);
         let worker = &mut simulation.worker;
-        worker.now.wall = worker.client.time(worker.now);
+        // Credentials hold from a moment on that the clock may have been set back behind.
+        worker.now.wall = worker.now.wall.max(simulation.latest);
         let published = worker.tick();
         worker.replies(&published).into_iter().for_each(|reply| simulation.check(reply));
         let worker = &mut simulation.worker;

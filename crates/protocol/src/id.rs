@@ -96,6 +96,12 @@ impl MessageId {
         let millis = u64::try_from(at.get()).unwrap_or(0);
         Self(uuid::Builder::from_unix_timestamp_millis(millis, &unique).into_uuid())
     }
+
+    /// The moment that it names: when it was made, by the clock of whoever made it.
+    pub fn time(&self) -> Millis {
+        let [a, b, c, d, e, f, ..] = *self.0.as_bytes();
+        Millis::new(i64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+    }
 }
 
 impl Uuid {
@@ -123,6 +129,7 @@ mod tests {
         assert_eq!(text, "019ab2d4-7c1e-7fff-bfff-ffffffffffff");
         assert_eq!(text.parse(), Ok(id(0x019a_b2d4_7c1e)));
         assert!(id(1) < id(2));
+        assert_eq!(id(0x019a_b2d4_7c1e).time(), Millis::new(0x019a_b2d4_7c1e));
         assert_eq!(id(-1), id(0));
     }
 

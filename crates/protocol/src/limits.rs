@@ -38,6 +38,8 @@ pub const LATE: i64 = 60_000;
 pub const MAX_TTL: i64 = 60_000;
 /// Section 8: what is issued further ahead than this is dropped, in milliseconds.
 pub const MAX_AHEAD: i64 = 3_600_000;
+/// Section 8: how far a client's time may be ahead of the mark that is safely on its disk, in milliseconds.
+pub const UNSYNCED: i64 = 15_000;
 /// Section 8: how long the record of a job outlives its final reply, in milliseconds.
 pub const JOB_RETENTION: i64 = 3_600_000;
 /// Section 8: how many records a client keeps.

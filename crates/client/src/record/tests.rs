@@ -36,7 +36,6 @@ fn life(calls: u64) -> Life {
         catalogue: catalogue(),
         trust: realm.trust.clone(),
         restored: Restored::default(),
-        machine: None,
         boot: Uuid::from_random([1; 16]),
         epoch: Uuid::from_random([2; 16]),
     };
@@ -242,7 +241,7 @@ fn a_compacted_log_adds_up_to_the_same() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let (_log, restored) = open(folder.path()).unwrap();
     assert_eq!(restored, sum(snapshot(&life.machine).iter().chain([&more])));
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "the record and its lock");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the record alone");
 }
 
 /// What is appended while a log is compacted, and the moment of a crash: at each there is a record, and it is whole.
@@ -311,8 +310,9 @@ fn on_a_disk_that_is_full_what_has_begun_can_end_and_nothing_begins_before_there
 
 /// An entry whose payload is about so long.
 fn long_entry(length: usize) -> Entry {
-    let mut value = serde_json::to_value(life(0).entries.remove(0)).unwrap();
-    value["started"]["machine"] = Value::from("m".repeat(length));
+    let begun = life(0).entries.into_iter().find(|entry| matches!(entry, Entry::Begun(_))).unwrap();
+    let mut value = serde_json::to_value(begun).unwrap();
+    value["begun"]["asker"]["reply_to"] = Value::from("r".repeat(length));
     serde_json::from_value(value).unwrap()
 }
 
@@ -386,14 +386,29 @@ fn an_entry_that_is_too_long_is_not_written() {
 }
 
 #[test]
-fn a_second_client_on_the_same_folder_is_refused() {
+fn a_second_client_on_the_same_folder_is_refused_whatever_was_removed_from_it() {
     let folder = folder();
-    let (mut first, _) = open(folder.path()).unwrap();
+    fs::write(folder.path().join("lock"), "").unwrap();
+    let (first, _) = open(folder.path()).unwrap();
     assert_eq!(fault(&folder), Fault::Locked);
-    first.append_for_good([&Entry::Stopped { at: START }]).unwrap();
+    for file in fs::read_dir(folder.path()).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    assert_eq!(fault(&folder), Fault::Locked);
     drop(first);
-    let (_second, restored) = open(folder.path()).unwrap();
-    assert_eq!(restored, sum([&Entry::Stopped { at: START }]));
+    assert!(open(folder.path()).is_ok());
+}
+
+#[test]
+fn a_folder_that_is_removed_or_replaced_is_noticed() {
+    let outer = folder();
+    let path = outer.path().join("worker-1");
+    let (log, _) = open(&path).unwrap();
+    assert_eq!(log.check_place(), Ok(()));
+    fs::rename(&path, outer.path().join("elsewhere")).unwrap();
+    assert_eq!(log.check_place().unwrap_err().fault, Fault::Replaced);
+    drop(open(&path).unwrap());
+    assert_eq!(log.check_place().unwrap_err().fault, Fault::Replaced);
 }
 
 #[test]
@@ -405,9 +420,7 @@ fn the_folder_is_made_private_and_one_that_others_can_enter_is_refused() {
         let mode = fs::metadata(folder.path().join(made)).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o700, "{made}");
     }
-    for file in ["record", "lock"] {
-        assert_eq!(fs::metadata(below.join(file)).unwrap().permissions().mode() & 0o7777, 0o600, "{file}");
-    }
+    assert_eq!(fs::metadata(below.join("record")).unwrap().permissions().mode() & 0o7777, 0o600);
     fs::set_permissions(&below, fs::Permissions::from_mode(0o755)).unwrap();
     let error = open(&below).unwrap_err();
     assert_eq!(error.fault, Fault::Open(0o755));
@@ -434,7 +447,6 @@ fn restart(restored: Restored) -> Client {
         catalogue: catalogue(),
         trust: realm.trust.clone(),
         restored,
-        machine: None,
         boot: Uuid::from_random([3; 16]),
         epoch: Uuid::from_random([4; 16]),
     };

@@ -195,9 +195,6 @@ pub(crate) struct ClientArgs {
     /// How far the operators' clocks and this one may differ
     #[arg(long, value_name = "DURATION", default_value_t = Span::from_millis(SKEW), value_parser = span)]
     pub(crate) skew: Span,
-    /// Forget how late it has ever been, after the clock was wrongly far ahead; begins a new epoch
-    #[arg(long)]
-    pub(crate) reset_clock: bool,
 }
 
 /// What `watch` takes.

@@ -30,7 +30,6 @@ pub(crate) async fn run(options: &Options, args: &ClientArgs) -> Fallible<Exit> 
     let mut config = ClientConfig::new(member, realm.trust, &options.nats_url, state);
     config.limits.skew = args.skew.millis();
     config.limits.jobs = args.jobs.into();
-    config.limits.reset_clock = args.reset_clock;
     env!("CARGO_PKG_VERSION").clone_into(&mut config.limits.version);
     config.health.clone_from(&args.health);
 

@@ -41,6 +41,8 @@ struct Entry<'a> {
     client: &'a Name,
     #[serde(flatten)]
     heard: Option<Heard<'a>>,
+    #[serde(skip)]
+    presence: Option<&'a Presence>,
 }
 
 #[derive(Serialize)]
@@ -52,6 +54,8 @@ struct Heard<'a> {
     version: &'a str,
     /// In milliseconds since the Unix epoch, by the client's clock.
     last_seen: Millis,
+    /// How far that clock is ahead of this machine's, in milliseconds; 0 where they are not known to differ.
+    clock_ahead_ms: i64,
     started_at: Millis,
     jobs: JobsInfo,
     epoch: Uuid,
@@ -66,12 +70,13 @@ impl<'a> Entry<'a> {
             groups: presence.groups(),
             version: &presence.info().version,
             last_seen: presence.issued_at(),
+            clock_ahead_ms: presence.clock(),
             started_at: presence.info().started_at,
             jobs: presence.info().jobs,
             epoch: presence.epoch(),
             boot: presence.boot(),
         });
-        Self { client, heard }
+        Self { client, heard, presence }
     }
 }
 
@@ -87,9 +92,21 @@ fn for_people(entries: &[Entry<'_>], now: Millis) -> String {
             state,
             if groups.is_empty() { "-".to_owned() } else { groups.join(",") },
             echo(heard.version),
-            format!("{} ago", age(heard.last_seen, now)),
+            entry.presence.map(|presence| last_seen(presence, now)).unwrap_or_default(),
             if heard.state == State::Terminated { "-".to_owned() } else { heard.jobs.running.to_string() },
         ]
     });
     table(&["CLIENT", "STATE", "GROUPS", "VERSION", "LAST SEEN", "JOBS"], rows.collect())
+}
+
+/// How long ago it was heard, and how wrong its clock is. What was signed ahead of this machine's clock has no age.
+fn last_seen(presence: &Presence, now: Millis) -> String {
+    let ago = presence.is_dated().then(|| format!("{} ago", age(presence.heard_at(), now)));
+    let span = age(Millis::new(0), Millis::new(i64::try_from(presence.clock().unsigned_abs()).unwrap_or(i64::MAX)));
+    let clock = match presence.clock() {
+        0 => None,
+        ahead if ahead > 0 => Some(format!("clock {span} ahead")),
+        _ => Some(format!("clock {span} behind")),
+    };
+    ago.into_iter().chain(clock).collect::<Vec<_>>().join(", ")
 }

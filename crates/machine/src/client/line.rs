@@ -73,6 +73,8 @@ pub(super) struct Freshness {
     pub(super) max_ttl: i64,
     pub(super) epoch: Uuid,
     pub(super) since: Millis,
+    /// Whether the next start is sure to know that it was this late, whatever the disk may lose until then.
+    pub(super) is_assured: bool,
 }
 
 /// What the state machine and the bounds say at this moment.
@@ -161,15 +163,18 @@ impl Authorised {
         let max = at.max_ttl.min(granted);
         let query = Builtin::from_name(message.command.name.as_str())
             .is_some_and(|builtin| builtin.kind() == CommandKind::Query);
+        let is_of_this_epoch = at.is_assured && message.issued_at > at.since.plus(at.skew);
         let refusal = if message.issued_at > now.plus(MAX_AHEAD) {
             return Err(Stop::drop(Reason::Ahead, &message.from, "issued more than an hour ahead"));
         } else if life <= 0 || life > max {
             Refusal::Lifetime { life, max }
         } else if now >= addressed.begun.until {
-            return Err(Stop::drop(Reason::Late, &message.from, "expired long ago"));
+            let ago = now.since(message.expires_at) / 1_000;
+            let detail = format!("expired {ago} s ago by this machine's clock");
+            return Err(Stop::drop(Reason::Late, &message.from, detail));
         } else if message.epoch.is_some_and(|epoch| epoch != at.epoch) {
             Refusal::WrongEpoch(at.epoch)
-        } else if message.epoch.is_none() && !query && message.issued_at <= at.since.plus(at.skew) {
+        } else if message.epoch.is_none() && !query && !is_of_this_epoch {
             Refusal::Starting(at.epoch)
         } else if now >= message.expires_at.plus(at.skew) {
             Refusal::Expired { now }

@@ -46,6 +46,11 @@ impl Outbox {
         self.boot
     }
 
+    /// What is signed from now on belongs to another epoch.
+    pub(super) fn begin_epoch(&mut self, epoch: Uuid) {
+        self.epoch = epoch;
+    }
+
     /// The number of the next message.
     pub(super) fn next(&self) -> u64 {
         self.n

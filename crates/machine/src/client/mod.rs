@@ -4,6 +4,7 @@ mod carry_out;
 mod catalogue;
 mod clock;
 mod effect;
+mod epoch;
 mod line;
 mod message;
 mod query;
@@ -30,6 +31,7 @@ use countersign_protocol::trust::Trust;
 pub use self::catalogue::{Catalogue, DataCommand, RegistrationError};
 pub use self::clock::Now;
 pub use self::effect::{Effect, Ended, Execution, JobKey, Level, Note, Step};
+pub use self::epoch::Mark;
 pub use self::record::{Entry, Part, Restored, Started};
 pub use self::refusal::Asker;
 pub use self::start::{Config, StartError, StartUp};
@@ -57,6 +59,10 @@ pub struct Client {
     started: Started,
     started_at: Millis,
     clock: Clock,
+    /// The mark of this epoch that is safely on the disk.
+    synced: Millis,
+    /// When the next mark is due, in milliseconds since boot.
+    mark_at: i64,
     trust_expired: bool,
     state: State,
     outbox: Outbox,
@@ -180,8 +186,8 @@ impl Client {
             }
         }
         self.end_if_idle(moment, &mut step);
+        self.mark_if_due(moment, &mut step);
         if moment.since_boot >= self.heartbeat_at {
-            step.entries.push(Entry::Mark { at: self.clock.mark() });
             self.release_alarms(moment, &mut step);
             self.presence(moment, &mut step);
         }
@@ -194,7 +200,7 @@ impl Client {
             return i64::MIN;
         }
         let deadline = self.ending.as_ref().map_or(i64::MAX, |ending| ending.deadline);
-        self.heartbeat_at.min(deadline).min(self.retry_at)
+        self.heartbeat_at.min(self.mark_at).min(deadline).min(self.retry_at)
     }
 
     /// Ends the client as the command `terminate` does, without an answer to anybody: for SIGTERM and SIGINT.
@@ -221,7 +227,7 @@ impl Client {
                 self.ending = None;
             }
             self.answer_unrecorded(&begun.asker, &Refusal::NotRecorded, moment, &mut back);
-        } else if step.entries.iter().all(|entry| matches!(entry, Entry::Mark { .. })) {
+        } else if step.entries.iter().all(Entry::is_of_clock) {
             back.effects.extend(step.effects);
         } else if leave_out_replies(&mut step.entries) {
             (back.entries, back.effects) = (step.entries, step.effects);
@@ -238,14 +244,9 @@ impl Client {
         self.records.running().count() + self.parked.len()
     }
 
-    /// The entry that marks a clean end; the last of a log.
-    pub fn stopped(&self) -> Entry {
-        Entry::Stopped { at: self.clock.mark() }
-    }
-
-    /// The moment that messages are to be verified at: the wall clock's, but never before the high-water mark.
+    /// The moment that messages are to be verified at: the wall clock's, but never before the high-water mark of its epoch.
     pub fn time(&self, now: Now) -> Millis {
-        self.clock.mark().max(now.wall)
+        self.clock.at(now)
     }
 
     /// Where the client stands.
@@ -253,7 +254,7 @@ impl Client {
         self.state
     }
 
-    /// The epoch of its record.
+    /// Its epoch.
     pub fn epoch(&self) -> Uuid {
         self.started.epoch
     }
@@ -270,7 +271,8 @@ impl Client {
 
     fn freshness(&self, now: Millis) -> Freshness {
         let Config { skew, max_ttl, .. } = self.config;
-        Freshness { now, skew, max_ttl, epoch: self.started.epoch, since: self.started.since }
+        let Started { epoch, since, .. } = self.started;
+        Freshness { now, skew, max_ttl, epoch, since, is_assured: self.is_assured(now) }
     }
 
     fn capacity(&mut self, operator: Thumbprint, kind: CommandKind) -> Capacity {
@@ -293,7 +295,9 @@ impl Client {
     }
 
     /// Keeps what could not be written for later. Progress is given up instead: there will be more of it.
-    fn park(&mut self, step: Step, moment: Moment) {
+    fn park(&mut self, mut step: Step, moment: Moment) {
+        // Written later they would say that time ran backwards.
+        step.entries.retain(|entry| !entry.is_of_clock());
         let mut ended = false;
         for entry in &step.entries {
             match entry {
@@ -302,7 +306,7 @@ impl Client {
                     ended = true;
                 }
                 Entry::Interim { key, .. } => self.records.withdraw_interim(*key),
-                Entry::Started(_) | Entry::Begun(_) | Entry::Mark { .. } | Entry::Stopped { .. } => {}
+                Entry::Started(_) | Entry::Begun(_) | Entry::Mark { .. } => {}
             }
         }
         if ended {
@@ -326,15 +330,13 @@ impl Client {
     }
 
     fn observe(&mut self, now: Now, step: &mut Step) -> Moment {
-        let (moment, jumped) = self.clock.observe(now);
-        let moment = Moment { now: moment, since_boot: now.since_boot };
-        self.records.purge(self.clock.mark());
-        self.queries.purge(self.clock.mark());
-        if jumped {
-            self.alarm(SecurityReason::Clock, 1, None, moment, step);
-            let text = "the clock jumped ahead by more than an hour, and the clock since boot does not agree";
-            step.effects.push(Effect::Log(Note { level: Level::Warn, text: text.to_owned() }));
+        let set = self.clock.observe(now);
+        let moment = Moment { now: self.clock.mark(), since_boot: now.since_boot };
+        if let Some(set) = set {
+            self.begin_epoch(set, moment, step);
         }
+        self.records.purge(moment.now);
+        self.queries.purge(moment.now);
         let expired = self.trust.is_expired(moment.now);
         if expired && !self.trust_expired {
             self.alarm(SecurityReason::Trust, 1, None, moment, step);

@@ -6,7 +6,7 @@ mod snapshot;
 
 use countersign_protocol::envelope::Signed;
 use countersign_protocol::id::Uuid;
-use countersign_protocol::limits::{MAX_KEPT_REPLIES, MAX_RECORDS};
+use countersign_protocol::limits::{MAX_KEPT_REPLIES, MAX_RECORDS, UNSYNCED};
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::Status;
 use countersign_protocol::time::Millis;
@@ -25,7 +25,7 @@ pub(super) const MAX_QUERY_REPLIES: usize = 8 * 1_024 * 1_024;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
-    /// The process started.
+    /// An epoch began: the process started, or its clock was set.
     Started(Started),
     /// A command was decided on; nothing of it has happened yet.
     Begun(Begun),
@@ -38,29 +38,23 @@ pub enum Entry {
     },
     /// A command's final reply was signed.
     Ended(Ended),
-    /// The clock was at least this far.
+    /// The clock was at least this far. Earlier versions ended with one of another name.
+    #[serde(alias = "stopped")]
     Mark {
-        /// The high-water mark.
-        at: Millis,
-    },
-    /// The process ended cleanly.
-    Stopped {
-        /// The high-water mark.
+        /// The client's time.
         at: Millis,
     },
 }
 
-/// A start of the process, and what holds from then on.
+/// The begin of an epoch, and what holds from then on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Started {
-    /// The high-water mark of the clock.
+    /// What the clock said.
     pub at: Millis,
-    /// The epoch of the record.
+    /// The epoch.
     pub epoch: Uuid,
     /// Commands without an epoch that were issued up to then (plus skew) might be replays from before the epoch.
     pub since: Millis,
-    /// What tells one boot of the machine from the next, where the machine says it.
-    pub machine: Option<String>,
     /// The version of the accepted trust bundle; an older one is never accepted again.
     pub trust: u64,
 }
@@ -98,7 +92,6 @@ pub struct Ended {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Restored {
     pub(super) started: Option<Started>,
-    pub(super) stopped: bool,
     pub(super) mark: Millis,
     pub(super) records: Records,
 }
@@ -106,21 +99,19 @@ pub struct Restored {
 impl Default for Restored {
     fn default() -> Self {
         let records = Records::new(MAX_RECORDS, MAX_KEPT_REPLIES - MAX_QUERY_REPLIES);
-        Self { started: None, stopped: false, mark: Millis::default(), records }
+        Self { started: None, mark: Millis::default(), records }
     }
 }
 
 impl Restored {
     /// Adds the next entry of the log. Entries that speak of an unknown command are passed over: its record was forgotten.
     pub fn apply(&mut self, entry: Entry) {
-        self.stopped = matches!(entry, Entry::Stopped { .. });
         match entry {
             Entry::Started(started) => {
                 self.mark = started.at;
                 self.started = Some(started);
             }
             Entry::Begun(begun) => {
-                self.mark = self.mark.max(begun.at);
                 self.records.begin(begun);
             }
             Entry::Interim { key, seq } => {
@@ -129,12 +120,17 @@ impl Restored {
                 }
             }
             Entry::Ended(ended) => {
-                self.mark = self.mark.max(ended.at);
                 self.records.end(ended);
             }
-            Entry::Mark { at } | Entry::Stopped { at } => self.mark = self.mark.max(at),
+            Entry::Mark { at } => self.mark = self.mark.max(at),
         }
         self.records.purge(self.mark);
+    }
+
+    /// The latest moment at which an earlier run may have acted, which is the later of two: what the record says, and what of
+    /// it may be lost; and when its epoch began.
+    pub(super) fn latest(&self) -> Option<Millis> {
+        self.started.as_ref().map(|started| started.since.max(self.mark.plus(UNSYNCED)))
     }
 
     /// The version of the last trust bundle that was accepted.

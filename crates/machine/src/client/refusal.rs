@@ -95,7 +95,7 @@ impl Refusal {
             }
             Self::WrongEpoch(_) => "the command names another epoch of this client's record".into(),
             Self::Starting(_) => {
-                "the record is younger than the command, which might be a replay; name the epoch and send it anew"
+                "the command names no epoch and might be a replay from an earlier one; name the epoch and send it again"
                     .into()
             }
             Self::Expired { .. } => "the command had expired when it arrived".into(),

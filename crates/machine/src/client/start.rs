@@ -12,6 +12,7 @@ use countersign_protocol::trust::Trust;
 use super::catalogue::Catalogue;
 use super::clock::{Clock, Now};
 use super::effect::{JobKey, Step};
+use super::epoch::MARK_EVERY;
 use super::message::Outbox;
 use super::rate::{Answers, Window};
 use super::record::{Entry, MAX_QUERY_REPLIES, Records, Restored, Started};
@@ -34,8 +35,6 @@ pub struct Config {
     pub jobs: usize,
     /// How many commands are remembered; 1,048,576 by default (section 8). The next one is refused with `busy`.
     pub records: usize,
-    /// Sets the clock's high-water mark back to the clock, and begins a new epoch (section 8); off by default.
-    pub reset_clock: bool,
     /// The version that the client info states.
     pub version: String,
 }
@@ -48,7 +47,6 @@ impl Default for Config {
             heartbeat: HEARTBEAT,
             jobs: 64,
             records: MAX_RECORDS,
-            reset_clock: false,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
@@ -67,11 +65,9 @@ pub struct StartUp {
     pub trust: Arc<Trust>,
     /// What the record on disk adds up to.
     pub restored: Restored,
-    /// What tells this boot of the machine from the next, where the machine says it.
-    pub machine: Option<String>,
     /// A fresh random UUID: this start of the process.
     pub boot: Uuid,
-    /// A fresh random UUID: the epoch, if a new one begins.
+    /// A fresh random UUID: the epoch that begins with it (section 8).
     pub epoch: Uuid,
 }
 
@@ -89,27 +85,23 @@ pub enum StartError {
 }
 
 impl Client {
-    /// A client that has just started. Commands that ran when the process ended are `interrupted`, and never run again.
+    /// A client that has just started, in a new epoch. Commands that ran when the process ended are `interrupted`, and never
+    /// run again. The entries of the step must be safely on the disk before anything else happens.
     pub fn start(start: StartUp, now: Now) -> Result<(Self, Step), StartError> {
-        let StartUp { config, identity, catalogue, trust, restored, machine, boot, epoch } = start;
+        let StartUp { config, identity, catalogue, trust, restored, boot, epoch } = start;
         if let Some(accepted) = restored.trust_version().filter(|accepted| *accepted > trust.version()) {
             return Err(StartError::OldTrust { got: trust.version(), accepted });
         }
-        let mark = if config.reset_clock { now.wall } else { restored.mark };
-        let clock = Clock::new(mark, now);
-        let at = clock.mark();
-        let (epoch, since) = match &restored.started {
-            Some(before) if !config.reset_clock && (restored.stopped || is_same(&before.machine, &machine)) => {
-                (before.epoch, before.since)
-            }
-            _ => (epoch, at.max(restored.mark)),
-        };
-        let started = Started { at, epoch, since, machine, trust: trust.version() };
+        let at = now.wall;
+        let since = restored.latest().map_or(at, |latest| latest.max(at));
+        let started = Started { at, epoch, since, trust: trust.version() };
         let mut client = Self {
             catalogue: Arc::new(catalogue),
             started: started.clone(),
             started_at: at,
-            clock,
+            clock: Clock::new(now, config.skew),
+            synced: at,
+            mark_at: now.since_boot.saturating_add(MARK_EVERY),
             trust_expired: false,
             state: State::Unready,
             outbox: Outbox::new(identity, epoch, boot),
@@ -127,12 +119,16 @@ impl Client {
             config,
             trust,
         };
+        client.records.begin_epoch(at);
         client.records.purge(at);
         while client.records.is_due() {
             client.records.purge(at);
         }
         let mut step = Step { entries: vec![Entry::Started(started)], ..Step::default() };
         let moment = Moment { now: at, since_boot: now.since_boot };
+        if client.clock.is_set_back(restored.mark) {
+            client.tell_of_clock(at.since(restored.mark), moment, &mut step);
+        }
         let interrupted: Vec<JobKey> = client.records.running().map(|record| record.key()).collect();
         for key in interrupted {
             let error = ErrorBody::new(ErrorCode::Interrupted, "the client's process ended while the command ran");
@@ -141,9 +137,4 @@ impl Client {
         client.presence(moment, &mut step);
         Ok((client, step))
     }
-}
-
-/// Whether two descriptions are known to be of the same boot of the machine.
-fn is_same(before: &Option<String>, now: &Option<String>) -> bool {
-    before.is_some() && before == now
 }

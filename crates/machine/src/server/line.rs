@@ -61,7 +61,8 @@ enum Stage {
 impl Line {
     /// Signs a command to one client alone.
     pub(super) fn alone(errand: &mut Errand, to: Expected, id: MessageId, now: Now) -> Result<Self, OrderError> {
-        let epoch = to.known.as_ref().map(Presence::epoch);
+        // A query does nothing that an earlier epoch could have done before: it needs none, and no epoch refuses it.
+        let epoch = to.known.as_ref().map(Presence::epoch).filter(|_| !is_query(errand));
         let sent = Sent::new(errand, Target::Client(to.client.clone()), epoch, id, now)?;
         Ok(Self::new(to, sent, Stage::waiting(errand, now), false))
     }
@@ -311,7 +312,7 @@ impl Line {
     /// What silence means, as far as the verified roster can tell: gone before the order went out, and not heard since.
     fn offline(&self, now: Now) -> Option<Verdict> {
         let known = self.known.as_ref().filter(|_| self.heard.is_none())?;
-        let silence = now.wall.since(known.issued_at());
+        let silence = now.wall.since(known.heard_at());
         let nothing_listens = if self.no_responders { "nothing listens, and " } else { "" };
         let why = if known.state() == State::Terminated {
             "it has ended, by its last presence".to_owned()
@@ -414,14 +415,15 @@ impl Line {
         if let Stage::Running { ask_at } = &mut self.stage {
             *ask_at = now.after(ASK_EVERY);
         }
-        let accepted = self.sent().find_map(|sent| sent.accepted.map(|epoch| (sent.id, Some(epoch))));
-        let (command_id, epoch) = accepted.unwrap_or((self.latest.id, self.latest.epoch));
+        let accepted = self.sent().find(|sent| sent.accepted.is_some());
+        let command_id = accepted.unwrap_or(&self.latest).id;
         let Ok(Value::Object(args)) = serde_json::to_value(CommandId { command_id }) else { return None };
         let id = errand.id(now);
         let draft = Draft {
             id,
             to: Target::Client(self.client.clone()),
-            epoch,
+            // The client may have begun another since, and still has the record.
+            epoch: None,
             issued_at: now.wall,
             expires_at: now.wall.plus(errand.options.ttl.min(ASK_EVERY)),
             dry_run: false,

@@ -51,8 +51,8 @@ pub struct Operator {
     roster: Roster,
     /// When each client was heard last, monotonic, of those whose silence would be news.
     alive: BTreeMap<Name, u64>,
-    /// The latest event of each client that was told as news, by time and number: an older one is a replay.
-    told: BTreeMap<Name, (Millis, u64)>,
+    /// The latest event of each client that was told as news, by its process, time and number: an older one is a replay.
+    told: BTreeMap<Name, (Uuid, Millis, u64)>,
     orders: BTreeMap<Ticket, Dispatch>,
     given: u64,
     /// There is no connection now.
@@ -142,9 +142,7 @@ impl Operator {
         };
         match taken {
             Ok(effects) => {
-                if message.issued_at <= now.wall.plus(SKEW) {
-                    self.roster.replied(message);
-                }
+                self.roster.replied(message, message.command_id.time(), now.wall, SKEW);
                 if let Some(heard) = self.alive.get_mut(&message.from) {
                     *heard = now.micros;
                 }
@@ -174,13 +172,18 @@ impl Operator {
         if message.subject != subject::event(&message.realm, &message.from, message.kind) {
             return self.ignore(Ignored::Misplaced, Some(&message.from), "");
         }
-        let at = (message.issued_at, message.n);
-        let is_late = now.wall.since(message.issued_at) > SILENCE || message.issued_at > now.wall.plus(SKEW);
-        let is_known = self.told.get(&message.from).is_some_and(|told| at <= *told);
+        let is_same = |it: &&Presence| (it.boot(), it.epoch()) == (message.boot, message.epoch);
+        let clock = self.roster.entry(&message.from).filter(is_same).map_or(0, Presence::clock);
+        let signed_at = message.issued_at.plus(-clock);
+        let is_late = now.wall.since(signed_at) > SILENCE || signed_at > now.wall.plus(SKEW);
+        let is_known = self
+            .told
+            .get(&message.from)
+            .is_some_and(|(boot, at, n)| if *boot == message.boot { message.n <= *n } else { signed_at <= *at });
         if is_late || is_known {
             return Vec::new();
         }
-        self.told.insert(message.from.clone(), at);
+        self.told.insert(message.from.clone(), (message.boot, signed_at, message.n));
         vec![tell_news(&message.from, news)]
     }
 
@@ -338,12 +341,11 @@ impl Operator {
     fn present(&mut self, event: &Authentic<Event>, now: Now, live: bool) -> Vec<Effect> {
         let client = &event.message().from;
         let before = self.roster.entry(client).cloned();
-        let taken = self.roster.take(event, now.wall, SKEW);
+        let taken = self.roster.take(event, now.wall, SKEW, live);
         match taken {
             Taken::Later | Taken::TwoAlive => {}
             // The broker keeps what it also delivered: to hear it twice is no news.
             Taken::Stale => return Vec::new(),
-            Taken::Ahead => return self.ignore(Ignored::Ahead, Some(client), ""),
             Taken::Unfit => return self.ignore(Ignored::Misplaced, Some(client), ""),
         }
         let Some(presence) = self.roster.entry(client) else { return Vec::new() };
@@ -356,8 +358,13 @@ impl Operator {
             }
             boots.push_back((boot, false));
         }
-        let told = boots.iter_mut().find(|(known, _)| *known == boot).map(|(_, told)| told);
-        let alarm = taken == Taken::TwoAlive && told.is_some_and(|told| !std::mem::replace(told, true));
+        // Told once of each two: of the process that speaks again, and of the one that had followed it.
+        let mut alarm = false;
+        if taken == Taken::TwoAlive {
+            let other = before.as_ref().map(Presence::boot);
+            let both = boots.iter_mut().filter(|(known, _)| *known == boot || Some(*known) == other);
+            both.for_each(|(_, told)| alarm |= !std::mem::replace(told, true));
+        }
         let news = match before {
             // What the broker keeps is how it stood when this process began.
             None if !live => None,
@@ -371,7 +378,7 @@ impl Operator {
             Some(_) if live && !self.alive.contains_key(client) => Some(News::Back { state }),
             Some(_) => None,
         };
-        let age = if live { 0 } else { micros(now.wall.since(presence.issued_at())) };
+        let age = if live { 0 } else { micros(now.wall.since(presence.heard_at())) };
         if state == State::Terminated || age > micros(SILENCE) {
             self.alive.remove(client);
         } else {
@@ -432,9 +439,7 @@ fn tell_news(client: &Name, news: News) -> Effect {
 }
 
 fn two_alive(client: &Name) -> Update {
-    let text = format!(
-        "two processes of {client} are alive at once, or its clock was set back: at most once holds for one record only"
-    );
+    let text = format!("two processes of {client} are alive at once: at most once holds for one record only");
     Update::Notice { client: Some(client.clone()), alarm: true, text }
 }
 

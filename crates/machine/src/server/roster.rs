@@ -1,6 +1,6 @@
 //! What the clients say of themselves, verified (section 5).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use countersign_protocol::command::ClientInfo;
@@ -15,12 +15,18 @@ use countersign_protocol::time::Millis;
 
 use super::SILENCE;
 
+/// How many earlier processes of one client are remembered.
+const MAX_EARLIER: usize = 8;
+
 /// The latest verified presence of one client, its state and time by its latest verified reply where that is later. Only a
 /// [`Roster`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Presence {
     credential: Credential,
     issued_at: Millis,
+    heard_at: Millis,
+    clock: i64,
+    is_live: bool,
     n: u64,
     epoch: Uuid,
     boot: Uuid,
@@ -44,7 +50,25 @@ impl Presence {
         self.issued_at
     }
 
-    /// The epoch of its record (section 8).
+    /// When the client signed it, by this machine's clock and as far as can be told: when it arrived, where the client's clock
+    /// is ahead.
+    pub fn heard_at(&self) -> Millis {
+        self.heard_at
+    }
+
+    /// How far the client's clock is ahead of this machine's, in milliseconds, negative where it is behind; 0 where they are not
+    /// known to differ by more than the skew. That it is behind is told by its replies only: an old presence looks the same.
+    pub fn clock(&self) -> i64 {
+        self.clock
+    }
+
+    /// Whether [`heard_at`](Self::heard_at) means anything: not if it was signed ahead of this machine's clock and then kept,
+    /// nobody knows for how long.
+    pub fn is_dated(&self) -> bool {
+        self.is_live || self.clock <= 0
+    }
+
+    /// Its epoch (section 8).
     pub fn epoch(&self) -> Uuid {
         self.epoch
     }
@@ -66,12 +90,12 @@ impl Presence {
 
     /// Whether the client is there, as far as this tells: it has not ended, and is not silent.
     pub fn is_there(&self, now: Millis) -> bool {
-        self.state != State::Terminated && !self.is_silent(now)
+        self.state != State::Terminated && self.is_dated() && !self.is_silent(now)
     }
 
     /// Whether it is over [`SILENCE`] old, though the client had not ended.
     pub fn is_silent(&self, now: Millis) -> bool {
-        self.state != State::Terminated && now.since(self.issued_at) > SILENCE
+        self.state != State::Terminated && now.since(self.heard_at) > SILENCE
     }
 }
 
@@ -80,13 +104,11 @@ impl Presence {
 pub enum Taken {
     /// It is the client's latest presence now.
     Later,
-    /// It is the latest, and comes from a process that had started before the one heard last: two are alive at once under
-    /// one name, and at most once holds for one record only.
+    /// It is the latest, and comes from a process that another one had followed: two are alive at once under one name, and at
+    /// most once holds for one record only.
     TwoAlive,
     /// The roster has this one or a later one: a repetition or a replay.
     Stale,
-    /// It is ahead of the server's clock by more than the skew.
-    Ahead,
     /// It is no presence, or does not fit its own subject or type.
     Unfit,
 }
@@ -95,46 +117,97 @@ pub enum Taken {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Roster {
     entries: BTreeMap<Name, Presence>,
+    /// The processes that others have followed, and the number of the last message that was taken of each.
+    earlier: BTreeMap<Name, VecDeque<(Uuid, u64)>>,
+    /// The last process of which a reply was taken.
+    replied: BTreeMap<Name, Replied>,
+}
+
+/// A process that answered a command of this one: it was alive after the command was signed, whatever the clocks say.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Replied {
+    boot: Uuid,
+    epoch: Uuid,
+    clock: i64,
 }
 
 impl Roster {
-    /// Takes a presence if it is later (`issued_at`, then `n`) than the one at hand and not ahead of `now` by more than
-    /// `skew` milliseconds (section 5).
-    pub fn take(&mut self, event: &Authentic<Event>, now: Millis, skew: i64) -> Taken {
+    /// Takes a presence if it is later than the one at hand (section 5): of the same process by `n`, else by time, but never
+    /// later than now by the clock of this machine, or if the process has replied since. `is_live` says that it has just
+    /// arrived; else the broker has kept it.
+    pub fn take(&mut self, event: &Authentic<Event>, now: Millis, skew: i64, is_live: bool) -> Taken {
         let message = event.message();
         let Ok(EventData::Presence(info)) = message.data() else { return Taken::Unfit };
         if message.subject != subject::event(&message.realm, &message.from, message.kind) {
             return Taken::Unfit;
         }
-        if message.issued_at > now.plus(skew) {
-            return Taken::Ahead;
-        }
+        let client = &message.from;
+        let replied = self.replied.get(client).filter(|replied| replied.boot == message.boot);
+        let has_replied = replied.is_some();
+        let ahead = message.issued_at.since(now);
+        let clock = match replied.filter(|replied| replied.epoch == message.epoch) {
+            Some(replied) if ahead <= skew => replied.clock,
+            _ if ahead > skew => ahead,
+            _ => 0,
+        };
         let presence = Presence {
             credential: event.credential().clone(),
             issued_at: message.issued_at,
+            heard_at: message.issued_at.plus(-clock).min(now),
+            clock,
+            is_live,
             n: message.n,
             epoch: message.epoch,
             boot: message.boot,
             state: message.state,
             info: Arc::from(info),
         };
-        let taken = match self.entries.get(&message.from) {
-            Some(last) if (presence.issued_at, presence.n) <= (last.issued_at, last.n) => return Taken::Stale,
-            Some(last) if presence.info.started_at < last.info.started_at => Taken::TwoAlive,
-            _ => Taken::Later,
-        };
-        self.entries.insert(message.from.clone(), presence);
-        taken
+        let earlier = self.earlier.entry(client.clone()).or_default();
+        let followed = earlier.iter().find(|(boot, _)| *boot == presence.boot).map(|(_, n)| *n);
+        let is_later = self.entries.get(client).is_none_or(|last| {
+            if last.boot == presence.boot {
+                presence.n > last.n
+            } else {
+                followed.is_none_or(|n| presence.n > n) && (presence.heard_at > last.heard_at || has_replied)
+            }
+        });
+        if !is_later {
+            return Taken::Stale;
+        }
+        let boot = presence.boot;
+        if let Some(last) = self.entries.insert(client.clone(), presence)
+            && last.boot != boot
+        {
+            earlier.retain(|(followed, _)| *followed != boot);
+            if earlier.len() == MAX_EARLIER {
+                earlier.pop_front();
+            }
+            earlier.push_back((last.boot, last.n));
+            if !has_replied {
+                self.replied.remove(client);
+            }
+        }
+        if followed.is_some() { Taken::TwoAlive } else { Taken::Later }
     }
 
-    /// A verified reply tells the state too: it stands if the process is the one that the roster knows, and it is later.
-    pub(super) fn replied(&mut self, reply: &Reply) {
-        if let Some(last) = self.entries.get_mut(&reply.from)
-            && last.boot == reply.boot
-            && (reply.issued_at, reply.n) > (last.issued_at, last.n)
-        {
-            (last.issued_at, last.n, last.state) = (reply.issued_at, reply.n, reply.state);
+    /// A verified reply to a command that was issued at a moment tells that the process was alive then, what its clock says, and
+    /// its state: that stands if the process is the one that the roster knows, and the reply is its latest word.
+    pub(super) fn replied(&mut self, reply: &Reply, issued_at: Millis, now: Millis, skew: i64) {
+        let clock = match (reply.issued_at.since(issued_at), reply.issued_at.since(now)) {
+            (behind, _) if behind < -skew => behind,
+            (_, ahead) if ahead > skew => ahead,
+            _ => 0,
+        };
+        match self.entries.get_mut(&reply.from) {
+            Some(last) if last.boot == reply.boot && reply.n > last.n => {
+                (last.issued_at, last.n, last.state, last.epoch) = (reply.issued_at, reply.n, reply.state, reply.epoch);
+                (last.heard_at, last.clock, last.is_live) = (reply.issued_at.plus(-clock).min(now), clock, true);
+            }
+            // The one at hand was heard after that, and may have followed.
+            Some(last) if last.boot == reply.boot || issued_at <= last.heard_at => return,
+            Some(_) | None => {}
         }
+        self.replied.insert(reply.from.clone(), Replied { boot: reply.boot, epoch: reply.epoch, clock });
     }
 
     /// The latest presence of a client.
@@ -150,5 +223,7 @@ impl Roster {
     /// Strikes the clients that do not belong to it any more.
     pub fn retain(&mut self, belongs: impl Fn(&Presence) -> bool) {
         self.entries.retain(|_, presence| belongs(presence));
+        self.earlier.retain(|client, _| self.entries.contains_key(client));
+        self.replied.retain(|client, _| self.entries.contains_key(client));
     }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use countersign_protocol::envelope::Reason;
 use countersign_protocol::id::MessageId;
-use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, State};
 use serde_json::Value;
@@ -152,9 +151,6 @@ pub enum Ignored {
     /// twice.
     #[error("a second final reply that differs from the first")]
     Conflict,
-    /// It is a presence from the future: the roster does not take it, and its client is not in there for as long.
-    #[error("a presence that is ahead of this machine's clock by more than {} s: one of the two is wrong", SKEW / 1_000)]
-    Ahead,
     /// It is an event on a subject that is not its signer's for events of its kind.
     #[error("an event that does not belong to its subject")]
     Misplaced,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use countersign_machine::client::{
-    Catalogue, Client, Config, DataCommand, Effect, Ended, Entry, Execution, JobKey, Now, Restored, StartUp, Step,
+    Catalogue, Client, Config, DataCommand, Effect, Ended, Entry, Execution, JobKey, Mark, Now, Restored, StartUp, Step,
 };
 use countersign_protocol::command::{Builtin, Calculate, Command, NoArgs, PingResult};
 use countersign_protocol::envelope::{Authentic, Identity, Reason, Rejected, Signed};
@@ -32,7 +32,13 @@ pub struct Worker {
     pub events: Vec<Event>,
     pub disk_full: bool,
     pub disk_has_reserve: bool,
-    machine: &'static str,
+    pub logged: Vec<String>,
+    /// Whether the disk takes marks as soon as they are written.
+    pub syncs: bool,
+    /// How much of the log is safely on the disk.
+    pub synced: usize,
+    /// The latest mark in it that is not.
+    mark: Option<Mark>,
     ids: u64,
     boots: u8,
 }
@@ -73,7 +79,7 @@ impl Worker {
         let alice = realm.operator("alice", full_grant());
         let identity = realm.client("worker-1", &["web"]);
         let now = Now { wall: START, since_boot: 1_000_000 };
-        let (client, step) = start(&realm, &identity, &config, Restored::default(), "boot-1", 1, now);
+        let (client, step) = start(&realm, &identity, &config, Restored::default(), 1, now);
         let mut worker = Self {
             realm,
             alice,
@@ -88,7 +94,10 @@ impl Worker {
             events: Vec::new(),
             disk_full: false,
             disk_has_reserve: false,
-            machine: "boot-1",
+            logged: Vec::new(),
+            syncs: true,
+            synced: 0,
+            mark: None,
             ids: 0,
             boots: 1,
         };
@@ -96,10 +105,13 @@ impl Worker {
         worker
     }
 
-    /// Lets time pass.
+    /// Lets time pass, in which the client's time is recorded as usual.
     pub fn pass(&mut self, millis: i64) {
         self.now.wall = self.now.wall.plus(millis);
         self.now.since_boot += millis;
+        if self.syncs && !self.disk_full {
+            self.write(vec![Entry::Mark { at: self.client.time(self.now) }]);
+        }
     }
 
     /// Kills the process and starts it anew from what is in the log; gives what it then publishes.
@@ -107,23 +119,47 @@ impl Worker {
         self.restart(|log| log)
     }
 
-    pub fn reboot(&mut self) -> Vec<Reply> {
-        self.machine = "boot-2";
-        self.kill()
+    /// The machine loses its power, and with it what was not synced, but for so many entries. It starts again now.
+    pub fn lose_power(&mut self, kept: usize) -> Vec<Reply> {
+        let kept = (self.synced + kept).min(self.log.len());
+        self.restart(|mut log| {
+            log.truncate(kept);
+            log
+        })
+    }
+
+    fn write(&mut self, entries: Vec<Entry>) {
+        let mark = entries.iter().filter_map(|entry| entry.mark(&self.client)).last();
+        self.mark = mark.or(self.mark);
+        self.log.extend(entries);
+        if self.syncs {
+            self.sync();
+        }
+    }
+
+    /// Brings the log to the disk.
+    pub fn sync(&mut self) {
+        self.synced = self.log.len();
+        if let Some(mark) = self.mark.take() {
+            self.client.synced(mark);
+        }
     }
 
     pub fn restart(&mut self, change: impl FnOnce(Vec<Entry>) -> Vec<Entry>) -> Vec<Reply> {
         self.boots += 1;
         self.running.clear();
+        self.synced = 0;
+        self.mark = None;
         self.exited = false;
         self.disk_full = false; // A client whose record cannot be written does not start.
         self.log = change(std::mem::take(&mut self.log));
         let mut restored = Restored::default();
         self.log.iter().cloned().for_each(|entry| restored.apply(entry));
-        let (client, step) =
-            start(&self.realm, &self.identity, &self.config, restored, self.machine, self.boots, self.now);
+        let (client, step) = start(&self.realm, &self.identity, &self.config, restored, self.boots, self.now);
         self.client = client;
+        let started = self.log.len() + step.entries.len();
         let published = self.carry_out(step);
+        self.synced = self.synced.max(started);
         self.replies(&published)
     }
 
@@ -144,7 +180,7 @@ impl Worker {
             step = self.client.roll_back(step, self.now);
         }
         let Step { entries, effects, .. } = step;
-        self.log.extend(entries);
+        self.write(entries);
         let mut published = Vec::new();
         for effect in effects {
             match effect {
@@ -169,7 +205,7 @@ impl Worker {
                     let step = self.client.finished(key, Ended::Cancelled, self.now);
                     published.extend(self.carry_out(step));
                 }
-                Effect::Log(_) => {}
+                Effect::Log(note) => self.logged.push(note.text),
                 Effect::Exit => self.exited = true,
             }
         }
@@ -207,6 +243,13 @@ impl Worker {
         let replies = self.send(&message);
         assert_eq!(replies.len(), 1, "{replies:?}");
         replies[0].outcome().unwrap()
+    }
+
+    /// Makes it ready by a command that names its epoch.
+    pub fn start(&mut self) {
+        let epoch = self.client.epoch();
+        let start = self.draft("start", json!({})).epoch(epoch).sign(&self.alice);
+        assert!(matches!(outcomes(&self.send(&start))[..], [Outcome::Succeeded(_)]));
     }
 
     /// Starts a long computation and gives its command.
@@ -275,7 +318,6 @@ fn start(
     identity: &Arc<Identity>,
     config: &Config,
     restored: Restored,
-    machine: &str,
     boots: u8,
     now: Now,
 ) -> (Client, Step) {
@@ -285,7 +327,6 @@ fn start(
         catalogue: catalogue(),
         trust: Arc::clone(&realm.trust),
         restored,
-        machine: Some(machine.to_owned()),
         boot: Uuid::from_random([boots; 16]),
         epoch: Uuid::from_random([100 + boots; 16]),
     };

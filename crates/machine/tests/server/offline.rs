@@ -71,7 +71,7 @@ fn a_client_that_was_heard_since_is_not_offline() {
     let world = World::new();
     let terminate = order("terminate", json!({}));
     let mut server = gone(&world, terminate, Options::default(), 31_000, State::Ready);
-    server.hear(&world.presence("worker-1", |event| event.state = State::Terminated));
+    server.hear(&world.presence("worker-1", |event| (event.n, event.state) = (1, State::Terminated)));
     nobody_listens(&mut server);
     server.pass(5_000);
     assert_eq!(server.word("worker-1"), "no_reply", "it may have ended because of the command");

@@ -1,61 +1,121 @@
 //! Section 5: which presence the roster takes.
 
-use countersign_machine::server::{Ignored, News, Options, Roster, Taken, Update};
-use countersign_protocol::event::EventKind;
+use countersign_machine::server::{Audience, Ignored, News, Options, Roster, Taken, Update};
+use countersign_protocol::envelope::Authentic;
+use countersign_protocol::event::{Event, EventKind};
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::reply::{Outcome, State};
 use countersign_testkit::realm::{START, name};
 use serde_json::json;
 
-use super::common::{World, at, epoch, order};
+use super::common::{Server, World, at, epoch, order, ping, pong};
+
+/// A presence of `worker-1`: the process, its number, and when it was signed by the client's clock.
+fn said(world: &World, boot: u8, n: u64, millis: i64) -> Authentic<Event> {
+    world.presence("worker-1", |event| (event.boot, event.n, event.issued_at) = (epoch(boot), n, at(millis)))
+}
+
+const HOUR: i64 = 3_600_000;
 
 #[test]
-fn only_a_later_presence_is_taken_by_time_and_then_by_number() {
+fn of_one_process_the_greater_number_is_later_whatever_the_clock_says() {
     let world = World::new();
     let mut roster = Roster::default();
-    let mut take = |millis: i64, n: u64, state: State| {
-        let event = world.presence("worker-1", |event| {
-            event.issued_at = at(millis);
-            event.n = n;
-            event.state = state;
-        });
-        let taken = roster.take(&event, START, SKEW);
-        (taken, roster.entry(&name("worker-1")).unwrap().state())
-    };
-    assert_eq!(take(0, 5, State::Unready), (Taken::Later, State::Unready));
-    assert_eq!(take(0, 5, State::Ready), (Taken::Stale, State::Unready));
-    assert_eq!(take(-1, 6, State::Ready), (Taken::Stale, State::Unready));
-    assert_eq!(take(0, 6, State::Ready), (Taken::Later, State::Ready));
-    assert_eq!(take(1, 0, State::Terminated), (Taken::Later, State::Terminated));
+    let mut take = |n: u64, millis: i64| roster.take(&said(&world, 1, n, millis), START, SKEW, true);
+    assert_eq!(take(5, 0), Taken::Later);
+    assert_eq!(take(5, 1), Taken::Stale);
+    assert_eq!(take(4, 1), Taken::Stale);
+    assert_eq!(take(6, 2 * HOUR), Taken::Later, "the clock was set ahead");
+    assert_eq!(take(7, 0), Taken::Later, "and right again");
+    assert_eq!(take(6, 2 * HOUR), Taken::Stale, "a replay");
 }
 
 #[test]
-fn a_presence_ahead_of_the_clock_by_more_than_the_skew_is_not_taken() {
+fn of_two_processes_the_later_one_is_taken_and_a_replay_of_the_earlier_one_never() {
     let world = World::new();
     let mut roster = Roster::default();
-    let ahead = |by: i64| world.presence("worker-1", |event| event.issued_at = at(by));
-    assert_eq!(roster.take(&ahead(SKEW + 1), START, SKEW), Taken::Ahead);
-    assert_eq!(roster.entry(&name("worker-1")), None);
-    assert_eq!(roster.take(&ahead(SKEW), START, SKEW), Taken::Later);
+    let mut take = |boot, n, millis, now| roster.take(&said(&world, boot, n, millis), at(now), SKEW, true);
+    assert_eq!(take(1, 50, 2 * HOUR, 0), Taken::Later, "its clock is ahead");
+    assert_eq!(take(2, 0, 10, 10), Taken::Later, "another process, with a clock that was corrected");
+    assert_eq!(take(1, 50, 2 * HOUR, 20), Taken::Stale, "a replay that is ahead still");
+    assert_eq!(take(3, 9, -1, 20), Taken::Stale, "a replay of a process that was never heard");
+    assert_eq!(take(1, 51, 2 * HOUR, 30), Taken::TwoAlive, "it says something new");
+    assert_eq!(take(2, 11, 40, 40), Taken::TwoAlive);
+    assert_eq!(take(4, 0, 50, 50), Taken::Later, "a restart is no second process");
 }
 
 #[test]
-fn a_process_that_speaks_after_a_later_one_began_is_reported() {
+fn a_client_whose_clock_is_ahead_is_in_the_roster_and_expected_by_all() {
     let world = World::new();
-    let mut roster = Roster::default();
-    let mut take = |boot: u8, started: i64, issued: i64| {
-        let event = world.presence("worker-1", |event| {
-            event.boot = epoch(boot);
-            event.issued_at = at(issued);
-            event.data.insert("started_at".to_owned(), json!(at(started)));
-        });
-        roster.take(&event, at(issued), SKEW)
+    for live in [false, true] {
+        let mut server = world.server();
+        let ahead = said(&world, 1, 1, 2 * HOUR);
+        if live {
+            server.hear(&ahead)
+        } else {
+            server.keep(&[ahead])
+        }
+        let presence = server.operator.roster().entry(&name("worker-1")).unwrap();
+        assert_eq!((presence.clock(), presence.heard_at(), presence.is_silent(START)), (2 * HOUR, START, false));
+        assert_eq!((presence.is_dated(), presence.is_there(START)), (live, live), "what was kept may be old");
+        server.give(ping(), &Audience::All, Options::default()).unwrap();
+        let answer = world.answer_of("worker-1", &server.sent[0], pong());
+        server.take(&answer.with(|reply| reply.issued_at = at(2 * HOUR)));
+        assert_eq!(server.word("worker-1"), "succeeded");
+        assert_eq!(server.notices(), [] as [&str; 0]);
+    }
+}
+
+#[test]
+fn a_client_whose_clock_is_far_behind_is_known_by_its_replies() {
+    let world = World::new();
+    let mut server = world.server();
+    server.hear(&said(&world, 1, 0, 0));
+    let behind = -100 * HOUR;
+    server.hear(&said(&world, 2, 0, behind));
+    let boot = |server: &Server| server.operator.roster().entry(&name("worker-1")).unwrap().boot();
+    assert_eq!(boot(&server), epoch(1), "it may be an old one that is played again");
+    server.pass(1);
+    server.give(ping(), &Audience::All, Options::default()).unwrap();
+    let answer = world.answer_of("worker-1", &server.sent[0], pong());
+    server.take(&answer.with(|reply| (reply.boot, reply.n, reply.issued_at) = (epoch(2), 1, at(behind))));
+    server.hear(&said(&world, 2, 2, behind + 10));
+    let presence = server.operator.roster().entry(&name("worker-1")).unwrap();
+    assert_eq!((presence.boot(), presence.clock()), (epoch(2), behind - 1));
+    assert!(!presence.is_silent(at(20)), "by its clock it is not, {:?}", presence.heard_at());
+    // What it said before is no younger for it.
+    server.hear(&said(&world, 1, 0, 0));
+    assert_eq!(boot(&server), epoch(2));
+}
+
+#[test]
+fn an_event_after_a_clock_was_corrected_is_news_and_one_from_before_is_not() {
+    let world = World::new();
+    let mut server = world.server();
+    let security = |n: u64, millis: i64| {
+        world.presence("worker-1", |event| {
+            (event.n, event.issued_at, event.kind) = (n, at(millis), EventKind::Security);
+            event.subject = "cs.demo.event.worker-1.security".to_owned();
+            event.data = serde_json::from_value(json!({ "reason": "clock", "count": 1 })).unwrap();
+        })
     };
-    assert_eq!(take(1, 0, 0), Taken::Later);
-    assert_eq!(take(2, 5_000, 5_000), Taken::Later, "a restart is no second process");
-    assert_eq!(take(2, 5_000, 9_000), Taken::Later);
-    assert_eq!(take(1, 0, 10_000), Taken::TwoAlive);
-    assert_eq!(take(2, 5_000, 15_000), Taken::Later);
+    server.hear(&said(&world, 2, 1, 2 * HOUR));
+    let news = |server: &Server| {
+        let is_it = |it: &&Update| matches!(it, Update::News { news: News::Security(_), .. });
+        server.updates.iter().filter(is_it).count()
+    };
+    server.hear(&security(2, 2 * HOUR));
+    assert_eq!(news(&server), 1, "its clock is known to be ahead");
+    server.hear(&world.presence("worker-1", |event| (event.n, event.epoch) = (3, epoch(7))));
+    server.hear(&security(2, 2 * HOUR));
+    assert_eq!(news(&server), 1, "a replay");
+    let corrected = world.presence("worker-1", |event| {
+        (event.n, event.epoch, event.kind) = (4, epoch(7), EventKind::Security);
+        event.subject = "cs.demo.event.worker-1.security".to_owned();
+        event.data = serde_json::from_value(json!({ "reason": "clock", "count": 1 })).unwrap();
+    });
+    server.hear(&corrected);
+    assert_eq!(news(&server), 2);
 }
 
 #[test]
@@ -67,31 +127,27 @@ fn an_event_of_another_kind_or_on_the_subject_of_another_is_no_presence() {
         event.subject = "cs.demo.event.worker-1.security".to_owned();
         event.data = serde_json::from_value(json!({ "reason": "clock", "count": 1 })).unwrap();
     });
-    assert_eq!(roster.take(&security, START, SKEW), Taken::Unfit);
+    assert_eq!(roster.take(&security, START, SKEW, true), Taken::Unfit);
     let elsewhere = world.presence("worker-1", |event| event.subject = "cs.demo.event.worker-2.presence".to_owned());
-    assert_eq!(roster.take(&elsewhere, START, SKEW), Taken::Unfit);
+    assert_eq!(roster.take(&elsewhere, START, SKEW, true), Taken::Unfit);
     assert_eq!(roster, Roster::default());
 }
 
 #[test]
-fn a_presence_that_is_not_taken_for_its_time_or_its_subject_is_counted_and_told_once() {
+fn a_presence_that_is_not_taken_for_its_subject_is_counted_and_told_once() {
     let world = World::new();
     let mut server = world.server();
-    let ahead = world.presence("worker-1", |event| event.issued_at = at(SKEW + 1));
     let misplaced = world.presence("worker-1", |event| event.subject = "cs.demo.event.worker-2.presence".to_owned());
-    for event in [&ahead, &misplaced] {
-        server.keep(std::slice::from_ref(event));
-        server.hear(event);
-    }
+    server.keep(std::slice::from_ref(&misplaced));
+    server.hear(&misplaced);
     let told = server.notices();
-    assert!(told.len() == 2 && told[0].contains("ahead of this machine's clock by more than 5 s"), "{told:?}");
-    assert!(told[1].contains("an event that does not belong to its subject"), "{told:?}");
-    assert_eq!(server.operator.ignored(), [(Ignored::Ahead, 2), (Ignored::Misplaced, 2)].into());
+    assert!(told.len() == 1 && told[0].contains("an event that does not belong to its subject"), "{told:?}");
+    assert_eq!(server.operator.ignored(), [(Ignored::Misplaced, 2)].into());
     assert_eq!(server.operator.roster(), &Roster::default());
     // What comes twice, from the broker's store and as it is said, is no news.
     server.hear(&world.presence("worker-1", |_| ()));
     server.hear(&world.presence("worker-1", |_| ()));
-    assert_eq!(server.notices().len(), 2);
+    assert_eq!(server.notices().len(), 1);
 }
 
 #[test]
@@ -112,7 +168,7 @@ fn a_later_reply_of_the_same_process_tells_the_state_and_the_presence_after_it_i
     };
     assert_eq!(state(2, 5, 0), 0, "told by the reply");
     assert_eq!(state(2, 3, 0), 1, "an earlier reply");
-    assert_eq!(state(2, 5, -1), 1, "an earlier reply");
+    assert_eq!(state(2, 5, -1), 0, "the number decides, and not the time");
     assert_eq!(state(3, 5, 0), 1, "another process");
-    assert_eq!(state(2, 5, SKEW + 1), 1, "ahead of the clock");
+    assert_eq!(state(2, 5, SKEW + 1), 0, "though its clock is ahead");
 }

@@ -44,6 +44,8 @@ pub(in crate::client) struct Record {
     pub(in crate::client) long_running: bool,
     /// Whether its end is not on disk yet: until it is, nobody is told of it.
     pub(in crate::client) held: bool,
+    /// When it may be forgotten at the latest, since it is of an earlier epoch.
+    at_most: Millis,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -128,11 +130,12 @@ impl Record {
 
     /// When the record may be forgotten; never while the command runs.
     fn due(&self) -> Option<Millis> {
-        match &self.phase {
-            Phase::Running(_) => None,
-            Phase::Ended { at, .. } if self.long_running => Some(self.until.max(at.plus(JOB_RETENTION))),
-            Phase::Ended { .. } => Some(self.until),
-        }
+        let due = match &self.phase {
+            Phase::Running(_) => return None,
+            Phase::Ended { at, .. } if self.long_running => self.until.max(at.plus(JOB_RETENTION)),
+            Phase::Ended { .. } => self.until,
+        };
+        Some(due.min(self.at_most))
     }
 }
 
@@ -247,6 +250,7 @@ impl Records {
             phase,
             long_running,
             held: false,
+            at_most: Millis::new(i64::MAX),
             key: own.clone(),
         };
         self.records.insert(own, Box::new(record));
@@ -324,6 +328,22 @@ impl Records {
                 self.operators.remove(&own.operator);
             }
         }
+    }
+
+    /// A new epoch begins. What was recorded before can never run again, so that it only answers repetitions: none of it is
+    /// kept for longer than a job is, by whatever clock it was recorded.
+    pub(in crate::client) fn begin_epoch(&mut self, now: Millis) {
+        let last = now.plus(JOB_RETENTION);
+        let mut later = Vec::new();
+        while self.due.last().is_some_and(|(due, _)| *due > last)
+            && let Some((_, key)) = self.due.pop_last()
+        {
+            if let Some(record) = self.records.get_mut(&key) {
+                record.at_most = last;
+            }
+            later.push((last, key));
+        }
+        self.due.extend(later);
     }
 
     /// Takes a new high-water mark, by which some records may be forgotten, and forgets a few of them.
