@@ -1,5 +1,5 @@
 //! The sign of life: a small file by which something on the same machine, such as a container's health check, can tell that
-//! a client goes round its loop and has its broker.
+//! a client goes round its loop, has its broker, and has a credential that is in force.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

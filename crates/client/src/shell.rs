@@ -280,9 +280,13 @@ impl Shell {
         }
     }
 
-    /// A client that does not hear a subject of its own, or that nobody sees, is not well, although it is connected.
+    /// A client that does not hear a subject of its own, that nobody sees, or whose credential is not in force is not well,
+    /// although it is connected.
     fn judge_health(&mut self) {
-        let is_well = self.is_connected && self.link.refused().is_empty() && self.machine.is_presentable();
+        let is_well = self.is_connected
+            && self.link.refused().is_empty()
+            && self.machine.is_presentable()
+            && self.machine.is_in_force();
         self.sign.follow(is_well, clock::since_boot());
     }
 

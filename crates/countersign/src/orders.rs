@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use countersign_machine::server::{self as machine, Audience, Order, OrderError, Report};
+use countersign_machine::server::{self as machine, Audience, Order, OrderError, Report, Update};
 use countersign_protocol::command::Call;
 use countersign_protocol::credential::Role;
 use countersign_protocol::envelope::Identity;
 use countersign_protocol::limits::{MAX_TTL, MIN_MAX_PAYLOAD, SKEW};
 use countersign_protocol::name::Name;
+use countersign_protocol::time::Millis;
 use countersign_server::{Follow, Happening, Operator, OperatorConfig, OperatorError};
 
 use crate::args::Options;
@@ -53,6 +54,27 @@ pub(crate) fn tell(operator: &mut Operator, gathering: &mut Gathering) {
     }
 }
 
+/// Tells what has arrived since the report on an order and casts a doubt on it; nothing more is waited for.
+pub(crate) fn tell_doubts(operator: &mut Operator, gathering: &mut Gathering) {
+    operator.catch_up();
+    while let Some(happening) = operator.happened() {
+        if let Happening::Update { update: update @ Update::Notice { alarm: true, .. }, .. } = happening {
+            gathering.update(&update);
+        }
+    }
+}
+
+/// What an operator is told in the last day of a credential; nothing before.
+pub(crate) fn warning(identity: &Identity, now: Millis) -> Option<String> {
+    let credential = identity.credential();
+    let (operator, until) = (credential.name(), credential.expires_at().utc());
+    (credential.warns_at() <= now).then(|| {
+        format!(
+            "the credential of {operator} ends on {until}, and no order is given then; `countersign init` renews it"
+        )
+    })
+}
+
 /// The status that a report ends with.
 pub(crate) fn exit(report: &Report) -> Exit {
     match report.exit_status() {
@@ -85,6 +107,9 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> Fail
                 .expected(format!("a broker that takes {MIN_MAX_PAYLOAD} bytes, or a smaller command"))
                 .remedy("raise `max_payload` in the broker's configuration, or send less")
         }
+        OperatorError::Order(OrderError::NotInForce { .. }) => Failure::keys(format!("{error}; nothing was sent"))
+            .expected("a credential that is in force; what is under way is still waited for")
+            .remedy("run `countersign init` where the issuer's key is, and start again with the new credential"),
         OperatorError::Order(_) => Failure::usage(error)
             .expected("a command that its own schema allows; nothing was sent")
             .remedy("`countersign schema NAME.args` shows what a built-in command takes"),
@@ -114,7 +139,9 @@ pub(crate) fn interrupted() -> Failure {
 
 /// The groups that some client of the roster is in.
 pub(crate) fn groups(operator: &Operator) -> BTreeSet<&Name> {
-    operator.roster().entries().flat_map(|presence| presence.groups()).collect()
+    let roster = operator.roster();
+    let expired = roster.all_expired().flat_map(|expired| expired.groups());
+    roster.entries().flat_map(|presence| presence.groups()).chain(expired).collect()
 }
 
 /// There is no client of a name.

@@ -19,6 +19,9 @@ use crate::text::words;
 use crate::time::Millis;
 use crate::trust::Trust;
 
+/// The longest time before its end during which the holder of a credential is warned, in milliseconds.
+const DAY: i64 = 86_400_000;
+
 /// The claims of a credential, exactly these. An operator's has `grant` and no `groups`, a client's `groups` and no `grant`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -214,7 +217,7 @@ pub enum CredentialError {
     #[error("the key that it is for is refused: {0}")]
     Key(KeyError),
     /// It does not hold yet.
-    #[error("not valid before {nbf} s, but it is {} s", now.seconds())]
+    #[error("not valid before {}, but it is {}", Millis::from_seconds(*nbf).utc(), now.utc())]
     NotYetValid {
         /// When it begins to hold, in seconds.
         nbf: i64,
@@ -222,7 +225,7 @@ pub enum CredentialError {
         now: Millis,
     },
     /// It no longer holds.
-    #[error("expired at {exp} s, and it is {} s", now.seconds())]
+    #[error("expired on {}, and it is {}", Millis::from_seconds(*exp).utc(), now.utc())]
     Expired {
         /// When it ceased to hold, in seconds.
         exp: i64,
@@ -241,6 +244,13 @@ impl Credential {
     /// Verifies a credential in compact form against a trust bundle: header, issuer's signature, claims, realm, times
     /// (`nbf − skew ≤ now < exp + skew`, the skew in milliseconds) and revocation.
     pub fn verify(raw: &str, trust: &Trust, now: Millis, skew: i64) -> Result<Self, CredentialError> {
+        let credential = Self::issued(raw, trust)?;
+        credential.still_valid(now, skew, trust)?;
+        Ok(credential)
+    }
+
+    /// What an issuer of the trust bundle signed; nothing that changes with time is looked at.
+    pub(crate) fn issued(raw: &str, trust: &Trust) -> Result<Self, CredentialError> {
         if raw.len() > MAX_CREDENTIAL {
             return Err(CredentialError::Size { got: raw.len() });
         }
@@ -257,9 +267,7 @@ impl Credential {
             BodyError::Shape(detail) => CredentialError::Claims(detail),
         })?;
         let key = PublicKey::try_from(&claims.cnf.jwk).map_err(CredentialError::Key)?;
-        let credential = Self(Arc::new(Verified { raw: raw.into(), issuer, claims, key, kid: key.thumbprint() }));
-        credential.still_valid(now, skew, trust)?;
-        Ok(credential)
+        Ok(Self(Arc::new(Verified { raw: raw.into(), issuer, claims, key, kid: key.thumbprint() })))
     }
 
     /// Whether a credential that was verified before holds now, and under this trust bundle: everything but the issuer's
@@ -273,6 +281,10 @@ impl Credential {
         if claims.realm != *trust.realm() {
             return Err(CredentialError::Realm { expected: trust.realm().clone(), got: claims.realm.clone() });
         }
+        // Before the times: one that has expired and is not revoked holds but for that.
+        if trust.is_revoked(&claims.jti, kid) || trust.is_revoked(&claims.jti, issuer) {
+            return Err(CredentialError::Revoked { jti: claims.jti });
+        }
         // 128 bits hold every sum of 64-bit times and skews, so no claim overflows.
         let [at, skew] = [now.get(), skew].map(i128::from);
         if i128::from(claims.nbf) * 1_000 - skew > at {
@@ -280,9 +292,6 @@ impl Credential {
         }
         if at >= i128::from(claims.exp) * 1_000 + skew {
             return Err(CredentialError::Expired { exp: claims.exp, now });
-        }
-        if trust.is_revoked(&claims.jti, kid) || trust.is_revoked(&claims.jti, issuer) {
-            return Err(CredentialError::Revoked { jti: claims.jti });
         }
         Ok(())
     }
@@ -348,6 +357,18 @@ impl Credential {
     /// When it no longer holds, the skew apart.
     pub fn expires_at(&self) -> Millis {
         Millis::from_seconds(self.0.claims.exp)
+    }
+
+    /// From when on its holder is to be warned: the last day of its life, or the last third if that is shorter.
+    pub fn warns_at(&self) -> Millis {
+        let life = self.expires_at().since(Millis::from_seconds(self.0.claims.nbf));
+        self.expires_at().plus(-(life / 3).clamp(0, DAY))
+    }
+
+    /// Whether the holder may sign with it at a moment of its own clock, `nbf − skew ≤ now < exp`. Its receivers allow the
+    /// skew after `exp` too: what is signed before `exp` is never refused for a clock that is a little ahead.
+    pub fn is_in_force(&self, now: Millis, skew: i64) -> bool {
+        now < self.expires_at() && now >= Millis::from_seconds(self.0.claims.nbf).plus(-skew)
     }
 }
 

@@ -14,7 +14,7 @@ mod verifier;
 pub use delivery::{Delivery, Signed};
 pub use identity::{Identity, WrongKey};
 pub use jws::HeaderError;
-pub use rejected::{Reason, Rejected};
+pub use rejected::{Expired, Reason, Rejected};
 pub use verifier::{Authentic, Payload, Verifier};
 
 /// The NATS header with the detached signature, in exactly this spelling (section 2).

@@ -70,6 +70,8 @@ words! {
         Trust = "trust",
         /// Messages came faster than they could be verified, and were shed.
         Overload = "overload",
+        /// The client's own credential has expired: it carries out nothing until it has another one.
+        Credential = "credential",
     }
 }
 

@@ -45,6 +45,21 @@ impl Millis {
         Self::new(self.0.saturating_add(millis))
     }
 
+    /// The moment for people, to the second: `2026-11-25 14:00:00 UTC`.
+    pub fn utc(self) -> String {
+        let (days, second) = (self.seconds().div_euclid(86_400), self.seconds().rem_euclid(86_400));
+        // Days since 1 March of the year 0, in eras of 400 years, so that the leap day is the last of its year.
+        let days = days + 719_468;
+        let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day + 2) / 153;
+        let day = day - (153 * month + 2) / 5 + 1;
+        let (year, month) = (year + era * 400 + month / 10, (month + 2) % 12 + 1);
+        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+        format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+    }
+
     /// How many milliseconds lie between an earlier moment and this one; negative if that one is later.
     pub const fn since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)
@@ -89,6 +104,22 @@ mod tests {
         assert_eq!(Millis::new(-MAX_INTEGER).plus(i64::MIN), Millis::new(-MAX_INTEGER));
         assert_eq!(Millis::from_seconds(i64::MAX), Millis::new(MAX_INTEGER));
         assert_eq!(Millis::new(-MAX_INTEGER).since(Millis::new(MAX_INTEGER)), -2 * MAX_INTEGER);
+    }
+
+    #[test]
+    fn a_moment_for_people_is_the_date_of_the_calendar() {
+        for (seconds, expected) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (-1, "1969-12-31 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (951_868_799, "2000-02-29 23:59:59 UTC"),
+            (1_795_485_600, "2026-11-24 02:00:00 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+            (i64::MAX, "287396-10-12 08:59:00 UTC"),
+            (i64::MIN, "-283457-03-21 15:00:59 UTC"),
+        ] {
+            assert_eq!(Millis::from_seconds(seconds).utc(), expected, "{seconds}");
+        }
     }
 
     #[test]

@@ -237,6 +237,7 @@ impl Operator {
     /// to anybody, nor when this is dropped while it waits.
     pub async fn give(&mut self, order: Order, audience: &Audience, options: Options) -> Result<Ticket, OperatorError> {
         order.check_arguments()?;
+        self.machine.may_sign(now())?;
         self.catch_up();
         match audience {
             Audience::Clients(clients) => {
@@ -292,7 +293,7 @@ impl Operator {
 
     /// Ends the wait for an order with what is known by now: what runs is `accepted`, what did not answer `no_reply`.
     pub fn interrupt(&mut self, ticket: Ticket) {
-        let effects = self.machine.interrupt(ticket);
+        let effects = self.machine.interrupt(ticket, now());
         self.carry_out(effects);
     }
 
@@ -327,7 +328,7 @@ impl Operator {
     }
 
     /// Looks at what has arrived already, a queue full of it at most: the roster is to know what the clients have said.
-    fn catch_up(&mut self) {
+    pub fn catch_up(&mut self) {
         for _ in 0..MAX_WAITING / BATCH {
             let of_orders = self.events.recv_many(&mut self.arrived, BATCH).now_or_never();
             let of_events = self.sight.events.recv_many(&mut self.sight.arrived, BATCH).now_or_never();
@@ -384,7 +385,7 @@ impl Operator {
                     // What was replied meanwhile is lost, as with a connection.
                     if subject == self.replies { self.machine.reconnected(now()) } else { Vec::new() }
                 }
-                LinkEvent::Unsent { message } => self.machine.unsent(&message),
+                LinkEvent::Unsent { message } => self.machine.unsent(&message, now()),
                 LinkEvent::Shed(count) => {
                     self.notice(false, format!("{count} messages were lost: more arrived than could be taken"));
                     Vec::new()

@@ -241,7 +241,11 @@ impl Operator {
                     kept.insert(event.message().from.clone());
                     self.machine.kept(&event, now())
                 }
-                Err(rejected) => self.machine.rejected(&rejected),
+                Err(rejected) => {
+                    // One whose credential has expired is kept, and is not there for orders.
+                    kept.extend(rejected.expired.as_ref().map(|expired| expired.client().clone()));
+                    self.machine.rejected(&rejected)
+                }
             };
             self.carry_out(effects);
         }

@@ -18,6 +18,9 @@ use serde_json::{Map, Value, json};
 /// The moment at which a realm's tests begin.
 pub const START: Millis = Millis::new(1_795_485_600_000);
 
+/// How long credentials last from [`START`] on, in seconds.
+const LIFE: i64 = 30 * 86_400;
+
 pub fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
@@ -64,11 +67,22 @@ impl Realm {
     }
 
     pub fn operator(&self, operator: &str, grant: Grant) -> Arc<Identity> {
-        self.member(operator, Role::Operator, Some(grant), None)
+        self.operator_until(operator, grant, LIFE)
+    }
+
+    /// An operator whose credential expires so many seconds after [`START`].
+    pub fn operator_until(&self, operator: &str, grant: Grant, seconds: i64) -> Arc<Identity> {
+        self.member(operator, Role::Operator, Some(grant), None, seconds)
     }
 
     pub fn client(&self, client: &str, groups: &[&str]) -> Arc<Identity> {
-        self.member(client, Role::Client, None, Some(groups.iter().map(|group| name(group)).collect()))
+        self.client_until(client, groups, LIFE)
+    }
+
+    /// A client whose credential expires so many seconds after [`START`].
+    pub fn client_until(&self, client: &str, groups: &[&str], seconds: i64) -> Arc<Identity> {
+        let groups = groups.iter().map(|group| name(group)).collect();
+        self.member(client, Role::Client, None, Some(groups), seconds)
     }
 
     pub fn verifier(&self) -> Verifier {
@@ -80,7 +94,14 @@ impl Realm {
         self.verifier().open(&signed.delivery(), now)
     }
 
-    fn member(&self, member: &str, role: Role, grant: Option<Grant>, groups: Option<Vec<Name>>) -> Arc<Identity> {
+    fn member(
+        &self,
+        member: &str,
+        role: Role,
+        grant: Option<Grant>,
+        groups: Option<Vec<Name>>,
+        life: i64,
+    ) -> Arc<Identity> {
         let count = self.count.get() + 1;
         self.count.set(count);
         let key = SecretKey::from_seed([count; 32]);
@@ -91,7 +112,7 @@ impl Realm {
             jti: Uuid::from_random([count; 16]),
             iat: seconds - 60,
             nbf: seconds - 60,
-            exp: seconds + 30 * 86_400,
+            exp: seconds + life,
             realm: self.name.clone(),
             role,
             cnf: Confirmation { jwk: key.public().jwk() },

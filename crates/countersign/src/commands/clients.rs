@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use countersign_host::clock;
 use countersign_host::keys::read_seed;
+use countersign_machine::server::Presence;
+use countersign_protocol::envelope::Expired;
 use countersign_protocol::name::Name;
 use countersign_server::{Follow, Operator, OperatorError, SetupError, forget};
 use tracing_subscriber::filter::LevelFilter;
@@ -48,6 +50,8 @@ async fn strike(options: &Options, names: &[Name], operator: &mut Operator, outp
     let now = clock::wall();
     for client in names {
         match operator.roster().entry(client) {
+            // Nothing proves that it is there; if it is, its next presence lists it again.
+            None if operator.roster().expired(client).is_some() => {}
             None if absent.contains(client) => {
                 // Only for what else could have been meant.
                 let _ = operator.refresh().await;
@@ -95,7 +99,9 @@ fn untold(error: OperatorError) -> Failure {
 }
 
 fn not_in_the_roster(client: &Name, operator: &Operator) -> Failure {
-    let known: Vec<Name> = operator.roster().entries().map(|presence| presence.client().clone()).collect();
+    let roster = operator.roster();
+    let expired = roster.all_expired().map(Expired::client);
+    let known: Vec<Name> = roster.entries().map(Presence::client).chain(expired).cloned().collect();
     let near = nearest(client.as_str(), known.iter().map(Name::as_str));
     Failure::usage(format!("{client} is not in the roster"))
         .expected(format!("one that is: {}", listed(&known)))

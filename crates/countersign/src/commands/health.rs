@@ -15,7 +15,7 @@ pub(crate) fn run(file: &Path, output: Output) -> Fallible<Exit> {
         Failure::new(Exit::Failed, what)
             .expected(format!("a sign of life that is less than {} s old", HEALTHY / 1_000))
             .remedy(format!(
-                "the log of `countersign client --health {path}` says why it is not connected, or what it does not hear"
+                "the log of `countersign client --health {path}` says why it is not connected, does not hear, or carries out nothing"
             ))
     };
     let age = health::age(file).map_err(|error| match error.fault {

@@ -48,6 +48,7 @@ pub(crate) async fn run(options: &Options, request: Request, output: Output) -> 
         orders::failure(error, Some(&operator))
     })?;
     gathering.incomplete(operator.incomplete());
+    orders::tell_doubts(&mut operator, &mut gathering);
     gathering.finish(&report, clock::wall())?;
     Ok(if interrupted.get() { Exit::Interrupted } else { orders::exit(&report) })
 }

@@ -9,7 +9,6 @@ use countersign_protocol::command::{
 use countersign_protocol::json::read;
 use countersign_protocol::reply::{ErrorBody, ErrorCode};
 use countersign_protocol::time::Millis;
-use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -49,7 +48,7 @@ fn result_text(command: &str, result: &Value) -> String {
             typed(result, |it: Cancelled| choose(it.cancelled, "cancelled", "not cancelled: it had ended"))
         }
         Some(Builtin::Ping) => typed(result, |PingResult(seconds)| {
-            format!("it is {} there ({seconds})", moment(Millis::from_seconds(seconds)))
+            format!("it is {} there ({seconds})", Millis::from_seconds(seconds).utc())
         }),
         Some(Builtin::Calculate) => typed(result, |it: Calculate| format!("printed \"{}\" after {} s", it.msg, it.x)),
         Some(Builtin::Status) => typed(result, |it: ClientInfo| {
@@ -89,14 +88,6 @@ pub(crate) fn cut(text: &str, most: usize) -> Cow<'_, str> {
     match text.char_indices().nth(most) {
         Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),
         None => Cow::Borrowed(text),
-    }
-}
-
-/// A moment in UTC.
-pub(crate) fn moment(at: Millis) -> String {
-    match Timestamp::from_millisecond(at.get()) {
-        Ok(timestamp) => timestamp.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
-        Err(_) => format!("{} ms", at.get()),
     }
 }
 

@@ -27,7 +27,7 @@ use crate::failure::{Exit, Failure, Fallible};
 use crate::prompt::help;
 
 pub(crate) use above::{print_above, print_all};
-pub(crate) use answer::{counted, cut, moment};
+pub(crate) use answer::{counted, cut};
 pub(crate) use news::{late_line, news_line};
 pub(crate) use report::Gathering;
 pub(crate) use roster::print_roster;

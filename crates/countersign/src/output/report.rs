@@ -136,6 +136,7 @@ impl Gathering {
             error,
             progress,
             latency_ms: Some(latency_ms),
+            boots: None,
         }
     }
 }
@@ -151,10 +152,14 @@ pub(super) struct Document<'a> {
     summary: BTreeMap<&'static str, usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     roster_incomplete: Option<&'a str>,
+    /// The `boots` of each client that has them, where there are no `replies` to say so.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    boots: BTreeMap<&'a Name, usize>,
 }
 
 impl<'a> Document<'a> {
     pub(super) fn of(report: &'a Report, with_replies: bool, roster_incomplete: Option<&'a str>) -> Self {
+        let doubtful = report.replies.iter().filter(|reply| reply.processes > 1 && !with_replies);
         Self {
             command_id: report.command_id,
             command: &report.command,
@@ -162,6 +167,7 @@ impl<'a> Document<'a> {
             replies: with_replies.then(|| report.replies.iter().map(|reply| Line::of(reply, report)).collect()),
             summary: report.summary(),
             roster_incomplete,
+            boots: doubtful.map(|reply| (&reply.client, reply.processes)).collect(),
         }
     }
 }
@@ -188,6 +194,9 @@ struct Line<'a> {
     progress: Option<&'a Progress>,
     #[serde(skip_serializing_if = "Option::is_none")]
     latency_ms: Option<f64>,
+    /// How many processes answer as the client, where it may be more than one: the verdict is the word of one of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    boots: Option<usize>,
 }
 
 impl<'a> Line<'a> {
@@ -202,6 +211,7 @@ impl<'a> Line<'a> {
             error: reply.verdict.error(),
             progress: None,
             latency_ms: reply.latency_ms,
+            boots: Some(reply.processes).filter(|processes| *processes > 1),
         }
     }
 }

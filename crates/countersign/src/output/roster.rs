@@ -1,7 +1,10 @@
 //! The roster, for people and for programs.
 
+use std::ops::Not;
+
 use countersign_machine::server::Presence;
 use countersign_protocol::command::JobsInfo;
+use countersign_protocol::envelope::Expired;
 use countersign_protocol::id::Uuid;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::State;
@@ -17,8 +20,9 @@ use crate::failure::Fallible;
 
 /// Prints every client that orders can name, with what its latest verified presence says.
 pub(crate) fn print_roster(operator: &Operator, format: Format, now: Millis, output: Output) -> Fallible<()> {
-    let entries: Vec<Entry<'_>> =
-        operator.known().into_iter().map(|client| Entry::of(client, operator.roster().entry(client), now)).collect();
+    let roster = operator.roster();
+    let entry = |client| Entry::of(client, roster.entry(client), roster.expired(client), now);
+    let entries: Vec<Entry<'_>> = operator.known().into_iter().map(entry).collect();
     match format {
         Format::Table if entries.is_empty() => output.text("no client was ever heard, and the folder of keys has none"),
         Format::Table => output.text(&for_people(&entries, now)),
@@ -39,6 +43,12 @@ struct Document<'a> {
 #[derive(Serialize)]
 struct Entry<'a> {
     client: &'a Name,
+    /// When its credential expires, in milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credential_expires_at: Option<Millis>,
+    /// Whether it has: the client carries out nothing, and cannot answer provably.
+    #[serde(skip_serializing_if = "Not::not")]
+    expired: bool,
     #[serde(flatten)]
     heard: Option<Heard<'a>>,
     #[serde(skip)]
@@ -63,7 +73,7 @@ struct Heard<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn of(client: &'a Name, presence: Option<&'a Presence>, now: Millis) -> Self {
+    fn of(client: &'a Name, presence: Option<&'a Presence>, expired: Option<&'a Expired>, now: Millis) -> Self {
         let heard = presence.map(|presence| Heard {
             state: presence.state(),
             silent: presence.is_silent(now),
@@ -76,20 +86,25 @@ impl<'a> Entry<'a> {
             epoch: presence.epoch(),
             boot: presence.boot(),
         });
-        Self { client, heard, presence }
+        let until = presence.map(Presence::expires_at).or(expired.map(Expired::expired_at));
+        let is_expired = until.is_some_and(|until| until <= now);
+        Self { client, credential_expires_at: until, expired: is_expired, heard, presence }
     }
 }
 
 fn for_people(entries: &[Entry<'_>], now: Millis) -> String {
     let rows = entries.iter().map(|entry| {
+        let expired = entry.credential_expires_at.filter(|_| entry.expired);
+        let expired = expired.map(|until| format!("expired on {}", until.utc()));
         let Some(heard) = &entry.heard else {
-            return [entry.client.as_str(), "-", "-", "-", "-", "-"].map(str::to_owned).to_vec();
+            let state = expired.as_deref().unwrap_or("-");
+            return [entry.client.as_str(), state, "-", "-", "-", "-"].map(str::to_owned).to_vec();
         };
         let groups: Vec<&str> = heard.groups.iter().map(Name::as_str).collect();
         let state = if heard.silent { format!("{}, silent", heard.state) } else { heard.state.to_string() };
         vec![
             entry.client.to_string(),
-            state,
+            expired.map_or_else(|| state.clone(), |expired| format!("{state}, {expired}")),
             if groups.is_empty() { "-".to_owned() } else { groups.join(",") },
             echo(heard.version),
             entry.presence.map(|presence| last_seen(presence, now)).unwrap_or_default(),

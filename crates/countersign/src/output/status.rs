@@ -6,7 +6,6 @@ use countersign_protocol::reply::Progress;
 use countersign_protocol::text::echo;
 use countersign_protocol::time::Millis;
 
-use super::answer::moment;
 use super::table;
 use crate::duration::spoken;
 
@@ -21,10 +20,10 @@ pub(super) fn block(client: &Name, info: &ClientInfo, now: Millis) -> String {
     let rows = [
         ("state", info.state.to_string()),
         ("jobs", format!("{} of {}", info.jobs.running, info.jobs.limit)),
-        ("started", format!("{}, {} ago", moment(info.started_at), age(info.started_at, now))),
+        ("started", format!("{}, {} ago", info.started_at.utc(), age(info.started_at, now))),
         ("version", echo(&info.version)),
         ("groups", groups.join(", ")),
-        ("trust", format!("version {}, until {}", info.trust.version, moment(info.trust.expires_at))),
+        ("trust", format!("version {}, until {}", info.trust.version, info.trust.expires_at.utc())),
         ("commands", commands(CommandKind::Data)),
         ("epoch", info.epoch.to_string()),
         ("boot", info.boot.to_string()),

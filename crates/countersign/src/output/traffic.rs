@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::answer::{counted, moment};
+use super::answer::counted;
 use super::status::percent;
 use super::{Output, json};
 use crate::args::Format;
@@ -107,7 +107,7 @@ fn summary(seen: &Seen) -> String {
             format!("{command} {}{}", reply.status, of_outcome(outcome))
         }
         Ok(Genuine::Event(event, data)) => of_event(event, data),
-        Ok(Genuine::Trust(trust, _)) => format!("version {}, until {}", trust.version(), moment(trust.expires_at())),
+        Ok(Genuine::Trust(trust, _)) => format!("version {}, until {}", trust.version(), trust.expires_at().utc()),
         Err(rejected) => format!("{}: {}", shown(&seen.subject, MAX_SUBJECT), rejected.detail),
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use countersign_host::clock;
 use countersign_machine::server::{Audience, Presence, Report, Ticket, Update};
 use countersign_protocol::credential::Grant;
+use countersign_protocol::envelope::Expired;
+use countersign_protocol::name::Name;
 use countersign_protocol::reply::State;
 use countersign_server::{Happening, Operator};
 
@@ -26,6 +28,8 @@ pub(super) struct Session<'a> {
     /// Whom `use` named.
     target: Option<Audience>,
     under_way: BTreeMap<Ticket, Order>,
+    /// Whether it was said that the operator's credential ends soon.
+    warned: bool,
 }
 
 /// An order that has no report yet.
@@ -51,7 +55,10 @@ pub(super) enum Said {
 
 impl<'a> Session<'a> {
     pub(super) fn new(options: &'a Options, operator: Operator, output: Output, hears_news: bool) -> Self {
-        Self { options, operator, output, hears_news, target: None, under_way: BTreeMap::new() }
+        let mut session =
+            Self { options, operator, output, hears_news, target: None, under_way: BTreeMap::new(), warned: false };
+        session.warn();
+        session
     }
 
     /// Does what a line says, as far as nothing is to be awaited. What names nobody is for `usual`. Nothing is sent when this
@@ -89,21 +96,28 @@ impl<'a> Session<'a> {
             Some(Audience::Clients(clients)) if clients.len() == 1 => {
                 let known = clients.first().and_then(|client| roster.entry(client));
                 let state = match known {
+                    Some(presence) if presence.expires_at() <= clock::wall() => "expired".to_owned(),
                     Some(presence) if presence.is_silent(clock::wall()) => "silent".to_owned(),
                     Some(presence) => presence.state().to_string(),
+                    None if clients.first().is_some_and(|it| roster.expired(it).is_some()) => "expired".to_owned(),
                     None => "unknown".to_owned(),
                 };
                 format!("{} {state}> ", Audience::Clients(clients.clone()))
             }
             Some(many) => {
-                let meant: Vec<&Presence> = roster.entries().filter(|it| self.is_meant(many, it)).collect();
-                let is_ready = |it: &&&Presence| it.state() == State::Ready && !it.is_silent(clock::wall());
+                let is_meant = |it: &&Presence| self.is_meant(many, it.client(), it.groups(), it.state());
+                let meant: Vec<&Presence> = roster.entries().filter(is_meant).collect();
+                let is_expired = |it: &&Expired| self.is_meant(many, it.client(), it.groups(), it.state());
+                let expired = roster.all_expired().filter(is_expired).count();
+                let now = clock::wall();
+                let is_ready =
+                    |it: &&&Presence| it.state() == State::Ready && !it.is_silent(now) && it.expires_at() > now;
                 let ready = meant.iter().filter(is_ready).count();
                 let name = match many {
                     Audience::Clients(clients) => format!("{} clients", clients.len()),
                     Audience::Group(_) | Audience::All => many.to_string(),
                 };
-                format!("{name} {ready}/{} ready> ", meant.len())
+                format!("{name} {ready}/{} ready> ", meant.len() + expired)
             }
         }
     }
@@ -159,6 +173,7 @@ impl<'a> Session<'a> {
 
     /// Gives an order.
     pub(super) async fn give(&mut self, text: &str, request: Request, options: &Options) -> Fallible<Ticket> {
+        self.warn();
         orders::refuse_long_life(options.ttl, self.operator.identity())?;
         let Request { audience, call } = request;
         let given = self.operator.give(orders::order(call, options), &audience, orders::how(options)).await;
@@ -171,19 +186,29 @@ impl<'a> Session<'a> {
         Ok(ticket)
     }
 
+    /// Says once that the operator's credential ends soon: a prompt may stay open longer.
+    fn warn(&mut self) {
+        if !self.warned
+            && let Some(warning) = orders::warning(self.operator.identity(), clock::wall())
+        {
+            self.warned = true;
+            self.output.note(&warning);
+        }
+    }
+
     /// The options of the session.
     pub(super) fn options(&self) -> &'a Options {
         self.options
     }
 
     /// Whether an order to an audience is for a client, as the roster knows it.
-    fn is_meant(&self, audience: &Audience, presence: &Presence) -> bool {
-        let reaches = |grant: &Grant| grant.reaches(presence.client(), presence.groups());
+    fn is_meant(&self, audience: &Audience, client: &Name, groups: &[Name], state: State) -> bool {
+        let reaches = |grant: &Grant| grant.reaches(client, groups);
         let is_expected =
-            presence.state() != State::Terminated && self.operator.identity().credential().grant().is_some_and(reaches);
+            state != State::Terminated && self.operator.identity().credential().grant().is_some_and(reaches);
         match audience {
-            Audience::Clients(clients) => clients.contains(presence.client()),
-            Audience::Group(group) => is_expected && presence.groups().contains(group),
+            Audience::Clients(clients) => clients.contains(client),
+            Audience::Group(group) => is_expected && groups.contains(group),
             Audience::All => is_expected,
         }
     }

@@ -306,4 +306,5 @@ fn without_jetstream_setup_says_what_was_expected() {
     let run = folder.run(&["setup", "--nats-url", &broker.url()]).expect(4);
     assert!(run.stderr.starts_with("error: the broker does not make the stream cs-demo-presence: "), "{run:#?}");
     assert_eq!(run.stderr.lines().count(), 3);
+    assert!(run.stderr.contains("add `jetstream {}`"), "{run:#?}");
 }

@@ -21,6 +21,7 @@ mod forge;
 mod groups;
 mod headers;
 mod health;
+mod identity;
 mod json;
 mod presence;
 mod process;

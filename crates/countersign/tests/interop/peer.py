@@ -218,6 +218,7 @@ class Worker(Party):
     def answer(self, message):
         """What a command brings forth, in the order in which it is published."""
         command, claims = self.realm.open(message, "command", "operator")
+        demand(now() < self.claims["exp"] * 1000, "what cannot be answered provably is not carried out (section 6)")
         place = rf"cs\.{self.realm.name}\.reply\.{command['from']}\.[a-z0-9]{{16,32}}\.{command['id']}"
         demand(command["to"] == {"client": self.name} and re.fullmatch(place, command["reply_to"]), "to or reply_to")
         record = (claims["cnf"]["jwk"]["x"], command["id"])

@@ -3,6 +3,7 @@
 mod carry_out;
 mod catalogue;
 mod clock;
+mod credential;
 mod effect;
 mod epoch;
 mod line;
@@ -38,6 +39,7 @@ pub use self::start::{Config, StartError, StartUp};
 pub use self::state::State;
 
 use self::clock::Clock;
+use self::credential::Standing;
 use self::line::{Addressed, Capacity, Freshness, Me};
 use self::message::Outbox;
 use self::rate::{Answers, Window};
@@ -64,6 +66,9 @@ pub struct Client {
     /// When the next mark is due, in milliseconds since boot.
     mark_at: i64,
     trust_expired: bool,
+    standing: Standing,
+    /// When the standing changes next, in milliseconds since boot.
+    standing_until: i64,
     state: State,
     outbox: Outbox,
     records: Records,
@@ -109,6 +114,7 @@ impl Client {
     fn line(&mut self, command: Authentic<Command>, moment: Moment, step: &mut Step) -> Result<(), Stop> {
         let catalogue = Arc::clone(&self.catalogue);
         let addressed = Addressed::new(command, &self.me(), moment.now, self.config.skew)?;
+        self.can_prove()?;
         if self.knows(addressed.begun()) {
             return self.repeat(addressed.into_begun(), moment, step);
         }
@@ -200,7 +206,7 @@ impl Client {
             return i64::MIN;
         }
         let deadline = self.ending.as_ref().map_or(i64::MAX, |ending| ending.deadline);
-        self.heartbeat_at.min(self.mark_at).min(deadline).min(self.retry_at)
+        self.heartbeat_at.min(self.mark_at).min(deadline).min(self.retry_at).min(self.standing_until)
     }
 
     /// Ends the client as the command `terminate` does, without an answer to anybody: for SIGTERM and SIGINT.
@@ -345,6 +351,7 @@ impl Client {
             step.effects.push(Effect::Log(Note { level: Level::Warn, text: text.to_owned() }));
         }
         self.trust_expired = expired;
+        self.observe_credential(moment, step);
         moment
     }
 }

@@ -11,6 +11,7 @@ use countersign_protocol::trust::Trust;
 
 use super::catalogue::Catalogue;
 use super::clock::{Clock, Now};
+use super::credential::Standing;
 use super::effect::{JobKey, Step};
 use super::epoch::MARK_EVERY;
 use super::message::Outbox;
@@ -103,6 +104,8 @@ impl Client {
             synced: at,
             mark_at: now.since_boot.saturating_add(MARK_EVERY),
             trust_expired: false,
+            standing: Standing::InForce,
+            standing_until: i64::MAX,
             state: State::Unready,
             outbox: Outbox::new(identity, epoch, boot),
             records: restored.records.bounded(config.records),
@@ -134,6 +137,7 @@ impl Client {
             let error = ErrorBody::new(ErrorCode::Interrupted, "the client's process ended while the command ran");
             client.conclude(key, Outcome::Interrupted(error), moment, &mut step);
         }
+        client.observe_credential(moment, &mut step);
         client.presence(moment, &mut step);
         Ok((client, step))
     }

@@ -8,6 +8,7 @@ use countersign_protocol::envelope::Authentic;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::Reply;
+use countersign_protocol::time::Millis;
 
 use super::issue::Errand;
 use super::line::Line;
@@ -43,6 +44,8 @@ pub(super) struct Expected {
     /// What the verified roster knows of it: its epoch goes into a command to it alone (section 8), and whether it is
     /// `offline` is told by it. Without it silence is always `no_reply`.
     pub(super) known: Option<Presence>,
+    /// When its credential expires, as far as anything is known of it.
+    pub(super) until: Option<Millis>,
 }
 
 impl Dispatch {
@@ -91,7 +94,7 @@ impl Dispatch {
                     return Err(Ignored::NotAddressed);
                 }
                 if !self.lines.contains_key(&message.from) {
-                    let client = Expected { client: message.from.clone(), known: None };
+                    let client = Expected { client: message.from.clone(), known: None, until: None };
                     joined = Some(Line::among(&self.errand, client, broadcast.sent.clone(), now));
                 }
                 broadcast.sent.digest
@@ -119,7 +122,12 @@ impl Dispatch {
             missing
         };
         self.gaps = self.gaps.saturating_add(missing);
-        Ok(self.finish(effects))
+        if self.is_done() {
+            // What came after the report may be another process's.
+            let doubt = self.lines.get_mut(&message.from).and_then(|line| line.doubt(now));
+            effects.extend(doubt.map(|doubt| self.errand.update(doubt)));
+        }
+        Ok(self.finish(effects, now))
     }
 
     /// Whether a command of that id was sent for this order, or a question about it.
@@ -128,16 +136,20 @@ impl Dispatch {
     }
 
     /// A client has just said that it is there.
-    pub(super) fn heard(&mut self, client: &Name, now: Now) {
-        if let Some(line) = self.lines.get_mut(client) {
-            line.present(now);
+    pub(super) fn heard(&mut self, presence: &Presence, now: Now) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let Some(line) = self.lines.get_mut(presence.client()) {
+            let was_pending = line.is_pending();
+            line.present(&mut self.errand, presence, now, &mut effects);
+            self.open = self.open + usize::from(line.is_pending()) - usize::from(was_pending);
         }
+        self.finish(effects, now)
     }
 
     /// The broker says that nobody listens on a command's subject: an unauthenticated hint (section 1), which ends a wait
     /// only where the verified roster says that the client is gone.
     pub(super) fn no_responders(&mut self, subject: &str, now: Now) -> Vec<Effect> {
-        self.each(|line, errand, _| line.no_responders(errand, subject, now))
+        self.each(now, |line, errand, _| line.no_responders(errand, subject, now))
     }
 
     /// The connection is lost.
@@ -146,19 +158,19 @@ impl Dispatch {
     }
 
     /// A message with this digest was not published.
-    pub(super) fn unsent(&mut self, digest: Digest, why: &str) -> Vec<Effect> {
-        self.each(|line, _, _| line.unsent(digest, why))
+    pub(super) fn unsent(&mut self, digest: Digest, why: &str, now: Now) -> Vec<Effect> {
+        self.each(now, |line, _, _| line.unsent(digest, why))
     }
 
     /// This process was held.
     pub(super) fn held(&mut self, now: Now) -> Vec<Effect> {
-        self.each(|line, errand, effects| effects.extend(line.held(errand, now)))
+        self.each(now, |line, errand, effects| effects.extend(line.held(errand, now)))
     }
 
     /// The connection is back: what runs is asked for its result.
     pub(super) fn reconnected(&mut self, now: Now) -> Vec<Effect> {
         self.errand.is_cut_off = false;
-        self.each(|line, errand, effects| effects.extend(line.reconnected(errand, now)))
+        self.each(now, |line, errand, effects| effects.extend(line.reconnected(errand, now)))
     }
 
     /// Time has passed.
@@ -172,14 +184,14 @@ impl Dispatch {
             broadcast.resend =
                 again.as_ref().and_then(|_| Resend::after(resend.pause.saturating_mul(2), &mut self.errand, now));
         }
-        let mut effects = self.each(|line, errand, effects| effects.extend(line.tick(errand, now)));
+        let mut effects = self.each(now, |line, errand, effects| effects.extend(line.tick(errand, now)));
         effects.splice(0..0, again);
         effects
     }
 
     /// The person does not want to wait any longer: what runs is `accepted`, what did not answer `no_reply`.
-    pub(super) fn interrupt(&mut self) -> Vec<Effect> {
-        self.each(|line, _, _| line.interrupt())
+    pub(super) fn interrupt(&mut self, now: Now) -> Vec<Effect> {
+        self.each(now, |line, _, _| line.interrupt())
     }
 
     /// A later control command went to a client, or to many, one does not know to whom: what was sent before is not sent
@@ -223,7 +235,7 @@ impl Dispatch {
         self.lines.iter().filter_map(|(client, line)| Some((line.running()?, client)))
     }
 
-    fn each(&mut self, mut change: impl FnMut(&mut Line, &mut Errand, &mut Vec<Effect>)) -> Vec<Effect> {
+    fn each(&mut self, now: Now, mut change: impl FnMut(&mut Line, &mut Errand, &mut Vec<Effect>)) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.is_done() {
             return effects;
@@ -233,14 +245,16 @@ impl Dispatch {
             change(line, &mut self.errand, &mut effects);
             self.open += usize::from(line.is_pending());
         }
-        self.finish(effects)
+        self.finish(effects, now)
     }
 
-    fn finish(&mut self, mut effects: Vec<Effect>) -> Vec<Effect> {
+    fn finish(&mut self, mut effects: Vec<Effect>, now: Now) -> Vec<Effect> {
         if self.is_done() || self.open > 0 {
             return effects;
         }
         self.errand.done = true;
+        let doubts = self.lines.values_mut().filter_map(|line| line.doubt(now));
+        effects.extend(doubts.map(|doubt| self.errand.update(doubt)));
         let replies: Vec<_> = self.lines.values().filter_map(Line::report).collect();
         let command_id = if let [only] = replies.as_slice() { only.command_id } else { self.id };
         let command = self.errand.order.command.name.clone();

@@ -9,7 +9,7 @@ use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::{Identity, MessageType, Signed};
 use countersign_protocol::id::{MessageId, Uuid};
 use countersign_protocol::json;
-use countersign_protocol::limits::{MAX_BODY, MAX_ERRORS};
+use countersign_protocol::limits::{MAX_BODY, MAX_ERRORS, SKEW};
 use countersign_protocol::name::{Name, Session};
 use countersign_protocol::reply::Outcome;
 use countersign_protocol::schema::{self, SchemaError};
@@ -42,6 +42,16 @@ pub enum OrderError {
         command: Name,
         /// What is wrong and where.
         errors: Vec<SchemaError>,
+    },
+    /// The operator's own credential is not in force: no client would take the command.
+    #[error("the credential of {operator} is not in force: it ends on {}, and it is {}", until.utc(), now.utc())]
+    NotInForce {
+        /// The operator.
+        operator: Name,
+        /// When the credential expires.
+        until: Millis,
+        /// The time, by this machine's clock.
+        now: Millis,
     },
     /// It is no message that a client would take (sections 3 and 4).
     #[error("the command cannot be sent: {0}")]
@@ -144,6 +154,7 @@ impl Errand {
 
     /// Signs a command once it satisfies the schema of the envelope and section 3.
     pub(super) fn sign(&self, draft: Draft<'_>) -> Result<Signed, OrderError> {
+        in_force(&self.identity, draft.issued_at)?;
         let to = draft.to;
         let command = Command {
             v: Version,
@@ -178,6 +189,15 @@ impl Errand {
         self.drawn += 1;
         drawn(&self.seed, self.drawn)
     }
+}
+
+/// Whether somebody's credential is in force: nothing is signed under another.
+pub(super) fn in_force(identity: &Identity, now: Millis) -> Result<(), OrderError> {
+    let credential = identity.credential();
+    if credential.is_in_force(now, SKEW) {
+        return Ok(());
+    }
+    Err(OrderError::NotInForce { operator: identity.name().clone(), until: credential.expires_at(), now })
 }
 
 /// The n-th of the numbers that a seed stands for: SHA-256 over the seed and a counter.

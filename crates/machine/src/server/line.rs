@@ -1,5 +1,7 @@
 //! One target of an order, from the command that it is sent to its verdict (sections 5 and 8).
 
+mod others;
+
 use std::collections::VecDeque;
 
 use countersign_protocol::command::{Builtin, Call, CommandId, CommandKind, Target};
@@ -10,10 +12,13 @@ use countersign_protocol::json;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Reply, State};
 use countersign_protocol::schema;
+use countersign_protocol::time::Millis;
 use serde_json::Value;
 
+use self::others::Refused;
 use super::gather::Expected;
 use super::issue::{Draft, Errand};
+use super::processes::Processes;
 use super::remarks::{clock_notice, recorded, seconds, unknown};
 use super::sent::{Resend, Sent};
 use super::verdict::{Ignored, TargetReport, Verdict};
@@ -44,6 +49,14 @@ pub(super) struct Line {
     heard: Option<u64>,
     state: Option<State>,
     no_responders: bool,
+    /// When its credential expires, by what it signed last.
+    until: Option<Millis>,
+    /// The processes that speak for it.
+    processes: Processes,
+    /// The process that accepted the command.
+    accepted_by: Option<Uuid>,
+    /// What a process refused that is not the one which the order was sent to; it stands if that one does not answer.
+    refused: Option<Refused>,
     /// A later control command went to it.
     superseded: bool,
 }
@@ -64,17 +77,22 @@ impl Line {
         // A query does nothing that an earlier epoch could have done before: it needs none, and no epoch refuses it.
         let epoch = to.known.as_ref().map(Presence::epoch).filter(|_| !is_query(errand));
         let sent = Sent::new(errand, Target::Client(to.client.clone()), epoch, id, now)?;
-        Ok(Self::new(to, sent, Stage::waiting(errand, now), false))
+        Ok(Self::new(to, sent, Stage::waiting(errand, now), false, now))
     }
 
     /// One of those that a command to many went to, which is sent again for all of them at once.
     pub(super) fn among(errand: &Errand, one: Expected, sent: Sent, now: Now) -> Self {
         let stage = Stage::Waiting { deadline: now.after(errand.patience()), resend: None };
-        Self::new(one, sent, stage, errand.superseded)
+        Self::new(one, sent, stage, errand.superseded, now)
     }
 
-    fn new(Expected { client, known }: Expected, latest: Sent, stage: Stage, superseded: bool) -> Self {
+    fn new(to: Expected, latest: Sent, stage: Stage, superseded: bool, now: Now) -> Self {
+        let Expected { client, known, until } = to;
         Self {
+            until,
+            processes: Processes::new(known.as_ref(), now.wall),
+            accepted_by: None,
+            refused: None,
             client,
             known,
             latest,
@@ -112,10 +130,21 @@ impl Line {
         let message = reply.message();
         let outcome = message.outcome().map_err(|_| Ignored::Unfit)?;
         if self.questions.iter().any(|(asked, _)| *asked == message.command_id) {
-            return self.answer(errand, message, outcome, now).map(|()| 0);
+            self.spoke(reply);
+            return match &outcome {
+                Outcome::Failed(_) | Outcome::Refused(_) if self.knows_nothing(message.boot) => Ok(0),
+                _ => self.answer(errand, message, outcome, now).map(|()| 0),
+            };
         }
         if !errand.order.fits(&outcome) {
             return Err(Ignored::Unfit);
+        }
+        self.spoke(reply);
+        match &outcome {
+            _ if errand.done => {}
+            Outcome::Refused(error) if self.is_of_another(message, error, now) => return Ok(0),
+            Outcome::Refused(_) => {}
+            _ => self.overrule(message.boot),
         }
         let settled = matches!(self.stage, Stage::Ended { settled: true, .. });
         let Some(sent) = self.sent_mut(&message.command_id) else { return Err(Ignored::NotPending) };
@@ -136,6 +165,7 @@ impl Line {
             }
             sent.next_seq = message.seq.saturating_add(1);
             sent.accepted = Some(message.epoch);
+            self.accepted_by.get_or_insert(message.boot);
             self.heard(message.state, now);
             self.runs(errand, latency, now);
             effects.push(update);
@@ -162,10 +192,12 @@ impl Line {
         // It may stand in for another reply, which the client's broker does not take (section 5).
         let stands_in = matches!(&verdict, Verdict::Failed { error } if error.code == ErrorCode::ResultTooLarge);
         match sent.last {
-            Some(first) if first == reply.digest() || stands_in || is_query(errand) => return Ok(0),
-            Some(_) => return Err(Ignored::Conflict),
+            Some((first, _)) if first == reply.digest() || stands_in || is_query(errand) => return Ok(0),
+            Some((_, by)) if by == message.boot => return Err(Ignored::Conflict),
+            // Two processes, each with an answer of its own: the first stands, and the report says that there are two.
+            Some(_) => return Ok(0),
             None if stands_in => {}
-            None => sent.last = Some(reply.digest()),
+            None => sent.last = Some((reply.digest(), message.boot)),
         }
         if !settled {
             self.heard(message.state, now);
@@ -180,18 +212,15 @@ impl Line {
         self.superseded = true;
     }
 
-    /// The client has just said that it is there.
-    pub(super) fn present(&mut self, now: Now) {
-        self.heard = Some(now.micros);
-    }
-
     /// Nobody listens on a subject, says the broker.
     pub(super) fn no_responders(&mut self, errand: &Errand, subject: &str, now: Now) {
         if self.latest.message.subject != subject {
             return;
         }
         self.no_responders = true;
-        if let (Stage::Waiting { .. }, false, Some(verdict)) = (&self.stage, errand.options.retry, self.offline(now)) {
+        if let (Stage::Waiting { .. }, false, Some(verdict)) =
+            (&self.stage, errand.options.retry, self.offline(errand, now))
+        {
             self.stage = Stage::unsettled(verdict);
         }
     }
@@ -208,9 +237,14 @@ impl Line {
     pub(super) fn tick(&mut self, errand: &mut Errand, now: Now) -> Option<Effect> {
         match self.stage {
             Stage::Waiting { deadline, .. } if deadline <= now.micros => {
-                let text = format!("no reply within {}{}", seconds(errand.patience()), errand.cut_off());
-                let verdict = self.offline(now).unwrap_or_else(|| unknown(&text));
-                self.stage = Stage::unsettled(verdict);
+                self.stage = match self.refused.take() {
+                    Some(Refused { error, latency, .. }) => Stage::refused(error, latency),
+                    None => {
+                        let silence = format!("no reply within {}{}", seconds(errand.patience()), errand.cut_off());
+                        let text = silence + &self.lapse(errand, now);
+                        Stage::unsettled(self.offline(errand, now).unwrap_or_else(|| unknown(&text)))
+                    }
+                };
                 None
             }
             Stage::Waiting { deadline, resend: Some(resend) } if resend.at <= now.micros => {
@@ -219,7 +253,7 @@ impl Line {
             }
             Stage::Running { .. } if self.silent_at() <= now.micros => {
                 let text = format!("accepted, then silent for {}{}", seconds(SILENCE), errand.cut_off());
-                self.stage = Stage::unsettled(unknown(&text));
+                self.stage = Stage::unsettled(unknown(&(text + &self.lapse(errand, now))));
                 None
             }
             Stage::Running { ask_at } if ask_at <= now.micros && self.in_vain >= MAX_IN_VAIN => {
@@ -227,8 +261,10 @@ impl Line {
                 None
             }
             Stage::Running { ask_at } if ask_at <= now.micros => {
-                self.in_vain += 1;
-                self.ask(errand, now)
+                let question = self.ask(errand, now);
+                // Without a credential nothing can be asked; the end is told unasked.
+                self.in_vain += u8::from(question.is_some());
+                question
             }
             Stage::Waiting { .. } | Stage::Running { .. } | Stage::Ended { .. } => None,
         }
@@ -259,7 +295,12 @@ impl Line {
     /// The person does not want to wait any longer.
     pub(super) fn interrupt(&mut self) {
         match self.stage {
-            Stage::Waiting { .. } => self.stage = Stage::unsettled(unknown("interrupted before a reply")),
+            Stage::Waiting { .. } => {
+                self.stage = match self.refused.take() {
+                    Some(Refused { error, latency, .. }) => Stage::refused(error, latency),
+                    None => Stage::unsettled(unknown("interrupted before a reply")),
+                }
+            }
             Stage::Running { .. } => self.stage = Stage::unsettled(Verdict::Accepted),
             Stage::Ended { .. } => {}
         }
@@ -305,23 +346,9 @@ impl Line {
                 verdict: verdict.clone(),
                 state: self.state,
                 latency_ms: latency.map(millis),
+                processes: self.processes.count(),
             }),
         }
-    }
-
-    /// What silence means, as far as the verified roster can tell: gone before the order went out, and not heard since.
-    fn offline(&self, now: Now) -> Option<Verdict> {
-        let known = self.known.as_ref().filter(|_| self.heard.is_none())?;
-        let silence = now.wall.since(known.heard_at());
-        let nothing_listens = if self.no_responders { "nothing listens, and " } else { "" };
-        let why = if known.state() == State::Terminated {
-            "it has ended, by its last presence".to_owned()
-        } else if silence > SILENCE {
-            format!("{nothing_listens}its last presence is {} old", seconds(silence))
-        } else {
-            return None;
-        };
-        Some(Verdict::Offline { text: format!("{why}: probably not run, but that is a guess") })
     }
 
     fn sent(&self) -> impl Iterator<Item = &Sent> {
@@ -401,6 +428,7 @@ impl Line {
         let id = errand.id(now);
         let Ok(anew) = Sent::new(errand, Target::Client(self.client.clone()), epoch, id, now) else { return false };
         self.earlier.push(std::mem::replace(&mut self.latest, anew));
+        self.refused = None;
         self.stage = Stage::waiting(errand, now);
         // A command to many names no epoch, and to a client that is young it has to be said again.
         if !is_young {
@@ -474,6 +502,7 @@ impl Line {
             }
             (Stage::Waiting { .. }, None) if runs => {
                 self.latest.accepted = Some(reply.epoch);
+                self.accepted_by = Some(reply.boot);
                 self.runs(errand, latency, now);
             }
             (Stage::Running { .. }, None) if runs => self.in_vain = 0,

@@ -8,6 +8,7 @@ mod gather;
 mod issue;
 mod line;
 mod operator;
+mod processes;
 mod remarks;
 mod roster;
 mod sent;

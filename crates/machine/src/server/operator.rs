@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use countersign_protocol::command::{self, CommandKind, True};
 use countersign_protocol::digest::Digest;
-use countersign_protocol::envelope::{Authentic, Identity, Rejected, Signed};
+use countersign_protocol::envelope::{Authentic, Expired, Identity, Rejected, Signed};
 use countersign_protocol::event::{Event, EventData};
 use countersign_protocol::id::{MessageId, Uuid};
 use countersign_protocol::limits::SKEW;
@@ -15,7 +15,7 @@ use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
 
 use super::gather::{Dispatch, Expected};
-use super::issue::{Errand, drawn};
+use super::issue::{Errand, drawn, in_force};
 use super::{
     Audience, Effect, GRACE, Happening, Ignored, News, Now, Options, Order, OrderError, Presence, Roster, SILENCE,
     Taken, Ticket, Update, micros,
@@ -90,6 +90,7 @@ impl Operator {
         now: Now,
     ) -> Result<(Ticket, Vec<Effect>), OrderError> {
         order.check_arguments()?;
+        self.may_sign(now)?;
         let expected = self.expected(audience)?;
         let control = order.builtin().is_some_and(|builtin| builtin.kind() == CommandKind::Control);
         self.given += 1;
@@ -127,6 +128,12 @@ impl Operator {
         Ok((ticket, effects))
     }
 
+    /// Whether the operator's own credential is in force. From its end on nothing is signed, and no order is given; what was
+    /// sent before is waited for, since the replies are the clients'.
+    pub fn may_sign(&self, now: Now) -> Result<(), OrderError> {
+        in_force(&self.setup.identity, now.wall)
+    }
+
     /// A reply that the verifier let pass. It counts only if it satisfies the rest of section 5.
     pub fn reply(&mut self, reply: &Authentic<Reply>, now: Now) -> Vec<Effect> {
         let message = reply.message();
@@ -154,6 +161,9 @@ impl Operator {
 
     /// Something arrived that the verifier did not let pass.
     pub fn rejected(&mut self, rejected: &Rejected) -> Vec<Effect> {
+        if let Some(expired) = &rejected.expired {
+            self.roster.expire(expired);
+        }
         let why = Ignored::Rejected(rejected.reason);
         self.ignore(why, rejected.signer.as_ref(), &format!(", {}", rejected.detail))
     }
@@ -195,7 +205,8 @@ impl Operator {
     /// Strikes the clients that the broker keeps no presence of any more, unless they were heard within [`SILENCE`].
     pub fn keep_only(&mut self, kept: &BTreeSet<Name>, now: Now) {
         let (roster, alive) = (&mut self.roster, &mut self.alive);
-        roster.retain(|presence| presence.is_there(now.wall) || kept.contains(presence.client()));
+        let belongs = |presence: &Presence| presence.is_there(now.wall) || kept.contains(presence.client());
+        roster.retain(belongs, |client| kept.contains(client));
         alive.retain(|client, _| roster.entry(client).is_some());
     }
 
@@ -212,11 +223,12 @@ impl Operator {
     }
 
     /// A message was not published, since the broker takes no message of its size. Who waits for an answer to it need not.
-    pub fn unsent(&mut self, message: &Signed) -> Vec<Effect> {
+    pub fn unsent(&mut self, message: &Signed, now: Now) -> Vec<Effect> {
         let (size, limit) = (message.size(), self.max_payload);
         let text = format!("not sent: it takes {size} bytes, and the broker takes {limit} at most (max_payload)");
         let digest = Digest::of(&message.body);
-        let mut effects: Vec<Effect> = self.orders.values_mut().flat_map(|order| order.unsent(digest, &text)).collect();
+        let mut effects: Vec<Effect> =
+            self.orders.values_mut().flat_map(|order| order.unsent(digest, &text, now)).collect();
         effects.insert(0, tell(Update::Notice { client: None, alarm: false, text: format!("a command was {text}") }));
         effects
     }
@@ -257,8 +269,8 @@ impl Operator {
     }
 
     /// The person does not want to wait for an order any longer: what runs is `accepted`, what did not answer `no_reply`.
-    pub fn interrupt(&mut self, ticket: Ticket) -> Vec<Effect> {
-        self.orders.get_mut(&ticket).map(Dispatch::interrupt).unwrap_or_default()
+    pub fn interrupt(&mut self, ticket: Ticket, now: Now) -> Vec<Effect> {
+        self.orders.get_mut(&ticket).map(|order| order.interrupt(now)).unwrap_or_default()
     }
 
     /// When [`tick`](Self::tick) has something to do, by [`Now::micros`]; `None` when nothing is awaited.
@@ -280,7 +292,8 @@ impl Operator {
 
     /// The clients that can be named: those of the roster and of the folder of keys.
     pub fn known(&self) -> BTreeSet<&Name> {
-        self.roster.entries().map(Presence::client).chain(&self.setup.enrolled).collect()
+        let expired = self.roster.all_expired().map(Expired::client);
+        self.roster.entries().map(Presence::client).chain(expired).chain(&self.setup.enrolled).collect()
     }
 
     /// Whether some target of an order has neither replied nor a verdict.
@@ -310,13 +323,22 @@ impl Operator {
     fn expected(&self, audience: &Audience) -> Result<Vec<Expected>, OrderError> {
         let group = match audience {
             Audience::Clients(names) => {
-                let known = |client: &Name| self.roster.entry(client).is_some() || self.setup.enrolled.contains(client);
+                let heard =
+                    |client: &Name| self.roster.entry(client).is_some() || self.roster.expired(client).is_some();
+                let known = |client: &Name| heard(client) || self.setup.enrolled.contains(client);
                 if let Some(unknown) = names.iter().find(|client| !known(client)) {
                     return Err(OrderError::UnknownClient(unknown.clone()));
                 }
                 let names: BTreeSet<&Name> = names.iter().collect();
-                let expect =
-                    |client: &Name| Expected { client: client.clone(), known: self.roster.entry(client).cloned() };
+                let expect = |client: &Name| {
+                    let known = self.roster.entry(client).cloned();
+                    let expired = self.roster.expired(client).map(Expired::expired_at);
+                    Expected {
+                        client: client.clone(),
+                        until: known.as_ref().map(Presence::expires_at).or(expired),
+                        known,
+                    }
+                };
                 let expected: Vec<Expected> = names.into_iter().map(expect).collect();
                 return somebody(expected, audience, 0, 0);
             }
@@ -325,13 +347,19 @@ impl Operator {
         };
         let grant = self.setup.identity.credential().grant();
         let (mut expected, mut ended, mut out_of_reach) = (Vec::new(), 0, 0);
-        for presence in self.roster.entries().filter(|it| group.is_none_or(|group| it.groups().contains(group))) {
-            if presence.state() == State::Terminated {
+        let present = self.roster.entries().map(|it| (it.client(), it.groups(), it.state(), it.expires_at(), Some(it)));
+        // They cannot answer, and are not forgotten for that: the report says why there is no verdict on them.
+        let expired = self.roster.all_expired().map(|it| (it.client(), it.groups(), it.state(), it.expired_at(), None));
+        for (client, groups, state, until, known) in present.chain(expired) {
+            if !group.is_none_or(|group| groups.contains(group)) {
+                continue;
+            }
+            if state == State::Terminated {
                 ended += 1;
-            } else if !grant.is_some_and(|grant| grant.reaches(presence.client(), presence.groups())) {
+            } else if !grant.is_some_and(|grant| grant.reaches(client, groups)) {
                 out_of_reach += 1;
             } else {
-                expected.push(Expected { client: presence.client().clone(), known: Some(presence.clone()) });
+                expected.push(Expected { client: client.clone(), known: known.cloned(), until: Some(until) });
             }
         }
         somebody(expected, audience, ended, out_of_reach)
@@ -384,11 +412,12 @@ impl Operator {
         } else {
             self.alive.insert(client.clone(), now.micros.saturating_sub(age));
         }
-        if live {
-            self.orders.values_mut().for_each(|order| order.heard(client, now));
-        }
         let alarm = alarm.then(|| tell(two_alive(client)));
-        alarm.into_iter().chain(news.map(|news| tell_news(client, news))).collect()
+        let mut effects: Vec<Effect> = alarm.into_iter().chain(news.map(|news| tell_news(client, news))).collect();
+        if live {
+            effects.extend(self.orders.values_mut().flat_map(|order| order.heard(presence, now)));
+        }
+        effects
     }
 
     /// Counts what changes nothing, and shows it once.

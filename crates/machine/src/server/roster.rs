@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use countersign_protocol::command::ClientInfo;
 use countersign_protocol::credential::Credential;
-use countersign_protocol::envelope::Authentic;
+use countersign_protocol::envelope::{Authentic, Expired};
 use countersign_protocol::event::{Event, EventData};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::name::Name;
@@ -88,9 +88,20 @@ impl Presence {
         &self.info
     }
 
+    /// When the credential under which it was signed expires: from then on the client carries out nothing (section 6).
+    pub fn expires_at(&self) -> Millis {
+        self.credential.expires_at()
+    }
+
     /// Whether the client is there, as far as this tells: it has not ended, and is not silent.
     pub fn is_there(&self, now: Millis) -> bool {
         self.state != State::Terminated && self.is_dated() && !self.is_silent(now)
+    }
+
+    /// Whether its process had started well before the last word of another one, which has not ended.
+    fn is_beside(&self, last: &Self, skew: i64) -> bool {
+        let had_started = self.info.started_at.plus(skew) < last.issued_at;
+        self.boot != last.boot && last.state != State::Terminated && had_started
     }
 
     /// Whether it is over [`SILENCE`] old, though the client had not ended.
@@ -113,10 +124,13 @@ pub enum Taken {
     Unfit,
 }
 
-/// The latest verified presence of every client that was heard.
+/// The latest verified presence of every client that was heard, and the clients of which there is only what they signed under
+/// a credential that has expired.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Roster {
     entries: BTreeMap<Name, Presence>,
+    /// Never one that is in `entries`.
+    expired: BTreeMap<Name, Expired>,
     /// The processes that others have followed, and the number of the last message that was taken of each.
     earlier: BTreeMap<Name, VecDeque<(Uuid, u64)>>,
     /// The last process of which a reply was taken.
@@ -174,6 +188,8 @@ impl Roster {
         if !is_later {
             return Taken::Stale;
         }
+        let is_beside = self.entries.get(client).is_some_and(|last| presence.is_beside(last, skew));
+        self.expired.remove(client);
         let boot = presence.boot;
         if let Some(last) = self.entries.insert(client.clone(), presence)
             && last.boot != boot
@@ -187,7 +203,31 @@ impl Roster {
                 self.replied.remove(client);
             }
         }
-        if followed.is_some() { Taken::TwoAlive } else { Taken::Later }
+        if followed.is_some() || is_beside { Taken::TwoAlive } else { Taken::Later }
+    }
+
+    /// Takes what is known of a client whose credential has expired. Nothing that was verified under a credential that is still
+    /// in force gives way to it: who has an old key can only have a client listed as expired of which nothing better is known.
+    pub(super) fn expire(&mut self, expired: &Expired) {
+        let client = expired.client();
+        let later = |last: Millis| last >= expired.expired_at();
+        if self.entries.get(client).is_some_and(|last| later(last.expires_at()))
+            || self.expired.get(client).is_some_and(|last| last.issued_at() >= expired.issued_at())
+        {
+            return;
+        }
+        self.entries.remove(client);
+        self.expired.insert(client.clone(), expired.clone());
+    }
+
+    /// A client of which there is only what it signed under a credential that has expired.
+    pub fn expired(&self, client: &Name) -> Option<&Expired> {
+        self.expired.get(client)
+    }
+
+    /// All of these, by name.
+    pub fn all_expired(&self) -> impl Iterator<Item = &Expired> {
+        self.expired.values()
     }
 
     /// A verified reply to a command that was issued at a moment tells that the process was alive then, what its clock says, and
@@ -220,9 +260,10 @@ impl Roster {
         self.entries.values()
     }
 
-    /// Strikes the clients that do not belong to it any more.
-    pub fn retain(&mut self, belongs: impl Fn(&Presence) -> bool) {
+    /// Strikes the clients that do not belong to it any more; of those that have expired, all but the ones that are kept.
+    pub fn retain(&mut self, belongs: impl Fn(&Presence) -> bool, is_kept: impl Fn(&Name) -> bool) {
         self.entries.retain(|_, presence| belongs(presence));
+        self.expired.retain(|client, _| is_kept(client));
         self.earlier.retain(|client, _| self.entries.contains_key(client));
         self.replied.retain(|client, _| self.entries.contains_key(client));
     }

@@ -21,8 +21,8 @@ pub(super) struct Sent {
     pub(super) next_seq: u64,
     /// The epoch under which it was accepted.
     pub(super) accepted: Option<Uuid>,
-    /// The digest of the first final reply that is for good.
-    pub(super) last: Option<Digest>,
+    /// The first final reply that is for good: its digest, and the process that signed it.
+    pub(super) last: Option<(Digest, Uuid)>,
 }
 
 /// When the same bytes are sent again, and how long after the time before.

@@ -124,6 +124,9 @@ pub struct TargetReport {
     pub state: Option<State>,
     /// Milliseconds from the command's first sending to the reply that decided; `None` where none did.
     pub latency_ms: Option<f64>,
+    /// How many processes spoke for the client that may have been alive at once: over 1 the verdict is the word of one of them
+    /// (section 5). One that started after the last word of another is not counted twice.
+    pub processes: usize,
 }
 
 /// Why something that arrived was ignored (section 5): it was counted, shown once for each signer, and changed nothing.

@@ -76,8 +76,12 @@ impl Worker {
     }
 
     pub fn with(realm: Realm, config: Config) -> Self {
-        let alice = realm.operator("alice", full_grant());
         let identity = realm.client("worker-1", &["web"]);
+        Self::with_identity(realm, identity, config)
+    }
+
+    pub fn with_identity(realm: Realm, identity: Arc<Identity>, config: Config) -> Self {
+        let alice = realm.operator("alice", full_grant());
         let now = Now { wall: START, since_boot: 1_000_000 };
         let (client, step) = start(&realm, &identity, &config, Restored::default(), 1, now);
         let mut worker = Self {

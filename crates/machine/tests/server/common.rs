@@ -186,6 +186,11 @@ impl World {
 
     /// A presence of a client, verified.
     pub fn presence(&self, client: &'static str, change: impl FnOnce(&mut Event)) -> Authentic<Event> {
+        self.open(&self.signed_presence(client, change))
+    }
+
+    /// The same as it is on the wire.
+    pub fn signed_presence(&self, client: &'static str, change: impl FnOnce(&mut Event)) -> Signed {
         let signer = &self.workers[client];
         let info = json!({
             "state": "ready", "epoch": epoch(1), "boot": epoch(2), "n": 0, "version": "0.1.0", "started_at": START,
@@ -213,7 +218,7 @@ impl World {
             event.n = u64::try_from(event.issued_at.since(START)).unwrap_or(0);
         }
         let body = serde_json::to_vec(&event).unwrap();
-        self.open(&signer.sign(MessageType::Event, event.subject, body))
+        signer.sign(MessageType::Event, event.subject, body)
     }
 }
 
@@ -278,7 +283,7 @@ impl Server {
     }
 
     pub fn interrupt(&mut self) {
-        let effects = self.operator.interrupt(self.ticket.unwrap());
+        let effects = self.operator.interrupt(self.ticket.unwrap(), self.now);
         self.carry_out(effects);
     }
 

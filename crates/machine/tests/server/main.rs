@@ -4,11 +4,13 @@
 
 mod broadcast;
 mod common;
+mod credentials;
 mod gather;
 mod issue;
 mod news;
 mod offline;
 mod payload;
+mod processes;
 mod properties;
 mod roster;
 mod waiting;

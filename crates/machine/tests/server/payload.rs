@@ -39,7 +39,7 @@ fn whoever_waits_for_an_answer_to_what_could_not_be_sent_is_told_at_once() {
     let mut server = world.order(ping(), &["worker-1", "worker-2"], Options::default()).unwrap();
     server.operator.broker_takes(100);
     let lost = server.sent[0].clone();
-    let effects = server.operator.unsent(&lost);
+    let effects = server.operator.unsent(&lost, server.now);
     server.carry_out(effects);
     assert!(server.notices()[0].contains("the broker takes 100 at most (max_payload)"), "{:?}", server.notices());
     let command = server.sent[1].clone();

@@ -1,7 +1,10 @@
 //! Why a message was not believed, or not taken.
 
+use crate::credential::Credential;
 use crate::name::Name;
+use crate::reply::State;
 use crate::text::words;
+use crate::time::Millis;
 
 words! {
     /// Why a message was dropped in silence (section 9); each is a counter in `dropped` of a client info.
@@ -49,11 +52,52 @@ pub struct Rejected {
     pub signer: Option<Name>,
     /// What was wrong, for a log; what comes from the message is escaped and cut.
     pub detail: String,
+    /// What is known of the client whose reply or event it is, where everything holds but that its credential has expired.
+    pub expired: Option<Box<Expired>>,
 }
 
 impl Rejected {
     /// A rejection; `signer` is given only where the signature held.
     pub fn new(reason: Reason, signer: Option<Name>, detail: impl Into<String>) -> Self {
-        Self { reason, signer, detail: detail.into() }
+        Self { reason, signer, detail: detail.into(), expired: None }
+    }
+}
+
+/// A client that signed a message under a credential that has expired since, and of which everything else holds (section 6).
+///
+/// It proves nothing of the present: the message may be a replay, or be signed with a key that was stolen long ago. It tells
+/// which client's credential has to be renewed, and never counts as a reply or a presence. Only
+/// [`Verifier::open`](super::Verifier::open) makes one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Expired {
+    pub(super) credential: Credential,
+    pub(super) state: State,
+    pub(super) issued_at: Millis,
+}
+
+impl Expired {
+    /// The client.
+    pub fn client(&self) -> &Name {
+        self.credential.name()
+    }
+
+    /// The groups that the issuer had put it in.
+    pub fn groups(&self) -> &[Name] {
+        self.credential.groups()
+    }
+
+    /// When its credential expired.
+    pub fn expired_at(&self) -> Millis {
+        self.credential.expires_at()
+    }
+
+    /// The state that the message claims.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// When the message claims to have been signed.
+    pub fn issued_at(&self) -> Millis {
+        self.issued_at
     }
 }

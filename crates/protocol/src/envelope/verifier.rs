@@ -5,15 +5,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::de::DeserializeOwned;
 
 use super::body::{self, BodyError};
+use super::delivery::Headers;
+use super::rejected::Expired;
 use super::remembered::Remembered;
 use super::{Delivery, MessageType, Reason, Rejected, jws};
 use crate::command::Command;
-use crate::credential::{Credential, Role};
+use crate::credential::{Credential, CredentialError, Role};
 use crate::digest::Digest;
 use crate::event::Event;
 use crate::id::Uuid;
+use crate::key::Thumbprint;
 use crate::name::Name;
-use crate::reply::Reply;
+use crate::reply::{Reply, State};
 use crate::text::echo;
 use crate::time::Millis;
 use crate::trust::Trust;
@@ -56,6 +59,8 @@ pub trait Payload: DeserializeOwned + sealed::Sealed {
     fn credential(&self) -> Uuid;
     /// The subject that it belongs to.
     fn subject(&self) -> &str;
+    /// The client's state when it signed, and when that was; nothing in what an operator signs.
+    fn client(&self) -> Option<(State, Millis)>;
 }
 
 impl Verifier {
@@ -85,7 +90,30 @@ impl Verifier {
         let unsigned = |reason, detail: String| Rejected::new(reason, None, detail);
         let headers = delivery.headers()?;
         let kid = jws::unprotect(headers.protected, M::TYPE).map_err(|e| unsigned(Reason::Type, e.to_string()))?;
-        let credential = self.credential(headers.credential, M::SIGNER, now)?;
+        let credential = self.credential(headers.credential, M::SIGNER)?;
+        if let Err(error) = credential.still_valid(now, self.skew, &self.trust) {
+            let rejected = unsigned(Reason::Credential, error.to_string());
+            // An operator's has nobody to be renewed for: nothing more is spent on it.
+            let is_expired = matches!(error, CredentialError::Expired { .. }) && M::SIGNER == Role::Client;
+            let message = is_expired.then(|| self.message::<M>(delivery, &headers, kid, &credential));
+            return Err(match message.and_then(|message| message.ok()?.client()) {
+                Some((state, issued_at)) => expired(credential, state, issued_at),
+                None => rejected,
+            });
+        }
+        let message = self.message(delivery, &headers, kid, &credential)?;
+        Ok(Authentic { message, digest: Digest::of(&delivery.body), credential })
+    }
+
+    /// The message that a credential's holder signed for the subject on which it arrived.
+    fn message<M: Payload>(
+        &self,
+        delivery: &Delivery,
+        headers: &Headers<'_>,
+        kid: Thumbprint,
+        credential: &Credential,
+    ) -> Result<M, Rejected> {
+        let unsigned = |reason, detail: String| Rejected::new(reason, None, detail);
         if kid != credential.kid() {
             let detail = format!("signed with the key {kid}, but the credential is for {}", credential.kid());
             return Err(unsigned(Reason::Signature, detail));
@@ -113,17 +141,16 @@ impl Verifier {
             let detail = format!("for {}, but arrived on {}", echo(message.subject()), echo(&delivery.subject));
             return Err(signed(Reason::Address, detail));
         }
-        Ok(Authentic { message, digest: Digest::of(&delivery.body), credential })
+        Ok(message)
     }
 
-    fn credential(&self, raw: &str, role: Role, now: Millis) -> Result<Credential, Rejected> {
+    /// A credential that the issuer signed for a role; whether it is in force is not looked at.
+    fn credential(&self, raw: &str, role: Role) -> Result<Credential, Rejected> {
         let known = self.remembered().find(raw);
         let credential = match known {
-            Some(known) => known.still_valid(now, self.skew, &self.trust).map(|()| known),
+            Some(known) => Ok(known),
             // Whether the message holds or not: else a flood of forged ones under a genuine credential costs twice as much.
-            None => {
-                Credential::verify(raw, &self.trust, now, self.skew).inspect(|credential| self.remember(credential))
-            }
+            None => Credential::issued(raw, &self.trust).inspect(|credential| self.remember(credential)),
         };
         let credential = credential.map_err(|error| Rejected::new(Reason::Credential, None, error.to_string()))?;
         if credential.role() == role {
@@ -138,6 +165,14 @@ impl Verifier {
     fn remembered(&self) -> MutexGuard<'_, Remembered> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Everything holds but that the client's credential has expired.
+fn expired(credential: Credential, state: State, issued_at: Millis) -> Rejected {
+    let (name, until) = (credential.name().clone(), credential.expires_at().utc());
+    let detail = format!("everything holds but that the credential of {name} expired on {until}");
+    let expired = Some(Box::new(Expired { credential, state, issued_at }));
+    Rejected { reason: Reason::Credential, signer: Some(name), detail, expired }
 }
 
 fn nothing() -> Arc<Mutex<Remembered>> {
@@ -171,7 +206,7 @@ mod sealed {
 }
 
 macro_rules! payload {
-    ($message:ident, $signer:ident) => {
+    ($message:ident, $signer:ident, $client:expr) => {
         impl sealed::Sealed for $message {}
 
         impl Payload for $message {
@@ -193,13 +228,18 @@ macro_rules! payload {
             fn subject(&self) -> &str {
                 &self.subject
             }
+
+            fn client(&self) -> Option<(State, Millis)> {
+                let read: fn(&Self) -> Option<(State, Millis)> = $client;
+                read(self)
+            }
         }
     };
 }
 
-payload!(Command, Operator);
-payload!(Reply, Client);
-payload!(Event, Client);
+payload!(Command, Operator, |_| None);
+payload!(Reply, Client, |reply| Some((reply.state, reply.issued_at)));
+payload!(Event, Client, |event| Some((event.state, event.issued_at)));
 
 #[cfg(test)]
 mod tests {

@@ -19,7 +19,7 @@ use self::members::Members;
 use self::users::{User, Who, has_no_accounts, users_file};
 use crate::args::{Format, NewClient, Options};
 use crate::failure::{Exit, Failure, Fallible};
-use crate::output::{Output, moment, table};
+use crate::output::{Output, table};
 
 /// A day in milliseconds.
 const DAY: i64 = 86_400_000;
@@ -146,7 +146,7 @@ fn no_randomness(error: impl std::fmt::Display) -> Failure {
 
 /// Until when something holds, for people.
 fn until(end: Millis) -> String {
-    format!("until {}", moment(end))
+    format!("until {}", end.utc())
 }
 
 #[expect(clippy::expect_used, reason = "the defaults are names")]

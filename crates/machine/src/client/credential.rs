@@ -1,0 +1,82 @@
+//! The client's own credential: what cannot be answered provably is not carried out (section 6).
+
+use countersign_protocol::envelope::{Reason, Rejected};
+use countersign_protocol::event::SecurityReason;
+
+use super::effect::{Effect, Level, Note, Step};
+use super::refusal::Stop;
+use super::{Client, Moment};
+
+/// Where the client's own credential stands, by the client's own clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Standing {
+    InForce,
+    /// It is in force, and its holder has been warned of its end.
+    Ending,
+    /// It is not in force: commands have no effect.
+    Over,
+}
+
+impl Client {
+    /// Whether its own credential is in force: without that nothing it says can be verified, and it carries out nothing.
+    pub fn is_in_force(&self) -> bool {
+        self.standing != Standing::Over
+    }
+
+    /// A command that cannot be answered provably is dropped, queries and `terminate` too.
+    pub(super) fn can_prove(&self) -> Result<(), Stop> {
+        if self.is_in_force() {
+            return Ok(());
+        }
+        let detail = "this client's own credential is not in force";
+        Err(Stop::Drop(Rejected::new(Reason::Credential, None, detail)))
+    }
+
+    /// Looks at the client's own credential, and says once what has changed: a warning before the end, and at the end an
+    /// event too, which receivers take until the skew is over.
+    pub(super) fn observe_credential(&mut self, moment: Moment, step: &mut Step) {
+        let credential = self.outbox.identity().credential();
+        let (warns_at, until) = (credential.warns_at(), credential.expires_at());
+        let standing = if !credential.is_in_force(moment.now, self.config.skew) {
+            Standing::Over
+        } else if moment.now >= warns_at {
+            Standing::Ending
+        } else {
+            Standing::InForce
+        };
+        let next = match standing {
+            Standing::InForce => warns_at,
+            Standing::Ending => until,
+            Standing::Over => until.max(moment.now),
+        };
+        let left = next.since(moment.now);
+        self.standing_until = if left > 0 { moment.since_boot.saturating_add(left) } else { i64::MAX };
+        if std::mem::replace(&mut self.standing, standing) == standing {
+            return;
+        }
+        let (name, until) = (self.outbox.identity().name(), until.utc());
+        let renew = format!("run `countersign init` where the issuer's key is, put the new {name}.jwt in its place");
+        let (level, text) = match standing {
+            Standing::InForce => (Level::Info, "this client's own credential is in force".to_owned()),
+            Standing::Ending => (
+                Level::Warn,
+                format!(
+                    "this client's own credential expires on {until}, and from then on no command is carried out: \
+                     {renew}, and start this client again before"
+                ),
+            ),
+            Standing::Over => (
+                Level::Warn,
+                format!(
+                    "this client's own credential is not in force (it expires on {until}): its answers cannot be \
+                     verified, so no command is carried out, and jobs that run end on record only: {renew}, and start \
+                     this client again"
+                ),
+            ),
+        };
+        step.effects.push(Effect::Log(Note { level, text }));
+        if standing == Standing::Over {
+            self.alarm(SecurityReason::Credential, 1, None, moment, step);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! A target whose client speaks through several processes, or cannot prove what it says any more (sections 5 and 6).
+
+use countersign_protocol::envelope::Authentic;
+use countersign_protocol::id::Uuid;
+use countersign_protocol::reply::{ErrorBody, Reply, State};
+use countersign_protocol::time::Millis;
+
+use super::{Line, Stage};
+use crate::server::issue::Errand;
+use crate::server::remarks::seconds;
+use crate::server::verdict::Verdict;
+use crate::server::{Effect, Now, Presence, SILENCE, Update};
+
+/// A refusal that waits for what another process says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Refused {
+    by: Uuid,
+    pub(super) error: ErrorBody,
+    pub(super) latency: u64,
+}
+
+impl Line {
+    /// The client has just said that it is there. If the process that the order was sent to is over, what another one refused
+    /// stands.
+    pub(in super::super) fn present(
+        &mut self,
+        errand: &mut Errand,
+        presence: &Presence,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.heard = Some(now.micros);
+        self.until = Some(presence.expires_at());
+        self.processes.present(presence);
+        let is_waiting = self.is_waiting();
+        if let Some(Refused { by, error, latency }) = self.refused.take_if(|_| is_waiting)
+            && !errand.done
+        {
+            if self.processes.awaits_other_than(by) {
+                self.refused = Some(Refused { by, error, latency });
+            } else if !self.send_anew(errand, &error, now, effects) {
+                self.stage = Stage::refused(error, latency);
+            }
+        }
+    }
+
+    /// What is to be told, once, where several processes speak for it.
+    pub(in super::super) fn doubt(&mut self, now: Now) -> Option<Update> {
+        self.processes.doubt(&self.client, now.wall)
+    }
+
+    /// A process of the client signed a reply.
+    pub(super) fn spoke(&mut self, reply: &Authentic<Reply>) {
+        self.processes.replied(reply.message());
+        self.until = Some(reply.credential().expires_at());
+    }
+
+    /// What one process refused is not what another does: the refusal is the verdict no longer.
+    pub(super) fn overrule(&mut self, boot: Uuid) {
+        if let Stage::Ended { verdict: Verdict::Refused { .. }, settled, .. } = &mut self.stage
+            && let Some(sent) = std::iter::once(&mut self.latest)
+                .chain(&mut self.earlier)
+                .find(|sent| sent.last.is_some_and(|(_, by)| by != boot))
+        {
+            (sent.last, *settled) = (None, false);
+        }
+    }
+
+    /// What the credentials have to do with silence, as far as it can be told.
+    pub(super) fn lapse(&self, errand: &Errand, now: Now) -> String {
+        let own = errand.identity.credential();
+        let ended = |whose: &str, until: Millis| {
+            (until <= now.wall).then(|| format!(", and {whose} credential expired on {}", until.utc()))
+        };
+        let its = self.until.and_then(|until| ended("its", until)).unwrap_or_default();
+        its + &ended("the operator's own", own.expires_at()).unwrap_or_default()
+    }
+
+    /// Whether a refusal is another process's than the one whose word counts: what one has accepted is not refused by another,
+    /// and where the order is for one that may still answer, the refusal of another waits for it.
+    pub(super) fn is_of_another(&mut self, reply: &Reply, error: &ErrorBody, now: Now) -> bool {
+        let is_accepted = self.accepted_by.is_some_and(|by| by != reply.boot);
+        let awaits_other = self.waits_for(&reply.command_id) && self.processes.awaits_other_than(reply.boot);
+        if awaits_other && !is_accepted {
+            self.heard(reply.state, now);
+            let latency = now.micros.saturating_sub(self.latest.at);
+            self.refused = Some(Refused { by: reply.boot, error: error.clone(), latency });
+        }
+        awaits_other || is_accepted
+    }
+
+    /// Whether a process is another than the one that accepted the command and has not followed it: that it has no record of the
+    /// command says nothing.
+    pub(super) fn knows_nothing(&self, boot: Uuid) -> bool {
+        self.accepted_by.is_some_and(|by| by != boot && !self.processes.is_over(by))
+    }
+
+    /// What silence means, as far as the verified roster can tell: gone before the order went out, and not heard since.
+    pub(super) fn offline(&self, errand: &Errand, now: Now) -> Option<Verdict> {
+        let known = self.known.as_ref().filter(|_| self.heard.is_none())?;
+        let silence = now.wall.since(known.heard_at());
+        let nothing_listens = if self.no_responders { "nothing listens, and " } else { "" };
+        let why = if known.state() == State::Terminated {
+            "it has ended, by its last presence".to_owned()
+        } else if silence > SILENCE {
+            format!("{nothing_listens}its last presence is {} old", seconds(silence))
+        } else {
+            return None;
+        };
+        let why = why + &self.lapse(errand, now);
+        Some(Verdict::Offline { text: format!("{why}: probably not run, but that is a guess") })
+    }
+}
+
+impl Stage {
+    /// A refusal that has waited for another process in vain, and gives way to it still.
+    pub(super) fn refused(error: ErrorBody, latency: u64) -> Self {
+        Self::Ended { verdict: Verdict::Refused { error }, latency: Some(latency), settled: false }
+    }
+}
