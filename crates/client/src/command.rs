@@ -108,7 +108,8 @@ impl JobContext {
     }
 
     /// Prints a line, control characters escaped, where the client prints: on standard output unless it is configured
-    /// otherwise.
+    /// otherwise. Returns when the line is written, or after a second: then it waits until somebody reads. An error says
+    /// that it is lost: it cannot be written, or too much waits already.
     pub async fn print(&self, line: &str) -> io::Result<()> {
         self.console.print(format!("{}\n", escape(line))).await
     }

@@ -2,28 +2,94 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Mutex;
+use countersign_host::outlet::{Bounds, Outlet, Sink};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
-/// Where [`JobContext::print`](crate::JobContext::print) writes to. Clones share it.
+/// How much may wait to be written where nobody reads; what comes then is lost.
+const BOUNDS: Bounds = Bounds { items: 1_024, bytes: 1024 * 1024 };
+/// How long a job waits until its line is written. After that it goes on, and the line is written when somebody reads.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Where [`JobContext::print`](crate::JobContext::print) writes to: by a thread of its own, since whoever does not read blocks
+/// it. Clones share it.
 #[derive(Clone)]
-pub struct Console(Arc<Mutex<Box<dyn Write + Send>>>);
+pub struct Console {
+    /// Without its thread nothing can be printed, and every job that tries is told so.
+    outlet: Option<Arc<Outlet<Line>>>,
+    patience: Duration,
+}
+
+struct Line {
+    text: String,
+    /// Told what came of it.
+    written: oneshot::Sender<io::Result<()>>,
+}
+
+struct Paper<W>(W);
 
 impl Console {
     /// A console that writes to this, and flushes it after each line.
     pub fn new(writer: impl Write + Send + 'static) -> Self {
-        Self(Arc::new(Mutex::new(Box::new(writer))))
+        Self { outlet: Outlet::new(Paper(writer)).ok().map(Arc::new), patience: PATIENCE }
     }
 
-    /// Writes on a thread that may be blocked, by a pipe that nobody reads for instance; at most one is at a time.
+    /// One whose jobs wait until their line is written, however long that takes: for tests in which time is made up.
+    #[cfg(test)]
+    pub(crate) fn patient(writer: impl Write + Send + 'static) -> Self {
+        Self { patience: Duration::MAX, ..Self::new(writer) }
+    }
+
+    /// Has a line written. An error says that it was not, and will not be.
     pub(crate) async fn print(&self, text: String) -> io::Result<()> {
-        let mut writer = Arc::clone(&self.0).lock_owned().await;
-        let writing = tokio::task::spawn_blocking(move || {
-            writer.write_all(text.as_bytes())?;
-            writer.flush()
-        });
-        writing.await.unwrap_or_else(|_| Err(io::Error::other("the writer panicked")))
+        let written = self.push(text)?;
+        let written = match self.patience {
+            Duration::MAX => Ok(written.await),
+            patience => timeout(patience, written).await,
+        };
+        match written {
+            Ok(written) => written.unwrap_or_else(|_| Err(io::Error::other("the writer is gone"))),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Waits until everything is written, but no longer than this; whether it is.
+    pub(crate) async fn flush(&self, patience: Duration) -> bool {
+        match self.push(String::new()) {
+            Ok(written) => timeout(patience, written).await.is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    fn push(&self, text: String) -> io::Result<oneshot::Receiver<io::Result<()>>> {
+        let outlet = self.outlet.as_ref().ok_or_else(|| io::Error::other("there is no thread to print"))?;
+        let (written, told) = oneshot::channel();
+        let bytes = text.len();
+        if outlet.push(Line { text, written }, bytes, BOUNDS) {
+            Ok(told)
+        } else {
+            let why = "the output of this client is not read, and what waits for it is at its bound: the line is lost";
+            Err(io::Error::new(io::ErrorKind::StorageFull, why))
+        }
+    }
+}
+
+impl<W: Write + Send + 'static> Sink<Line> for Paper<W> {
+    fn write(&mut self, Line { text, written }: Line) {
+        let writing = || self.0.write_all(text.as_bytes()).and_then(|()| self.0.flush());
+        let done = catch_unwind(AssertUnwindSafe(writing));
+        let done = done.unwrap_or_else(|_| Err(io::Error::other("the writer panicked")));
+        if let Err(Err(error)) = written.send(done) {
+            tracing::warn!("a line that a job printed is lost: {error}");
+        }
+    }
+
+    fn lost(&mut self, count: u64) {
+        tracing::warn!("{count} lines that jobs printed were lost: nobody read the output");
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use countersign_host::clock;
-use countersign_host::keys::{KeyFileError, read_public};
+use countersign_host::keys::{KeyFileError, read_own};
 
 /// How old a sign of life may be, in milliseconds, while its client counts as healthy: three heartbeats.
 pub const HEALTHY: i64 = 30_000;
@@ -20,7 +20,7 @@ const NEVER: i64 = i64::MAX;
 /// How old the sign of life in a file is, in milliseconds; `None` where the file holds no time since this boot of the
 /// machine. The clock counts from boot, so that nobody's setting of the wall clock makes a client well or ill.
 pub fn age(path: &Path) -> Result<Option<i64>, KeyFileError> {
-    let bytes = read_public(path, MAX_SIGN)?;
+    let bytes = read_own(path, MAX_SIGN)?;
     let written: Option<i64> = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim_end().parse().ok());
     Ok(written.map(|written| clock::since_boot().saturating_sub(written)).filter(|age| *age >= 0))
 }

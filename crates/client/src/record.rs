@@ -18,6 +18,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use countersign_host::keys::{KeyFileError, refuse_exposed};
 use countersign_machine::client::{Entry, JobKey, Part, Restored};
 use countersign_protocol::name::Name;
 use countersign_protocol::text::escape;
@@ -78,6 +79,8 @@ enum Fault {
     /// The folder belongs to this other user, or these permission bits open it to others.
     Foreign(u32),
     Open(u32),
+    /// Somebody else can put another folder in its place.
+    Exposed(KeyFileError),
     /// The file is something else, or of another version.
     NotARecord,
     /// At this byte there is something that a crash of the process does not leave behind.
@@ -105,6 +108,7 @@ impl RecordError {
             Fault::Locked => "one client for one folder: two would not know what the other has run",
             Fault::Replaced => "the folder that this client has locked, for as long as it runs",
             Fault::Foreign(_) | Fault::Open(_) => "a folder of this user alone, of mode 0700",
+            Fault::Exposed(error) => error.expected(),
             Fault::NotARecord => "a record of this version, or none",
             Fault::Damaged(_) => "entries whose checksums hold: without them a command could run a second time",
             Fault::Io(_) => "a folder that this process can write to, and room on the disk",
@@ -119,6 +123,7 @@ impl RecordError {
             Fault::Replaced => "start it again, and replace a state folder only while its client is stopped".to_owned(),
             Fault::Foreign(_) => "run as its owner, or choose another folder by `--state`".to_owned(),
             Fault::Open(_) => format!("run `chmod 700 {path}`"),
+            Fault::Exposed(error) => error.remedy(),
             Fault::NotARecord | Fault::Damaged(_) => format!(
                 "move {path} away: the client then begins a new epoch, and refuses every command from before it"
             ),
@@ -136,6 +141,7 @@ impl fmt::Display for RecordError {
             Fault::Replaced => write!(f, "{path} was removed or replaced while the client ran"),
             Fault::Foreign(owner) => write!(f, "{path} belongs to user {owner}"),
             Fault::Open(mode) => write!(f, "{path} is open to others: its mode is {mode:04o}"),
+            Fault::Exposed(error) => f.write_str(&error.what()),
             Fault::NotARecord => write!(f, "{path} is not a client's record, or one of another version"),
             Fault::Damaged(at) => write!(f, "{path} is damaged at byte {at}, and more follows"),
             Fault::Io(error) => write!(f, "{path}: {error}"),
@@ -358,6 +364,7 @@ impl Log {
 fn lock(folder: &Path) -> Result<File, RecordError> {
     let failed = |error: io::Error| RecordError::io(folder, &error);
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    refuse_exposed(folder).map_err(|error| RecordError::new(folder, Fault::Exposed(error)))?;
     let held = File::open(folder).map_err(failed)?;
     let about = held.metadata().map_err(failed)?;
     if about.uid() != geteuid().as_raw() {

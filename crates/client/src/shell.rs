@@ -36,6 +36,8 @@ use crate::shutdown::{Request, Shutdown};
 const TURN: usize = 256;
 /// How long the last replies may take to be written to the broker's connection, which may just be coming back.
 const FLUSH: Duration = Duration::from_millis(2_500);
+/// How long what jobs printed may take to be written.
+const PRINT: Duration = Duration::from_millis(500);
 /// How long the connection may take to close.
 const CLOSE: Duration = Duration::from_millis(1_500);
 
@@ -99,8 +101,8 @@ impl Client {
 
     /// Runs until the command `terminate`, or until it is asked to end. A broker that is not there is waited for.
     ///
-    /// Call it in a runtime with time and input/output enabled. What a job prints may block a thread of that runtime for
-    /// ever: end the runtime by `shutdown_background`, or the process.
+    /// Call it in a runtime with time and input/output enabled. The 5 seconds that a client may take to end are kept by that
+    /// runtime's timer: where jobs block its threads, only the end of the process ends it.
     pub async fn run(self, mut shutdown: Shutdown) -> Result<Stopped, ClientError> {
         let mut shell = Shell::start(self).await?;
         let mut arrived = Vec::with_capacity(TURN);
@@ -158,6 +160,7 @@ struct Shell {
     link: Link,
     events: LinkEvents,
     executor: Executor,
+    console: Console,
     sign: SignOfLife,
     threads: usize,
     is_connected: bool,
@@ -199,7 +202,7 @@ impl Shell {
         let link = LinkConfig { url, name: name_there, seed, inbox_prefix, subscriptions, max_waiting, wait: true };
         let (link, events) = Link::connect(link).await?;
         let threads = available_parallelism().map_or(1, usize::from);
-        let executor = Executor::new(runs, console);
+        let executor = Executor::new(runs, console.clone());
         let mut shell = Self {
             machine,
             verifier,
@@ -208,6 +211,7 @@ impl Shell {
             link,
             events,
             executor,
+            console,
             sign,
             threads,
             is_connected: false,
@@ -408,6 +412,7 @@ impl Shell {
             Effect::Log(note) => match note.level {
                 Level::Info => tracing::info!("{}", note.text),
                 Level::Warn => tracing::warn!("{}", note.text),
+                Level::Dropped => tracing::warn!("{}", note.text),
             },
             Effect::Exit => self.is_ending = true,
         }
@@ -422,6 +427,9 @@ impl Shell {
 
     /// Sees the last replies off, and closes the connection.
     async fn finish(self) {
+        if !self.console.flush(PRINT).await {
+            tracing::warn!("what jobs printed could not all be written: nobody reads the output");
+        }
         if !self.link.flush(FLUSH).await {
             tracing::warn!("the last replies could not be published; the next start answers for them");
         }

@@ -48,7 +48,8 @@ Exit status:
   3    some target gave no reply or is offline, and none failed
   4    no broker, or it refused us
   5    keys, credentials or trust are unusable
-  130  interrupted by the person"
+  130  interrupted by the person
+  143  ended by SIGTERM"
 )]
 pub(crate) struct Cli {
     /// What every subcommand takes that has a use for it.

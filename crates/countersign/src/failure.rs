@@ -24,8 +24,10 @@ pub(crate) enum Exit {
     Broker = 4,
     /// Keys, credentials or trust are unusable.
     Keys = 5,
-    /// Interrupted by the person.
+    /// Interrupted by the person: SIGINT.
     Interrupted = 130,
+    /// Told to end by SIGTERM before it was done.
+    Terminated = 143,
 }
 
 impl Exit {
@@ -40,6 +42,7 @@ impl Exit {
             Self::Broker => 4,
             Self::Keys => 5,
             Self::Interrupted => 6,
+            Self::Terminated => 7,
         };
         if rank(other) > rank(self) { other } else { self }
     }

@@ -1,21 +1,27 @@
-//! Log lines on standard error: time in UTC, level, text. What came from outside is escaped.
+//! Log lines on standard error: time in UTC, level, text. What came from outside is escaped, and nothing is said without
+//! limit.
 
-use std::fmt;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 use anstyle::AnsiColor;
 use countersign_host::clock;
 use countersign_protocol::text::escape;
 use jiff::Timestamp;
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::fmt::FormatFields as _;
+use tracing_subscriber::fmt::format::{DefaultFields, Writer};
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::Options;
-use crate::output::log_writer;
+use crate::limit::{Limiter, Line, TELL};
+use crate::output;
+
+/// The one limit of this process.
+static LIMITER: LazyLock<Mutex<Limiter>> = LazyLock::new(Mutex::default);
 
 /// Begins to log. By itself a client tells what it does (`info`) and an operator's command only what is amiss; `-q` says
 /// less, `-v` more and `-vv` everything, of the NATS library too.
@@ -26,27 +32,55 @@ pub(crate) fn begin(options: &Options, usual: LevelFilter) {
         1 => (LevelFilter::DEBUG, LevelFilter::WARN),
         _ => (LevelFilter::TRACE, LevelFilter::DEBUG),
     };
-    let lines = tracing_subscriber::fmt::layer().event_format(Lines).with_writer(log_writer);
     let filter = Targets::new().with_target("countersign", ours).with_default(others);
     // A second call would change nothing; there is none.
-    let _ = tracing_subscriber::registry().with(lines).with(filter).try_init();
+    let _ = tracing_subscriber::registry().with(Lines).with(filter).try_init();
+    // Without this thread, counts are told with the next line of their kind.
+    let _ = std::thread::Builder::new().name("countersign-counts".to_owned()).spawn(|| {
+        loop {
+            std::thread::sleep(Duration::from_millis(TELL.unsigned_abs()));
+            tell_counts(clock::since_boot());
+        }
+    });
+}
+
+/// Tells how many lines were left out or repeated, where that is due by then.
+pub(crate) fn tell_counts(now: i64) {
+    let lines = LIMITER.lock().unwrap_or_else(PoisonError::into_inner).due(now);
+    lines.iter().for_each(write);
+}
+
+/// What is to be said of something that somebody else can cause at any rate, other than by a log line.
+pub(crate) fn limit(kind: &'static str, level: Level, text: &str) -> Vec<Line> {
+    LIMITER.lock().unwrap_or_else(PoisonError::into_inner).take(kind, level, text, clock::since_boot())
+}
+
+/// A log line as it is written.
+pub(crate) fn line(level: Level, text: &str) -> String {
+    let colour = match level {
+        Level::ERROR => AnsiColor::Red,
+        Level::WARN => AnsiColor::Yellow,
+        Level::INFO => AnsiColor::Green,
+        _ => AnsiColor::Blue,
+    };
+    let style = colour.on_default();
+    let now = Timestamp::from_millisecond(clock::wall().get()).unwrap_or_default();
+    format!("{now:.3} {style}{level:5}{style:#} {}", escape(text))
+}
+
+fn write((level, text): &Line) {
+    output::log(&line(*level, text));
 }
 
 struct Lines;
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'static> FormatEvent<S, N> for Lines {
-    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut fields = String::new();
-        ctx.format_fields(Writer::new(&mut fields), event)?;
-        let level = *event.metadata().level();
-        let colour = match level {
-            Level::ERROR => AnsiColor::Red,
-            Level::WARN => AnsiColor::Yellow,
-            Level::INFO => AnsiColor::Green,
-            _ => AnsiColor::Blue,
-        };
-        let style = colour.on_default();
-        let now = Timestamp::from_millisecond(clock::wall().get()).unwrap_or_default();
-        writeln!(writer, "{now:.3} {style}{level:5}{style:#} {}", escape(&fields))
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut text = String::new();
+        if DefaultFields::new().format_fields(Writer::new(&mut text), event).is_ok() {
+            // The name is that of the place in the source.
+            let about = event.metadata();
+            limit(about.name(), *about.level(), &text).iter().for_each(write);
+        }
     }
 }

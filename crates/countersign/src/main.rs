@@ -4,12 +4,14 @@ mod args;
 mod commands;
 mod duration;
 mod failure;
+mod limit;
 mod logs;
 mod nearest;
 mod orders;
 mod output;
 mod prompt;
 mod realm;
+mod signals;
 mod traffic;
 mod words;
 
@@ -19,21 +21,22 @@ use args::Asked;
 use countersign_host::link;
 use failure::{Exit, Failure};
 use output::Output;
+use signals::Signals;
 
 fn main() -> Exit {
+    let signals = Signals::listen();
     let line: Vec<_> = std::env::args_os().collect();
     if line.iter().any(|word| word == "--no-color") {
         output::no_color();
     }
-    let cli = match args::parse(&line) {
-        Ok(cli) => cli,
-        Err(Asked::Help(help)) => return output::help(&help),
-        Err(Asked::Wrong(failure)) => return output::failure(&failure),
-    };
     catch_panics();
-    let done = catch_unwind(AssertUnwindSafe(|| commands::run(&cli, Output::new(&cli.options))));
+    let done = catch_unwind(AssertUnwindSafe(|| match args::parse(&line) {
+        Ok(cli) => commands::run(&cli, Output::new(&cli.options), signals),
+        Err(Asked::Help(help)) => Ok(output::help(&help)),
+        Err(Asked::Wrong(failure)) => Err(failure),
+    }));
     let exit = done.map_or(Exit::Failed, |done| done.unwrap_or_else(|error| output::failure(&error)));
-    output::print_all();
+    output::flush();
     exit
 }
 

@@ -125,16 +125,16 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> Fail
         OperatorError::Deaf(_) => Failure::new(Exit::Broker, format!("{error}; nothing was sent"))
             .expected("that its list of users lets this connection key hear the operator's replies (nats/users.conf)")
             .remedy("run `countersign init`, and make the broker read its configuration again"),
-        OperatorError::Interrupted => interrupted(),
+        OperatorError::Interrupted => interrupted(Exit::Interrupted),
         OperatorError::Random(_) => Failure::new(Exit::Failed, error)
             .expected("random bytes from the operating system")
             .remedy("run it again, on Linux 3.17 or later"),
     }
 }
 
-/// The person did not want it any more, and nothing was sent.
-pub(crate) fn interrupted() -> Failure {
-    Failure::new(Exit::Interrupted, "interrupted before anything was sent")
+/// A signal, or the person, ended it, and nothing was sent.
+pub(crate) fn interrupted(exit: Exit) -> Failure {
+    Failure::new(exit, "interrupted before anything was sent")
 }
 
 /// The groups that some client of the roster is in.

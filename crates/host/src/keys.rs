@@ -5,6 +5,8 @@ mod file;
 mod folder;
 mod member;
 
-pub use file::{Fault, KeyFileError, create_secret, read_key, read_public, read_seed, replace_public};
+pub use file::{
+    Fault, KeyFileError, create_secret, read_key, read_own, read_public, read_seed, refuse_exposed, replace_public,
+};
 pub use folder::KeyFolder;
 pub use member::{Member, Seed, load_member, load_pin, load_trust};

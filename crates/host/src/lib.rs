@@ -4,4 +4,5 @@
 pub mod clock;
 pub mod keys;
 pub mod link;
+pub mod outlet;
 pub mod verify;

@@ -116,6 +116,133 @@ fn a_key_of_another_user_is_refused() {
     assert_eq!(fault(read_key(&path)), Fault::Foreign { owner, us });
 }
 
+/// What a realm rests on, in a folder of its own below a parent.
+fn pinned() -> (TempDir, KeyFolder) {
+    let folder = TempDir::new().unwrap();
+    let keys = KeyFolder::create(folder.path().join("parent/keys")).unwrap();
+    let realm = Realm::new("demo");
+    replace_public(&keys.pin(), realm.root.public().thumbprint().to_string().as_bytes()).unwrap();
+    replace_public(&keys.trust(), &bundle(&realm)).unwrap();
+    load_trust(&keys).unwrap();
+    (folder, keys)
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_pin_a_trust_bundle_and_a_folder_of_keys_that_others_may_write_to_are_refused() {
+    let (_folder, keys) = pinned();
+    for (path, good) in [(keys.pin(), 0o644), (keys.trust(), 0o644), (keys.path().to_owned(), 0o755)] {
+        for mode in [good | 0o020, good | 0o002, good | 0o1002] {
+            set_mode(&path, mode);
+            let error = load_trust(&keys).err().unwrap();
+            assert_eq!((&error.path, &error.fault), (&path, &Fault::Writable { mode }));
+            assert!(error.remedy().contains(&format!("chmod go-w {}", path.display())), "{error}");
+        }
+        set_mode(&path, good);
+        load_trust(&keys).unwrap();
+    }
+}
+
+#[test]
+fn a_credential_and_the_folders_of_keys_that_others_may_write_to_are_refused() {
+    let fixture = fixture();
+    let worker = name("worker-1");
+    let credential = fixture.keys.credential(Role::Client, &worker);
+    let seed = fixture.keys.seed(Role::Client, &worker);
+    let folders = [credential.parent().unwrap(), seed.parent().unwrap()];
+    for (path, good) in [(&*credential, 0o644), (folders[0], 0o700), (folders[1], 0o700)] {
+        set_mode(path, good | 0o020);
+        let error = fixture.load(Role::Client, &worker).err().unwrap();
+        assert_eq!((&*error.path, error.fault), (path, Fault::Writable { mode: good | 0o020 }));
+        set_mode(path, good);
+        fixture.load(Role::Client, &worker).unwrap();
+    }
+}
+
+#[test]
+fn a_folder_above_the_keys_that_everybody_may_write_to_is_refused_unless_it_is_sticky() {
+    let (folder, keys) = pinned();
+    let parent = folder.path().join("parent");
+    set_mode(&parent, 0o757);
+    let error = load_trust(&keys).err().unwrap();
+    assert_eq!((&error.path, error.fault), (&parent, Fault::Writable { mode: 0o757 }));
+    assert_eq!(fault(KeyFolder::create(keys.path())), Fault::Writable { mode: 0o757 }, "`init` refuses it, too");
+    // Of these, others cannot move away what is ours; and a group is often one person.
+    for mode in [0o1777, 0o775] {
+        set_mode(&parent, mode);
+        load_trust(&keys).unwrap();
+    }
+    // A link counts with what it leads to, and with what it lies in.
+    let elsewhere = folder.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    symlink(keys.path(), elsewhere.join("link")).unwrap();
+    load_trust(&KeyFolder::new(elsewhere.join("link"))).unwrap();
+    set_mode(&elsewhere, 0o777);
+    assert_eq!(fault(load_trust(&KeyFolder::new(elsewhere.join("link")))), Fault::Writable { mode: 0o777 });
+    set_mode(&elsewhere, 0o755);
+    set_mode(&parent, 0o777);
+    assert_eq!(fault(load_trust(&KeyFolder::new(elsewhere.join("link")))), Fault::Writable { mode: 0o777 });
+}
+
+#[test]
+fn a_pin_that_is_a_link_is_judged_by_what_it_leads_to() {
+    let (folder, keys) = pinned();
+    let other = folder.path().join("mounted/pin");
+    fs::create_dir(other.parent().unwrap()).unwrap();
+    fs::rename(keys.pin(), &other).unwrap();
+    symlink(&other, keys.pin()).unwrap();
+    load_trust(&keys).unwrap();
+    set_mode(&other, 0o666);
+    assert_eq!(fault(load_trust(&keys)), Fault::Writable { mode: 0o666 });
+    set_mode(&other, 0o644);
+    set_mode(other.parent().unwrap(), 0o770);
+    assert_eq!(fault(load_trust(&keys)), Fault::Writable { mode: 0o770 });
+}
+
+#[test]
+fn a_pin_or_a_folder_of_another_user_than_this_one_and_root_is_refused() {
+    let us = geteuid().as_raw();
+    let (_folder, keys) = pinned();
+    let foreign = Fault::Foreign { owner: 65_534, us };
+    // Only root can give something away; to anybody else, what is root's is as good as its own.
+    if us != 0 {
+        assert!(read_public(Path::new("/etc/passwd"), 1 << 20).is_ok());
+        return;
+    }
+    for path in [keys.pin(), keys.trust(), keys.path().to_owned(), keys.path().parent().unwrap().to_owned()] {
+        chown(&path, Some(65_534), None).unwrap();
+        let error = load_trust(&keys).err().unwrap();
+        assert_eq!((&error.path, &error.fault), (&path, &foreign));
+        chown(&path, Some(0), None).unwrap();
+    }
+}
+
+#[test]
+fn a_folder_of_keys_that_was_open_is_closed_when_keys_are_made_in_it() {
+    let (_folder, keys) = pinned();
+    let clients = keys.path().join("clients");
+    for path in [keys.path(), &clients] {
+        set_mode(path, 0o777);
+    }
+    KeyFolder::create(keys.path()).unwrap();
+    for path in [keys.path(), &clients] {
+        assert_eq!(fs::metadata(path).unwrap().mode() & 0o7777, 0o700);
+    }
+}
+
+#[test]
+fn a_link_in_the_place_of_a_file_that_is_being_written_is_not_followed() {
+    let folder = TempDir::new().unwrap();
+    let (path, other) = (folder.path().join("trust.json"), folder.path().join("other"));
+    fs::write(&other, "precious").unwrap();
+    symlink(&other, folder.path().join("trust.json.new")).unwrap();
+    replace_public(&path, b"bundle").unwrap();
+    assert_eq!((fs::read(&path).unwrap(), fs::read(&other).unwrap()), (b"bundle".to_vec(), b"precious".to_vec()));
+}
+
 #[test]
 fn what_is_missing_too_long_or_no_key_is_refused() {
     let folder = TempDir::new().unwrap();

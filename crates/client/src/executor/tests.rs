@@ -122,11 +122,11 @@ fn order(number: u64, command: &str, args: Value) -> Execution {
 }
 
 fn executor(commands: Commands, paper: Paper) -> Executor {
-    Executor::new(commands.into_parts().unwrap().1, Console::new(paper))
+    Executor::new(commands.into_parts().unwrap().1, Console::patient(paper))
 }
 
 async fn news(executor: &mut Executor) -> News {
-    timeout(Duration::from_secs(30), executor.news()).await.unwrap()
+    executor.news().await
 }
 
 fn broken(ended: Option<Ended>, word: &str) {
@@ -261,4 +261,45 @@ async fn a_message_that_cannot_be_printed_fails_the_calculation() {
     assert_eq!(executor.execute(order(1, "calculate", json!({"x": 0.0, "msg": "m"})), START), None);
     let failed = Ended::Failed { message: "no room on the paper".to_owned(), details: None };
     assert_eq!(news(&mut executor).await, News::Ended(key(1), failed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_print_where_nobody_reads_end_and_what_is_lost_is_an_error() {
+    /// Is stuck until the test is over.
+    struct Stuck(std::sync::mpsc::Receiver<()>);
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (over, until_over) = std::sync::mpsc::channel();
+    let runs = Commands::standard().unwrap().into_parts().unwrap().1;
+    let mut executor = Executor::new(runs, Console::new(Stuck(until_over)));
+    let args = json!({"x": 0.0, "msg": "m".repeat(4_096)});
+    let mut number = 0;
+    let mut end_of_next = async || {
+        number += 1;
+        executor.execute(order(number, "calculate", args.clone()), START);
+        let News::Ended(ended, end) = executor.news().await else { panic!("it is a calculation of no time") };
+        assert_eq!(ended, key(number));
+        end
+    };
+    let mut waiting = 0;
+    let failed = loop {
+        match end_of_next().await {
+            Ended::Done(_) => waiting += 1,
+            other => break other,
+        }
+    };
+    // A mebibyte, and the line that is being written.
+    assert!((256..=257).contains(&waiting), "{waiting}");
+    let is_lost = |end: &Ended| matches!(end, Ended::Failed { message, .. } if message.contains("the line is lost"));
+    assert!(is_lost(&failed), "{failed:?}");
+    assert!(is_lost(&end_of_next().await));
+    drop(over);
 }

@@ -108,7 +108,7 @@ The broker reads a changed nats/users.conf when it gets SIGHUP.")]
   printf 'start @all\\nping @all\\n' | countersign server -o ndjson
 
 In a script, `#` begins a comment. From best to worst, exit statuses are
-0, 3 (no reply), 1 (failed), 2 (wrong usage), 4 (broker), 5 (keys), 130.")]
+0, 3 (no reply), 1 (failed), 2 (wrong usage), 4 (broker), 5 (keys), 130, 143.")]
     Server,
 
     /// Show live traffic, each message with its verdict
@@ -119,7 +119,7 @@ In a script, `#` begins a comment. From best to worst, exit statuses are
     /// clients number what they sign, so that a removal shows with the next message. A missing one that comes after all is
     /// marked `late`. Counting begins with the first event that is seen of a client's process.
     ///
-    /// Ctrl-C ends it with 130; --count, or a reader of its output that has gone, with 0.
+    /// Ctrl-C ends it with 130, SIGTERM with 143; --count, or a reader of its output that has gone, with 0.
     #[command(after_long_help = "Examples:
   countersign watch
   countersign watch --client worker-1 --kind command --kind reply

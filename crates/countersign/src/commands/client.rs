@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 use countersign_client::{Client, ClientConfig, ClientError, Commands, HeldFolder, Stopped, Stopper, shutdown};
 use countersign_protocol::credential::Role;
 use countersign_protocol::name::Name;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{ClientArgs, Options};
 use crate::failure::{Exit, Failure, Fallible};
 use crate::logs;
 use crate::realm::{Realm, listed};
+use crate::signals::Signals;
 
 /// Runs until it is told to end.
-pub(crate) async fn run(options: &Options, args: &ClientArgs) -> Fallible<Exit> {
+pub(crate) async fn run(options: &Options, args: &ClientArgs, mut signals: Signals) -> Fallible<Exit> {
     logs::begin(options, LevelFilter::INFO);
     let state = match &args.state {
         Some(state) => state.clone(),
@@ -39,31 +39,22 @@ pub(crate) async fn run(options: &Options, args: &ClientArgs) -> Fallible<Exit> 
         None => client,
     };
     let (stopper, shutdown) = shutdown();
-    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    tokio::spawn(pass_on(signals, stopper));
+    tokio::spawn(pass_on(signals.clone(), stopper));
     match client.run(shutdown).await? {
         Stopped::Cleanly => Ok(Exit::Succeeded),
         Stopped::AtOnce => {
             tracing::warn!("ended at once; the next start answers for what was left");
-            Ok(Exit::Interrupted)
+            Ok(signals.first().await)
         }
     }
 }
 
-/// Each signal asks once: the first for an orderly end, the second to end at once.
-async fn pass_on(signals: [std::io::Result<Signal>; 2], stopper: Stopper) {
-    let [terminate, interrupt] = signals;
-    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
-        tracing::warn!("signals cannot be listened to: SIGTERM and SIGINT end this client at once");
-        return std::future::pending().await;
-    };
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        stopper.stop();
-    }
+/// Asks once for an orderly end. The second signal, and the end of the 5 seconds, end the process.
+async fn pass_on(mut signals: Signals, stopper: Stopper) {
+    signals.first().await;
+    stopper.stop();
+    // A client whose stopper is dropped is never asked.
+    std::future::pending().await
 }
 
 /// The first client whose key is here and that nobody is, and its folder: held from now on, so that nobody else becomes it.

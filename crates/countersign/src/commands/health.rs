@@ -20,6 +20,9 @@ pub(crate) fn run(file: &Path, output: Output) -> Fallible<Exit> {
     };
     let age = health::age(file).map_err(|error| match error.fault {
         Fault::Missing => ill(format!("no client gives a sign of life in {path}")),
+        Fault::Writable { .. } | Fault::Foreign { .. } => {
+            Failure::new(Exit::Failed, error.what()).expected(error.expected()).remedy(error.remedy())
+        }
         _ => ill(format!("{} and no client's sign of life", error.what())),
     })?;
     match age {

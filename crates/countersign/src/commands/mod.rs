@@ -13,23 +13,32 @@ use crate::args::{Cli, Command};
 use crate::failure::{Exit, Failure, Fallible};
 use crate::output::Output;
 use crate::prompt;
+use crate::signals::Signals;
 use crate::words::{self, Place};
 
 /// Does what the command line says.
-pub(crate) fn run(cli: &Cli, output: Output) -> Fallible<Exit> {
+pub(crate) fn run(cli: &Cli, output: Output, signals: Signals) -> Fallible<Exit> {
     let options = &cli.options;
     match &cli.command {
         Command::Init { operator, client } => init::run(options, operator, client, output),
-        Command::Setup => block_on(setup::run(options, output)),
-        Command::Client(args) => block_on(client::run(options, args)),
+        Command::Setup => block_on(or_ended(signals, setup::run(options, output))),
+        Command::Client(args) => block_on(client::run(options, args, signals)),
         Command::Health { file } => health::run(file, output),
-        Command::Order(order) => block_on(send::run(options, words::request(order, Place::Shell)?, output)),
-        Command::Clients { action } => block_on(clients::run(options, action.as_ref(), output)),
-        Command::Server => block_on(prompt::run(options, output)),
-        Command::Watch(args) => block_on(watch::run(options, args, output)),
+        Command::Order(order) => block_on(send::run(options, words::request(order, Place::Shell)?, output, signals)),
+        Command::Clients { action } => block_on(or_ended(signals, clients::run(options, action.as_ref(), output))),
+        Command::Server => block_on(prompt::run(options, output, signals)),
+        Command::Watch(args) => block_on(watch::run(options, args, output, signals)),
         Command::Schema { name } => schemas::show(name.as_deref(), output),
         Command::Schemas { write: Some(folder), .. } => schemas::write(folder, output),
         Command::Schemas { check, .. } => schemas::check(check.as_deref().unwrap_or("schemas".as_ref()), output),
+    }
+}
+
+/// Cut short by a signal.
+async fn or_ended(mut signals: Signals, command: impl Future<Output = Fallible<Exit>>) -> Fallible<Exit> {
+    tokio::select! {
+        done = command => done,
+        exit = signals.first() => Ok(exit),
     }
 }
 

@@ -8,7 +8,6 @@ use countersign_host::link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents,
 use countersign_protocol::credential::Role;
 use countersign_protocol::envelope::Delivery;
 use countersign_protocol::name::Name;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::interval;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -18,13 +17,14 @@ use crate::logs;
 use crate::nearest::nearest;
 use crate::output::{GLANCE, Output, is_read};
 use crate::realm::Realm;
+use crate::signals::Signals;
 use crate::traffic::{Filter, Watcher};
 
 /// How many events are taken from the link at a time.
 const BATCH: usize = 64;
 
 /// Shows what goes over the broker, until it is told to end.
-pub(crate) async fn run(options: &Options, args: &WatchArgs, output: Output) -> Fallible<Exit> {
+pub(crate) async fn run(options: &Options, args: &WatchArgs, output: Output, mut signals: Signals) -> Fallible<Exit> {
     if options.output == Format::Json {
         return Err(Failure::usage("`-o json` is one document when all is known, and what is watched has no end")
             .expected("-o ndjson, one object a line")
@@ -38,8 +38,7 @@ pub(crate) async fn run(options: &Options, args: &WatchArgs, output: Output) -> 
         note_unknown(role, asked, &realm.folder.names(role), output);
     }
     let everything = format!("cs.{}.>", realm.trust.realm());
-    let interrupts = signal(SignalKind::interrupt());
-    let (link, events) = Link::connect(LinkConfig {
+    let connecting = Link::connect(LinkConfig {
         url: options.nats_url.clone(),
         name: "observer".to_owned(),
         seed,
@@ -48,8 +47,11 @@ pub(crate) async fn run(options: &Options, args: &WatchArgs, output: Output) -> 
         subscriptions: vec![everything.clone()],
         max_waiting: MAX_WAITING,
         wait: false,
-    })
-    .await?;
+    });
+    let (link, events) = tokio::select! {
+        connected = connecting => connected?,
+        exit = signals.first() => return Ok(exit),
+    };
     output.note(&format!("watching {everything} at {}; Ctrl-C ends", without_secrets(&options.nats_url)));
 
     let filter = Filter {
@@ -61,19 +63,12 @@ pub(crate) async fn run(options: &Options, args: &WatchArgs, output: Output) -> 
     let watcher = Watcher::new(Arc::new(realm.trust), pin);
     let left = args.count.unwrap_or(u64::MAX);
     let watch = Watch { _link: link, events, watcher, filter, format: options.output, output, left, was_lost: false };
-    // On a thread of its own: where nobody takes what is printed, Ctrl-C still ends it.
+    // On a thread of its own: where nobody takes what is printed, a signal still ends it.
     let watching = tokio::spawn(watch.run());
-    let interrupted = async {
-        match interrupts {
-            Ok(mut interrupts) => interrupts.recv().await,
-            // The signal then ends the process by itself.
-            Err(_) => std::future::pending().await,
-        }
-    };
     tokio::select! {
         // A panic has said so itself.
         ended = watching => ended.unwrap_or(Ok(Exit::Failed)),
-        _ = interrupted => Ok(Exit::Interrupted),
+        exit = signals.first() => Ok(exit),
     }
 }
 
@@ -125,17 +120,19 @@ impl Watch {
             }
             LinkEvent::Shed(count) => {
                 self.watcher.was_away();
-                self.output.alarm(&format!("{count} messages were passed over: more arrived than could be shown"));
+                let text = format!("{count} messages were passed over: more arrived than could be shown");
+                self.output.notice(true, &text);
             }
             LinkEvent::Connected if std::mem::take(&mut self.was_lost) => {
                 self.watcher.was_away();
-                self.output.note("connected again; what went over the broker meanwhile was not seen");
+                self.output.notice(false, "connected again; what went over the broker meanwhile was not seen");
             }
             LinkEvent::Connected => {}
             LinkEvent::Disconnected { why } => {
                 self.was_lost = true;
                 self.watcher.was_away();
-                self.output.note(&format!("the connection to the broker is lost and being made anew: {why}"));
+                let text = format!("the connection to the broker is lost and being made anew: {why}");
+                self.output.notice(false, &text);
             }
             LinkEvent::Allowed { subject } => {
                 self.watcher.was_away();
@@ -145,7 +142,7 @@ impl Watch {
             }
             // Nothing is ever published.
             LinkEvent::Unsent { .. } => {}
-            LinkEvent::Denied { why } => self.output.alarm(&format!("the broker does not allow it: {why}")),
+            LinkEvent::Denied { why } => self.output.notice(true, &format!("the broker does not allow it: {why}")),
         }
         Ok(true)
     }

@@ -7,12 +7,14 @@ mod news;
 mod report;
 mod roster;
 mod status;
+mod stderr;
 #[cfg(test)]
 mod tests;
 mod traffic;
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use anstream::ColorChoice;
 use anstyle::{AnsiColor, Effects};
@@ -20,10 +22,12 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use countersign_protocol::text::escape;
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
+use tracing::Level;
 
 use self::above::Wanted;
 use crate::args::Options;
 use crate::failure::{Exit, Failure, Fallible};
+use crate::logs;
 use crate::prompt::help;
 
 pub(crate) use above::{print_above, print_all};
@@ -32,6 +36,13 @@ pub(crate) use news::{late_line, news_line};
 pub(crate) use report::Gathering;
 pub(crate) use roster::print_roster;
 pub(crate) use traffic::{GLANCE, is_read};
+
+/// How long the end waits for what was said on standard error before it.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long an end by force waits for it.
+const AT_ONCE: Duration = Duration::from_millis(200);
+/// How long standard output waits for what was said on standard error before: on a terminal the two are to be in order.
+const IN_ORDER: Duration = Duration::from_millis(200);
 
 /// Where and how to print.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +68,7 @@ impl Output {
             return Ok(());
         }
         self.clear();
+        stderr::flush(IN_ORDER);
         let mut stdout = io::stdout().lock();
         let written = stdout.write_all(text.as_bytes()).and_then(|()| match text.ends_with('\n') {
             true => Ok(()),
@@ -94,6 +106,17 @@ impl Output {
         stderr_line("warning", AnsiColor::Yellow, text);
     }
 
+    /// A remark that the broker or the network causes, as often as it likes, and which is limited therefore.
+    pub(crate) fn notice(self, alarm: bool, text: &str) {
+        let (kind, level) = if alarm { ("alarm", Level::WARN) } else { ("note", Level::INFO) };
+        if self.quiet && !alarm {
+            return;
+        }
+        for (_, line) in logs::limit(kind, level, text) {
+            if alarm { self.alarm(&line) } else { self.note(&line) }
+        }
+    }
+
     /// What a client said unasked, on standard error.
     pub(crate) fn event(self, text: &str) {
         self.heard("event", text);
@@ -116,14 +139,13 @@ impl Output {
         if self.progress && !above::is_on() {
             let width = usize::from(columns(io::stderr()).unwrap_or(80)).saturating_sub(1);
             let line: String = escape(text).chars().take(width).collect();
-            // Nothing is to be done where standard error is gone.
-            let _ = write!(io::stderr().lock(), "\r\x1b[K{line}");
+            stderr::raw(format!("\r\x1b[K{line}"));
         }
     }
 
     fn clear(self) {
         if self.progress && !above::is_on() {
-            let _ = write!(io::stderr().lock(), "\r\x1b[K");
+            stderr::raw("\r\x1b[K".to_owned());
         }
     }
 }
@@ -183,35 +205,25 @@ fn stderr_line(label: &str, colour: AnsiColor, text: &str) {
     let wanted = if is_told { Wanted::Unasked } else { Wanted::Asked };
     // Whoever sends standard error elsewhere wants it there, and not on the terminal.
     if !io::stderr().is_terminal() || !above::print(&line, wanted) {
-        // Nothing is to be done where standard error is gone.
-        let _ = writeln!(anstream::stderr().lock(), "{line}");
+        if ["error", "expected", "try"].contains(&label) { stderr::last_line(&line) } else { stderr::line(&line) }
     }
 }
 
-/// Where a log line goes.
-pub(crate) fn log_writer() -> Box<dyn Write> {
-    if above::is_on() && io::stderr().is_terminal() {
-        Box::new(LogLine(Vec::new()))
-    } else {
-        Box::new(anstream::stderr())
+/// A log line, without blocking; it is printed above what is being typed.
+pub(crate) fn log(line: &str) {
+    if !io::stderr().is_terminal() || !above::print(line, Wanted::Unasked) {
+        stderr::line(line);
     }
 }
 
-/// A log line, which is printed above what is being typed when it is complete.
-struct LogLine(Vec<u8>);
-
-impl Write for LogLine {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// Waits until all that was said is written, but not for ever.
+pub(crate) fn flush() {
+    logs::tell_counts(i64::MAX);
+    above::print_all();
+    stderr::flush(PATIENCE);
 }
 
-impl Drop for LogLine {
-    fn drop(&mut self) {
-        above::print(&String::from_utf8_lossy(&self.0), Wanted::Unasked);
-    }
+/// Has what was said before a process is ended by force written, where somebody reads.
+pub(crate) fn flush_at_once() {
+    stderr::flush(AT_ONCE);
 }

@@ -47,6 +47,7 @@ impl Gathering {
     /// Tells what is worth telling while verdicts are awaited.
     pub(crate) fn update(&mut self, update: &Update) {
         match update {
+            Update::Notice { client: None, alarm, text } => self.output.notice(*alarm, text),
             Update::Notice { alarm: true, text, .. } => self.output.alarm(text),
             Update::Notice { text, .. } => self.output.note(text),
             // It is for a prompt; a command that was given alone hears of its replies only.

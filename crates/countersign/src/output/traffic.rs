@@ -48,6 +48,7 @@ impl Output {
             }
         };
         self.clear();
+        super::stderr::flush(super::IN_ORDER);
         let mut stdout = anstream::stdout().lock();
         match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
             Ok(()) => Ok(true),

@@ -104,9 +104,9 @@ impl Terminal<'_> {
         let struck = std::mem::take(&mut self.struck);
         let said = tokio::select! {
             biased;
-            () = ready(()), if struck => Err(orders::interrupted()),
+            () = ready(()), if struck => Err(orders::interrupted(Exit::Interrupted)),
             said = self.session.say(line, target) => said,
-            _ = self.interrupts.recv() => Err(orders::interrupted()),
+            _ = self.interrupts.recv() => Err(orders::interrupted(Exit::Interrupted)),
             _ = terminations.recv() => Ok(Said::Quit),
             _ = hangups.recv() => Ok(Said::Quit),
         };

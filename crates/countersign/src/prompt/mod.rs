@@ -16,18 +16,31 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::args::Options;
 use crate::failure::{Exit, Fallible};
 use crate::output::Output;
+use crate::signals::Signals;
 use crate::{logs, orders};
 use session::Session;
 
 /// Reads lines until there are no more.
-pub(crate) async fn run(options: &Options, output: Output) -> Fallible<Exit> {
+pub(crate) async fn run(options: &Options, output: Output, mut signals: Signals) -> Fallible<Exit> {
     logs::begin(options, LevelFilter::WARN);
-    let mut operator = orders::connect(options, Follow::Everything).await?;
-    // Without a roster, clients can be named all the same.
-    if let Err(error) = operator.refresh().await {
-        output.note(&format!("{error}; nobody is known but by name"));
-    }
+    let connected = async {
+        let mut operator = orders::connect(options, Follow::Everything).await?;
+        // Without a roster, clients can be named all the same.
+        if let Err(error) = operator.refresh().await {
+            output.note(&format!("{error}; nobody is known but by name"));
+        }
+        Fallible::Ok(operator)
+    };
+    let operator = tokio::select! {
+        operator = connected => operator?,
+        exit = signals.first() => return Err(orders::interrupted(exit)),
+    };
     let is_person = stdin().is_terminal() && stdout().is_terminal();
     let session = Session::new(options, operator, output, is_person);
-    if is_person { interactive::run(session).await } else { script::run(session).await }
+    if is_person {
+        signals.spare_interrupts();
+        interactive::run(session).await
+    } else {
+        script::run(session, signals).await
+    }
 }

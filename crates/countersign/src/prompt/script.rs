@@ -4,21 +4,18 @@ use std::io::{BufRead, Read, stdin};
 use std::string::FromUtf8Error;
 
 use countersign_protocol::limits::MAX_BODY;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::session::{Said, Session};
 use crate::failure::{Exit, Failure, Fallible};
+use crate::signals::Signals;
 use crate::{orders, output};
 
 /// The longest line that is read: a command of the greatest length, quoted.
 const MAX_LINE: usize = 4 * MAX_BODY;
 
 /// Does what each line says, goes on after an error, and ends with the worst status.
-pub(super) async fn run(mut session: Session<'_>) -> Fallible<Exit> {
-    let mut interrupts = signal(SignalKind::interrupt()).map_err(|error| {
-        Failure::new(Exit::Failed, format!("interrupts cannot be heard: {error}")).remedy("run it again")
-    })?;
+pub(super) async fn run(mut session: Session<'_>, mut signals: Signals) -> Fallible<Exit> {
     let (sender, mut lines) = mpsc::channel(1);
     // A read from standard input cannot be given up: it has a thread, which ends with the process.
     std::thread::spawn(move || read_lines(stdin().lock(), &sender));
@@ -31,7 +28,7 @@ pub(super) async fn run(mut session: Session<'_>) -> Fallible<Exit> {
                 session.tell(happening.map_err(|error| orders::failure(error, None))?)?;
                 continue;
             }
-            _ = interrupts.recv() => return Ok(Exit::Interrupted),
+            exit = signals.first() => return Ok(exit),
         };
         let Some(line) = line else { return Ok(worst) };
         number += 1;
@@ -39,7 +36,7 @@ pub(super) async fn run(mut session: Session<'_>) -> Fallible<Exit> {
         let said = match line {
             Ok(line) => tokio::select! {
                 said = session.say(&line, usual.as_ref()) => said,
-                _ = interrupts.recv() => Err(orders::interrupted()),
+                exit = signals.first() => Err(orders::interrupted(exit)),
             },
             Err(failure) => Err(failure),
         };
@@ -47,12 +44,14 @@ pub(super) async fn run(mut session: Session<'_>) -> Fallible<Exit> {
         let exit = match said {
             Ok(Said::Done) => Exit::Succeeded,
             Ok(Said::Quit) => return Ok(worst),
-            Err(failure) if failure.exit() == Exit::Interrupted => return Err(failure.at(&format!("line {number}"))),
+            Err(failure) if [Exit::Interrupted, Exit::Terminated].contains(&failure.exit()) => {
+                return Err(failure.at(&format!("line {number}")));
+            }
             Ok(Said::Given(ticket)) => tokio::select! {
                 exit = session.finish(ticket) => exit?,
-                _ = interrupts.recv() => {
+                exit = signals.first() => {
                     session.leave_all()?;
-                    return Ok(Exit::Interrupted);
+                    return Ok(exit);
                 }
             },
             Err(failure) => output::failure(&failure.at_the_prompt().at(&format!("line {number}"))),

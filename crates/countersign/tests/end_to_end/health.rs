@@ -83,6 +83,7 @@ fn a_sign_of_life_that_is_old_or_none_at_all_is_no_sign_of_life() {
     }
     let written = clock::since_boot() - HEALTHY;
     fs::write(&file, written.to_string()).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     let told = ill(&fleet, "the sign of life in health is ").stderr;
     let latest = (clock::since_boot() - written) / 1_000;
     let is_told = |age| told.contains(&format!(" is {age} s old\n"));
@@ -99,6 +100,8 @@ fn a_sign_of_life_that_is_old_or_none_at_all_is_no_sign_of_life() {
     }
     fs::write(&file, format!("{}\n", clock::since_boot())).unwrap();
     health(&fleet).exits(0);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    ill(&fleet, "health can be written by others");
     fs::remove_file(&file).unwrap();
     assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
     ill(&fleet, "health is not a regular file");

@@ -33,4 +33,5 @@ mod replies;
 mod roster;
 mod story;
 mod terminal;
+mod unread;
 mod watch;

@@ -1,7 +1,7 @@
 //! Opening, making and replacing single files.
 
 use std::fmt;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -46,8 +46,13 @@ pub enum Fault {
         /// The effective user id of this process.
         us: u32,
     },
-    /// Group or others may do something with it.
+    /// Group or others may do something with it, and it holds a secret.
     TooOpen {
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Group or others may write to it, and what stands in it, or below it, is trusted.
+    Writable {
         /// Its permission bits.
         mode: u32,
     },
@@ -95,6 +100,7 @@ impl KeyFileError {
                 format!("{path} belongs to user {owner}, and this process runs as user {us}")
             }
             Fault::TooOpen { mode } => format!("{path} is open to others: its mode is {mode:04o}"),
+            Fault::Writable { mode } => format!("{path} can be written by others: its mode is {mode:04o}"),
             Fault::TooLong { max } => format!("{path} is longer than {max} bytes"),
             Fault::Io(error) => format!("{path}: {error}"),
             Fault::Content { what, .. } => format!("{path}: {what}"),
@@ -107,8 +113,9 @@ impl KeyFileError {
             Fault::Missing => "a file that `countersign init` makes",
             Fault::Exists => "no such file: a key is never overwritten",
             Fault::Link | Fault::NotRegular => "a regular file, so that nobody can put another in its place",
-            Fault::Foreign { .. } => "a file of the user that uses it",
+            Fault::Foreign { .. } => "an owner who is the user that uses it; root, where it holds no secret",
             Fault::TooOpen { .. } => "mode 0600: a private key is for its owner alone",
+            Fault::Writable { .. } => "that nobody else can write to it: everything rests on what it holds",
             Fault::TooLong { .. } => "one key, credential or trust bundle, and nothing else",
             Fault::Io(_) => "a file that this process can read and write",
             Fault::Content { expected, .. } => expected,
@@ -125,6 +132,7 @@ impl KeyFileError {
             Fault::NotRegular => format!("remove {path} and run `countersign init`"),
             Fault::Foreign { us, .. } => format!("run as its owner, or `chown {us} {path}`"),
             Fault::TooOpen { .. } => format!("run `chmod 600 {path}`, and renew the key if others may have read it"),
+            Fault::Writable { .. } => format!("check what is in it, then run `chmod go-w {path}`"),
             Fault::TooLong { .. } => "check that it is the right file".to_owned(),
             Fault::Io(_) => "check the folder's permissions and the disk".to_owned(),
             Fault::Content { remedy, .. } => (*remedy).to_owned(),
@@ -181,12 +189,47 @@ pub fn create_secret(path: &Path, secret: &[u8]) -> Result<(), KeyFileError> {
     })
 }
 
-/// Reads a file that is no secret, of at most so many bytes. It may be a link, and it must be a regular file.
+/// Reads a file of the keys folder that is no secret, of at most so many bytes. It may be a link to a regular file, which
+/// must be this user's or root's. Neither the file nor its folder may be writable by others.
 pub fn read_public(path: &Path, max: usize) -> Result<Vec<u8>, KeyFileError> {
-    let file = open(path, OFlags::empty())?;
+    let bytes = read_own(path, max)?;
+    refuse_shared_folder(path)?;
+    Ok(bytes)
+}
+
+/// Reads a file that is no secret and need not lie in a folder of its own, under the other conditions of [`read_public`].
+pub fn read_own(path: &Path, max: usize) -> Result<Vec<u8>, KeyFileError> {
+    let (file, about) = open(path, OFlags::empty())?;
+    refuse_foreign(path, &about)?;
+    refuse_writable(path, &about)?;
+    refuse_exposed(path)?;
     let mut bytes = Vec::new();
     read_bounded(path, file, max, &mut bytes)?;
     Ok(bytes)
+}
+
+/// Refuses a path on which somebody else can put another file or folder in place of what is there: it, or a folder on the way
+/// to it, is of another user than this one and root, or everybody may write to it. A folder with the sticky bit, such as
+/// `/tmp`, lets nobody replace what is another's. Groups are not looked at: on many systems each person is a group alone, and
+/// what they make may be written by that group.
+pub fn refuse_exposed(path: &Path) -> Result<(), KeyFileError> {
+    let absolute = std::path::absolute(path).map_err(|error| KeyFileError::io(path, &error))?;
+    // The way to a link counts as well as the way to what it leads to.
+    let real = std::fs::canonicalize(&absolute).unwrap_or_default();
+    for folder in absolute.ancestors().chain(real.ancestors()) {
+        let about = match std::fs::metadata(folder) {
+            Ok(about) => about,
+            // What is not there is no danger yet; who needs it says that it is missing.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(KeyFileError::io(folder, &error)),
+        };
+        refuse_foreign(folder, &about)?;
+        let mode = about.mode() & 0o7777;
+        if mode & 0o1002 == 0o0002 {
+            return Err(KeyFileError::new(folder, Fault::Writable { mode }));
+        }
+    }
+    Ok(())
 }
 
 /// Puts a file that is no secret in the place of another, at once and on disk when this returns; missing folders are made
@@ -197,8 +240,12 @@ pub fn replace_public(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(".new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&fresh).map_err(failed)?;
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
+    // A link that somebody put there is not followed.
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&fresh).map_err(failed)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
     std::fs::rename(&fresh, path).and_then(|()| sync_folder(folder)).map_err(failed)
 }
@@ -215,8 +262,9 @@ pub(super) fn make_private(folder: &Path) -> Result<(), KeyFileError> {
 }
 
 fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
-    let file = open(path, OFlags::NOFOLLOW)?;
-    let about = file.metadata().map_err(|error| KeyFileError::io(path, &error))?;
+    let (file, about) = open(path, OFlags::NOFOLLOW)?;
+    refuse_exposed(folder_of(path))?;
+    refuse_shared_folder(path)?;
     let us = geteuid().as_raw();
     if about.uid() != us {
         return Err(KeyFileError::new(path, Fault::Foreign { owner: about.uid(), us }));
@@ -234,8 +282,29 @@ fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     }
 }
 
+/// Refuses a file whose folder, or that of the file that it is a link to, group or others may write to.
+fn refuse_shared_folder(path: &Path) -> Result<(), KeyFileError> {
+    let failed = |error: io::Error| KeyFileError::io(path, &error);
+    let real = std::fs::canonicalize(path).map_err(failed)?;
+    for folder in [folder_of(path), folder_of(&real)] {
+        refuse_writable(folder, &std::fs::metadata(folder).map_err(failed)?)?;
+    }
+    Ok(())
+}
+
+/// Root may do everything anyway, and nobody else's file is trusted.
+fn refuse_foreign(path: &Path, about: &Metadata) -> Result<(), KeyFileError> {
+    let (owner, us) = (about.uid(), geteuid().as_raw());
+    if owner == us || owner == 0 { Ok(()) } else { Err(KeyFileError::new(path, Fault::Foreign { owner, us })) }
+}
+
+fn refuse_writable(path: &Path, about: &Metadata) -> Result<(), KeyFileError> {
+    let mode = about.mode() & 0o7777;
+    if mode & 0o022 == 0 { Ok(()) } else { Err(KeyFileError::new(path, Fault::Writable { mode })) }
+}
+
 /// Opens a regular file without waiting for anything (a FIFO without a writer would make one wait for ever).
-fn open(path: &Path, more: OFlags) -> Result<File, KeyFileError> {
+fn open(path: &Path, more: OFlags) -> Result<(File, Metadata), KeyFileError> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | more;
     let file = rustix::fs::open(path, flags, Mode::empty()).map(File::from).map_err(|error| match error {
         Errno::LOOP => KeyFileError::new(path, Fault::Link),
@@ -243,7 +312,7 @@ fn open(path: &Path, more: OFlags) -> Result<File, KeyFileError> {
         other => KeyFileError::io(path, &other.into()),
     })?;
     match file.metadata() {
-        Ok(about) if about.is_file() => Ok(file),
+        Ok(about) if about.is_file() => Ok((file, about)),
         Ok(_) => Err(KeyFileError::new(path, Fault::NotRegular)),
         Err(error) => Err(KeyFileError::io(path, &error)),
     }

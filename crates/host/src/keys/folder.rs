@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use countersign_protocol::credential::Role;
 use countersign_protocol::name::Name;
 
-use super::file::{KeyFileError, make_private};
+use super::file::{KeyFileError, make_private, refuse_exposed};
 
 /// A keys folder, and the paths below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,10 +20,11 @@ impl KeyFolder {
     }
 
     /// The folder at a path, made with mode 0700 together with the folders below it; folders that exist already are given
-    /// that mode.
+    /// that mode: files that somebody else put there are still refused, for they are of another owner.
     pub fn create(root: impl Into<PathBuf>) -> Result<Self, KeyFileError> {
         let folder = Self::new(root);
         make_private(&folder.root)?;
+        refuse_exposed(&folder.root)?;
         for below in [folder_name(Role::Operator), folder_name(Role::Client), "nats"] {
             make_private(&folder.root.join(below))?;
         }

@@ -113,4 +113,7 @@ pub enum Level {
     Info,
     /// What a person should look at.
     Warn,
+    /// A message that was dropped. It is a warning that anybody who can publish causes, as often as they like: whoever writes
+    /// it limits it, apart from every other line.
+    Dropped,
 }

@@ -42,7 +42,7 @@ use self::clock::Clock;
 use self::credential::Standing;
 use self::line::{Addressed, Capacity, Freshness, Me};
 use self::message::Outbox;
-use self::rate::{Answers, Window};
+use self::rate::Answers;
 use self::record::{Phase, Records};
 use self::refusal::{Refusal, Stop};
 use self::turn_away::Alarm;
@@ -76,7 +76,6 @@ pub struct Client {
     dropped: BTreeMap<Reason, u64>,
     answers: Answers,
     alarms: BTreeMap<Option<Name>, Alarm>,
-    lines: Window,
     heartbeat_at: i64,
     presence_fits: bool,
     ending: Option<Ending>,

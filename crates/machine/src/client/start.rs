@@ -15,7 +15,7 @@ use super::credential::Standing;
 use super::effect::{JobKey, Step};
 use super::epoch::MARK_EVERY;
 use super::message::Outbox;
-use super::rate::{Answers, Window};
+use super::rate::Answers;
 use super::record::{Entry, MAX_QUERY_REPLIES, Records, Restored, Started};
 use super::state::State;
 use super::{Client, Moment};
@@ -113,7 +113,6 @@ impl Client {
             dropped: BTreeMap::new(),
             answers: Answers::default(),
             alarms: BTreeMap::new(),
-            lines: Window::default(),
             heartbeat_at: now.since_boot,
             presence_fits: true,
             ending: None,

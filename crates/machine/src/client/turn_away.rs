@@ -17,9 +17,6 @@ use super::record::Begun;
 use super::refusal::{Asker, Refusal, Stop};
 use super::{Client, Moment, Now, carry_out};
 
-/// How many lines about dropped messages are logged in a second.
-const LINES_PER_SECOND: u32 = 5;
-
 /// Security events of one signer, and how many were held back since the last.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Alarm {
@@ -149,10 +146,8 @@ impl Client {
         if matches!(rejected.reason, Reason::Json | Reason::Envelope) && rejected.signer.is_some() {
             self.alarm(SecurityReason::Envelope, 1, rejected.signer.clone(), moment, step);
         }
-        if self.lines.admit(moment.since_boot, LINES_PER_SECOND) {
-            let text = format!("dropped a message ({}): {}", rejected.reason, text::escape(&rejected.detail));
-            step.effects.push(Effect::Log(Note { level: Level::Warn, text }));
-        }
+        let text = format!("dropped a message ({}): {}", rejected.reason, text::escape(&rejected.detail));
+        step.effects.push(Effect::Log(Note { level: Level::Dropped, text }));
     }
 
     /// Publishes a security event, unless its signer has had the share of this second; then a later one counts it.

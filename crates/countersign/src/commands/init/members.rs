@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use countersign_host::clock;
-use countersign_host::keys::{Fault, KeyFolder, Seed, read_key, read_public, read_seed};
+use countersign_host::keys::{Fault, KeyFileError, KeyFolder, Seed, read_key, read_public, read_seed};
 use countersign_protocol::credential::{Claims, Commands, Confirmation, Credential, Grant, Role};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::key::{PublicKey, SecretKey};
@@ -50,7 +50,12 @@ enum Says {
 impl<'a> Members<'a> {
     pub(super) fn new(deeds: &'a mut Deeds, trust: &'a Trust) -> Fallible<Self> {
         let path = deeds.folder().users();
-        let users = read_public(&path, MAX_USERS).unwrap_or_default();
+        let users = match read_public(&path, MAX_USERS) {
+            Ok(users) => users,
+            Err(KeyFileError { fault: Fault::Missing, .. }) => Vec::new(),
+            // Whose connection key lies elsewhere would be struck from it.
+            Err(error) => return Err(error.into()),
+        };
         let users_before = nkeys_in(&String::from_utf8_lossy(&users));
         let connection_keys = users_before.values().filter_map(|nkey| raw(nkey)).collect();
         let mut members = Self { deeds, trust, users_before, connection_keys };

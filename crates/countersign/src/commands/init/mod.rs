@@ -62,7 +62,10 @@ fn fill(deeds: &mut Deeds, realm: Option<&Name>, operators: &[Name], clients: &[
         Ok(old) if old == file.as_bytes() => deeds.note(Verb::Left, &path, ""),
         Ok(old) if has_no_accounts(&old) => deeds.write(Verb::Renewed, &path, file.as_bytes(), NEW_ACCOUNTS)?,
         Ok(_) => deeds.write(Verb::Renewed, &path, file.as_bytes(), "the broker must read it again: SIGHUP")?,
-        Err(_) => deeds.write(Verb::Made, &path, file.as_bytes(), "nats.conf includes it")?,
+        Err(KeyFileError { fault: Fault::Missing, .. }) => {
+            deeds.write(Verb::Made, &path, file.as_bytes(), "nats.conf includes it")?;
+        }
+        Err(error) => return Err(error.into()),
     }
     Ok(trust.realm().clone())
 }

@@ -1,0 +1,82 @@
+//! SIGINT and SIGTERM end every command: heard from the start, on a thread and in a runtime of their own, which nothing that
+//! blocks the rest of the process can block. As process 1 of a container, too, which only gets the signals that it hears.
+
+use std::process::exit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::failure::Exit;
+use crate::output;
+
+/// How long the process may take to end after the first signal.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was heard so far.
+#[derive(Debug, Clone)]
+pub(crate) struct Signals {
+    heard: watch::Receiver<Option<Exit>>,
+    spares_interrupts: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Hears them from now on. Where that cannot be, they end the process by themselves.
+    pub(crate) fn listen() -> Self {
+        let (heard, listening) = (watch::Sender::new(None), sync_channel(1));
+        let signals = Self { heard: heard.subscribe(), spares_interrupts: Arc::default() };
+        let spares_interrupts = Arc::clone(&signals.spares_interrupts);
+        let thread = std::thread::Builder::new().name("countersign-signals".to_owned());
+        if thread.spawn(move || hear(&heard, &spares_interrupts, &listening.0)).is_ok() {
+            // An error means that the thread has given up.
+            let _ = listening.1.recv();
+        }
+        signals
+    }
+
+    /// Waits for the first; the status that a command ends with which it cuts short.
+    pub(crate) async fn first(&mut self) -> Exit {
+        match self.heard.wait_for(Option::is_some).await.map(|heard| *heard) {
+            Ok(Some(exit)) => exit,
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// From now on SIGINT is a key of the prompt, and ends nothing here.
+    pub(crate) fn spare_interrupts(&self) {
+        self.spares_interrupts.store(true, Ordering::Relaxed);
+    }
+}
+
+fn hear(heard: &watch::Sender<Option<Exit>>, spares_interrupts: &AtomicBool, listening: &SyncSender<()>) {
+    let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
+    runtime.block_on(async {
+        let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+        let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else { return };
+        let _ = listening.send(());
+        let mut next = async || loop {
+            tokio::select! {
+                _ = terminate.recv() => return Exit::Terminated,
+                _ = interrupt.recv() => {
+                    if !spares_interrupts.load(Ordering::Relaxed) {
+                        return Exit::Interrupted;
+                    }
+                }
+            }
+        };
+        let first = next().await;
+        heard.send_replace(Some(first));
+        let why = tokio::select! {
+            _ = next() => "a second signal",
+            () = sleep(PATIENCE) => "it did not end within 5 seconds",
+        };
+        tracing::warn!("ended at once: {why}; the next start of a client answers for what was left");
+        output::flush_at_once();
+        exit(i32::from(first as u8));
+    });
+}
