@@ -386,9 +386,7 @@ impl Shell {
         steps.into_iter().flat_map(|step| step.effects).collect()
     }
 
-    /// Takes back steps that were not written, the last one first. What was published without an entry after the first of
-    /// them may speak of what is taken back: that is left unsaid, which looks like a lost message; the second time it is what the
-    /// first time has left.
+    /// Takes back steps that were not written, the last one first; the second time, what the first time has left.
     fn take_back(&mut self, steps: Vec<Step>, again: bool) -> Vec<Step> {
         let first = steps.iter().position(|step| !step.entries.is_empty()).unwrap_or(steps.len());
         let mut back: Vec<Step> = Vec::with_capacity(steps.len());
@@ -396,7 +394,7 @@ impl Shell {
             if !step.entries.is_empty() {
                 step = self.machine.roll_back(step, now());
             } else if index > first && !again {
-                step.effects.retain(|effect| !matches!(effect, Effect::Publish(_)));
+                step = self.machine.unsay(step);
             }
             back.push(step);
         }

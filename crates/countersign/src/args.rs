@@ -83,7 +83,7 @@ pub(crate) struct Options {
     pub(crate) operator: Option<Name>,
 
     /// How long to wait for the first reply of each target after it was sent the command; connecting and reading
-    /// the roster have time limits of their own
+    /// the roster have time limits of their own, and time without a connection does not count, up to 2 minutes
     #[arg(long, global = true, value_name = "DURATION", default_value = "5s", value_parser = positive_span)]
     pub(crate) timeout: Span,
 
@@ -96,7 +96,8 @@ pub(crate) struct Options {
     #[arg(long, global = true)]
     pub(crate) detach: bool,
 
-    /// Send the same bytes again until an answer comes; it still runs at most once
+    /// Send the same bytes again until an answer comes; they still run at most once. A client that has begun a
+    /// new epoch is sent any command but `terminate` anew: it has lost the record of what it ran before
     #[arg(long, global = true)]
     pub(crate) retry: bool,
 

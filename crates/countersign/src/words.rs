@@ -6,7 +6,7 @@ use std::io::{Read, stdin};
 use std::path::Path;
 
 use countersign_machine::server::Audience;
-use countersign_protocol::command::{Builtin, Call};
+use countersign_protocol::command::{Builtin, Call, CommandId};
 use countersign_protocol::id::MessageId;
 use countersign_protocol::json;
 use countersign_protocol::limits::{MAX_BODY, MAX_MESSAGE, MAX_SECONDS};
@@ -72,9 +72,9 @@ pub(crate) fn request(order: &Order, place: Place<'_>) -> Fallible<Request> {
     }
 }
 
-/// To cancel what runs under an id.
-pub(crate) fn cancel(clients: Vec<Name>, id: MessageId) -> Request {
-    Request { audience: Audience::Clients(clients), call: of_id(Builtin::Cancel, id) }
+/// To cancel what runs, and nothing else that runs under the same id.
+pub(crate) fn cancel(clients: Vec<Name>, command: CommandId) -> Request {
+    Request { audience: Audience::Clients(clients), call: of_id(Builtin::Cancel, command) }
 }
 
 /// TARGET…
@@ -136,7 +136,8 @@ fn of_command(builtin: Builtin, words: &[String], place: Place<'_>) -> Fallible<
             .expected("a UUID of version 7 in lower case with hyphens, after the targets")
             .remedy("`countersign jobs TARGET` lists the ids")
     })?;
-    Ok(Request { audience, call: of_id(builtin, id) })
+    let command = CommandId { command_id: id, command_digest: None };
+    Ok(Request { audience, call: of_id(builtin, command) })
 }
 
 /// TARGET… NAME [-]
@@ -217,9 +218,12 @@ fn not_a_name(word: &str, what: &str) -> Failure {
         .remedy("countersign ping worker-1")
 }
 
-fn of_id(builtin: Builtin, id: MessageId) -> Call {
+fn of_id(builtin: Builtin, CommandId { command_id, command_digest }: CommandId) -> Call {
     let mut args = Map::new();
-    args.insert("command_id".to_owned(), id.to_string().into());
+    args.insert("command_id".to_owned(), command_id.to_string().into());
+    if let Some(digest) = command_digest {
+        args.insert("command_digest".to_owned(), digest.to_string().into());
+    }
     call(builtin, args)
 }
 

@@ -40,6 +40,9 @@ pub const THREAD: &str = "countersign-link";
 pub const MAX_WAITING: usize = 8_192;
 /// How many bytes they may hold, at most, for each of them that may wait.
 const WAITING_BYTES: usize = 4_096;
+/// How many bytes all of them may hold, at most: with what is opened at a time, what is kept of it and the process itself, a
+/// flood of the worst messages stays under 100 MB.
+const MAX_WAITING_BYTES: usize = 48 * 1_024 * 1_024;
 /// How many messages wait to be published, at most, while the broker is away; older ones are shed.
 const MAX_UNSENT: usize = 8_192;
 /// How many bytes they may hold, at most.
@@ -71,7 +74,7 @@ pub struct LinkConfig {
     /// What is subscribed to, plainly, on every connection.
     pub subscriptions: Vec<String>,
     /// How many received messages wait to be verified, at most; older ones are shed (section 9). They hold at most 4 KiB each
-    /// on average.
+    /// on average, and 48 MiB in all.
     pub max_waiting: usize,
     /// What happens where no broker answers at first: `true` waits for one and says so by [`LinkEvent::Disconnected`], as a
     /// client does; `false` fails at once, as an operator's command does.
@@ -341,7 +344,7 @@ struct Unsent {
 
 impl Shared {
     fn new(max_waiting: usize, subscriptions: Vec<String>) -> Self {
-        let messages = Shedding::new(max_waiting, max_waiting.saturating_mul(WAITING_BYTES));
+        let messages = Shedding::new(max_waiting, max_waiting.saturating_mul(WAITING_BYTES).min(MAX_WAITING_BYTES));
         Self {
             inbound: Mutex::new(Inbound { messages, notices: VecDeque::new(), ended: false }),
             arrived: Notify::new(),

@@ -412,18 +412,48 @@ fn on_an_almost_full_disk_an_end_is_written_without_its_reply_and_said() {
 }
 
 #[test]
-fn a_command_that_cannot_be_recorded_has_no_effect_and_is_answered_internal() {
+fn a_command_that_cannot_be_recorded_has_no_effect_and_is_answered_not_recorded() {
     let mut worker = Worker::ready();
     worker.disk_full = true;
     for command in ["ping", "stop", "terminate"] {
         let Outcome::Refused(error) = worker.ask(command, json!({})) else { panic!("{command}") };
-        assert_eq!(error.code, ErrorCode::Internal, "{command}");
+        assert_eq!(error.code, ErrorCode::NotRecorded, "{command}");
+        assert!(!error.code.is_recorded(), "a later delivery may run");
     }
     assert_eq!(worker.state(), State::Ready);
     assert!(worker.executed.is_empty() && !worker.exited);
     assert!(matches!(worker.ask("status", json!({})), Outcome::Succeeded(_)));
     worker.disk_full = false;
     assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)));
+}
+
+#[test]
+fn what_could_not_be_recorded_runs_when_it_comes_again_and_nothing_final_was_said() {
+    let mut worker = Worker::ready();
+    let dry = worker.draft("stop", json!({})).dry_run();
+    for message in [worker.draft("ping", json!({})).sign(&worker.alice), dry.sign(&worker.alice)] {
+        worker.disk_full = true;
+        assert_eq!(refusal(&worker.send(&message)), ErrorCode::NotRecorded);
+        worker.disk_full = false;
+        assert!(matches!(outcomes(&worker.send(&message))[..], [Outcome::Succeeded(_)]));
+    }
+}
+
+#[test]
+fn an_answer_that_spoke_of_what_is_taken_back_is_not_given_when_its_query_comes_again() {
+    let mut worker = Worker::ready();
+    let ping = worker.draft("stop", json!({})).sign(&worker.alice);
+    let id = worker.open(&ping).unwrap().message().id;
+    let query = worker.draft("result", json!({ "command_id": id })).sign(&worker.alice);
+    // Both come in one batch, whose write fails.
+    let first = worker.client.receive(worker.open(&ping).unwrap(), worker.now);
+    let second = worker.client.receive(worker.open(&query).unwrap(), worker.now);
+    let second = worker.client.unsay(second);
+    assert!(second.effects.is_empty());
+    let first = worker.client.roll_back(first, worker.now);
+    worker.carry_out(first);
+    let [Outcome::Failed(error)] = &outcomes(&worker.send(&query))[..] else { panic!("nothing is on record") };
+    assert_eq!(error.code, ErrorCode::NotFound);
 }
 
 #[test]
@@ -447,7 +477,8 @@ fn a_result_that_is_not_on_disk_is_told_to_nobody() {
     assert!(worker.complete().is_empty());
     assert!(worker.send(&job).is_empty(), "not to who sends the command again");
     let result = worker.ask("result", json!({ "command_id": id }));
-    assert_eq!(result, Outcome::Succeeded(json!({ "status": "accepted" })), "not to who asks for it");
+    let Outcome::Succeeded(result) = result else { panic!() };
+    assert_eq!(result["status"], "accepted", "not to who asks for it");
     let Outcome::Succeeded(list) = worker.ask("jobs", json!({})) else { panic!() };
     assert_eq!((&list["jobs"][0]["status"], list["jobs"][0].get("ended_at")), (&json!("accepted"), None));
     worker.pass(worker.client.wake_at() - worker.now.since_boot);

@@ -8,6 +8,7 @@ use common::{Worker, outcomes, refusal};
 use countersign_machine::client::State;
 use countersign_protocol::command::{Target, True};
 use countersign_protocol::credential::{Commands, Grant};
+use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::Reason;
 use countersign_protocol::reply::{ErrorCode, Outcome};
 use countersign_testkit::realm::{Draft, Realm, full_grant, name, to};
@@ -207,4 +208,49 @@ fn result_finds_the_askers_own_command_first_and_anothers_only_where_the_id_is_u
     worker.send(&stop);
     let Outcome::Succeeded(own) = ask(&mut worker) else { panic!() };
     assert_eq!(own["result"], json!({ "changed": true, "running": 0 }));
+}
+
+#[test]
+fn a_digest_finds_the_askers_own_command_and_never_another_of_the_same_id() {
+    let mut worker = Worker::ready();
+    let bob = worker.realm.operator("bob", full_grant());
+    let (alice, now) = (worker.alice.clone(), worker.now.wall);
+    let id = countersign_testkit::realm::message_id(500);
+    let job = |operator| {
+        let args = json!({ "x": 60, "msg": "" });
+        Draft::new(operator, to("worker-1"), "calculate", args, 500, now).sign(operator)
+    };
+    let (bobs, own) = (job(&bob), job(&alice));
+    worker.send(&bobs);
+    for digest in [Digest::of(&own.body), Digest::of(&bobs.body)] {
+        for command in ["result", "cancel"] {
+            let asked = worker.ask(command, json!({ "command_id": id, "command_digest": digest }));
+            let Outcome::Failed(error) = asked else { panic!("{command}: {asked:?}") };
+            assert_eq!(error.code, ErrorCode::NotFound, "{command}");
+        }
+    }
+    let Outcome::Succeeded(found) = worker.ask("result", json!({ "command_id": id })) else { panic!() };
+    assert_eq!((&found["operator"], &found["command_digest"]), (&json!("bob"), &json!(Digest::of(&bobs.body))));
+
+    worker.send(&own);
+    let digest = Digest::of(&own.body);
+    let Outcome::Succeeded(found) = worker.ask("result", json!({ "command_id": id, "command_digest": digest })) else {
+        panic!()
+    };
+    assert_eq!((&found["operator"], &found["command_digest"]), (&json!("alice"), &json!(digest)));
+    let cancelled = worker.ask("cancel", json!({ "command_id": id, "command_digest": digest }));
+    assert_eq!(cancelled, Outcome::Succeeded(json!({ "cancelled": true })));
+    assert_eq!(worker.running.len(), 1, "bob's goes on");
+}
+
+#[test]
+fn an_own_query_comes_before_anothers_command_of_the_same_id() {
+    let mut worker = Worker::ready();
+    let bob = worker.realm.operator("bob", full_grant());
+    let (alice, now) = (worker.alice.clone(), worker.now.wall);
+    let id = countersign_testkit::realm::message_id(500);
+    worker.send(&Draft::new(&bob, to("worker-1"), "ping", json!({}), 500, now).sign(&bob));
+    worker.send(&Draft::new(&alice, to("worker-1"), "jobs", json!({}), 500, now).sign(&alice));
+    let Outcome::Succeeded(found) = worker.ask("result", json!({ "command_id": id })) else { panic!() };
+    assert_eq!(found["operator"], "alice");
 }

@@ -181,7 +181,7 @@ impl Simulation {
     fn check(&mut self, reply: Reply) {
         let outcome = reply.outcome().unwrap();
         let unrecorded = match &outcome {
-            Outcome::Refused(error) => !error.code.is_recorded() || error.code.to_string() == "internal",
+            Outcome::Refused(error) => !error.code.is_recorded(),
             Outcome::Accepted | Outcome::Progress(_) => true,
             _ => false,
         };

@@ -6,6 +6,7 @@ mod common;
 
 use common::{Worker, outcomes, refusal};
 use countersign_machine::client::State;
+use countersign_protocol::digest::Digest;
 use countersign_protocol::reply::{ErrorCode, Outcome, Status};
 use serde_json::{Value, json};
 
@@ -253,9 +254,13 @@ fn result_tells_what_is_on_record() {
     let job = worker.calculate(1.0);
     let id = worker.open(&job).unwrap().message().id;
     let ask = json!({ "command_id": id });
-    assert_eq!(worker.ask("result", ask.clone()), Outcome::Succeeded(json!({ "status": "accepted" })));
+    let digest = Digest::of(&job.body);
+    let expected = json!({ "command_digest": digest, "operator": "alice", "status": "accepted" });
+    assert_eq!(worker.ask("result", ask.clone()), Outcome::Succeeded(expected));
     worker.complete();
-    let expected = json!({ "status": "succeeded", "result": { "x": 1.0, "msg": "done" } });
+    let expected = json!({
+        "command_digest": digest, "operator": "alice", "status": "succeeded", "result": { "x": 1.0, "msg": "done" },
+    });
     assert_eq!(worker.ask("result", ask), Outcome::Succeeded(expected));
 }
 

@@ -1,10 +1,13 @@
 //! Strict JSON (section 3).
 
+mod kept;
 mod parser;
 mod typed;
 
 #[cfg(test)]
 mod tests;
+
+pub use self::kept::JsonText;
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};

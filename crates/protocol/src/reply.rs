@@ -136,7 +136,9 @@ words! {
         NotFound = "not_found",
         /// The result does not fit a message.
         ResultTooLarge = "result_too_large",
-        /// A defect of the client or its machine.
+        /// The client could not record it, and did not run it by this delivery.
+        NotRecorded = "not_recorded",
+        /// A defect of the client or of the command.
         Internal = "internal",
     }
 }
@@ -161,6 +163,7 @@ impl ErrorCode {
                 | Self::Forbidden
                 | Self::Lifetime
                 | Self::IdConflict
+                | Self::NotRecorded
         )
     }
 }
@@ -395,6 +398,9 @@ mod tests {
     fn refusals_of_one_delivery_are_not_recorded() {
         let unrecorded: Vec<_> =
             ErrorCode::ALL.iter().filter(|code| !code.is_recorded()).map(|code| code.as_str()).collect();
-        assert_eq!(unrecorded, ["forbidden", "lifetime", "expired", "starting", "wrong_epoch", "id_conflict", "busy"]);
+        assert_eq!(
+            unrecorded,
+            ["forbidden", "lifetime", "expired", "starting", "wrong_epoch", "id_conflict", "busy", "not_recorded"]
+        );
     }
 }

@@ -15,9 +15,9 @@ use countersign_machine::server::{
     self as machine, Audience, Effect, Happening, Ignored, Now, OperatorSetup, Options, Order, OrderError, Report,
     Roster, Ticket, Update,
 };
+use countersign_protocol::command::CommandId;
 use countersign_protocol::envelope::{Authentic, Delivery, Identity, Reason, Rejected, Verifier};
 use countersign_protocol::event::{Event, EventKind};
-use countersign_protocol::id::MessageId;
 use countersign_protocol::limits::{MIN_MAX_PAYLOAD, SKEW};
 use countersign_protocol::name::{Name, Session};
 use countersign_protocol::reply::Reply;
@@ -302,8 +302,8 @@ impl Operator {
         self.machine.awaits_first_reply(ticket)
     }
 
-    /// What runs of an order: the clients, by the id under which they run it.
-    pub fn running(&self, ticket: Ticket) -> Vec<(MessageId, Vec<Name>)> {
+    /// What runs of an order: the clients, by the command that they run, which `cancel` takes as its arguments.
+    pub fn running(&self, ticket: Ticket) -> Vec<(CommandId, Vec<Name>)> {
         self.machine.running(ticket).into_iter().collect()
     }
 
@@ -317,6 +317,11 @@ impl Operator {
         self.machine.roster()
     }
 
+    /// Whether a client has not been heard for half a minute of connected time, though it has not said that it ended.
+    pub fn is_silent(&self, client: &Name) -> bool {
+        self.machine.is_silent(client)
+    }
+
     /// The clients that orders can name: those of the roster and of the folder of keys.
     pub fn known(&self) -> BTreeSet<&Name> {
         self.machine.known()
@@ -327,9 +332,16 @@ impl Operator {
         self.machine.ignored()
     }
 
-    /// Looks at what has arrived already, a queue full of it at most: the roster is to know what the clients have said.
+    /// Looks at what has arrived already, a queue full of it at most: the roster is to know what the clients have said. It stops
+    /// at a reply, which is to be told before more are opened.
     pub fn catch_up(&mut self) {
+        let is_reply = |it: &Happening| {
+            matches!(it, Happening::Done { .. } | Happening::Update { update: Update::Reply { .. }, .. })
+        };
         for _ in 0..MAX_WAITING / BATCH {
+            if self.happened.iter().any(is_reply) {
+                break;
+            }
             let of_orders = self.events.recv_many(&mut self.arrived, BATCH).now_or_never();
             let of_events = self.sight.events.recv_many(&mut self.sight.arrived, BATCH).now_or_never();
             if of_orders.unwrap_or(0) + of_events.unwrap_or(0) == 0 && self.sight.arrived.is_empty() {
@@ -372,7 +384,7 @@ impl Operator {
                 LinkEvent::Disconnected { why } => {
                     self.was_lost = true;
                     self.sight.excused = true;
-                    self.machine.disconnected();
+                    self.machine.disconnected(now());
                     self.notice(false, format!("the connection to the broker is lost and being made anew: {why}"));
                     Vec::new()
                 }

@@ -87,7 +87,7 @@ impl Operator {
         }
         self.incomplete = reading.missing(failed.as_ref());
         match &self.incomplete {
-            None => self.machine.keep_only(&reading.kept, now()),
+            None => self.machine.keep_only(&reading.kept),
             Some(why) => self.notice(true, format!("the roster is incomplete: {why}")),
         }
         Ok(())
@@ -114,7 +114,7 @@ impl Operator {
     pub fn strike(&mut self, clients: &BTreeSet<Name>) {
         let kept = self.roster().entries().map(|presence| presence.client().clone());
         let kept = kept.filter(|client| !clients.contains(client)).collect();
-        self.machine.keep_only(&kept, now());
+        self.machine.keep_only(&kept);
     }
 
     /// Takes the last presences of clients into the roster. Those that were looked up before, and are heard since, are not

@@ -12,6 +12,7 @@ use countersign_host::link::LinkError;
 use countersign_machine::server::{Audience, Ignored, News, Options, Order, OrderError, Report, Update, Verdict};
 use countersign_protocol::command::Call;
 use countersign_protocol::envelope::Reason;
+use countersign_protocol::json::JsonText;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, State};
 use countersign_server::{Happening, Operator, OperatorError, SetupError, forget, setup};
 use countersign_testkit::broker::PATIENCE;
@@ -69,7 +70,7 @@ async fn a_verified_reply_is_the_verdict_and_is_heard_of_at_once() {
     let dispatch = operator.dispatch(order, &clients, patient(), pending(), |update| heard.push(update));
     let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
     answering.await.unwrap();
-    assert_eq!(verdict(&report), &Verdict::Succeeded { result: Some(json!(1_795_485_600)) });
+    assert_eq!(verdict(&report), &Verdict::Succeeded { result: Some(JsonText::from(&json!(1_795_485_600))) });
     assert_eq!(report.replies[0].state, Some(State::Ready));
     let [Update::Reply { client, outcome, .. }] = heard.as_slice() else { panic!("one reply: {heard:?}") };
     assert_eq!((client.as_str(), outcome), ("worker-1", &Outcome::Succeeded(json!(1_795_485_600))));
@@ -226,7 +227,7 @@ async fn forged_and_stripped_messages_on_the_reply_subject_change_nothing() {
     });
     let report = ping(&mut operator).await;
     answering.await.unwrap();
-    assert_eq!(verdict(&report), &Verdict::Succeeded { result: Some(json!(1)) });
+    assert_eq!(verdict(&report), &Verdict::Succeeded { result: Some(JsonText::from(&json!(1))) });
     let reasons: Vec<Ignored> = operator.ignored().into_keys().collect();
     assert_eq!(reasons, [Ignored::Rejected(Reason::Headers), Ignored::Rejected(Reason::Signature)]);
 }
@@ -260,7 +261,10 @@ async fn what_was_accepted_is_asked_for_when_the_broker_is_back() {
     let dispatch = operator.dispatch(calculate, &clients, patient(), pending(), update);
     let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
     answering.await.unwrap();
-    assert_eq!(verdict(&report), &Verdict::Succeeded { result: Some(json!({ "x": 60.0, "msg": "done" })) });
+    assert_eq!(
+        verdict(&report),
+        &Verdict::Succeeded { result: Some(JsonText::from(&json!({ "x": 60.0, "msg": "done" }))) }
+    );
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ use countersign_protocol::time::Millis;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+/// How much of an answer is shown in a table of many, in characters; in JSON it is whole.
+pub(super) const MAX_ANSWER: usize = 4_096;
 /// How much of a message is shown, in characters; in JSON it is whole.
 pub(super) const MAX_MESSAGE: usize = 512;
 
@@ -19,7 +21,7 @@ pub(super) const MAX_MESSAGE: usize = 512;
 pub(super) fn verdict(command: &str, verdict: &Verdict) -> String {
     let remark = verdict.remark();
     match verdict {
-        Verdict::Succeeded { result: Some(result) } => result_text(command, result),
+        Verdict::Succeeded { result: Some(result) } => result_text(command, &result.value()),
         Verdict::Accepted => "accepted; it runs on".to_owned(),
         Verdict::Failed { error }
         | Verdict::Refused { error }
@@ -62,11 +64,12 @@ fn result_text(command: &str, result: &Value) -> String {
 }
 
 fn recorded(it: Recorded) -> String {
+    let by = format!("ordered by {}", it.operator);
     match (it.result, it.error) {
-        (Some(result), _) => format!("{}: {result}", it.status),
-        (None, Some(error)) => format!("{}: {}", it.status, error_text(&error)),
-        (None, None) if it.status.is_final() => format!("{}; no more is kept of it", it.status),
-        (None, None) => format!("{}: it runs", it.status),
+        (Some(result), _) => format!("{} ({by}): {result}", it.status),
+        (None, Some(error)) => format!("{} ({by}): {}", it.status, error_text(&error)),
+        (None, None) if it.status.is_final() => format!("{} ({by}); no more is kept of it", it.status),
+        (None, None) => format!("{} ({by}): it runs", it.status),
     }
 }
 

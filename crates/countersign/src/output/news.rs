@@ -1,6 +1,6 @@
 //! What clients say unasked, in a line for people.
 
-use countersign_machine::server::News;
+use countersign_machine::server::{NOT_RUN, News};
 use countersign_protocol::command::Job;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
@@ -21,7 +21,8 @@ pub(super) fn outcome_text(outcome: &Outcome) -> String {
         Outcome::Progress(progress) => percent(progress),
         Outcome::Succeeded(result) => format!("succeeded, {result}"),
         Outcome::Failed(error) | Outcome::Refused(error) | Outcome::Cancelled(error) | Outcome::Interrupted(error) => {
-            format!("{}, {} ({})", outcome.status(), cut(&error.message, MAX_MESSAGE), error.code)
+            let what = if error.code.is_recorded() { outcome.status().as_str() } else { NOT_RUN };
+            format!("{what}, {} ({})", cut(&error.message, MAX_MESSAGE), error.code)
         }
     }
 }

@@ -5,15 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use countersign_machine::server::{Report, TargetReport, Update, Verdict};
 use countersign_protocol::command::{Builtin, ClientInfo, JobList};
 use countersign_protocol::id::MessageId;
-use countersign_protocol::json::read;
+use countersign_protocol::json::{JsonText, read};
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{ErrorBody, Outcome, Progress, State, Status};
 use countersign_protocol::text::escape;
 use countersign_protocol::time::Millis;
 use serde::Serialize;
-use serde_json::Value;
 
-use super::answer::{counted, verdict};
+use super::answer::{MAX_ANSWER, counted, cut, verdict};
 use super::news::outcome_text;
 use super::{Output, status, table};
 use crate::args::Format;
@@ -120,7 +119,7 @@ impl Gathering {
         match outcome {
             Outcome::Accepted => {}
             Outcome::Progress(of) => progress = Some(of),
-            Outcome::Succeeded(of) => result = Some(of),
+            Outcome::Succeeded(of) => result = Some(JsonText::from(of)),
             Outcome::Failed(of) | Outcome::Refused(of) | Outcome::Cancelled(of) | Outcome::Interrupted(of) => {
                 error = Some(of);
             }
@@ -131,6 +130,7 @@ impl Gathering {
             client,
             command_id: Some(command_id),
             verdict: told.then_some(status.as_str()),
+            is_final: told.then_some(true),
             status: (!told).then_some(status),
             state: Some(state),
             result,
@@ -183,12 +183,15 @@ struct Line<'a> {
     command_id: Option<MessageId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     verdict: Option<&'static str>,
+    /// Beside a verdict: whether nothing that comes later can change it, since it rests on a reply that is on record.
+    #[serde(rename = "final", skip_serializing_if = "Option::is_none")]
+    is_final: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<Status>,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<State>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<&'a Value>,
+    result: Option<JsonText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a ErrorBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -206,9 +209,10 @@ impl<'a> Line<'a> {
             client: &reply.client,
             command_id: Some(reply.command_id).filter(|id| *id != report.command_id),
             verdict: Some(reply.verdict.word()),
+            is_final: Some(reply.is_final),
             status: None,
             state: reply.state,
-            result: reply.verdict.result(),
+            result: reply.verdict.result_text().cloned(),
             error: reply.verdict.error(),
             progress: None,
             latency_ms: reply.latency_ms,
@@ -231,7 +235,7 @@ pub(super) fn for_people(report: &Report, now: Millis) -> String {
             reply.client.to_string(),
             reply.verdict.word().to_owned(),
             reply.state.map_or_else(|| "-".to_owned(), |state| state.to_string()),
-            verdict(command, &reply.verdict),
+            cut(&verdict(command, &reply.verdict), MAX_ANSWER).into_owned(),
             reply.latency_ms.map_or_else(|| "-".to_owned(), spoken),
         ]
     });
@@ -249,12 +253,12 @@ fn alone(command: &str, reply: &TargetReport, now: Millis) -> String {
     let client = &reply.client;
     let result = reply.verdict.result();
     if command == Builtin::Status.name()
-        && let Some(info) = result.and_then(|result| read::<ClientInfo>(result).ok())
+        && let Some(info) = result.as_ref().and_then(|result| read::<ClientInfo>(result).ok())
     {
         return status::block(client, &info, now);
     }
     if command == Builtin::Jobs.name()
-        && let Some(list) = result.and_then(|result| read::<JobList>(result).ok())
+        && let Some(list) = result.as_ref().and_then(|result| read::<JobList>(result).ok())
     {
         return status::jobs([(client, &list)], now);
     }
@@ -270,7 +274,7 @@ fn alone(command: &str, reply: &TargetReport, now: Millis) -> String {
 /// One table of all jobs, and below it a line for each client that did not list any.
 fn jobs_of_many(report: &Report, now: Millis) -> String {
     let lists: Vec<(&Name, JobList)> =
-        report.replies.iter().filter_map(|reply| Some((&reply.client, read(reply.verdict.result()?).ok()?))).collect();
+        report.replies.iter().filter_map(|reply| Some((&reply.client, read(&reply.verdict.result()?).ok()?))).collect();
     let mut lines = Vec::new();
     // Where nobody has listed any, it is not known that there are none.
     if !lists.is_empty() {

@@ -2,11 +2,14 @@
 
 use countersign_machine::server::{Report, TargetReport, Verdict};
 use countersign_protocol::command::{Job, JobList};
-use countersign_protocol::reply::{ErrorBody, ErrorCode, State, Status};
+use countersign_protocol::digest::Digest;
+use countersign_protocol::json::JsonText;
+use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, State, Status};
 use countersign_protocol::text::escape;
 use countersign_protocol::time::Millis;
 use serde_json::{Value, json};
 
+use super::news::late_line;
 use super::report::{Document, for_people};
 
 const NOW: Millis = Millis::new(1_795_485_600_000);
@@ -20,6 +23,7 @@ fn report(command: &str, verdicts: Vec<Verdict>) -> Report {
             client: format!("worker-{}", index + 1).parse().unwrap(),
             command_id: ID.parse().unwrap(),
             verdict,
+            is_final: !silent,
             state: (!silent).then_some(State::Ready),
             latency_ms: (!silent).then_some(0.41),
             processes: usize::from(!silent),
@@ -29,11 +33,18 @@ fn report(command: &str, verdicts: Vec<Verdict>) -> Report {
 }
 
 fn succeeded(result: Value) -> Verdict {
-    Verdict::Succeeded { result: Some(result) }
+    Verdict::Succeeded { result: Some(JsonText::from(&result)) }
 }
 
 fn refused(code: ErrorCode, message: &str) -> Verdict {
     Verdict::Refused { error: ErrorBody::new(code, message) }
+}
+
+/// What a client has on record of a command of bob's.
+fn on_record(mut of: Value) -> Value {
+    of["command_digest"] = json!(Digest::of(b"bob's"));
+    of["operator"] = json!("bob");
+    of
 }
 
 fn unknown() -> Verdict {
@@ -45,8 +56,8 @@ fn the_document_is_the_one_that_scripts_rely_on() {
     let report = report("ping", vec![succeeded(json!(1_795_485_600)), unknown()]);
     let expected = format!(
         "{{\"command_id\":\"{ID}\",\"command\":\"ping\",\"targets\":2,\
-          \"replies\":[{{\"client\":\"worker-1\",\"verdict\":\"succeeded\",\"state\":\"ready\",\
-          \"result\":1795485600,\"latency_ms\":0.41}},{{\"client\":\"worker-2\",\"verdict\":\"no_reply\"}}],\
+          \"replies\":[{{\"client\":\"worker-1\",\"verdict\":\"succeeded\",\"final\":true,\"state\":\"ready\",\
+          \"result\":1795485600,\"latency_ms\":0.41}},{{\"client\":\"worker-2\",\"verdict\":\"no_reply\",\"final\":false}}],\
           \"summary\":{{\"no_reply\":1,\"succeeded\":1}}}}"
     );
     assert_eq!(super::json::line(&Document::of(&report, true, None)).unwrap(), expected);
@@ -68,8 +79,16 @@ fn every_verdict_has_its_line_for_one_target() {
         ("stop", succeeded(json!({"changed": false, "running": 2})), "unready already; 2 jobs running on, in 0.4 ms"),
         ("terminate", succeeded(json!({"cancelled": 1})), "terminated; 1 job cancelled, in 0.4 ms"),
         ("cancel", succeeded(json!({"cancelled": false})), "not cancelled: it had ended, in 0.4 ms"),
-        ("result", succeeded(json!({"status": "succeeded", "result": [1]})), "succeeded: [1], in 0.4 ms"),
-        ("result", succeeded(json!({"status": "progress"})), "progress: it runs, in 0.4 ms"),
+        (
+            "result",
+            succeeded(on_record(json!({"status": "succeeded", "result": [1]}))),
+            "succeeded (ordered by bob): [1], in 0.4 ms",
+        ),
+        (
+            "result",
+            succeeded(on_record(json!({"status": "progress"}))),
+            "progress (ordered by bob): it runs, in 0.4 ms",
+        ),
         ("defragment", succeeded(json!({"blocks": 7})), "{\"blocks\":7}, in 0.4 ms"),
         ("defragment", succeeded(json!({"dry_run": true})), "would run, in 0.4 ms"),
         (
@@ -80,7 +99,7 @@ fn every_verdict_has_its_line_for_one_target() {
         ("ping", Verdict::Failed { error: error() }, "failed: no disk (failed), in 0.4 ms"),
         ("ping", Verdict::Cancelled { error: error() }, "cancelled: no disk (failed), in 0.4 ms"),
         ("ping", Verdict::Interrupted { error: error() }, "interrupted: no disk (failed), in 0.4 ms"),
-        ("ping", refused(ErrorCode::Forbidden, "no"), "refused: no (forbidden), in 0.4 ms"),
+        ("ping", refused(ErrorCode::NotReady, "no"), "refused: no (not_ready), in 0.4 ms"),
         ("ping", Verdict::Accepted, "accepted; it runs on"),
         ("ping", unknown(), "no reply within 5 s: whether it ran, and how it ended, is unknown"),
         ("ping", Verdict::Offline { text: "gone: a guess".to_owned() }, "offline: gone: a guess"),
@@ -91,9 +110,12 @@ fn every_verdict_has_its_line_for_one_target() {
 
 #[test]
 fn what_speaks_of_one_delivery_only_is_said_not_to_have_run_by_it() {
-    for code in [ErrorCode::Expired, ErrorCode::Starting, ErrorCode::WrongEpoch, ErrorCode::Busy] {
+    for code in ErrorCode::ALL.iter().copied().filter(|code| !code.is_recorded()) {
         let line = for_people(&report("ping", vec![refused(code, "no")]), NOW);
         assert_eq!(line, format!("worker-1: not run by this delivery: no ({code}), in 0.4 ms"));
+        let late =
+            late_line(&"worker-1".parse().unwrap(), ID.parse().unwrap(), &Outcome::Refused(ErrorBody::new(code, "no")));
+        assert!(late.starts_with(&format!("worker-1: not run by this delivery, no ({code})")), "{late}");
     }
 }
 
@@ -114,7 +136,7 @@ fn whatever_a_client_says_moves_no_cursor_and_makes_no_line() {
         vec![
             succeeded(json!({"x": 1.0, "msg": HOSTILE})),
             succeeded(json!({HOSTILE: HOSTILE})),
-            succeeded(json!({"status": "succeeded", "result": HOSTILE})),
+            succeeded(on_record(json!({"status": "succeeded", "result": HOSTILE}))),
             refused(ErrorCode::Forbidden, HOSTILE),
         ]
     };
@@ -160,7 +182,7 @@ fn jobs_of_several_clients_are_one_table_and_who_lists_none_has_a_line() {
         "CLIENT    COMMAND-ID                            COMMAND    BY     STATUS     TIME\n\
          worker-1  {ID}  calculate  alice  succeeded  2.5 s, 3 min ago\n\
          worker-1: more than these\n\
-         worker-2: refused: no (forbidden)\n\n\
+         worker-2: not run by this delivery: no (forbidden)\n\n\
          2 targets: 1 refused, 1 succeeded"
     );
     assert_eq!(text, expected);

@@ -234,16 +234,19 @@ impl Terminal<'_> {
             if running.is_empty() && self.session.is_under_way(*ticket) {
                 self.session.output.note("nothing of it runs yet that could be cancelled; its verdicts are awaited");
             }
-            for (id, clients) in running {
-                let text = format!("{} {id}", Builtin::Cancel);
-                match self.session.give(&text, words::cancel(clients, id), self.session.options()).await {
-                    Ok(cancelling) => match Box::pin(self.wait_for(cancelling)).await? {
-                        Then::Next => {}
-                        Then::Leave => return Ok(Then::Leave),
-                    },
+            let mut cancelling = Vec::new();
+            for (command, clients) in running {
+                let text = format!("{} {}", Builtin::Cancel, command.command_id);
+                match self.session.give(&text, words::cancel(clients, command), self.session.options()).await {
+                    Ok(given) => cancelling.push(given),
                     Err(failure) => {
                         output::failure(&failure.at_the_prompt());
                     }
+                }
+            }
+            for given in cancelling {
+                if let Then::Leave = Box::pin(self.wait_for(given)).await? {
+                    return Ok(Then::Leave);
                 }
             }
         }
@@ -256,7 +259,7 @@ impl Terminal<'_> {
         let groups = orders::groups(operator).into_iter().map(|group| format!("@{group}"));
         let targets = clients.chain(groups).chain([Audience::All.to_string()]).collect();
         let running = self.session.under_way().into_iter().flat_map(|(ticket, _)| operator.running(ticket));
-        let ids = running.map(|(id, _)| id.to_string()).collect();
+        let ids = running.map(|(command, _)| command.command_id.to_string()).collect();
         self.editor.learn(Vocabulary { targets, ids });
     }
 }

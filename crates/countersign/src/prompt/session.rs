@@ -97,7 +97,7 @@ impl<'a> Session<'a> {
                 let known = clients.first().and_then(|client| roster.entry(client));
                 let state = match known {
                     Some(presence) if presence.expires_at() <= clock::wall() => "expired".to_owned(),
-                    Some(presence) if presence.is_silent(clock::wall()) => "silent".to_owned(),
+                    Some(presence) if self.operator.is_silent(presence.client()) => "silent".to_owned(),
                     Some(presence) => presence.state().to_string(),
                     None if clients.first().is_some_and(|it| roster.expired(it).is_some()) => "expired".to_owned(),
                     None => "unknown".to_owned(),
@@ -110,8 +110,9 @@ impl<'a> Session<'a> {
                 let is_expired = |it: &&Expired| self.is_meant(many, it.client(), it.groups(), it.state());
                 let expired = roster.all_expired().filter(is_expired).count();
                 let now = clock::wall();
-                let is_ready =
-                    |it: &&&Presence| it.state() == State::Ready && !it.is_silent(now) && it.expires_at() > now;
+                let is_ready = |it: &&&Presence| {
+                    it.state() == State::Ready && !self.operator.is_silent(it.client()) && it.expires_at() > now
+                };
                 let ready = meant.iter().filter(is_ready).count();
                 let name = match many {
                     Audience::Clients(clients) => format!("{} clients", clients.len()),

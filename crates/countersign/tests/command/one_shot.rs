@@ -24,7 +24,7 @@ impl Realm {
         let broker = Broker::start(&folder);
         let realm = Self { folder, broker };
         let run = realm.run(&["setup"]).expect(0);
-        assert_eq!(run.stderr, "note: the stream cs-demo-presence is as it should be\n");
+        assert_eq!(run.stderr, "note: the stream cs-demo-presence is as it should be, kept on 1 server\n");
         realm
     }
 
@@ -119,7 +119,7 @@ fn ndjson_is_a_line_for_each_reply_and_one_summary() {
     let expected = [
         json!({"command_id": null, "client": "worker-1", "status": "accepted", "state": "ready", "latency_ms": null}),
         json!({
-            "command_id": null, "client": "worker-1", "verdict": "succeeded", "state": "ready", "result": result,
+            "command_id": null, "client": "worker-1", "verdict": "succeeded", "final": true, "state": "ready", "result": result,
             "latency_ms": null,
         }),
         json!({"command_id": null, "command": "calculate", "targets": 1, "summary": {"succeeded": 1}}),
@@ -151,7 +151,7 @@ fn each_of_several_targets_gets_one_verdict_and_a_name_given_twice_one_command()
     let document = run.json();
     assert_eq!(document["targets"], 2);
     assert_eq!(document["summary"], json!({"succeeded": 1, "no_reply": 1}));
-    assert_eq!(document["replies"][1], json!({"client": "worker-2", "verdict": "no_reply"}));
+    assert_eq!(document["replies"][1], json!({"client": "worker-2", "verdict": "no_reply", "final": false}));
 
     let run = realm.run(&["ping", "worker-1", "worker-2", "--timeout", "2s"]).expect(3);
     let words = |line: &str| line.split_whitespace().take(3).map(str::to_owned).collect::<Vec<_>>();
@@ -212,13 +212,16 @@ fn a_detached_job_is_listed_cancelled_and_remembered() {
     let job: Vec<&str> = run.stdout.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(job[..5], ["worker-1", &id, "calculate", "alice", "accepted"]);
     let run = realm.run(&["result", "worker-1", &id]).expect(0);
-    assert!(run.stdout.starts_with("worker-1: accepted: it runs, in "), "{run:#?}");
+    assert!(run.stdout.starts_with("worker-1: accepted (ordered by alice): it runs, in "), "{run:#?}");
     let run = realm.run(&["stop", "worker-1"]).expect(0);
     assert!(run.stdout.starts_with("worker-1: unready; 1 job running on, in "), "{run:#?}");
 
     assert!(realm.run(&["cancel", "worker-1", &id]).expect(0).stdout.starts_with("worker-1: cancelled, in "));
     let run = realm.run(&["result", "worker-1", &id]).expect(0);
-    assert!(run.stdout.starts_with("worker-1: cancelled: ") && run.stdout.contains("(cancelled)"), "{run:#?}");
+    assert!(
+        run.stdout.starts_with("worker-1: cancelled (ordered by alice): ") && run.stdout.contains("(cancelled)"),
+        "{run:#?}"
+    );
     // Without --detach, and for a person, it is said how to learn more.
     realm.run(&["start", "worker-1"]).expect(0);
     let run = realm.run(&["calculate", "worker-1", "600", "done", "--detach"]).expect(0);

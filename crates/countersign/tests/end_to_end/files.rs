@@ -89,7 +89,7 @@ fn fill_the_disk(fleet: &Fleet, worker: &Process, full: bool) {
 }
 
 #[test]
-fn what_cannot_be_recorded_is_answered_with_internal_and_not_executed() {
+fn what_cannot_be_recorded_is_answered_with_not_recorded_and_not_executed() {
     let fleet = Fleet::new();
     let worker = limited_client(&fleet);
     fleet.run(&["start", "worker-1"]).exits(0);
@@ -99,7 +99,7 @@ fn what_cannot_be_recorded_is_answered_with_internal_and_not_executed() {
     for arguments in [["calculate", "worker-1", "0", "never"].as_slice(), &["ping", "worker-1"], &["stop", "worker-1"]]
     {
         let ran = fleet.run(&[arguments, &["-o", "json"]].concat()).exits(1);
-        assert_eq!(ran.verdict("worker-1"), "refused internal");
+        assert_eq!(ran.verdict("worker-1"), "refused not_recorded");
     }
     let info = fleet.status("worker-1");
     assert_eq!(
@@ -108,7 +108,7 @@ fn what_cannot_be_recorded_is_answered_with_internal_and_not_executed() {
         "queries go on; nothing changed"
     );
     let terminate = fleet.run(&["terminate", "worker-1", "-o", "json"]).exits(1);
-    assert_eq!(terminate.verdict("worker-1"), "refused internal");
+    assert_eq!(terminate.verdict("worker-1"), "refused not_recorded");
 
     fill_the_disk(&fleet, &worker, false);
     fleet.run(&["calculate", "worker-1", "0", "after"]).exits(0);

@@ -35,3 +35,4 @@ mod story;
 mod terminal;
 mod unread;
 mod watch;
+mod withheld;

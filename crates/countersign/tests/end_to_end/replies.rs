@@ -278,8 +278,13 @@ fn what_clients_sign_is_harmless_in_every_answer_and_format() {
         "progress": { "fraction": 0.5, "message": HOSTILE },
     });
     let jobs = Outcome::Succeeded(json!({ "jobs": [job], "more": true }));
-    let recorded = Outcome::Succeeded(json!({ "status": "failed", "error": { "code": "failed", "message": HOSTILE } }));
-    let kept_result = Outcome::Succeeded(json!({ "status": "succeeded", "result": { HOSTILE: HOSTILE } }));
+    let on_record = |mut of: Value| {
+        of["command_digest"] = json!(Digest::of(b"any"));
+        of["operator"] = json!("bob");
+        Outcome::Succeeded(of)
+    };
+    let recorded = on_record(json!({ "status": "failed", "error": { "code": "failed", "message": HOSTILE } }));
+    let kept_result = on_record(json!({ "status": "succeeded", "result": { HOSTILE: HOSTILE } }));
     let printed = Outcome::Succeeded(json!({ "x": 0.0, "msg": HOSTILE }));
     let anything = Outcome::Succeeded(json!({ HOSTILE: [HOSTILE, { HOSTILE: null }] }));
     let info = Outcome::Succeeded(workers[0].info());

@@ -22,12 +22,6 @@ pub(super) struct Recorded {
     decision: Decision,
 }
 
-/// A job that `cancel` found.
-pub(super) struct Job {
-    pub(super) key: JobKey,
-    pub(super) running: bool,
-}
-
 impl Client {
     pub(super) fn record(&mut self, decided: Decided, step: &mut Step) -> Recorded {
         let Decided { begun, decision, kind } = decided;
@@ -40,6 +34,7 @@ impl Client {
     pub(super) fn remember(&mut self, begun: Begun, kind: CommandKind, step: &mut Step) {
         if kind == CommandKind::Query {
             if self.queries.make_room(begun.asker.key.operator, false) {
+                step.query = Some(begun.asker.key);
                 self.queries.begin(begun);
             }
         } else {
@@ -65,9 +60,10 @@ impl Client {
                 Outcome::Succeeded(json!({ "changed": changed, "running": self.running_jobs() }))
             }
             Decision::Terminate => return self.begin_ending(Some(key), moment, step),
-            Decision::Cancel(id) => match self.job(JobKey { id, ..key }) {
-                Some(Job { key, running }) => {
-                    step.effects.extend(running.then_some(Effect::Cancel(key)));
+            Decision::Cancel(asked) => match self.find(asked, key.operator) {
+                Some(record) => {
+                    let running = record.long_running && record.is_running();
+                    step.effects.extend(running.then_some(Effect::Cancel(record.key())));
                     Outcome::Succeeded(json!({ "cancelled": running }))
                 }
                 None => Outcome::Failed(message::not_found()),
@@ -77,7 +73,7 @@ impl Client {
                 Outcome::Succeeded(json!(info))
             }
             Decision::Jobs => Outcome::Succeeded(json!(self.job_list())),
-            Decision::Result(id) => self.result(JobKey { id, ..key }, &asker, moment),
+            Decision::Result(asked) => self.result(asked, &asker, moment),
             Decision::Execute(args) => return self.execute(key, args, moment, step),
         };
         self.finish(&asker, outcome, moment, step);

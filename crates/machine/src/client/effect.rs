@@ -16,7 +16,8 @@ use super::state::State;
 /// One turn of the machine: what must be on disk, and what may happen once it is.
 ///
 /// **Every entry is written before any effect is carried out.** Where the write fails, [`super::Client::roll_back`] takes
-/// the step back; several steps that shared one failed write go back in reverse order, those without entries stay.
+/// the step back; several steps that shared one failed write go back in reverse order, and of those without entries the ones
+/// after the first with some go through [`super::Client::unsay`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[must_use]
 pub struct Step {
@@ -25,6 +26,8 @@ pub struct Step {
     /// What to do then, in this order.
     pub effects: Vec<Effect>,
     pub(super) begun: Option<Begun>,
+    /// The query that this step remembered.
+    pub(super) query: Option<JobKey>,
 }
 
 /// What a failed write takes back: the command that this step began, and the state before it.

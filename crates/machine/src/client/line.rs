@@ -3,7 +3,7 @@
 
 use countersign_protocol::command::{Builtin, Command, CommandId, CommandKind, Target};
 use countersign_protocol::envelope::{Authentic, Reason};
-use countersign_protocol::id::{MessageId, Uuid};
+use countersign_protocol::id::Uuid;
 use countersign_protocol::limits::{LATE, MAX_AHEAD, MAX_ERRORS};
 use countersign_protocol::name::Name;
 use countersign_protocol::subject::{self, ReplyTo};
@@ -52,10 +52,10 @@ pub(super) enum Decision {
     Start,
     Stop,
     Terminate,
-    Cancel(MessageId),
+    Cancel(CommandId),
     Status,
     Jobs,
-    Result(MessageId),
+    Result(CommandId),
     Execute(Value),
 }
 
@@ -250,8 +250,8 @@ impl Valid {
             Some(Builtin::Status) => Decision::Status,
             Some(Builtin::Jobs) => Decision::Jobs,
             Some(builtin @ (Builtin::Cancel | Builtin::Result)) => match CommandId::deserialize(&args) {
-                Ok(CommandId { command_id }) if builtin == Builtin::Cancel => Decision::Cancel(command_id),
-                Ok(CommandId { command_id }) => Decision::Result(command_id),
+                Ok(asked) if builtin == Builtin::Cancel => Decision::Cancel(asked),
+                Ok(asked) => Decision::Result(asked),
                 Err(error) => {
                     let errors = vec![(String::new(), error.to_string())];
                     return Err(Stop::Refuse(Box::new(begun), Refusal::InvalidArgs(errors)));

@@ -219,7 +219,7 @@ impl Client {
     }
 
     /// Takes back a step whose entries could not be written. A command that it began has not happened and is answered with
-    /// `internal`. What had ended comes back without the reply, in a short entry that there may be room for; where there is
+    /// `not_recorded`. What had ended comes back without the reply, in a short entry that there may be room for; where there is
     /// none either, it is written, and only then answered, as soon as writing succeeds.
     pub fn roll_back(&mut self, mut step: Step, now: Now) -> Step {
         let mut back = Step::default();
@@ -247,6 +247,16 @@ impl Client {
     /// How many commands have begun whose end is not on disk: for each of them there must be room for a short entry.
     pub fn unfinished(&self) -> usize {
         self.records.running().count() + self.parked.len()
+    }
+
+    /// Leaves unsaid what a step without entries publishes after one that is taken back, since it may speak of that: it looks
+    /// like a lost message. A query that it answered is forgotten, so that the answer is not given when it comes again.
+    pub fn unsay(&mut self, mut step: Step) -> Step {
+        if let Some(query) = step.query.take() {
+            self.queries.withdraw(query);
+        }
+        step.effects.retain(|effect| !matches!(effect, Effect::Publish(_)));
+        step
     }
 
     /// The moment that messages are to be verified at: the wall clock's, but never before the high-water mark of its epoch.

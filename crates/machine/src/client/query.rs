@@ -1,13 +1,13 @@
 //! The answers to `status`, `jobs` and `result` (section 4).
 
-use countersign_protocol::command::{ClientInfo, Job as JobInfo, JobList, JobsInfo, Recorded, TrustInfo};
+use countersign_protocol::command::{ClientInfo, CommandId, Job as JobInfo, JobList, JobsInfo, Recorded, TrustInfo};
 use countersign_protocol::event::EventData;
+use countersign_protocol::key::Thumbprint;
 use countersign_protocol::limits::MAX_JOBS_LISTED;
 use countersign_protocol::reply::{Outcome, Reply, Status};
 use countersign_protocol::{json, limits};
 use serde_json::json;
 
-use super::carry_out::Job;
 use super::effect::{JobKey, Step};
 use super::record::{Phase, Record};
 use super::refusal::Asker;
@@ -45,11 +45,10 @@ impl Client {
         JobList { jobs: listed, more: jobs.next().is_some() }
     }
 
-    pub(super) fn result(&self, key: JobKey, asker: &Asker, moment: Moment) -> Outcome {
-        let found = self.records.find_for(key).or_else(|| self.queries.find_for(key));
-        let Some(record) = found else { return Outcome::Failed(message::not_found()) };
+    pub(super) fn result(&self, asked: CommandId, asker: &Asker, moment: Moment) -> Outcome {
+        let Some(record) = self.find(asked, asker.key.operator) else { return Outcome::Failed(message::not_found()) };
         let told = recorded(record);
-        let bare = Recorded { status: told.status, result: None, error: None };
+        let bare = Recorded { result: None, error: None, ..told.clone() };
         let whole = Outcome::Succeeded(json!(told));
         // The status is worth more than an error that says that the rest does not fit.
         if self.outbox.would_fit(asker, whole.clone(), self.state, moment.now) {
@@ -59,9 +58,19 @@ impl Client {
         }
     }
 
-    pub(super) fn job(&self, key: JobKey) -> Option<Job> {
-        let record = self.records.find_for(key)?;
-        Some(Job { key: record.key(), running: record.long_running && record.is_running() })
+    /// The record that `result` or `cancel` means: the asker's own; another key's only where no digest says which, and
+    /// where exactly one has that id (section 4).
+    pub(super) fn find(&self, asked: CommandId, operator: Thumbprint) -> Option<&Record> {
+        let key = JobKey { id: asked.command_id, operator };
+        let own = self.records.find(key).or_else(|| self.queries.find(key));
+        if let Some(digest) = asked.command_digest {
+            return own.filter(|record| record.digest() == digest);
+        }
+        own.or_else(|| {
+            let mut others = self.records.of_id(key.id).chain(self.queries.of_id(key.id));
+            let only = others.next()?;
+            others.next().is_none().then_some(only)
+        })
     }
 
     pub(super) fn job_event(&mut self, key: JobKey, moment: Moment, step: &mut Step) {
@@ -104,5 +113,11 @@ fn recorded(record: &Record) -> Recorded {
         Phase::Ended { .. } => record.answer().and_then(|reply| json::parse_as::<Reply>(&reply.body).ok()),
     };
     let (result, error) = reply.map_or((None, None), |reply| (reply.result, reply.error));
-    Recorded { status: status(record), result, error }
+    Recorded {
+        command_digest: record.digest(),
+        operator: record.operator().clone(),
+        status: status(record),
+        result,
+        error,
+    }
 }

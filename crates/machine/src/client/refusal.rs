@@ -73,13 +73,13 @@ impl Refusal {
             Self::Terminating => ErrorCode::Terminating,
             Self::JobsBusy(_) | Self::RecordFull => ErrorCode::Busy,
             Self::IdConflict => ErrorCode::IdConflict,
-            Self::NotRecorded => ErrorCode::Internal,
+            Self::NotRecorded => ErrorCode::NotRecorded,
         }
     }
 
     /// Whether later time or state could turn it into an execution (section 8); the others speak of one delivery only.
     pub(super) fn is_recorded(&self) -> bool {
-        *self != Self::NotRecorded && self.code().is_recorded()
+        self.code().is_recorded()
     }
 
     pub(super) fn body(&self) -> ErrorBody {
@@ -110,7 +110,7 @@ impl Refusal {
             Self::JobsBusy(limit) => format!("all {limit} job slots are taken"),
             Self::RecordFull => "the record of recent commands is full".into(),
             Self::IdConflict => "another command with this id was received before".into(),
-            Self::NotRecorded => "the command could not be recorded, and was not run".into(),
+            Self::NotRecorded => "the command could not be recorded, and was not run by this delivery".into(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_protocol::command::Target;
+use countersign_protocol::command::{CommandId, Target};
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::Authentic;
 use countersign_protocol::id::MessageId;
@@ -153,8 +153,8 @@ impl Dispatch {
     }
 
     /// The connection is lost.
-    pub(super) fn disconnected(&mut self) {
-        self.errand.is_cut_off = true;
+    pub(super) fn disconnected(&mut self, now: Now) {
+        self.errand.cut_off.get_or_insert(now.micros);
     }
 
     /// A message with this digest was not published.
@@ -164,22 +164,28 @@ impl Dispatch {
 
     /// This process was held.
     pub(super) fn held(&mut self, now: Now) -> Vec<Effect> {
+        self.errand.cut_off = self.errand.cut_off.map(|_| now.micros);
         self.each(now, |line, errand, effects| effects.extend(line.held(errand, now)))
     }
 
-    /// The connection is back: what runs is asked for its result.
+    /// The connection is back: what has no verdict is asked for its result.
     pub(super) fn reconnected(&mut self, now: Now) -> Vec<Effect> {
-        self.errand.is_cut_off = false;
-        self.each(now, |line, errand, effects| effects.extend(line.reconnected(errand, now)))
+        let outage = self.errand.cut_off.take().map_or(0, |since| now.micros.saturating_sub(since));
+        self.errand.outage = self.errand.outage.saturating_add(outage);
+        if let Some(Broadcast { resend: Some(resend), .. }) = &mut self.broadcast {
+            resend.at = resend.at.max(now.micros);
+        }
+        self.each(now, |line, errand, effects| effects.extend(line.reconnected(errand, outage, now)))
     }
 
     /// Time has passed.
     pub(super) fn tick(&mut self, now: Now) -> Vec<Effect> {
         let mut again = None;
         if let Some(broadcast) = &mut self.broadcast
+            && !self.errand.is_cut_off()
             && let Some(resend) = broadcast.resend.filter(|resend| resend.at <= now.micros && self.open > 0)
         {
-            let waits = |line: &Line| line.waits_for(&broadcast.sent.id);
+            let waits = |line: &Line| now.micros < self.errand.expires && line.waits_for(&broadcast.sent.id);
             again = self.lines.values().any(waits).then(|| broadcast.sent.publish(&self.errand));
             broadcast.resend =
                 again.as_ref().and_then(|_| Resend::after(resend.pause.saturating_mul(2), &mut self.errand, now));
@@ -211,8 +217,10 @@ impl Dispatch {
         if self.is_done() {
             return None;
         }
-        let resend = self.broadcast.as_ref().and_then(|broadcast| broadcast.resend).map(|resend| resend.at);
-        self.lines.values().filter_map(Line::wake_at).chain(resend).min()
+        let is_cut_off = self.errand.is_cut_off();
+        let resend = self.broadcast.as_ref().and_then(|broadcast| broadcast.resend).filter(|_| !is_cut_off);
+        let wakes = self.lines.values().filter_map(|line| line.wake_at(is_cut_off));
+        wakes.chain(resend.map(|resend| resend.at)).min()
     }
 
     /// Whether the report was made.
@@ -230,8 +238,8 @@ impl Dispatch {
         self.lines.values().any(Line::is_waiting)
     }
 
-    /// What runs, and under which id.
-    pub(super) fn running(&self) -> impl Iterator<Item = (MessageId, &Name)> {
+    /// What runs, and where: the same id may stand for other bytes at each client.
+    pub(super) fn running(&self) -> impl Iterator<Item = (CommandId, &Name)> {
         self.lines.iter().filter_map(|(client, line)| Some((line.running()?, client)))
     }
 
@@ -255,7 +263,7 @@ impl Dispatch {
         self.errand.done = true;
         let doubts = self.lines.values_mut().filter_map(|line| line.doubt(now));
         effects.extend(doubts.map(|doubt| self.errand.update(doubt)));
-        let replies: Vec<_> = self.lines.values().filter_map(Line::report).collect();
+        let replies: Vec<_> = self.lines.values_mut().filter_map(Line::report).collect();
         let command_id = if let [only] = replies.as_slice() { only.command_id } else { self.id };
         let command = self.errand.order.command.name.clone();
         let report = Report { command_id, command, replies, gaps: self.gaps };

@@ -91,8 +91,10 @@ pub(super) struct Errand {
     pub(super) issued: BTreeSet<MessageId>,
     /// A later control command went to many.
     pub(super) superseded: bool,
-    /// There is no connection now.
-    pub(super) is_cut_off: bool,
+    /// Since when there is no connection, monotonic; `None` while there is one.
+    pub(super) cut_off: Option<u64>,
+    /// How long there was none since the order was given, in microseconds; the present outage not included.
+    pub(super) outage: u64,
     /// The report was made: nothing more is sent.
     pub(super) done: bool,
 }
@@ -130,9 +132,19 @@ impl Errand {
         if self.options.retry { self.options.timeout.max(self.options.ttl) } else { self.options.timeout }
     }
 
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.cut_off.is_some()
+    }
+
+    /// For how much of the time since the order was given nothing could be heard, in milliseconds.
+    pub(super) fn unheard(&self, now: Now) -> i64 {
+        let present = self.cut_off.map_or(0, |since| now.micros.saturating_sub(since));
+        i64::try_from(self.outage.saturating_add(present) / 1_000).unwrap_or(i64::MAX)
+    }
+
     /// What is added to a text that speaks of silence.
     pub(super) fn cut_off(&self) -> &'static str {
-        if self.is_cut_off { ", and there is no connection to the broker" } else { "" }
+        if self.is_cut_off() { ", and there is no connection to the broker" } else { "" }
     }
 
     pub(super) fn reply_to(&self, id: &MessageId) -> String {

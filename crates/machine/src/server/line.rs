@@ -2,34 +2,33 @@
 
 mod others;
 
-use std::collections::VecDeque;
-
-use countersign_protocol::command::{Builtin, Call, CommandId, CommandKind, Target};
+use countersign_protocol::command::{Builtin, CommandId, CommandKind, Target};
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::Authentic;
 use countersign_protocol::id::{MessageId, Uuid};
-use countersign_protocol::json;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Reply, State};
-use countersign_protocol::schema;
 use countersign_protocol::time::Millis;
-use serde_json::Value;
 
 use self::others::Refused;
 use super::gather::Expected;
-use super::issue::{Draft, Errand};
+use super::issue::Errand;
 use super::processes::Processes;
-use super::remarks::{clock_notice, recorded, seconds, unknown};
+use super::questions::{Question, Questions, Told};
+use super::remarks::{clock_notice, seconds, unknown};
 use super::sent::{Resend, Sent};
-use super::verdict::{Ignored, TargetReport, Verdict};
-use super::{ASK_EVERY, Effect, FIRST_RETRY, GRACE, Now, OrderError, Presence, SILENCE, Update, micros, millis};
+use super::verdict::{Ignored, NOT_RUN, TargetReport, Verdict};
+use super::wait::Wait;
+use super::{
+    ASK_EVERY, Effect, FIRST_RETRY, GRACE, Now, OrderError, Presence, RECOVERY, SILENCE, Update, micros, millis,
+};
 
 /// How often one target is sent an order anew, however often it answers with another epoch.
 const MAX_ANEW: usize = 3;
-/// To how many of the latest questions for a result an answer is still taken.
-const MAX_QUESTIONS: usize = 4;
-/// How many questions in a row may tell nothing of what was accepted, though the client lives.
-const MAX_IN_VAIN: u8 = 6;
+/// How long a client that lives may tell nothing of what it accepted, in milliseconds: six questions, each with its time.
+const UNTOLD: i64 = 7 * ASK_EVERY;
+/// How soon after an outage a client that has not answered is asked again, in milliseconds: it may have to find the broker first.
+const ASK_AGAIN: i64 = 2_500;
 
 /// One target.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -41,9 +40,7 @@ pub(super) struct Line {
     latest: Sent,
     /// Those before it, each under another id.
     earlier: Vec<Sent>,
-    questions: VecDeque<(MessageId, Digest)>,
-    /// How many questions were asked since the client said last that it runs.
-    in_vain: u8,
+    questions: Questions,
     stage: Stage,
     /// When it last gave a sign of life since the order went out, monotonic.
     heard: Option<u64>,
@@ -63,10 +60,10 @@ pub(super) struct Line {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Stage {
-    /// No reply yet.
-    Waiting { deadline: u64, resend: Option<Resend> },
-    /// Accepted; the end is awaited.
-    Running { ask_at: u64 },
+    /// No reply yet. It is asked for a result once there was an outage, in which a reply may have been lost.
+    Waiting { wait: Wait, resend: Option<Resend>, ask_at: Option<u64> },
+    /// Accepted; the end is awaited, as long as the client says within the wait that it runs.
+    Running { wait: Wait, ask_at: u64 },
     /// It has a verdict. Until the report is made, one that is not settled gives way to a reply that is for good.
     Ended { verdict: Verdict, latency: Option<u64>, settled: bool },
 }
@@ -82,7 +79,7 @@ impl Line {
 
     /// One of those that a command to many went to, which is sent again for all of them at once.
     pub(super) fn among(errand: &Errand, one: Expected, sent: Sent, now: Now) -> Self {
-        let stage = Stage::Waiting { deadline: now.after(errand.patience()), resend: None };
+        let stage = Stage::Waiting { wait: Wait::new(errand.patience(), now), resend: None, ask_at: None };
         Self::new(one, sent, stage, errand.superseded, now)
     }
 
@@ -97,8 +94,7 @@ impl Line {
             known,
             latest,
             earlier: Vec::new(),
-            questions: VecDeque::new(),
-            in_vain: 0,
+            questions: Questions::default(),
             stage,
             heard: None,
             state: None,
@@ -115,7 +111,7 @@ impl Line {
     /// The digest of what was sent to this client under an id.
     pub(super) fn digest(&self, id: &MessageId) -> Option<Digest> {
         let sent = self.sent().find(|sent| sent.id == *id).map(|sent| sent.digest);
-        sent.or_else(|| self.questions.iter().find(|(asked, _)| asked == id).map(|(_, digest)| *digest))
+        sent.or_else(|| self.questions.digest(id))
     }
 
     /// Takes a reply of this client to something that [`digest`](Self::digest) knows. Tells how many interim replies are
@@ -129,12 +125,14 @@ impl Line {
     ) -> Result<u64, Ignored> {
         let message = reply.message();
         let outcome = message.outcome().map_err(|_| Ignored::Unfit)?;
-        if self.questions.iter().any(|(asked, _)| *asked == message.command_id) {
+        if let Some(question) = self.questions.find(&message.command_id) {
             self.spoke(reply);
-            return match &outcome {
-                Outcome::Failed(_) | Outcome::Refused(_) if self.knows_nothing(message.boot) => Ok(0),
-                _ => self.answer(errand, message, outcome, now).map(|()| 0),
-            };
+            if matches!(outcome, Outcome::Failed(_) | Outcome::Refused(_)) && self.knows_nothing(message.boot) {
+                return Ok(0);
+            }
+            let told = question.answer(outcome, errand)?;
+            self.answered(errand, question, told, message, now);
+            return Ok(0);
         }
         if !errand.order.fits(&outcome) {
             return Err(Ignored::Unfit);
@@ -182,7 +180,7 @@ impl Line {
             if idle {
                 self.heard(message.state, now);
                 if !self.send_anew(errand, error, now, effects) {
-                    self.stage = Stage::Ended { verdict, latency: Some(latency), settled: false };
+                    self.end(verdict, latency, false, errand);
                     effects.extend(clock.into_iter().chain([update]));
                 }
             }
@@ -201,7 +199,7 @@ impl Line {
         }
         if !settled {
             self.heard(message.state, now);
-            self.stage = Stage::Ended { verdict, latency: Some(latency), settled: true };
+            self.end(verdict, latency, true, errand);
             effects.extend(clock.into_iter().chain([update]));
         }
         Ok(gap)
@@ -218,25 +216,37 @@ impl Line {
             return;
         }
         self.no_responders = true;
-        if let (Stage::Waiting { .. }, false, Some(verdict)) =
-            (&self.stage, errand.options.retry, self.offline(errand, now))
-        {
+        let offline = self.offline(errand, now);
+        if let (Stage::Waiting { .. }, false, Some(verdict)) = (&self.stage, errand.options.retry, offline) {
             self.stage = Stage::unsettled(verdict);
         }
     }
 
-    /// The connection is back. A reply may have been lost with the one before, the first one too.
-    pub(super) fn reconnected(&mut self, errand: &mut Errand, now: Now) -> Option<Effect> {
-        match self.stage {
-            Stage::Waiting { .. } | Stage::Running { .. } => self.ask(errand, now),
-            Stage::Ended { .. } => None,
+    /// The connection is back after so many microseconds. A reply may have been lost with the one before, the first one too.
+    pub(super) fn reconnected(&mut self, errand: &mut Errand, outage: u64, now: Now) -> Option<Effect> {
+        match &mut self.stage {
+            Stage::Waiting { wait, resend, ask_at } => {
+                wait.resume(outage, now);
+                if let Some(resend) = resend {
+                    resend.at = resend.at.max(now.micros);
+                }
+                *ask_at = Some(now.micros);
+            }
+            Stage::Running { wait, .. } => {
+                wait.resume(outage, now);
+                self.heard = Some(now.micros);
+            }
+            Stage::Ended { .. } => return None,
         }
+        self.ask(errand, now)
     }
 
     /// Time has passed.
     pub(super) fn tick(&mut self, errand: &mut Errand, now: Now) -> Option<Effect> {
+        let is_cut_off = errand.is_cut_off();
+        let is_over = |wait: Wait| wait.over_at(is_cut_off) <= now.micros;
         match self.stage {
-            Stage::Waiting { deadline, .. } if deadline <= now.micros => {
+            Stage::Waiting { wait, .. } if is_over(wait) => {
                 self.stage = match self.refused.take() {
                     Some(Refused { error, latency, .. }) => Stage::refused(error, latency),
                     None => {
@@ -247,24 +257,23 @@ impl Line {
                 };
                 None
             }
-            Stage::Waiting { deadline, resend: Some(resend) } if resend.at <= now.micros => {
-                self.stage = Stage::Waiting { deadline, resend: Resend::after(resend.pause * 2, errand, now) };
-                Some(self.publish(errand))
-            }
-            Stage::Running { .. } if self.silent_at() <= now.micros => {
-                let text = format!("accepted, then silent for {}{}", seconds(SILENCE), errand.cut_off());
+            Stage::Running { wait, .. } if is_over(wait) => {
+                let text = format!("accepted, but it does not tell what came of it{}", errand.cut_off());
                 self.stage = Stage::unsettled(unknown(&(text + &self.lapse(errand, now))));
                 None
             }
-            Stage::Running { ask_at } if ask_at <= now.micros && self.in_vain >= MAX_IN_VAIN => {
-                self.stage = Stage::unsettled(unknown("accepted, and it lives, but it does not tell what came of it"));
+            _ if is_cut_off => None,
+            Stage::Waiting { wait, resend: Some(resend), ask_at } if resend.at <= now.micros => {
+                let next = Resend::after(resend.pause * 2, errand, now);
+                self.stage = Stage::Waiting { wait, resend: next, ask_at };
+                (now.micros < errand.expires).then(|| self.publish(errand))
+            }
+            Stage::Running { .. } if self.silent_at() <= now.micros => {
+                self.stage = Stage::unsettled(unknown(&format!("accepted, then silent for {}", seconds(SILENCE))));
                 None
             }
-            Stage::Running { ask_at } if ask_at <= now.micros => {
-                let question = self.ask(errand, now);
-                // Without a credential nothing can be asked; the end is told unasked.
-                self.in_vain += u8::from(question.is_some());
-                question
+            Stage::Waiting { ask_at: Some(ask_at), .. } | Stage::Running { ask_at, .. } if ask_at <= now.micros => {
+                self.ask(errand, now)
             }
             Stage::Waiting { .. } | Stage::Running { .. } | Stage::Ended { .. } => None,
         }
@@ -272,12 +281,14 @@ impl Line {
 
     /// This process was held for longer than a wait: what came meanwhile lies unread, and gets the time to be read.
     pub(super) fn held(&mut self, errand: &mut Errand, now: Now) -> Option<Effect> {
+        let grace = if errand.is_cut_off() { RECOVERY } else { GRACE };
         match &mut self.stage {
-            Stage::Waiting { deadline, .. } => {
-                *deadline = (*deadline).max(now.after(GRACE));
+            Stage::Waiting { wait, .. } => {
+                wait.extend(grace, now);
                 None
             }
-            Stage::Running { .. } => {
+            Stage::Running { wait, .. } => {
+                *wait = Wait::new(UNTOLD, now);
                 self.heard = Some(now.micros);
                 self.ask(errand, now)
             }
@@ -307,12 +318,15 @@ impl Line {
     }
 
     /// When [`tick`](Self::tick) has something to do; `None` once there is a verdict.
-    pub(super) fn wake_at(&self) -> Option<u64> {
-        match self.stage {
-            Stage::Waiting { deadline, resend } => Some(resend.map_or(deadline, |resend| resend.at.min(deadline))),
-            Stage::Running { ask_at } => Some(ask_at.min(self.silent_at())),
-            Stage::Ended { .. } => None,
-        }
+    pub(super) fn wake_at(&self, is_cut_off: bool) -> Option<u64> {
+        let (over_at, other) = match self.stage {
+            Stage::Waiting { wait, resend, ask_at } => {
+                (wait.over_at(is_cut_off), resend.map(|resend| resend.at).into_iter().chain(ask_at).min())
+            }
+            Stage::Running { wait, ask_at } => (wait.over_at(is_cut_off), Some(ask_at.min(self.silent_at()))),
+            Stage::Ended { .. } => return None,
+        };
+        Some(other.filter(|_| !is_cut_off).map_or(over_at, |at| at.min(over_at)))
     }
 
     /// Whether it has no verdict.
@@ -330,20 +344,21 @@ impl Line {
         self.is_waiting() && self.latest.id == *id
     }
 
-    /// The id of what the client has accepted and not ended.
-    pub(super) fn running(&self) -> Option<MessageId> {
+    /// What the client has accepted and not ended.
+    pub(super) fn running(&self) -> Option<CommandId> {
         let runs = matches!(self.stage, Stage::Running { .. });
-        self.sent().find(|sent| runs && sent.accepted.is_some()).map(|sent| sent.id)
+        self.sent().find(|sent| runs && sent.accepted.is_some()).map(Sent::named)
     }
 
-    /// The verdict, if there is one.
-    pub(super) fn report(&self) -> Option<TargetReport> {
-        match &self.stage {
+    /// The verdict for the one report, if there is one. What the client said goes with it; that there is a verdict stays.
+    pub(super) fn report(&mut self) -> Option<TargetReport> {
+        match &mut self.stage {
             Stage::Waiting { .. } | Stage::Running { .. } => None,
-            Stage::Ended { verdict, latency, .. } => Some(TargetReport {
+            Stage::Ended { verdict, latency, settled } => Some(TargetReport {
                 client: self.client.clone(),
                 command_id: self.latest.id,
-                verdict: verdict.clone(),
+                verdict: std::mem::replace(verdict, verdict.without_content()),
+                is_final: *settled,
                 state: self.state,
                 latency_ms: latency.map(millis),
                 processes: self.processes.count(),
@@ -357,6 +372,12 @@ impl Line {
 
     fn sent_mut(&mut self, id: &MessageId) -> Option<&mut Sent> {
         std::iter::once(&mut self.latest).chain(&mut self.earlier).find(|sent| sent.id == *id)
+    }
+
+    /// It has a verdict. Once the report is made, nobody asks what a late one says.
+    fn end(&mut self, verdict: Verdict, latency: u64, settled: bool, errand: &Errand) {
+        let verdict = if errand.done { verdict.without_content() } else { verdict };
+        self.stage = Stage::Ended { verdict, latency: Some(latency), settled };
     }
 
     fn heard(&mut self, state: State, now: Now) {
@@ -379,15 +400,16 @@ impl Line {
 
     /// The client says that it runs: that is the verdict if its end is not awaited.
     fn runs(&mut self, errand: &Errand, latency: u64, now: Now) {
-        self.in_vain = 0;
-        match &self.stage {
-            Stage::Running { .. }
-            | Stage::Ended { settled: true, .. }
-            | Stage::Ended { verdict: Verdict::Accepted, .. } => {}
+        let wait = Wait::new(UNTOLD, now);
+        match &mut self.stage {
+            Stage::Running { wait: running, .. } => *running = wait,
+            Stage::Ended { settled: true, .. } | Stage::Ended { verdict: Verdict::Accepted, .. } => {}
             Stage::Waiting { .. } | Stage::Ended { .. } if errand.options.detach => {
                 self.stage = Stage::Ended { verdict: Verdict::Accepted, latency: Some(latency), settled: false };
             }
-            Stage::Waiting { .. } | Stage::Ended { .. } => self.stage = Stage::Running { ask_at: now.after(ASK_EVERY) },
+            Stage::Waiting { .. } | Stage::Ended { .. } => {
+                self.stage = Stage::Running { wait, ask_at: now.after(ASK_EVERY) };
+            }
         }
     }
 
@@ -397,25 +419,24 @@ impl Line {
         if errand.done || !matches!(error.code, ErrorCode::Starting | ErrorCode::WrongEpoch) {
             return false;
         }
+        let not_run = format!("{} was {NOT_RUN}: {} has begun a new epoch", errand.order.command.name, self.client);
         if self.superseded {
-            let text = format!(
-                "{} was not run: {} has begun a new epoch, and a later command went to it; it is not sent anew",
-                errand.order.command.name, self.client
-            );
+            let text = format!("{not_run}, and a later command went to it; it is not sent anew");
             effects.push(errand.notice(&self.client, text));
             return false;
         }
         let epoch = error.details.as_ref().and_then(|details| details.get("epoch")?.as_str()?.parse::<Uuid>().ok());
-        let by_itself = [Builtin::Start, Builtin::Stop, Builtin::Terminate, Builtin::Ping];
-        let harmless = errand.order.builtin().is_some_and(|builtin| by_itself.contains(&builtin));
         // The client was in that very epoch before the order was given: it cannot have run the order in an earlier one.
         let is_young = epoch.is_some() && epoch == self.known.as_ref().map(Presence::epoch);
-        if !errand.options.retry && !harmless && !is_young {
-            let text = format!(
-                "{} was not run: {} has begun a new epoch; only a retry sends it anew",
-                errand.order.command.name, self.client
-            );
-            effects.push(errand.notice(&self.client, text));
+        let (may_run_twice, remark) = match errand.order.builtin() {
+            // By it the process may have ended that was meant; the one that answers was started since.
+            Some(Builtin::Terminate) => (false, "it may have ended before that, and is not told to end once more"),
+            // Every epoch begins unready: the state that they lead to is the same.
+            Some(Builtin::Start | Builtin::Stop | Builtin::Ping) => (true, ""),
+            _ => (errand.options.retry, "only a retry sends it anew"),
+        };
+        if !is_young && !may_run_twice {
+            effects.push(errand.notice(&self.client, format!("{not_run}; {remark}")));
             return false;
         }
         if epoch.is_none()
@@ -440,82 +461,47 @@ impl Line {
 
     /// Asks for the result of what was accepted, or may have been.
     fn ask(&mut self, errand: &mut Errand, now: Now) -> Option<Effect> {
-        if let Stage::Running { ask_at } = &mut self.stage {
-            *ask_at = now.after(ASK_EVERY);
+        match &mut self.stage {
+            Stage::Running { ask_at, .. } => *ask_at = now.after(ASK_EVERY),
+            Stage::Waiting { ask_at, .. } => *ask_at = Some(now.after(ASK_AGAIN)),
+            Stage::Ended { .. } => {}
         }
         let accepted = self.sent().find(|sent| sent.accepted.is_some());
-        let command_id = accepted.unwrap_or(&self.latest).id;
-        let Ok(Value::Object(args)) = serde_json::to_value(CommandId { command_id }) else { return None };
-        let id = errand.id(now);
-        let draft = Draft {
-            id,
-            to: Target::Client(self.client.clone()),
-            // The client may have begun another since, and still has the record.
-            epoch: None,
-            issued_at: now.wall,
-            expires_at: now.wall.plus(errand.options.ttl.min(ASK_EVERY)),
-            dry_run: false,
-            call: &Call { name: Builtin::Result.name().parse().ok()?, args },
-        };
-        let question = errand.sign(draft).ok()?;
-        if self.questions.len() == MAX_QUESTIONS
-            && let Some((oldest, _)) = self.questions.pop_front()
-        {
-            errand.issued.remove(&oldest);
-        }
-        self.questions.push_back((id, Digest::of(&question.body)));
-        Some(errand.publish(&id, question))
+        let sent = accepted.unwrap_or(&self.latest).clone();
+        self.questions.ask(&self.client, &sent, errand, now)
     }
 
-    /// The client's answer to a question for the result.
-    fn answer(&mut self, errand: &Errand, reply: &Reply, outcome: Outcome, now: Now) -> Result<(), Ignored> {
-        let mut runs = false;
-        let verdict = match outcome {
-            Outcome::Succeeded(result) if schema::result(Builtin::Result).accepts(&result) => {
-                let verdict = recorded(json::read(&result).map_err(|_| Ignored::Unfit)?);
-                runs = verdict.is_none();
-                verdict
-            }
-            Outcome::Succeeded(_) => return Err(Ignored::Unfit),
-            Outcome::Failed(error) | Outcome::Refused(error)
-                if matches!(error.code, ErrorCode::NotFound | ErrorCode::WrongEpoch) =>
-            {
-                Some(unknown("accepted, but the client has lost its record of it"))
-            }
-            // It cannot tell; that it lives is all that was learnt.
-            _ => None,
-        };
-        if let Some(Verdict::Succeeded { result: Some(result) }) = &verdict
-            && !errand.order.fits(&Outcome::Succeeded(result.clone()))
-        {
-            return Err(Ignored::Unfit);
-        }
+    /// The client has answered a question for the result.
+    fn answered(&mut self, errand: &Errand, question: Question, told: Told, reply: &Reply, now: Now) {
         self.heard(reply.state, now);
-        let at = self.sent().find(|sent| sent.accepted.is_some()).map_or(self.latest.at, |sent| sent.at);
-        let latency = now.micros.saturating_sub(at);
-        match (&self.stage, verdict) {
-            (Stage::Running { .. }, Some(verdict @ Verdict::NoReply { .. })) => self.stage = Stage::unsettled(verdict),
-            // Not on record is no news of what was never answered: it may be on its way.
-            (Stage::Waiting { .. }, Some(Verdict::NoReply { .. })) => {}
-            (Stage::Waiting { .. } | Stage::Running { .. }, Some(verdict)) => {
+        let Some(sent) =
+            std::iter::once(&mut self.latest).chain(&mut self.earlier).find(|it| it.digest == question.about)
+        else {
+            return;
+        };
+        let latency = now.micros.saturating_sub(sent.at);
+        match (&self.stage, told) {
+            (Stage::Waiting { .. } | Stage::Running { .. }, Told::Ended(verdict)) => {
                 self.stage = Stage::Ended { verdict, latency: Some(latency), settled: true };
             }
-            (Stage::Waiting { .. }, None) if runs => {
-                self.latest.accepted = Some(reply.epoch);
-                self.accepted_by = Some(reply.boot);
+            (Stage::Waiting { .. } | Stage::Running { .. }, Told::Runs) => {
+                sent.accepted = Some(reply.epoch);
+                if matches!(self.stage, Stage::Waiting { .. }) {
+                    self.accepted_by = Some(reply.boot);
+                }
                 self.runs(errand, latency, now);
             }
-            (Stage::Running { .. }, None) if runs => self.in_vain = 0,
-            _ => {}
+            (Stage::Running { .. }, Told::Nothing(verdict)) => self.stage = Stage::unsettled(verdict),
+            // Not on record is no news of what was never answered: it may be on its way.
+            (Stage::Waiting { .. }, Told::Nothing(_)) | (_, Told::Alive) | (Stage::Ended { .. }, _) => {}
         }
-        Ok(())
     }
 }
 
 impl Stage {
     fn waiting(errand: &mut Errand, now: Now) -> Self {
         let resend = errand.options.retry.then(|| Resend::after(FIRST_RETRY, errand, now)).flatten();
-        Self::Waiting { deadline: now.after(errand.patience()), resend }
+        Self::Waiting { wait: Wait::new(errand.patience(), now), resend, ask_at: None }
     }
 
     fn unsettled(verdict: Verdict) -> Self {

@@ -9,10 +9,12 @@ mod issue;
 mod line;
 mod operator;
 mod processes;
+mod questions;
 mod remarks;
 mod roster;
 mod sent;
 mod verdict;
+mod wait;
 
 use std::fmt;
 
@@ -35,6 +37,12 @@ pub const ASK_EVERY: i64 = 10_000;
 pub const SILENCE: i64 = 30_000;
 /// Section 8: after how long the same bytes are sent again for the first time, in milliseconds; doubled each time, ±20 %.
 pub const FIRST_RETRY: i64 = 500;
+
+/// How long a lost connection is waited out, in milliseconds: silence is counted only while there is one, and a wait lasts no
+/// longer than this beyond what it would last with one.
+pub const OUTAGE: i64 = 120_000;
+/// How long a wait lasts at least when the connection is back, in milliseconds: the clients, too, have to find the broker again.
+pub const RECOVERY: i64 = 10_000;
 
 /// How late [`Operator::tick`] may come before the process is taken to have been held, and how long what arrived meanwhile then
 /// has to be read, in milliseconds.
@@ -79,15 +87,15 @@ pub struct Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Options {
     /// How long to wait for the first reply of each target, in milliseconds. With `retry` the wait lasts at least until
-    /// the command has expired.
+    /// the command has expired. Time without a connection does not count, within [`OUTAGE`].
     pub timeout: i64,
     /// How long the commands stay valid, in milliseconds. Over the client's or the credential's maximum they are refused
     /// with `lifetime` (section 8).
     pub ttl: i64,
     /// `accepted` is a verdict: do not wait for the end of what runs long.
     pub detach: bool,
-    /// Section 8: send the same bytes again until an answer or the expiry, and any command anew after `starting` or
-    /// `wrong_epoch`. Without it only `start`, `stop`, `terminate` and `ping` are sent anew.
+    /// Section 8: send the same bytes again until an answer or the expiry, and any command but `terminate` anew after
+    /// `starting` or `wrong_epoch`. Without it only `start`, `stop` and `ping` are, and what cannot have run before.
     pub retry: bool,
 }
 

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use countersign_protocol::command::{self, CommandKind, True};
+use countersign_protocol::command::{self, CommandId, CommandKind, Job, True};
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::{Authentic, Expired, Identity, Rejected, Signed};
 use countersign_protocol::event::{Event, EventData};
-use countersign_protocol::id::{MessageId, Uuid};
+use countersign_protocol::id::Uuid;
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::{Name, Session};
 use countersign_protocol::reply::{Reply, State};
@@ -108,7 +108,8 @@ impl Operator {
             ticket,
             issued: BTreeSet::new(),
             superseded: false,
-            is_cut_off: self.is_cut_off,
+            cut_off: self.is_cut_off.then_some(now.micros),
+            outage: 0,
             done: false,
         };
         let (dispatch, effects) = match audience {
@@ -175,7 +176,7 @@ impl Operator {
         let news = match data {
             EventData::Presence(_) => return self.present(event, now, true),
             // The replies to an order of this process say the same.
-            EventData::Job(job) if self.orders.values().any(|order| order.owns(&job.command_id)) => return Vec::new(),
+            EventData::Job(job) if self.is_own(&job) => return Vec::new(),
             EventData::Job(job) => News::Job(job),
             EventData::Security(security) => News::Security(security),
         };
@@ -202,10 +203,11 @@ impl Operator {
         self.present(event, now, false)
     }
 
-    /// Strikes the clients that the broker keeps no presence of any more, unless they were heard within [`SILENCE`].
-    pub fn keep_only(&mut self, kept: &BTreeSet<Name>, now: Now) {
+    /// Strikes the clients that the broker keeps no presence of any more, unless they were heard within [`SILENCE`] of
+    /// connected time.
+    pub fn keep_only(&mut self, kept: &BTreeSet<Name>) {
         let (roster, alive) = (&mut self.roster, &mut self.alive);
-        let belongs = |presence: &Presence| presence.is_there(now.wall) || kept.contains(presence.client());
+        let belongs = |presence: &Presence| alive.contains_key(presence.client()) || kept.contains(presence.client());
         roster.retain(belongs, |client| kept.contains(client));
         alive.retain(|client, _| roster.entry(client).is_some());
     }
@@ -234,12 +236,12 @@ impl Operator {
     }
 
     /// The connection is lost: silence from now on is its, and not the clients'.
-    pub fn disconnected(&mut self) {
+    pub fn disconnected(&mut self, now: Now) {
         self.is_cut_off = true;
-        self.orders.values_mut().for_each(Dispatch::disconnected);
+        self.orders.values_mut().for_each(|order| order.disconnected(now));
     }
 
-    /// The connection is back: what runs is asked for its result.
+    /// The connection is back: what has no verdict is asked for its result.
     pub fn reconnected(&mut self, now: Now) -> Vec<Effect> {
         self.is_cut_off = false;
         self.alive.values_mut().for_each(|heard| *heard = now.micros);
@@ -301,13 +303,19 @@ impl Operator {
         self.orders.get(&ticket).is_some_and(Dispatch::awaits_first_reply)
     }
 
-    /// What runs of an order: the clients, by the id under which they run it.
-    pub fn running(&self, ticket: Ticket) -> BTreeMap<MessageId, Vec<Name>> {
-        let mut running: BTreeMap<MessageId, Vec<Name>> = BTreeMap::new();
-        for (id, client) in self.orders.get(&ticket).into_iter().flat_map(Dispatch::running) {
-            running.entry(id).or_default().push(client.clone());
+    /// What runs of an order: the clients, by the command that they run, which `cancel` takes as its arguments.
+    pub fn running(&self, ticket: Ticket) -> BTreeMap<CommandId, Vec<Name>> {
+        let mut running: BTreeMap<CommandId, Vec<Name>> = BTreeMap::new();
+        for (command, client) in self.orders.get(&ticket).into_iter().flat_map(Dispatch::running) {
+            running.entry(command).or_default().push(client.clone());
         }
         running
+    }
+
+    /// Whether a client has not been heard for [`SILENCE`] of connected time, though it has not said that it ended.
+    pub fn is_silent(&self, client: &Name) -> bool {
+        let is_live = |presence: &Presence| presence.state() != State::Terminated;
+        self.roster.entry(client).is_some_and(is_live) && !self.alive.contains_key(client)
     }
 
     /// What was ignored, and how often (section 5).
@@ -317,6 +325,11 @@ impl Operator {
             *counts.entry(*why).or_default() += count;
         }
         counts
+    }
+
+    /// Whether a job was ordered by this process. An id alone does not say so: another operator may use the same.
+    fn is_own(&self, job: &Job) -> bool {
+        job.operator == *self.setup.identity.name() && self.orders.values().any(|order| order.owns(&job.command_id))
     }
 
     /// Who is expected to answer.

@@ -1,10 +1,12 @@
 //! What is said of silence, of clocks, and of what a client remembers.
 
 use countersign_protocol::command::Recorded;
+use countersign_protocol::json::JsonText;
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Status};
 
+use super::verdict::kept;
 use super::{Now, Verdict};
 
 pub(super) fn unknown(why: &str) -> Verdict {
@@ -13,11 +15,12 @@ pub(super) fn unknown(why: &str) -> Verdict {
 
 /// The verdict that a client remembers; `None` while it runs. The error may have been dropped to make room (section 8).
 pub(super) fn recorded(recorded: Recorded) -> Option<Verdict> {
-    let Recorded { status, result, error } = recorded;
-    let error_or = |code| error.unwrap_or_else(|| ErrorBody::new(code, "the client remembers only that it ended so"));
+    let Recorded { status, result, error, .. } = recorded;
+    let error_or =
+        |code| error.map_or_else(|| ErrorBody::new(code, "the client remembers only that it ended so"), kept);
     match status {
         Status::Accepted | Status::Progress => None,
-        Status::Succeeded => Some(Verdict::Succeeded { result }),
+        Status::Succeeded => Some(Verdict::Succeeded { result: result.as_ref().map(JsonText::from) }),
         Status::Failed => Some(Verdict::Failed { error: error_or(ErrorCode::Failed) }),
         Status::Refused => Some(Verdict::Refused { error: error_or(ErrorCode::Internal) }),
         Status::Cancelled => Some(Verdict::Cancelled { error: error_or(ErrorCode::Cancelled) }),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use countersign_protocol::command::Target;
+use countersign_protocol::command::{CommandId, Target};
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::Signed;
 use countersign_protocol::id::{MessageId, Uuid};
@@ -52,6 +52,11 @@ impl Sent {
         let digest = Digest::of(&message.body);
         let message = Arc::new(message);
         Ok(Self { id, message, digest, epoch, at: now.micros, next_seq: 0, accepted: None, last: None })
+    }
+
+    /// What tells it from every other, whoever has signed under the same id.
+    pub(super) fn named(&self) -> CommandId {
+        CommandId { command_id: self.id, command_digest: Some(self.digest) }
     }
 
     pub(super) fn publish(&self, errand: &Errand) -> Effect {

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 
 use countersign_protocol::envelope::Reason;
 use countersign_protocol::id::MessageId;
+use countersign_protocol::json::{self, JsonText};
 use countersign_protocol::name::Name;
-use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, State};
+use countersign_protocol::reply::{ErrorBody, Outcome, State};
 use serde_json::Value;
 
-/// What is said of `expired`, `starting`, `wrong_epoch` and `busy`: they speak of one delivery only (section 5).
+/// What is said of every refusal that is not on record: it speaks of one delivery only (section 5).
 pub const NOT_RUN: &str = "not run by this delivery";
+
+/// How many JSON values an error's details may hold to be kept in a verdict: four times what section 5 lists of errors.
+const MAX_DETAILS: usize = 256;
 
 /// What became of the command at one target.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -17,7 +21,7 @@ pub enum Verdict {
     /// The client signed that it is done.
     Succeeded {
         /// The result; `None` where the client remembers only the status (section 8).
-        result: Option<Value>,
+        result: Option<JsonText>,
     },
     /// The client signed that it ran and failed.
     Failed {
@@ -58,11 +62,19 @@ impl Verdict {
     pub(super) fn of(outcome: Outcome) -> Option<Self> {
         match outcome {
             Outcome::Accepted | Outcome::Progress(_) => None,
-            Outcome::Succeeded(result) => Some(Self::Succeeded { result: Some(result) }),
-            Outcome::Failed(error) => Some(Self::Failed { error }),
-            Outcome::Refused(error) => Some(Self::Refused { error }),
-            Outcome::Cancelled(error) => Some(Self::Cancelled { error }),
-            Outcome::Interrupted(error) => Some(Self::Interrupted { error }),
+            Outcome::Succeeded(result) => Some(Self::Succeeded { result: Some(JsonText::from(&result)) }),
+            Outcome::Failed(error) => Some(Self::Failed { error: kept(error) }),
+            Outcome::Refused(error) => Some(Self::Refused { error: kept(error) }),
+            Outcome::Cancelled(error) => Some(Self::Cancelled { error: kept(error) }),
+            Outcome::Interrupted(error) => Some(Self::Interrupted { error: kept(error) }),
+        }
+    }
+
+    /// Another one in its place, for an order whose report is made: it keeps nothing that a client said.
+    pub(super) fn without_content(&self) -> Self {
+        match self {
+            Self::NoReply { .. } | Self::Offline { .. } => self.clone(),
+            _ => Self::Accepted,
         }
     }
 
@@ -80,8 +92,16 @@ impl Verdict {
         }
     }
 
-    /// The result, if it succeeded and the client had it still.
-    pub fn result(&self) -> Option<&Value> {
+    /// The result, if it succeeded and the client had it still, as a value that is made for the caller.
+    pub fn result(&self) -> Option<Value> {
+        match self {
+            Self::Succeeded { result } => result.as_ref().map(JsonText::value),
+            _ => None,
+        }
+    }
+
+    /// The result as it is kept.
+    pub fn result_text(&self) -> Option<&JsonText> {
         match self {
             Self::Succeeded { result } => result.as_ref(),
             _ => None,
@@ -101,14 +121,20 @@ impl Verdict {
 
     /// What a person must know besides: [`NOT_RUN`], or what is not known.
     pub fn remark(&self) -> Option<&str> {
-        use ErrorCode::{Busy, Expired, Starting, WrongEpoch};
         match self {
-            Self::Refused { error } => matches!(error.code, Busy | Expired | Starting | WrongEpoch).then_some(NOT_RUN),
+            Self::Refused { error } => (!error.code.is_recorded()).then_some(NOT_RUN),
             Self::Succeeded { result: None } => Some("the client remembers only that it succeeded"),
             Self::NoReply { text } | Self::Offline { text } => Some(text),
             _ => None,
         }
     }
+}
+
+/// The error without its details where they hold more than [`MAX_DETAILS`] values: a report holds one for each target.
+pub(super) fn kept(mut error: ErrorBody) -> ErrorBody {
+    let count = |details: &serde_json::Map<String, Value>| details.values().map(json::count).sum::<usize>();
+    error.details = error.details.filter(|details| count(details) <= MAX_DETAILS);
+    error
 }
 
 /// The verdict on one target.
@@ -120,6 +146,8 @@ pub struct TargetReport {
     pub command_id: MessageId,
     /// The verdict.
     pub verdict: Verdict,
+    /// Whether it rests on a reply that is on record: then nothing that comes later changes it.
+    pub is_final: bool,
     /// The state that the client's last reply carried; `None` where none was taken.
     pub state: Option<State>,
     /// Milliseconds from the command's first sending to the reply that decided; `None` where none did.

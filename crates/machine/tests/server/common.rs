@@ -71,6 +71,15 @@ pub fn refused(code: ErrorCode, details: Value) -> Outcome {
     Outcome::Refused(ErrorBody { code, message: "no".to_owned(), details })
 }
 
+/// What a client answers that is asked for the result of this command.
+pub fn recorded(command: &Signed, mut value: Value) -> Outcome {
+    if let Value::Object(recorded) = &mut value {
+        recorded.insert("command_digest".to_owned(), json!(Digest::of(&command.body)));
+        recorded.insert("operator".to_owned(), json!("alice"));
+    }
+    Outcome::Succeeded(value)
+}
+
 pub fn wrong_epoch(n: u8) -> Outcome {
     refused(ErrorCode::WrongEpoch, json!({ "epoch": epoch(n) }))
 }

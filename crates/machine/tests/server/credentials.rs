@@ -123,9 +123,9 @@ fn a_renewed_presence_takes_the_place_of_an_expired_one_and_never_the_other_way_
 fn an_expired_client_that_the_broker_keeps_nothing_of_any_more_is_struck() {
     let world = world();
     let mut server = server(&world, |_| ());
-    server.operator.keep_only(&BTreeSet::from([name("worker-1")]), server.now);
+    server.operator.keep_only(&BTreeSet::from([name("worker-1")]));
     assert!(server.operator.roster().expired(&name("worker-1")).is_some());
-    server.operator.keep_only(&BTreeSet::new(), server.now);
+    server.operator.keep_only(&BTreeSet::new());
     assert_eq!(server.operator.roster(), &Roster::default());
 }
 

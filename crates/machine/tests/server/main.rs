@@ -9,6 +9,7 @@ mod gather;
 mod issue;
 mod news;
 mod offline;
+mod outage;
 mod payload;
 mod processes;
 mod properties;

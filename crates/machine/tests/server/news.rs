@@ -74,7 +74,7 @@ fn no_client_is_told_to_be_silent_while_there_is_no_connection() {
     let mut server = world.server();
     server.hear(&world.presence("worker-1", |_| ()));
     server.updates.clear();
-    server.operator.disconnected();
+    server.operator.disconnected(server.now);
     assert_eq!(server.operator.wake_at(), None);
     server.pass(60_000);
     assert_eq!(news(&mut server), []);
@@ -157,7 +157,7 @@ fn a_job_of_another_session_is_news_and_one_of_this_is_told_by_its_replies() {
     server.take(&world.answer(&server.sent[0], Outcome::Accepted));
     server.updates.clear();
     for (n, id, count) in [(1, own.to_string(), 0), (2, "019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90".to_owned(), 1)] {
-        let job = json!({ "command_id": id, "command": "calculate", "operator": "bob", "status": "accepted", "started_at": 0 });
+        let job = json!({ "command_id": id, "command": "calculate", "operator": "alice", "status": "accepted", "started_at": 0 });
         server.hear(&world.presence("worker-1", |event| {
             (event.kind, event.n) = (EventKind::Job, n);
             event.subject = "cs.demo.event.worker-1.job".to_owned();
@@ -176,8 +176,8 @@ fn a_client_whose_presence_the_broker_keeps_no_more_is_struck_unless_it_was_just
     server.keep(&[old, ended, world.presence("worker-3", |_| ())]);
     let listed =
         |server: &Server| -> Vec<_> { server.operator.roster().entries().map(|it| it.client().clone()).collect() };
-    server.operator.keep_only(&BTreeSet::from_iter(names(&["worker-1", "worker-2"])), server.now);
+    server.operator.keep_only(&BTreeSet::from_iter(names(&["worker-1", "worker-2"])));
     assert_eq!(listed(&server), names(&["worker-1", "worker-2", "worker-3"]));
-    server.operator.keep_only(&BTreeSet::new(), server.now);
+    server.operator.keep_only(&BTreeSet::new());
     assert_eq!(listed(&server), names(&["worker-3"]), "its presence may be on its way to the broker");
 }

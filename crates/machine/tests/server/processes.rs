@@ -198,7 +198,7 @@ fn two_processes_that_both_did_it_are_no_conflict_of_one_and_the_first_stands() 
     assert!(server.operator.ignored().is_empty());
     server.take(&world.answer_of("worker-2", &server.sent[1], pong()));
     let report = server.report.as_ref().unwrap();
-    assert_eq!((report.replies[0].verdict.result(), report.replies[0].processes), (Some(&json!(1_795_485_600)), 2));
+    assert_eq!((report.replies[0].verdict.result(), report.replies[0].processes), (Some(json!(1_795_485_600)), 2));
 }
 
 #[test]

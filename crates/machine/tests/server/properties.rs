@@ -32,6 +32,7 @@ enum Step {
     },
     Presence(usize),
     NobodyListens(usize),
+    Disconnect,
     Reconnect,
     Pass(u16),
 }
@@ -79,6 +80,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (any::<usize>(), attack).prop_map(|(command, how)| Step::Attack { command, how }),
         1 => (0..CLIENTS.len()).prop_map(Step::Presence),
         1 => (0..CLIENTS.len()).prop_map(Step::NobodyListens),
+        1 => Just(Step::Disconnect),
         1 => Just(Step::Reconnect),
         2 => (0..12_000_u16).prop_map(Step::Pass),
     ];
@@ -141,7 +143,9 @@ fn step<'a>(
                 outcome
             } else {
                 truth.entry(client_of(&command)).or_default().push(Outcome::Accepted);
-                Outcome::Succeeded(json!({ "status": "accepted" }))
+                let about = world.command(&command).command.args["command_digest"].clone();
+                let recorded = json!({ "command_digest": about, "operator": "alice", "status": "accepted" });
+                Outcome::Succeeded(recorded)
             };
             let seq = u64::try_from(flight.len()).unwrap();
             flight.push(world.answer(&command, outcome).seq(seq));
@@ -174,6 +178,7 @@ fn step<'a>(
             let effects = server.operator.no_responders(&subject, server.now);
             server.carry_out(effects);
         }
+        Step::Disconnect => server.operator.disconnected(server.now),
         Step::Reconnect => {
             let effects = server.operator.reconnected(server.now);
             server.carry_out(effects);
@@ -201,8 +206,9 @@ proptest! {
         for one in &steps {
             step(&world, &mut server, &order, &mut flight, &mut truth, one);
         }
-        // From here on there is only silence. Its end: the last sign of life and 30 s, or what is sent anew and its expiry.
-        server.pass(120_000);
+        // From here on there is only silence. Its end: the last sign of life and 30 s, or what is sent anew and its expiry,
+        // and the longest outage that is waited out.
+        server.pass(300_000);
         let report = server.report.expect("no wait lasts for ever");
         prop_assert_eq!(server.operator.wake_at(), None);
         let clients: Vec<_> = report.replies.iter().map(|reply| reply.client.as_str()).collect();
@@ -214,7 +220,7 @@ proptest! {
                 Verdict::Offline { .. } => false,
                 Verdict::Accepted => detach && signed.contains(&Outcome::Accepted),
                 other => signed.iter().any(|outcome| match outcome {
-                    Outcome::Succeeded(result) => other.result() == Some(result),
+                    Outcome::Succeeded(result) => other.result().as_ref() == Some(result),
                     Outcome::Failed(error) | Outcome::Refused(error) => other.error() == Some(error),
                     _ => false,
                 }),

@@ -99,11 +99,16 @@ pub struct Terminated {
 }
 
 /// The arguments of `cancel` and `result`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandId {
     /// The command that is meant.
     pub command_id: MessageId,
+    /// The digest of its body: only the asker's own command of that id and body is meant, and no other's of the same id.
+    /// Absent: the asker's own of that id, else another's where there is exactly one.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "json::present")]
+    #[schemars(with = "Digest")]
+    pub command_digest: Option<Digest>,
 }
 
 /// The result of `cancel`.
@@ -246,6 +251,10 @@ pub struct Job {
 #[serde(deny_unknown_fields)]
 #[schemars(transform = reply::recorded_members)]
 pub struct Recorded {
+    /// The digest of the command's body: an id alone does not tell whose command it is.
+    pub command_digest: Digest,
+    /// The operator who gave it.
+    pub operator: Name,
     /// The latest status.
     pub status: Status,
     /// The result, only of a command that succeeded. Absent: not kept.

@@ -87,7 +87,7 @@ pub(crate) fn job() -> Value {
 /// The arguments of a command.
 pub(crate) fn arguments(command: &str) -> Value {
     match command {
-        "cancel" | "result" => json!({ "command_id": ID }),
+        "cancel" | "result" => json!({ "command_id": ID, "command_digest": digest() }),
         "calculate" => json!({ "x": 2.5, "msg": "done" }),
         _ => json!({}),
     }
@@ -104,7 +104,9 @@ pub(crate) fn result(command: &str) -> Value {
         "calculate" => arguments(command),
         "status" => client_info(),
         "jobs" => json!({ "jobs": [job()], "more": false }),
-        "result" => json!({ "status": "failed", "error": error() }),
+        "result" => json!({
+            "command_digest": digest(), "operator": "alice", "status": "failed", "error": error(),
+        }),
         unknown => panic!("no such command: {unknown}"),
     }
 }

@@ -221,15 +221,11 @@ impl Records {
         self.records.get_mut(&self.key(key)?).map(|record| &mut **record)
     }
 
-    /// The record of a command by its id: the asker's own, else another's where there is only one.
-    pub(in crate::client) fn find_for(&self, asker: JobKey) -> Option<&Record> {
-        self.find(asker).or_else(|| {
-            let first = Key { id: asker.id, operator: Arc::new(Thumbprint::MIN) };
-            let others = self.records.range(first..).take_while(|(key, _)| key.id == asker.id);
-            let mut others = others.map(|(_, record)| &**record).filter(|record| self.lives(record));
-            let only = others.next()?;
-            others.next().is_none().then_some(only)
-        })
+    /// The records of all keys that have used an id.
+    pub(in crate::client) fn of_id(&self, id: MessageId) -> impl Iterator<Item = &Record> {
+        let first = Key { id, operator: Arc::new(Thumbprint::MIN) };
+        let same_id = self.records.range(first..).take_while(move |(key, _)| key.id == id);
+        same_id.map(|(_, record)| &**record).filter(|record| self.lives(record))
     }
 
     pub(in crate::client) fn begin(&mut self, begun: Begun) {

@@ -95,15 +95,17 @@ impl Line {
         self.accepted_by.is_some_and(|by| by != boot && !self.processes.is_over(by))
     }
 
-    /// What silence means, as far as the verified roster can tell: gone before the order went out, and not heard since.
+    /// What silence means, as far as the verified roster can tell: gone before the order went out, and not heard since. What
+    /// could not be heard because there was no connection is no silence.
     pub(super) fn offline(&self, errand: &Errand, now: Now) -> Option<Verdict> {
         let known = self.known.as_ref().filter(|_| self.heard.is_none())?;
-        let silence = now.wall.since(known.heard_at());
+        let age = now.wall.since(known.heard_at());
+        let silence = age.saturating_sub(errand.unheard(now));
         let nothing_listens = if self.no_responders { "nothing listens, and " } else { "" };
         let why = if known.state() == State::Terminated {
             "it has ended, by its last presence".to_owned()
         } else if silence > SILENCE {
-            format!("{nothing_listens}its last presence is {} old", seconds(silence))
+            format!("{nothing_listens}its last presence is {} old", seconds(age))
         } else {
             return None;
         };
