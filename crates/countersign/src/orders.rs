@@ -118,7 +118,10 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> Fail
             .remedy("run `countersign setup` once, or name the clients one by one"),
         OperatorError::Silent(_) => Failure::new(Exit::Broker, format!("{error}; nothing was sent"))
             .expected("some part of it every few seconds, however slow the line; --timeout has no part in this")
-            .remedy("check the line to the broker and its load, or name the clients one by one"),
+            .remedy(
+                "run `countersign setup` once if the broker keeps no presences yet; else check the line to it, or name \
+                 the clients one by one",
+            ),
         OperatorError::Lost => Failure::new(Exit::Broker, "the connection to the broker is lost; nothing was sent")
             .expected("a broker; the connection is being made anew by itself")
             .remedy("try again when the broker is back"),

@@ -390,7 +390,7 @@ fn while_an_end_cannot_be_written_nothing_new_begins() {
     worker.disk_full = false;
     for command in ["ping", "nonesuch"] {
         let Outcome::Refused(error) = worker.ask(command, json!({})) else { panic!() };
-        assert_eq!(error.code, ErrorCode::Internal, "{command}");
+        assert_eq!(error.code, ErrorCode::NotRecorded, "{command}");
     }
     assert!(matches!(worker.ask("status", json!({})), Outcome::Succeeded(_)));
     worker.pass(worker.client.wake_at() - worker.now.since_boot);

@@ -64,7 +64,7 @@ words! {
         Envelope = "envelope",
         /// One id with two bodies, both signed.
         IdConflict = "id_conflict",
-        /// The clock jumped, and the jump was not kept.
+        /// The clock was set, by more than the skew: a new epoch has begun (section 8).
         Clock = "clock",
         /// A trust bundle was not accepted, or expired.
         Trust = "trust",

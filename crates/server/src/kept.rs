@@ -17,6 +17,11 @@ pub(crate) const PAGE: usize = 512;
 /// How long an answer may be, in bytes: the longest body, and the subjects and headers that come with it.
 const MAX_ANSWER: usize = MAX_BODY + 16_384;
 
+/// What JetStream says where there is no such message.
+const NO_MESSAGE: u64 = 10_037;
+/// What it says where there is no such stream.
+const NO_STREAM: u64 = 10_059;
+
 /// What the broker answers to one question for a page.
 #[derive(Debug)]
 pub(crate) struct Page {
@@ -90,8 +95,9 @@ pub(crate) fn single(answer: &Message) -> Result<Option<Kept>, String> {
     let unreadable = |_| "it answers what is not JSON".to_owned();
     let answer = json::parse(&answer.payload).map_err(unreadable)?;
     if let Some(error) = answer.get("error") {
-        return match error.get("code").and_then(Value::as_u64) {
-            Some(404) => Ok(None),
+        return match error.get("err_code").and_then(Value::as_u64) {
+            Some(NO_MESSAGE) => Ok(None),
+            Some(NO_STREAM) => Err("it keeps none (`countersign setup` makes the stream)".to_owned()),
             _ => Err(format!(
                 "it answers {}",
                 echo(error.get("description").and_then(Value::as_str).unwrap_or("an error"))
@@ -238,7 +244,7 @@ mod tests {
 
     #[test]
     fn an_answer_without_a_message_is_an_error_or_says_that_there_is_none() {
-        assert!(answered(&json!({ "error": { "code": 404, "description": "no message found" } })).unwrap().is_none());
+        assert!(answered(&json!({ "error": { "code": 404, "err_code": 10_037 } })).unwrap().is_none());
         assert_eq!(
             answered(&json!({ "error": { "code": 500, "description": "no\u{1b}" } })).unwrap_err(),
             "it answers no\\u{1b}"

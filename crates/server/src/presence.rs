@@ -100,14 +100,13 @@ impl Operator {
     }
 
     /// Takes the last presences of clients into the roster, as far as the broker has them and they hold; those clients that it
-    /// keeps nothing of.
-    pub async fn find(&mut self, clients: &[Name]) -> BTreeSet<Name> {
-        let mut absent = BTreeSet::new();
-        if let Some(client) = self.link.client() {
-            // In time or not, and with or without a stream: what was found is in the roster.
-            let _ = self.ask_for_some(&client, clients, &mut absent).await;
-        }
-        absent
+    /// keeps nothing of. An error where it does not tell what it keeps.
+    pub async fn find(&mut self, clients: &[Name]) -> Result<BTreeSet<Name>, OperatorError> {
+        let client = self.link.client().ok_or(OperatorError::Lost)?;
+        let mut found = Found::default();
+        let asked = self.ask_for_some(&client, clients, &mut found).await;
+        asked.ok_or(OperatorError::Silent(PATIENCE))?;
+        found.untold.map_or(Ok(found.absent), |why| Err(OperatorError::Roster(why)))
     }
 
     /// Strikes clients from the roster here that were [struck](crate::forget) at the broker, unless they are heard.
@@ -122,7 +121,7 @@ impl Operator {
     pub(crate) async fn look_up(&mut self, clients: &[Name]) {
         let unheard: Vec<Name> = clients.iter().filter(|client| !self.up_to_date.contains(*client)).cloned().collect();
         if let Some(client) = self.link.client().filter(|_| !unheard.is_empty())
-            && let Some(()) = self.ask_for_some(&client, &unheard, &mut BTreeSet::new()).await
+            && let Some(()) = self.ask_for_some(&client, &unheard, &mut Found::default()).await
         {
             // In time or not, and with or without a stream: what was found is in the roster.
             let followed: Vec<Name> = unheard.into_iter().filter(|client| self.follows(client)).collect();
@@ -212,7 +211,7 @@ impl Operator {
     }
 
     /// One request for each client, and one inbox for all answers: its last token says whose presence was asked for.
-    async fn ask_for_some(&mut self, client: &Client, clients: &[Name], absent: &mut BTreeSet<Name>) -> Option<()> {
+    async fn ask_for_some(&mut self, client: &Client, clients: &[Name], found: &mut Found) -> Option<()> {
         let inbox = client.new_inbox();
         let mut answers = client.subscribe(format!("{inbox}.*")).await.ok()?;
         let mut awaited: BTreeMap<&str, &Name> = clients.iter().map(|name| (name.as_str(), name)).collect();
@@ -225,8 +224,8 @@ impl Operator {
             if let Some(name) = answer.subject.rsplit('.').next().and_then(|token| awaited.remove(token)) {
                 match single(&answer) {
                     Ok(Some(kept)) => self.take_kept(&[kept.delivery], &mut BTreeSet::new()),
-                    Ok(None) => drop(absent.insert(name.clone())),
-                    Err(_) => {}
+                    Ok(None) => drop(found.absent.insert(name.clone())),
+                    Err(why) => found.untold = Some(why),
                 }
             }
         }
@@ -250,6 +249,15 @@ impl Operator {
             self.carry_out(effects);
         }
     }
+}
+
+/// What came of questions for single clients, besides what went into the roster.
+#[derive(Debug, Default)]
+struct Found {
+    /// The broker keeps nothing of these.
+    absent: BTreeSet<Name>,
+    /// Why it does not tell.
+    untold: Option<String>,
 }
 
 /// A connection, and the library's client of it.

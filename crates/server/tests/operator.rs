@@ -377,7 +377,7 @@ async fn a_roster_that_a_hostile_broker_makes_up_is_bounded_and_given_up() {
         let url = fake.url();
         let telling = std::thread::spawn(move || {
             // The connections of the orders and of the events; the roster comes over one of its own.
-            let _others = [fake.accept(), fake.accept()];
+            let _others = fake.accept_operator();
             let mut session = fake.accept();
             let question = session.published(|it| it.subject == "cs.demo.roster.get").unwrap();
             let inbox = question.reply.unwrap();

@@ -96,7 +96,7 @@ fn refusal(reply: &Reply) -> (Status, Option<ErrorCode>) {
     (reply.status, reply.error.as_ref().map(|error| error.code))
 }
 
-const INTERNAL: (Status, Option<ErrorCode>) = (Status::Refused, Some(ErrorCode::Internal));
+const NOT_RECORDED: (Status, Option<ErrorCode>) = (Status::Refused, Some(ErrorCode::NotRecorded));
 
 #[tokio::test]
 async fn what_cannot_be_recorded_is_not_run_and_may_be_ordered_again() {
@@ -107,7 +107,7 @@ async fn what_cannot_be_recorded_is_not_run_and_may_be_ordered_again() {
 
     let file = bench.break_record();
     bench.take(&[&count]);
-    assert_eq!(refusal(&bench.next_reply()), INTERNAL);
+    assert_eq!(refusal(&bench.next_reply()), NOT_RECORDED);
     assert_eq!(bench.ran.load(Ordering::Relaxed), 0);
 
     bench.shell.log.exchange_file(file);
@@ -125,7 +125,7 @@ async fn nothing_is_said_of_what_was_taken_back() {
     let file = bench.break_record();
     // The second is a copy, and would be answered from the record; the third would see the state.
     bench.take(&[&start, &start, &status]);
-    assert_eq!(refusal(&bench.next_reply()), INTERNAL);
+    assert_eq!(refusal(&bench.next_reply()), NOT_RECORDED);
 
     bench.shell.log.exchange_file(file);
     let status = bench.order("status");
@@ -193,7 +193,7 @@ async fn on_a_full_disk_what_began_is_answered_and_what_is_new_is_told_that_it_w
     for _ in 0..3 {
         let count = bench.order("count");
         bench.take(&[&count]);
-        assert_eq!(refusal(&bench.next_reply()), INTERNAL);
+        assert_eq!(refusal(&bench.next_reply()), NOT_RECORDED);
     }
     assert_eq!(bench.ran.load(Ordering::Relaxed), 1);
 }

@@ -46,7 +46,7 @@ pub(crate) async fn show_or_forget(
 /// Strikes clients from the broker's stream. All of them are looked at before the first is struck; nobody else's presence has
 /// to be readable for that, nor theirs.
 async fn strike(options: &Options, names: &[Name], operator: &mut Operator, output: Output) -> Fallible<()> {
-    let absent = operator.find(names).await;
+    let absent = operator.find(names).await.map_err(untold)?;
     let now = clock::wall();
     for client in names {
         match operator.roster().entry(client) {
@@ -94,6 +94,9 @@ fn untold(error: OperatorError) -> Failure {
         OperatorError::Roster(_) => Failure::new(Exit::Broker, error)
             .expected("the stream of presences, which is the roster")
             .remedy("run `countersign setup` once"),
+        OperatorError::Silent(_) => Failure::new(Exit::Broker, error)
+            .expected("some part of it every few seconds, however slow the line")
+            .remedy("run `countersign setup` once if the broker keeps no presences yet; else check the line to it"),
         error => orders::failure(error, None),
     }
 }

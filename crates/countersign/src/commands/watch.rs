@@ -8,6 +8,7 @@ use countersign_host::link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents,
 use countersign_protocol::credential::Role;
 use countersign_protocol::envelope::Delivery;
 use countersign_protocol::name::Name;
+use countersign_protocol::subject;
 use tokio::time::interval;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -60,9 +61,20 @@ pub(crate) async fn run(options: &Options, args: &WatchArgs, output: Output, mut
         kinds: args.kind.clone(),
         bad: args.bad,
     };
+    let questions = [subject::roster_page(realm.trust.realm()), subject::roster_message(realm.trust.realm())];
     let watcher = Watcher::new(Arc::new(realm.trust), pin);
     let left = args.count.unwrap_or(u64::MAX);
-    let watch = Watch { _link: link, events, watcher, filter, format: options.output, output, left, was_lost: false };
+    let watch = Watch {
+        _link: link,
+        events,
+        watcher,
+        filter,
+        questions,
+        format: options.output,
+        output,
+        left,
+        was_lost: false,
+    };
     // On a thread of its own: where nobody takes what is printed, a signal still ends it.
     let watching = tokio::spawn(watch.run());
     tokio::select! {
@@ -80,6 +92,8 @@ struct Watch {
     filter: Filter,
     format: Format,
     output: Output,
+    /// Where operators ask the broker for the roster.
+    questions: [String; 2],
     /// How many lines are still to be printed.
     left: u64,
     was_lost: bool,
@@ -113,6 +127,8 @@ impl Watch {
     /// Takes one event; `false` where it was the last to be shown, or nobody reads any more.
     fn heed(&mut self, event: LinkEvent) -> Fallible<bool> {
         match event {
+            // What operators ask the broker, unsigned as all that is for it: neither order nor answer.
+            LinkEvent::Message(delivery) if self.questions.iter().any(|it| it == delivery.subject()) => {}
             LinkEvent::Message(delivery) => return self.show(&delivery),
             // The broker says this to whoever publishes. On a subject of the realm somebody has made it up.
             LinkEvent::NoResponders { subject, .. } => {

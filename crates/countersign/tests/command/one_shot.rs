@@ -101,7 +101,7 @@ fn json_is_one_document_with_exactly_the_members_that_scripts_rely_on() {
         "command": "ping",
         "targets": 1,
         "replies": [{
-            "client": "worker-1", "verdict": "succeeded", "state": "ready",
+            "client": "worker-1", "verdict": "succeeded", "final": true, "state": "ready",
             "result": reply["result"], "latency_ms": null,
         }],
         "summary": {"succeeded": 1},
@@ -173,7 +173,7 @@ fn each_of_several_targets_gets_one_verdict_and_a_name_given_twice_one_command()
 fn an_unknown_target_is_answered_with_the_nearest_and_nothing_is_sent() {
     let realm = Realm::new(&[]);
     let mut observer = User::connect(&realm.folder, &realm.broker, "observer");
-    observer.subscribe("cs.>");
+    observer.subscribe("cs.demo.cmd.>");
     let run = realm.run(&["ping", "worker-1", "wroker-1"]).expect(2);
     assert_eq!(run.stdout, "");
     assert_eq!(

@@ -236,6 +236,74 @@ fn the_trust_key_publishes_trust_and_hears_nothing() {
     User::connect(&folder, &broker, "trust").check(&["cs.demo.trust"], &[]);
 }
 
+/// How many messages the stream holds, and the number of the last.
+fn stored(folder: &Folder, broker: &Broker) -> Value {
+    let mut setup = User::connect(folder, broker, "setup");
+    setup.subscribe("_INBOX.setup.a");
+    setup.send("PUB $JS.API.STREAM.INFO.cs-demo-presence _INBOX.setup.a 0\r\n\r\n");
+    let mut line = String::new();
+    while !line.starts_with("MSG ") {
+        line.clear();
+        setup.stream.read_line(&mut line).unwrap();
+    }
+    let length: usize = line.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
+    let mut body = vec![0; length];
+    setup.stream.read_exact(&mut body).unwrap();
+    let state = &serde_json::from_slice::<Value>(&body).unwrap()["state"];
+    json!([state["messages"], state["last_seq"]])
+}
+
+#[test]
+fn no_connection_key_reaches_the_store_by_the_reply_subject_of_a_question() {
+    let (folder, broker) = realm();
+    folder.run(&["setup", "--nats-url", &broker.url()]).expect(0);
+    for client in ["worker-1", "worker-2"] {
+        let mut client_user = User::connect(&folder, &broker, &format!("client-{client}"));
+        client_user.send(&format!("PUB cs.demo.event.{client}.presence 2\r\n{{}}\r\n"));
+        assert_eq!(client_user.refusals(), [""; 0]);
+    }
+    let before = stored(&folder, &broker);
+    assert_eq!(before, json!([2, 2]));
+    let question = r#"{"seq":1,"batch":9,"next_by_subj":"cs.demo.event.*.presence"}"#;
+    for seed in ["operator-alice", "client-worker-1", "observer", "trust"] {
+        let mut user = User::connect(&folder, &broker, seed);
+        for service in ["cs.demo.roster.get", "cs.demo.roster.message", "$JS.API.DIRECT.GET.cs-demo-presence"] {
+            for reply in [
+                "$JS.API.STREAM.PURGE.cs-demo-presence",
+                "$JS.API.STREAM.DELETE.cs-demo-presence",
+                "$JS.API.STREAM.CREATE.other",
+                "cs.demo.event.worker-2.presence",
+                "cs.demo.cmd.client.worker-1",
+                "$SYS.REQ.SERVER.PING",
+                "cs.demo.roster.get",
+            ] {
+                user.send(&format!("PUB {service} {reply} {}\r\n{question}\r\n", question.len()));
+                user.refusals();
+            }
+        }
+    }
+    assert_eq!(stored(&folder, &broker), before, "nothing is purged, and no answer is stored");
+}
+
+#[test]
+fn what_a_stolen_connection_key_has_stored_breaks_no_roster_and_the_rest_of_it_is_read() {
+    let (folder, broker) = realm();
+    folder.run(&["setup", "--nats-url", &broker.url()]).expect(0);
+    let mut thief = User::connect(&folder, &broker, "client-worker-1");
+    thief.send(&format!("PUB cs.demo.event.worker-1.presence 70000\r\n{}\r\n", " ".repeat(70_000)));
+    assert_eq!(thief.refusals(), [""; 0]);
+    assert_eq!(stored(&folder, &broker), json!([0, 0]), "what is too long is not kept");
+    thief.send("HPUB cs.demo.event.worker-1.presence 22 24\r\nNATS/1.0\r\nBad\rX: y\r\n\r\n{}\r\n");
+    assert_eq!(thief.refusals(), [""; 0]);
+    assert_eq!(stored(&folder, &broker), json!([1, 1]));
+    let shown = folder.run(&["clients", "-o", "json", "--as", "alice", "--nats-url", &broker.url()]).expect(0).json();
+    let incomplete = shown["roster_incomplete"].as_str().unwrap();
+    assert!(incomplete.ends_with("is not readable: cs.demo.event.worker-1.presence"), "{incomplete}");
+    let struck = folder.run(&["clients", "forget", "worker-1", "--as", "alice", "--nats-url", &broker.url()]).expect(0);
+    assert!(struck.stderr.contains("worker-1 is struck"), "{struck:#?}");
+    assert_eq!(stored(&folder, &broker), json!([0, 1]));
+}
+
 #[test]
 fn who_is_not_in_the_list_does_not_get_in() {
     let (_folder, broker) = realm();

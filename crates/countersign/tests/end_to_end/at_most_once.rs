@@ -119,7 +119,10 @@ fn a_client_that_was_killed_at_any_moment_runs_nothing_twice() {
     let forger = Forger::new(&fleet);
     let mut orders = Vec::new();
     for round in 0..4 {
-        let order = forger.order("calculate", json!({ "x": 0, "msg": format!("round {round}") }));
+        let mut draft = forger.draft("calculate", json!({ "x": 0, "msg": format!("round {round}") }));
+        // That of the latest start.
+        draft.command.epoch = fleet.status("worker-1")["epoch"].as_str().map(|epoch| epoch.parse().unwrap());
+        let order = draft.sign(&forger.identity);
         forger.send(&order);
         // Killed when it has it in hand, at the latest when it is done: which of them is chance, and all of them are right.
         if round % 2 == 0 {

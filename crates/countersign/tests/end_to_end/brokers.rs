@@ -87,7 +87,7 @@ fn a_broker_that_swallows_everything_leaves_every_target_with_a_verdict() {
     let mut command = fleet.command(&["ping", "worker-1", "worker-2", "--timeout", "300ms", "-o", "json"]);
     command.env("NATS_URL", fake.url());
     let operator = Process::spawn(command);
-    let _swallowing = fake.accept();
+    let _swallowing = fake.accept_operator();
     let ran = operator.ended().exits(3);
     assert_eq!(["worker-1", "worker-2"].map(|client| ran.verdict(client)), ["no_reply", "no_reply"]);
 }

@@ -172,7 +172,7 @@ fn what_a_fake_broker_gets_signed_as_its_nonce_is_no_command() {
     let mut command = fleet.command(&["ping", "worker-1", "--timeout", "100ms"]);
     command.env("NATS_URL", fake.url());
     let operator = crate::process::Process::spawn(command);
-    let session = fake.accept();
+    let [session, _of_events] = fake.accept_operator();
     let signature = session.connect()["sig"].as_str().expect("it signs the nonce").to_owned();
     drop(session);
     operator.kill();

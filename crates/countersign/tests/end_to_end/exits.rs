@@ -1,6 +1,7 @@
 //! What a script can rely on: exit statuses, one verdict for each target, and what is on standard output.
 
 use countersign_testkit::broker::Broker;
+use countersign_testkit::hostile::Message;
 use serde_json::{Value, json};
 
 use crate::fleet::Fleet;
@@ -118,7 +119,8 @@ fn what_is_found_wrong_before_anything_is_sent_is_wrong_usage() {
         assert_eq!(ran.stdout, "");
         assert!((1..=3).contains(&ran.stderr.lines().count()), "{ran:#?}");
     }
-    assert_eq!(observer.so_far(), [], "nothing was sent");
+    let is_sent = |it: &Message| !it.subject.starts_with("cs.demo.roster.");
+    assert!(!observer.so_far().iter().any(is_sent), "nothing was sent");
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn duplicates_of_a_command_with_a_large_reply_are_answered_a_few_times_a_second_
 }
 
 #[test]
-fn refusals_are_rate_limited_and_a_flood_of_them_does_not_keep_terminate_from_being_answered() {
+fn every_other_command_is_refused_in_words_and_a_flood_of_them_does_not_keep_terminate_from_being_answered() {
     let (fleet, worker) = Fleet::ready();
     let forger = Forger::new(&fleet);
     let mut observer = fleet.observer();
@@ -44,17 +44,16 @@ fn refusals_are_rate_limited_and_a_flood_of_them_does_not_keep_terminate_from_be
             forger.draft("calculate", json!({ "x": 600, "msg": "never" })).epoch(epoch).sign(&forger.identity)
         })
         .collect();
-    let many_errors = json!({ "x": 0, "msg": "", "more": (0..14_000).map(|n| json!({ "a": n })).collect::<Vec<_>>() });
+    let many_errors = json!({ "x": 0, "msg": "", "more": (0..14_000).collect::<Vec<_>>() });
     let invalid = forger.order("calculate", many_errors);
     forger.peer.borrow().send_all(&wrong_epoch);
     forger.send(&invalid);
     let refusal = forger.reply_to(&invalid);
     assert!(refusal.body.len() <= 4_096, "{} bytes", refusal.body.len());
     assert_eq!(refusal.json()["error"]["code"], "invalid_args");
-    let repeated = fleet.status("worker-1")["dropped"]["repeat"].as_u64().unwrap();
+    let repeated = fleet.status("worker-1")["dropped"]["repeat"].as_u64().unwrap_or(0);
     let told = observer.so_far().iter().filter(|it| it.json()["error"]["code"] == "wrong_epoch").count() as u64;
-    assert_eq!(told + repeated, 1_000, "each is answered or counted");
-    assert!(told < 500, "{told}");
+    assert_eq!((told, repeated), (1_000, 0), "no honest order is left without its refusal");
     assert_eq!(fleet.run(&["terminate", "worker-1", "-o", "json"]).exits(0).verdict("worker-1"), "succeeded");
     worker.ended().exits(0);
 }
@@ -65,7 +64,6 @@ fn jobs_beyond_the_slots_are_refused_as_busy_and_terminate_cancels_all_that_run(
     let forger = Forger::new(&fleet);
     let orders: Vec<Signed> = (0..80).map(|_| forger.order("calculate", json!({ "x": 600, "msg": "never" }))).collect();
     forger.peer.borrow().send_all(&orders);
-    // Ten refusals a second, and no more: the others are silent.
     forger.peer.borrow_mut().flush();
     let info = fleet.status("worker-1");
     assert_eq!(info["jobs"], json!({ "running": 64, "limit": 64 }));

@@ -314,7 +314,10 @@ fn use_sets_the_target_and_the_prompt_shows_its_state() {
     person.line("use @web");
     person.wait_for("@web 0/2 ready> ");
     person.line("start --retry");
-    person.wait_for("2 targets: 2 succeeded");
+    // The events come over another connection than the replies.
+    person.wait_until("both", |shown| {
+        ["2 targets: 2 succeeded", "worker-1 is ready", "worker-2 is ready"].iter().all(|text| shown.contains(text))
+    });
     person.wait_for("@web 2/2 ready> ");
     person.line("use worker-3");
     person.wait_for("worker-3 unready> ");

@@ -238,18 +238,21 @@ fn a_presence_that_its_client_did_not_sign_is_not_in_the_roster_and_is_told_once
         // Where nobody is found it matters the more.
         let ran = fleet.run(&["ping", "@all"]).exits(2);
         assert!(ran.stderr.starts_with(note), "{ran:#?}");
-        let ran = fleet.run(&["clients", "forget", "worker-1"]).exits(2);
-        assert!(ran.stderr.starts_with(note), "{ran:#?}");
     }
+    // What is not readable can be struck all the same.
+    let ran = fleet.run(&["clients", "forget", "worker-1"]).exits(0);
+    assert!(ran.stderr.contains("worker-1 is struck"), "{ran:#?}");
 
     // Live, while an order waits: told once, and what is genuine still counts.
     honest.peer.send(&genuine);
     kept(&fleet, of_1, &genuine.body);
-    let (operator, command) = honest.asked(&fleet, &["ping", "@all", "-o", "json", "--timeout", "30s"]);
+    let (mut operator, command) = honest.asked(&fleet, &["ping", "@all", "-o", "json", "--timeout", "30s"]);
     for _ in 0..3 {
         mallory.peer.send(&as_1);
     }
     mallory.peer.flush();
+    // Events and replies come over connections of their own, in no order.
+    operator.stderr.wait_for("note: a message signed by worker-2 was ignored");
     honest.answer(&command, 0, Outcome::Succeeded(json!(1)));
     let ran = operator.ended().exits(0);
     assert_eq!(verdicts(&ran), ["worker-1 succeeded"]);

@@ -33,7 +33,11 @@ fn a_client_is_started_pinged_calculates_is_stopped_and_terminated() {
     assert_eq!(told, [&json!("calculate"), &json!("alice"), &json!("succeeded"), &json!(false)]);
     let id = job["command_id"].as_str().unwrap();
     let result = fleet.run(&["result", "worker-1", id, "-o", "json"]).exits(0).of("worker-1")["result"].clone();
-    assert_eq!(result, json!({ "status": "succeeded", "result": { "x": 0.25, "msg": "done \u{1b}[31m!" } }));
+    assert_eq!(
+        (&result["status"], &result["operator"], &result["result"]),
+        (&json!("succeeded"), &json!("alice"), &json!({ "x": 0.25, "msg": "done \u{1b}[31m!" }))
+    );
+    assert!(result["command_digest"].as_str().is_some_and(|digest| digest.starts_with("sha256:")), "{result}");
 
     let detached = fleet.run(&["calculate", "worker-1", "600", "never", "--detach", "-o", "json"]).exits(0);
     assert_eq!(detached.verdict("worker-1"), "accepted");

@@ -48,8 +48,11 @@ fn what_a_broker_says_cannot_move_the_operators_cursor() {
     let mut command = fleet.command(&["ping", "worker-1"]);
     command.env("NATS_URL", fake.url());
     let operator = Process::spawn(command);
-    let mut session = fake.accept_silently();
-    session.send(format!("-ERR 'Authorization Violation {}'\r\n", HOSTILE.replace(['\r', '\n'], "")).as_bytes());
+    // Two connections: of the orders, and of the events.
+    let mut sessions = [fake.accept_silently(), fake.accept_silently()];
+    for session in &mut sessions {
+        session.send(format!("-ERR 'Authorization Violation {}'\r\n", HOSTILE.replace(['\r', '\n'], "")).as_bytes());
+    }
     let ran = operator.ended().exits(4);
     harmless(&ran.stderr);
     assert!(ran.stderr.contains("refuses us") && ran.stderr.contains("try:"), "{ran:#?}");

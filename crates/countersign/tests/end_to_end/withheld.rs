@@ -43,8 +43,8 @@ fn a_command_of_another_operator_under_the_same_id_is_no_answer_to_ones_own_ques
     let forger = Forger::new(&fleet);
     let bob = forger.colleague("bob", full_grant());
     let fake = FakeBroker::start("nonce");
-    let alice = spawn(&fleet, &fake, &["ping", "worker-1", "--timeout", "300ms", "-o", "json"]);
-    let mut session = fake.accept();
+    let alice = spawn(&fleet, &fake, &["ping", "worker-1", "--timeout", "5s", "-o", "json"]);
+    let [mut session, _events] = fake.accept_operator();
     let withheld = published(&mut session, "ping").json();
     let mut observer = fleet.observer();
     let same_id = forger.draft_of(&bob, "ping", json!({})).with(|command| {
@@ -71,7 +71,7 @@ fn what_ran_during_an_outage_longer_than_the_time_out_is_asked_for_when_it_is_ov
     let forger = Forger::new(&fleet);
     let fake = FakeBroker::start("nonce");
     let mut alice = spawn(&fleet, &fake, &["ping", "worker-1", "--timeout", "500ms", "-o", "json"]);
-    let mut session = fake.accept();
+    let [mut session, _events] = fake.accept_operator();
     let ping = published(&mut session, "ping").signed();
     drop(session);
     alice.stderr.wait_for("the connection to the broker is lost");
@@ -91,7 +91,7 @@ fn a_client_that_lost_its_record_and_was_started_again_is_not_ended_by_the_copy_
     let forger = Forger::new(&fleet);
     let fake = FakeBroker::start("nonce");
     let alice = spawn(&fleet, &fake, &["terminate", "worker-1", "--timeout", "60s", "--retry", "-o", "json"]);
-    let mut session = fake.accept();
+    let [mut session, _events] = fake.accept_operator();
     let terminate = published(&mut session, "terminate").signed();
     assert_eq!(forger.ask(&terminate)["status"], "succeeded");
     worker.ended().exits(0);

@@ -257,6 +257,13 @@ impl Line {
                 };
                 None
             }
+            // Nothing can be asked any more; the end is told unasked, for as long as the client is heard.
+            Stage::Running { wait, .. }
+                if is_over(wait) && !is_cut_off && errand.identity.credential().expires_at() <= now.wall =>
+            {
+                self.stage = Stage::Running { wait: Wait::new(UNTOLD, now), ask_at: now.after(ASK_EVERY) };
+                None
+            }
             Stage::Running { wait, .. } if is_over(wait) => {
                 let text = format!("accepted, but it does not tell what came of it{}", errand.cut_off());
                 self.stage = Stage::unsettled(unknown(&(text + &self.lapse(errand, now))));
@@ -269,7 +276,8 @@ impl Line {
                 (now.micros < errand.expires).then(|| self.publish(errand))
             }
             Stage::Running { .. } if self.silent_at() <= now.micros => {
-                self.stage = Stage::unsettled(unknown(&format!("accepted, then silent for {}", seconds(SILENCE))));
+                let text = format!("accepted, then silent for {}", seconds(SILENCE));
+                self.stage = Stage::unsettled(unknown(&(text + &self.lapse(errand, now))));
                 None
             }
             Stage::Waiting { ask_at: Some(ask_at), .. } | Stage::Running { ask_at, .. } if ask_at <= now.micros => {

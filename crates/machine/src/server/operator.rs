@@ -390,7 +390,7 @@ impl Operator {
             Taken::Unfit => return self.ignore(Ignored::Misplaced, Some(client), ""),
         }
         let Some(presence) = self.roster.entry(client) else { return Vec::new() };
-        let (state, boot) = (presence.state(), presence.boot());
+        let (state, boot) = (presence.present_state(), presence.boot());
         let boots = self.boots.entry(client.clone()).or_default();
         let is_new = !boots.iter().any(|(known, _)| *known == boot);
         if is_new {
@@ -415,7 +415,9 @@ impl Operator {
                 State::Terminated => Some(News::Joined { state }),
                 _ => Some(News::Restarted { state, new_epoch: before.epoch() != presence.epoch() }),
             },
-            Some(before) if before.state() != state => Some(News::State { from: before.state(), to: state }),
+            Some(before) if before.present_state() != state => {
+                Some(News::State { from: before.present_state(), to: state })
+            }
             Some(_) if live && !self.alive.contains_key(client) => Some(News::Back { state }),
             Some(_) => None,
         };

@@ -31,6 +31,9 @@ pub struct Presence {
     epoch: Uuid,
     boot: Uuid,
     state: State,
+    /// When it said so by a presence, and which state that named: replies come another way, and may overtake it.
+    present_at: (Millis, u64),
+    present_state: State,
     info: Arc<ClientInfo>,
 }
 
@@ -83,6 +86,11 @@ impl Presence {
         self.state
     }
 
+    /// Its state by its latest presence alone.
+    pub(super) fn present_state(&self) -> State {
+        self.present_state
+    }
+
     /// What else it says of itself. Its texts are the client's, raw.
     pub fn info(&self) -> &ClientInfo {
         &self.info
@@ -100,7 +108,7 @@ impl Presence {
 
     /// Whether its process had started well before the last word of another one, which has not ended.
     fn is_beside(&self, last: &Self, skew: i64) -> bool {
-        let had_started = self.info.started_at.plus(skew) < last.issued_at;
+        let had_started = self.info.started_at.plus(skew) < last.heard_at;
         self.boot != last.boot && last.state != State::Terminated && had_started
     }
 
@@ -147,7 +155,7 @@ struct Replied {
 
 impl Roster {
     /// Takes a presence if it is later than the one at hand (section 5): of the same process by `n`, else by time, but never
-    /// later than now by the clock of this machine, or if the process has replied since. `is_live` says that it has just
+    /// later than now by the clock of this machine, and by what its replies told of its own. `is_live` says that it has just
     /// arrived; else the broker has kept it.
     pub fn take(&mut self, event: &Authentic<Event>, now: Millis, skew: i64, is_live: bool) -> Taken {
         let message = event.message();
@@ -156,15 +164,14 @@ impl Roster {
             return Taken::Unfit;
         }
         let client = &message.from;
-        let replied = self.replied.get(client).filter(|replied| replied.boot == message.boot);
-        let has_replied = replied.is_some();
+        let is_same = |it: &&Replied| (it.boot, it.epoch) == (message.boot, message.epoch);
         let ahead = message.issued_at.since(now);
-        let clock = match replied.filter(|replied| replied.epoch == message.epoch) {
+        let clock = match self.replied.get(client).filter(is_same) {
             Some(replied) if ahead <= skew => replied.clock,
             _ if ahead > skew => ahead,
             _ => 0,
         };
-        let presence = Presence {
+        let mut presence = Presence {
             credential: event.credential().clone(),
             issued_at: message.issued_at,
             heard_at: message.issued_at.plus(-clock).min(now),
@@ -174,19 +181,29 @@ impl Roster {
             epoch: message.epoch,
             boot: message.boot,
             state: message.state,
+            present_at: (message.issued_at, message.n),
+            present_state: message.state,
             info: Arc::from(info),
         };
         let earlier = self.earlier.entry(client.clone()).or_default();
         let followed = earlier.iter().find(|(boot, _)| *boot == presence.boot).map(|(_, n)| *n);
         let is_later = self.entries.get(client).is_none_or(|last| {
             if last.boot == presence.boot {
-                presence.n > last.n
+                presence.n > last.present_at.1
             } else {
-                followed.is_none_or(|n| presence.n > n) && (presence.heard_at > last.heard_at || has_replied)
+                followed.is_none_or(|n| presence.n > n) && presence.heard_at > last.heard_at
             }
         });
         if !is_later {
             return Taken::Stale;
+        }
+        // A reply of the same process may have come before, over another connection.
+        if let Some(last) = self.entries.get(client)
+            && last.boot == presence.boot
+            && last.n > presence.n
+        {
+            (presence.issued_at, presence.n, presence.state) = (last.issued_at, last.n, last.state);
+            (presence.heard_at, presence.clock, presence.epoch) = (last.heard_at, last.clock, last.epoch);
         }
         let is_beside = self.entries.get(client).is_some_and(|last| presence.is_beside(last, skew));
         self.expired.remove(client);
@@ -199,9 +216,6 @@ impl Roster {
                 earlier.pop_front();
             }
             earlier.push_back((last.boot, last.n));
-            if !has_replied {
-                self.replied.remove(client);
-            }
         }
         if followed.is_some() || is_beside { Taken::TwoAlive } else { Taken::Later }
     }

@@ -41,7 +41,8 @@ fn of_two_processes_the_later_one_is_taken_and_a_replay_of_the_earlier_one_never
     assert_eq!(take(3, 9, -1, 20), Taken::Stale, "a replay of a process that was never heard");
     assert_eq!(take(1, 51, 2 * HOUR, 30), Taken::TwoAlive, "it says something new");
     assert_eq!(take(2, 11, 40, 40), Taken::TwoAlive);
-    assert_eq!(take(4, 0, 50, 50), Taken::Later, "a restart is no second process");
+    assert_eq!(take(4, 1, 4_000, 50), Taken::Later, "a restart is no second process");
+    assert_eq!(take(5, 1, 60, 60), Taken::Later, "within the skew, too, nothing was signed later than it arrived");
 }
 
 #[test]
@@ -60,7 +61,7 @@ fn a_client_whose_clock_is_ahead_is_in_the_roster_and_expected_by_all() {
         assert_eq!((presence.is_dated(), presence.is_there(START)), (live, live), "what was kept may be old");
         server.give(ping(), &Audience::All, Options::default()).unwrap();
         let answer = world.answer_of("worker-1", &server.sent[0], pong());
-        server.take(&answer.with(|reply| reply.issued_at = at(2 * HOUR)));
+        server.take(&answer.with(|reply| (reply.boot, reply.n, reply.issued_at) = (epoch(1), 5, at(2 * HOUR))));
         assert_eq!(server.word("worker-1"), "succeeded");
         assert_eq!(server.notices(), [] as [&str; 0]);
     }
@@ -151,7 +152,7 @@ fn a_presence_that_is_not_taken_for_its_subject_is_counted_and_told_once() {
 }
 
 #[test]
-fn a_later_reply_of_the_same_process_tells_the_state_and_the_presence_after_it_is_no_news() {
+fn a_presence_with_another_state_is_news_whether_it_or_the_reply_that_tells_the_same_comes_first() {
     let world = World::new();
     let state = |boot: u8, n: u64, millis: i64| {
         let kept = world.presence("worker-1", |event| (event.state, event.n) = (State::Unready, 4));
@@ -166,9 +167,10 @@ fn a_later_reply_of_the_same_process_tells_the_state_and_the_presence_after_it_i
         let is_news = |it: &&Update| matches!(it, Update::News { news: News::State { .. }, .. });
         server.updates.iter().filter(is_news).count()
     };
-    assert_eq!(state(2, 5, 0), 0, "told by the reply");
+    assert_eq!(state(2, 5, 0), 1, "a reply that was signed before the presence");
+    assert_eq!(state(2, 10, 3), 1, "a reply that was signed after the presence, and has overtaken it");
     assert_eq!(state(2, 3, 0), 1, "an earlier reply");
-    assert_eq!(state(2, 5, -1), 0, "the number decides, and not the time");
+    assert_eq!(state(2, 5, -1), 1, "the number decides, and not the time");
     assert_eq!(state(3, 5, 0), 1, "another process");
-    assert_eq!(state(2, 5, SKEW + 1), 0, "though its clock is ahead");
+    assert_eq!(state(2, 5, SKEW + 1), 1, "though its clock is ahead");
 }

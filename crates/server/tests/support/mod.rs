@@ -202,7 +202,7 @@ impl Worker {
             command_id: command.id,
             command_digest: digest,
             issued_at: clock::wall(),
-            epoch: uuid(20),
+            epoch: command.epoch.unwrap_or_else(|| uuid(20)),
             boot: uuid(21),
             n: self.n,
             state: State::Ready,

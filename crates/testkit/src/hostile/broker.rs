@@ -44,6 +44,14 @@ impl FakeBroker {
         self.accept_and(true)
     }
 
+    /// Waits for the two connections of an operator: that of the orders, and that of the events.
+    pub fn accept_operator(&self) -> [Session; 2] {
+        let of_events =
+            |session: &Session| session.connect["name"].as_str().is_some_and(|name| name.ends_with("-events"));
+        let [first, second] = [self.accept(), self.accept()];
+        if of_events(&first) { [second, first] } else { [first, second] }
+    }
+
     /// The same, but nobody is let in: a PING gets no answer.
     pub fn accept_silently(&self) -> Session {
         self.accept_and(false)

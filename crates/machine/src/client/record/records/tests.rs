@@ -67,7 +67,6 @@ fn a_kept_reply_is_short_and_put_together_again_byte_for_byte() {
     }
 }
 
-/// What the allocator and the maps add is measured by the benchmark `record`.
 #[test]
 fn a_record_and_its_reply_are_small_and_what_records_share_is_there_once() {
     assert!(size_of::<Record>() <= 192, "{}", size_of::<Record>());
