@@ -238,16 +238,22 @@ async fn what_was_accepted_is_asked_for_when_the_broker_is_back() {
     let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
     let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
     let answering = tokio::spawn(async move {
-        let (command, digest) = worker.command().await;
-        let accepted = worker.reply(&command, digest, Outcome::Accepted);
+        let (command, of_command) = worker.command().await;
+        let accepted = worker.reply(&command, of_command, Outcome::Accepted);
         worker.publish(&accepted).await;
         hears.recv().await.unwrap();
         demo.broker.kill();
         demo.broker.restart();
         let (question, digest) = worker.command().await;
         assert_eq!(question.command.name.as_str(), "result");
-        assert_eq!(Value::Object(question.command.args.clone()), json!({ "command_id": command.id }));
-        let recorded = json!({ "status": "succeeded", "result": { "x": 60.0, "msg": "done" } });
+        assert_eq!(
+            Value::Object(question.command.args.clone()),
+            json!({ "command_id": command.id, "command_digest": of_command })
+        );
+        let recorded = json!({
+            "command_digest": of_command, "operator": "alice", "status": "succeeded",
+            "result": { "x": 60.0, "msg": "done" },
+        });
         let answer = worker.reply(&question, digest, Outcome::Succeeded(recorded));
         worker.publish(&answer).await;
         demo

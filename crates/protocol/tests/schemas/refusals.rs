@@ -194,6 +194,9 @@ fn results_are_refused_for_what_is_wrong_with_them() {
             ("/status", Some(json!("progress")), "/error", "falseSchema"),
         ],
     );
-    assert_eq!(schema::result(Builtin::Result).errors(&json!({ "status": "succeeded" }), 1), []);
+    let mut bare = examples::result("result");
+    bare["status"] = json!("succeeded");
+    bare.as_object_mut().unwrap().remove("error");
+    assert_eq!(schema::result(Builtin::Result).errors(&bare, 1), []);
     assert_eq!(schema::result(Builtin::Ping).errors(&json!("now"), 1)[0].keyword, "type");
 }
