@@ -23,7 +23,7 @@ use countersign_protocol::name::Name;
 use countersign_protocol::reply::{Reply, State, Status};
 use countersign_protocol::trust::Trust;
 use countersign_protocol::{schema, subject};
-use countersign_server::{Follow, Happening};
+use countersign_server::{Follow, OperatorEvent};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
@@ -57,7 +57,7 @@ pub(crate) async fn all(floor: &Floor) -> Fallible<Vec<Line>> {
         let begun = Instant::now();
         let report = loop {
             match operator.next().await? {
-                Happening::Done { ticket, report } if ticket == given => break report,
+                OperatorEvent::Done { ticket, report } if ticket == given => break report,
                 _ => {}
             }
         };

@@ -8,7 +8,7 @@ use countersign_host::keys::KeyFolder;
 use countersign_machine::server::Options;
 use countersign_protocol::command::Builtin;
 use countersign_protocol::envelope::{CREDENTIAL_HEADER, SIGNATURE_HEADER};
-use countersign_server::Happening;
+use countersign_server::OperatorEvent;
 use futures_util::StreamExt;
 
 use crate::floor::Floor;
@@ -90,7 +90,7 @@ pub(crate) async fn in_flight(floor: &Floor) -> Fallible<Vec<Line>> {
             if to_give > 0 && flying < IN_FLIGHT {
                 operator.give(order.clone(), &to, Options::default()).await?;
                 (to_give, flying) = (to_give - 1, flying + 1);
-            } else if let Happening::Done { report, .. } = operator.next().await? {
+            } else if let OperatorEvent::Done { report, .. } = operator.next().await? {
                 if report.exit_status() != 0 {
                     return Err(format!("a ping had no answer: {:?}", report.summary()).into());
                 }

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use async_nats::ConnectOptions;
 use countersign_host::clock;
 use countersign_host::keys::{KeyFolder, Member, Seed, create_secret, load_member, load_trust, read_seed};
-use countersign_machine::server::{Audience, News, Options, Order, Update};
+use countersign_machine::server::{Audience, ClientEvent, CommandRequest, Options, Update};
 use countersign_protocol::command::{Builtin, Call};
 use countersign_protocol::credential::Role;
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::State;
 use countersign_protocol::trust::Trust;
-use countersign_server::{Follow, Happening, Operator, OperatorConfig};
+use countersign_server::{Follow, Operator, OperatorConfig, OperatorEvent};
 use countersign_testkit::broker::Broker;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Map;
@@ -194,8 +194,8 @@ pub(crate) async fn outsider(url: &str, keys: &KeyFolder) -> Fallible<async_nats
 }
 
 /// An order of a built-in command without arguments.
-pub(crate) fn order(builtin: Builtin) -> Fallible<Order> {
-    Ok(Order { command: Call { name: builtin.name().parse()?, args: Map::new() }, dry_run: false })
+pub(crate) fn order(builtin: Builtin) -> Fallible<CommandRequest> {
+    Ok(CommandRequest { command: Call { name: builtin.name().parse()?, args: Map::new() }, dry_run: false })
 }
 
 /// Gives an order, and fails unless every target succeeds; the number of targets.
@@ -211,8 +211,10 @@ pub(crate) async fn report(operator: &mut Operator, builtin: Builtin, to: &Audie
 /// Waits until a client says that it is in a state in which it was not before.
 pub(crate) async fn until_state(operator: &mut Operator, state: State) -> Fallible<()> {
     loop {
-        if let Happening::Update { update: Update::News { news, .. }, .. } = operator.next().await?
-            && let News::Joined { state: now } | News::Restarted { state: now, .. } | News::State { to: now, .. } = news
+        if let OperatorEvent::Update { update: Update::ClientEvent { news, .. }, .. } = operator.next().await?
+            && let ClientEvent::Joined { state: now }
+            | ClientEvent::Restarted { state: now, .. }
+            | ClientEvent::State { to: now, .. } = news
             && now == state
         {
             return Ok(());

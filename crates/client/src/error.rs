@@ -4,7 +4,7 @@ use countersign_host::clock::RandomError;
 use countersign_host::link::LinkError;
 use countersign_machine::client::StartError;
 
-use crate::record::RecordError;
+use crate::record::JournalError;
 use crate::registry::RegistrationError;
 
 /// Why a client does not run, or no longer.
@@ -15,7 +15,7 @@ pub enum ClientError {
     Registration(#[from] RegistrationError),
     /// Its record cannot be used.
     #[error(transparent)]
-    Record(#[from] RecordError),
+    Record(#[from] JournalError),
     /// The machine does not start.
     #[error(transparent)]
     Start(#[from] StartError),

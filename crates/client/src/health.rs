@@ -27,14 +27,14 @@ pub fn age(path: &Path) -> Result<Option<i64>, KeyFileError> {
 
 /// The file of one client, which is there while the client is connected and hears all that it is to hear, and gone with it. Times are milliseconds since boot.
 #[derive(Debug)]
-pub(crate) struct SignOfLife {
+pub(crate) struct Liveness {
     path: Option<PathBuf>,
     every: i64,
     due: i64,
     is_failing: bool,
 }
 
-impl SignOfLife {
+impl Liveness {
     /// A sign that is not given yet; one that another process left in the file is taken back. Without a file there is none.
     pub(crate) fn new(path: Option<PathBuf>, every: i64) -> Self {
         let sign = Self { path, every, due: NEVER, is_failing: false };
@@ -93,7 +93,7 @@ impl SignOfLife {
     }
 }
 
-impl Drop for SignOfLife {
+impl Drop for Liveness {
     fn drop(&mut self) {
         self.remove();
     }
@@ -129,7 +129,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("health");
         fs::write(&path, "1\n").unwrap();
-        let mut sign = SignOfLife::new(Some(path.clone()), 10);
+        let mut sign = Liveness::new(Some(path.clone()), 10);
         assert_eq!(text(&path), None, "what was left there is not ours");
         sign.give(5);
         assert_eq!((text(&path), sign.due()), (None, NEVER), "there is no connection yet");
@@ -153,7 +153,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let (path, other) = (folder.path().join("health"), folder.path().join("other"));
         fs::write(&other, "precious").unwrap();
-        let mut sign = SignOfLife::new(Some(path.clone()), 10);
+        let mut sign = Liveness::new(Some(path.clone()), 10);
         for link in [&path, &folder.path().join("health.new")] {
             std::os::unix::fs::symlink(&other, link).unwrap();
         }
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn without_a_file_nothing_is_ever_due() {
-        let mut sign = SignOfLife::new(None, 10);
+        let mut sign = Liveness::new(None, 10);
         sign.begin(100);
         assert_eq!(sign.due(), NEVER);
     }

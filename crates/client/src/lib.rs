@@ -33,7 +33,7 @@ pub use countersign_machine::client::Config as Limits;
 pub use self::command::{Context, DataCommand, Failure, Immediate, JobContext, LongRunning};
 pub use self::console::Console;
 pub use self::error::ClientError;
-pub use self::record::{HeldFolder, RecordError};
+pub use self::record::{JournalError, LockedStateDir};
 pub use self::registry::{Commands, RegistrationError};
 pub use self::shell::{Client, ClientConfig, Stopped};
 pub use self::shutdown::{Shutdown, Stopper, shutdown};

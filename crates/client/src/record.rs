@@ -41,7 +41,7 @@ const WORTH_COMPACTING: u64 = 16 * 1024 * 1024;
 
 /// A client's folder, which no other process has while this value is there.
 #[derive(Debug)]
-pub struct HeldFolder {
+pub struct LockedStateDir {
     path: PathBuf,
     /// The folder itself, locked: nothing that is removed from it lets another process in. The kernel lets go of the lock when
     /// the process ends, however it ends.
@@ -60,12 +60,12 @@ pub(crate) struct Log {
     space: Space,
     compact_at: u64,
     compaction: Option<Compaction>,
-    folder: HeldFolder,
+    folder: LockedStateDir,
 }
 
 /// Why a record cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordError {
+pub struct JournalError {
     path: PathBuf,
     fault: Fault,
 }
@@ -88,7 +88,7 @@ enum Fault {
     Io(String),
 }
 
-impl RecordError {
+impl JournalError {
     fn new(path: &Path, fault: Fault) -> Self {
         Self { path: path.to_owned(), fault }
     }
@@ -132,7 +132,7 @@ impl RecordError {
     }
 }
 
-impl fmt::Display for RecordError {
+impl fmt::Display for JournalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.to_string_lossy();
         let path = escape(&path);
@@ -149,12 +149,12 @@ impl fmt::Display for RecordError {
     }
 }
 
-impl std::error::Error for RecordError {}
+impl std::error::Error for JournalError {}
 
-impl HeldFolder {
+impl LockedStateDir {
     /// Takes the folder of a client below the folder of all states; it is made where there is none. One that another process
     /// has is an error, and nothing is waited for.
-    pub fn take(state: &Path, client: &Name) -> Result<Self, RecordError> {
+    pub fn take(state: &Path, client: &Name) -> Result<Self, JournalError> {
         Self::at(state.join(client.as_str()))
     }
 
@@ -163,7 +163,7 @@ impl HeldFolder {
         &self.path
     }
 
-    fn at(path: PathBuf) -> Result<Self, RecordError> {
+    fn at(path: PathBuf) -> Result<Self, JournalError> {
         let folder = lock(&path)?;
         let held = Self { path, folder };
         held.check_place()?;
@@ -171,7 +171,7 @@ impl HeldFolder {
     }
 
     /// Whether it is the locked folder that the path leads to. What cannot be looked at is not known to be another.
-    fn check_place(&self) -> Result<(), RecordError> {
+    fn check_place(&self) -> Result<(), JournalError> {
         let id = |about: &fs::Metadata| (about.dev(), about.ino());
         let there = match fs::metadata(&self.path) {
             Ok(about) => Some(id(&about)),
@@ -179,7 +179,7 @@ impl HeldFolder {
             Err(_) => return Ok(()),
         };
         match self.folder.metadata() {
-            Ok(about) if there != Some(id(&about)) => Err(RecordError::new(&self.path, Fault::Replaced)),
+            Ok(about) if there != Some(id(&about)) => Err(JournalError::new(&self.path, Fault::Replaced)),
             Ok(_) | Err(_) => Ok(()),
         }
     }
@@ -188,16 +188,16 @@ impl HeldFolder {
 impl Log {
     /// Opens the log in a folder, and adds up what it holds. A last frame that is not complete was never acted upon, and is
     /// cut off.
-    pub(crate) fn open(folder: HeldFolder) -> Result<(Self, Restored), RecordError> {
+    pub(crate) fn open(folder: LockedStateDir) -> Result<(Self, Restored), JournalError> {
         let path = folder.path().join("record");
-        let failed = |error: io::Error| RecordError::io(&path, &error);
+        let failed = |error: io::Error| JournalError::io(&path, &error);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         let (restored, good) = load::load(&file, length).map_err(|error| match error {
-            load::Error::NotARecord => RecordError::new(&path, Fault::NotARecord),
-            load::Error::Damaged(at) => RecordError::new(&path, Fault::Damaged(at)),
+            load::Error::NotARecord => JournalError::new(&path, Fault::NotARecord),
+            load::Error::Damaged(at) => JournalError::new(&path, Fault::Damaged(at)),
             load::Error::Io(error) => failed(error),
         })?;
         if good < length {
@@ -236,8 +236,8 @@ impl Log {
     }
 
     /// A failed write as the reason not to start.
-    pub(crate) fn error(&self, error: &io::Error) -> RecordError {
-        RecordError::io(&self.path, error)
+    pub(crate) fn error(&self, error: &io::Error) -> JournalError {
+        JournalError::io(&self.path, error)
     }
 
     /// Appends the first entries of a run, and makes sure that all of the log is on the disk.
@@ -253,7 +253,7 @@ impl Log {
     }
 
     /// An error once the folder was removed or replaced.
-    pub(crate) fn check_place(&self) -> Result<(), RecordError> {
+    pub(crate) fn check_place(&self) -> Result<(), JournalError> {
         self.folder.check_place()
     }
 
@@ -361,22 +361,22 @@ impl Log {
     }
 }
 
-fn lock(folder: &Path) -> Result<File, RecordError> {
-    let failed = |error: io::Error| RecordError::io(folder, &error);
+fn lock(folder: &Path) -> Result<File, JournalError> {
+    let failed = |error: io::Error| JournalError::io(folder, &error);
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    refuse_exposed(folder).map_err(|error| RecordError::new(folder, Fault::Exposed(error)))?;
+    refuse_exposed(folder).map_err(|error| JournalError::new(folder, Fault::Exposed(error)))?;
     let held = File::open(folder).map_err(failed)?;
     let about = held.metadata().map_err(failed)?;
     if about.uid() != geteuid().as_raw() {
-        return Err(RecordError::new(folder, Fault::Foreign(about.uid())));
+        return Err(JournalError::new(folder, Fault::Foreign(about.uid())));
     }
     let mode = about.mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(RecordError::new(folder, Fault::Open(mode)));
+        return Err(JournalError::new(folder, Fault::Open(mode)));
     }
     match flock(&held, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(held),
-        Err(Errno::WOULDBLOCK) => Err(RecordError::new(folder, Fault::Locked)),
+        Err(Errno::WOULDBLOCK) => Err(JournalError::new(folder, Fault::Locked)),
         Err(error) => Err(failed(error.into())),
     }
 }

@@ -25,9 +25,9 @@ use tokio::time::sleep;
 use crate::console::Console;
 use crate::error::ClientError;
 use crate::executor::{Executor, News};
-use crate::health::SignOfLife;
+use crate::health::Liveness;
 use crate::record::sync::Syncer;
-use crate::record::{HeldFolder, Log, RecordError, Wish};
+use crate::record::{JournalError, LockedStateDir, Log, Wish};
 use crate::registry::Commands;
 use crate::shutdown::{Request, Shutdown};
 
@@ -83,7 +83,7 @@ pub enum Stopped {
 pub struct Client {
     config: ClientConfig,
     commands: Commands,
-    folder: Option<HeldFolder>,
+    folder: Option<LockedStateDir>,
 }
 
 impl Client {
@@ -95,7 +95,7 @@ impl Client {
     /// With its folder, which was taken before: [`ClientConfig::state`] has no meaning then. It must have been taken for this
     /// client's own name.
     #[must_use]
-    pub fn holding(self, folder: HeldFolder) -> Self {
+    pub fn holding(self, folder: LockedStateDir) -> Self {
         Self { folder: Some(folder), ..self }
     }
 
@@ -161,7 +161,7 @@ struct Shell {
     events: LinkEvents,
     executor: Executor,
     console: Console,
-    sign: SignOfLife,
+    sign: Liveness,
     threads: usize,
     is_connected: bool,
     /// Whether nothing can begin, because the record could not be written.
@@ -172,7 +172,7 @@ struct Shell {
     is_unsynced: bool,
     is_ending: bool,
     /// Why it ends, where nobody has told it to.
-    fault: Option<RecordError>,
+    fault: Option<JournalError>,
 }
 
 impl Shell {
@@ -180,9 +180,9 @@ impl Shell {
         let ClientConfig { member, trust, url, state, limits, console, health } = config;
         let Member { identity, seed, inbox_prefix } = member;
         let (catalogue, runs) = commands.into_parts()?;
-        let folder = folder.map_or_else(|| HeldFolder::take(&state, identity.name()), Ok)?;
+        let folder = folder.map_or_else(|| LockedStateDir::take(&state, identity.name()), Ok)?;
         let (mut log, restored) = Log::open(folder)?;
-        let sign = SignOfLife::new(health, limits.heartbeat);
+        let sign = Liveness::new(health, limits.heartbeat);
         let (name, trust) = (identity.name().clone(), Arc::new(trust));
         let subscriptions = subject::subscriptions(trust.realm(), &name, identity.credential().groups());
         let verifier = Verifier::new(Arc::clone(&trust), limits.skew);

@@ -19,7 +19,7 @@ mod command;
 mod order;
 
 pub(crate) use command::{ClientArgs, ClientsAction, Command, NewClient, WatchArgs};
-pub(crate) use order::Order;
+pub(crate) use order::CommandArgs;
 
 /// How much is shown of what clap says, in characters: it has what was typed in it, however long that is.
 const MAX_SAID: usize = 256;

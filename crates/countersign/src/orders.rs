@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use countersign_machine::server::{self as machine, Audience, Order, OrderError, Report, Update};
+use countersign_machine::server::{self as machine, Audience, CommandRequest, Report, RequestError, Update};
 use countersign_protocol::command::Call;
 use countersign_protocol::credential::Role;
 use countersign_protocol::envelope::Identity;
 use countersign_protocol::limits::{MAX_TTL, MIN_MAX_PAYLOAD, SKEW};
 use countersign_protocol::name::Name;
 use countersign_protocol::time::Millis;
-use countersign_server::{Follow, Happening, Operator, OperatorConfig, OperatorError};
+use countersign_server::{Follow, Operator, OperatorConfig, OperatorError, OperatorEvent};
 
 use crate::args::Options;
 use crate::duration::Span;
@@ -31,8 +31,8 @@ pub(crate) async fn connect(options: &Options, follow: Follow) -> Fallible<Opera
 }
 
 /// The order that a call comes to.
-pub(crate) fn order(call: Call, options: &Options) -> Order {
-    Order { command: call, dry_run: options.dry_run }
+pub(crate) fn order(call: Call, options: &Options) -> CommandRequest {
+    CommandRequest { command: call, dry_run: options.dry_run }
 }
 
 /// How the options want an order done.
@@ -48,7 +48,7 @@ pub(crate) fn how(options: &Options) -> machine::Options {
 /// Tells what was heard and not told yet, where nobody waits for more.
 pub(crate) fn tell(operator: &mut Operator, gathering: &mut Gathering) {
     while let Some(happening) = operator.happened() {
-        if let Happening::Update { update, .. } = happening {
+        if let OperatorEvent::Update { update, .. } = happening {
             gathering.update(&update);
         }
     }
@@ -58,7 +58,7 @@ pub(crate) fn tell(operator: &mut Operator, gathering: &mut Gathering) {
 pub(crate) fn tell_doubts(operator: &mut Operator, gathering: &mut Gathering) {
     operator.catch_up();
     while let Some(happening) = operator.happened() {
-        if let Happening::Update { update: update @ Update::Notice { alarm: true, .. }, .. } = happening {
+        if let OperatorEvent::Update { update: update @ Update::Notice { alarm: true, .. }, .. } = happening {
             gathering.update(&update);
         }
     }
@@ -100,17 +100,17 @@ pub(crate) fn refuse_long_life(ttl: Span, identity: &Identity) -> Fallible<()> {
 pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> Failure {
     match error {
         OperatorError::Link(error) => error.into(),
-        OperatorError::Order(OrderError::UnknownClient(unknown)) => unknown_client(&unknown, operator),
-        OperatorError::Order(OrderError::Nobody { ref audience, .. }) => nobody(&error, audience, operator),
-        OperatorError::Order(OrderError::OverLimit { .. }) => {
+        OperatorError::Request(RequestError::UnknownClient(unknown)) => unknown_client(&unknown, operator),
+        OperatorError::Request(RequestError::Nobody { ref audience, .. }) => nobody(&error, audience, operator),
+        OperatorError::Request(RequestError::OverLimit { .. }) => {
             Failure::new(Exit::Broker, format!("{error}; nothing was sent"))
                 .expected(format!("a broker that takes {MIN_MAX_PAYLOAD} bytes, or a smaller command"))
                 .remedy("raise `max_payload` in the broker's configuration, or send less")
         }
-        OperatorError::Order(OrderError::NotInForce { .. }) => Failure::keys(format!("{error}; nothing was sent"))
+        OperatorError::Request(RequestError::NotInForce { .. }) => Failure::keys(format!("{error}; nothing was sent"))
             .expected("a credential that is in force; what is under way is still waited for")
             .remedy("run `countersign init` where the issuer's key is, and start again with the new credential"),
-        OperatorError::Order(_) => Failure::usage(error)
+        OperatorError::Request(_) => Failure::usage(error)
             .expected("a command that its own schema allows; nothing was sent")
             .remedy("`countersign schema NAME.args` shows what a built-in command takes"),
         OperatorError::Roster(_) => Failure::new(Exit::Broker, error)
@@ -122,10 +122,12 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> Fail
                 "run `countersign setup` once if the broker keeps no presences yet; else check the line to it, or name \
                  the clients one by one",
             ),
-        OperatorError::Lost => Failure::new(Exit::Broker, "the connection to the broker is lost; nothing was sent")
-            .expected("a broker; the connection is being made anew by itself")
-            .remedy("try again when the broker is back"),
-        OperatorError::Deaf(_) => Failure::new(Exit::Broker, format!("{error}; nothing was sent"))
+        OperatorError::Disconnected => {
+            Failure::new(Exit::Broker, "the connection to the broker is lost; nothing was sent")
+                .expected("a broker; the connection is being made anew by itself")
+                .remedy("try again when the broker is back")
+        }
+        OperatorError::ReplySubscriptionDenied(_) => Failure::new(Exit::Broker, format!("{error}; nothing was sent"))
             .expected("that its list of users lets this connection key hear the operator's replies (nats/users.conf)")
             .remedy("run `countersign init`, and make the broker read its configuration again"),
         OperatorError::Interrupted => interrupted(Exit::Interrupted),
@@ -165,7 +167,7 @@ pub(crate) fn unknown_client(unknown: &Name, operator: Option<&Operator>) -> Fai
 /// What is wrong with a group that no client of the roster is in.
 pub(crate) fn unknown_group(group: &Name, operator: &Operator) -> Option<Failure> {
     let audience = Audience::Group(group.clone());
-    let error = OrderError::Nobody { audience: audience.clone(), ended: 0, out_of_reach: 0 };
+    let error = RequestError::Nobody { audience: audience.clone(), ended: 0, out_of_reach: 0 };
     (!groups(operator).contains(group)).then(|| nobody(&error.into(), &audience, Some(operator)))
 }
 

@@ -14,7 +14,7 @@ use countersign_protocol::name::Name;
 use countersign_protocol::text::echo;
 use serde_json::{Map, Value};
 
-use crate::args::Order;
+use crate::args::CommandArgs;
 use crate::failure::{Failure, Fallible};
 
 /// What all clients are called, after an @: no group has this name.
@@ -50,18 +50,18 @@ pub(crate) enum Place<'a> {
 }
 
 /// What an order's words ask for.
-pub(crate) fn request(order: &Order, place: Place<'_>) -> Fallible<Request> {
+pub(crate) fn request(order: &CommandArgs, place: Place<'_>) -> Fallible<Request> {
     match order {
-        Order::Start(of) => plain(Builtin::Start, &of.targets, place),
-        Order::Stop(of) => plain(Builtin::Stop, &of.targets, place),
-        Order::Terminate(of) => plain(Builtin::Terminate, &of.targets, place),
-        Order::Ping(of) => plain(Builtin::Ping, &of.targets, place),
-        Order::Status(of) => plain(Builtin::Status, &of.targets, place),
-        Order::Jobs(of) => plain(Builtin::Jobs, &of.targets, place),
-        Order::Calculate { words } => calculate(words, place),
-        Order::Cancel { words } => of_command(Builtin::Cancel, words, place),
-        Order::Result { words } => of_command(Builtin::Result, words, place),
-        Order::Call { words, args, args_file } => {
+        CommandArgs::Start(of) => plain(Builtin::Start, &of.targets, place),
+        CommandArgs::Stop(of) => plain(Builtin::Stop, &of.targets, place),
+        CommandArgs::Terminate(of) => plain(Builtin::Terminate, &of.targets, place),
+        CommandArgs::Ping(of) => plain(Builtin::Ping, &of.targets, place),
+        CommandArgs::Status(of) => plain(Builtin::Status, &of.targets, place),
+        CommandArgs::Jobs(of) => plain(Builtin::Jobs, &of.targets, place),
+        CommandArgs::Calculate { words } => calculate(words, place),
+        CommandArgs::Cancel { words } => of_command(Builtin::Cancel, words, place),
+        CommandArgs::Result { words } => of_command(Builtin::Result, words, place),
+        CommandArgs::Call { words, args, args_file } => {
             let from = match (args, args_file) {
                 (Some(text), _) => ArgsFrom::Text(text),
                 (None, Some(path)) => ArgsFrom::File(path),

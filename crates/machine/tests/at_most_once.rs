@@ -90,7 +90,9 @@ fn a_kill_between_any_two_entries_of_the_log_runs_nothing_twice() {
             let before = worker.executed.clone();
             let replies = worker.send(message);
             let known = whole[..length].iter().any(|entry| match entry {
-                Entry::Begun(begun) => begun.asker.digest == countersign_protocol::digest::Digest::of(&message.body),
+                Entry::Begun(begun) => {
+                    begun.reply_context.digest == countersign_protocol::digest::Digest::of(&message.body)
+                }
                 _ => false,
             });
             assert_eq!(worker.executed, before, "cut at {length}: unready, and so nothing runs");

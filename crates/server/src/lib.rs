@@ -10,6 +10,6 @@ mod operator;
 mod presence;
 mod stream;
 
-pub use countersign_machine::server::Happening;
+pub use countersign_machine::server::OperatorEvent;
 pub use operator::{Follow, Operator, OperatorConfig, OperatorError};
 pub use stream::{MAX_PRESENCE, PresenceStream, SetupError, forget, setup};

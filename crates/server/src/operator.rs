@@ -1,4 +1,4 @@
-//! Dispatch and gather, over the link and by the clock.
+//! PendingCommand and gather, over the link and by the clock.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZero;
@@ -12,8 +12,8 @@ use countersign_host::keys::Member;
 use countersign_host::link::{self, Link, LinkConfig, LinkError, LinkEvent, LinkEvents};
 use countersign_host::verify::open_all;
 use countersign_machine::server::{
-    self as machine, Audience, Effect, Happening, Ignored, Now, OperatorSetup, Options, Order, OrderError, Report,
-    Roster, Ticket, Update,
+    self as machine, Audience, CommandRequest, Effect, Ignored, Now, OperatorEvent, OperatorSetup, Options, Report,
+    RequestError, RequestId, Roster, Update,
 };
 use countersign_protocol::command::CommandId;
 use countersign_protocol::envelope::{Authentic, Delivery, Identity, Reason, Rejected, Verifier};
@@ -78,13 +78,13 @@ pub enum OperatorError {
     Silent(Duration),
     /// The connection is lost for the moment.
     #[error("the connection to the broker is lost")]
-    Lost,
+    Disconnected,
     /// The broker does not let us hear replies; nothing was sent, since nobody would know what came of it.
     #[error("the broker does not let us hear replies: {0}")]
-    Deaf(String),
+    ReplySubscriptionDenied(String),
     /// The order is not one that can be sent; nothing was.
     #[error(transparent)]
-    Order(#[from] OrderError),
+    Request(#[from] RequestError),
     /// Nothing can be sent without an id.
     #[error(transparent)]
     Random(#[from] RandomError),
@@ -122,7 +122,7 @@ pub struct Operator {
     /// What arrived and was not looked at yet.
     arrived: Vec<LinkEvent>,
     /// What happened and was not told yet.
-    happened: VecDeque<Happening>,
+    happened: VecDeque<OperatorEvent>,
 }
 
 /// The connection that events come over.
@@ -205,7 +205,7 @@ impl Operator {
     /// the wait with what is known by then.
     pub async fn dispatch(
         &mut self,
-        order: Order,
+        order: CommandRequest,
         audience: &Audience,
         options: Options,
         interrupt: impl Future<Output = ()>,
@@ -221,9 +221,9 @@ impl Operator {
         loop {
             tokio::select! {
                 happening = self.next() => match happening? {
-                    Happening::Done { ticket, report } if ticket == given => return Ok(report),
-                    Happening::Done { .. } => {}
-                    Happening::Update { update, .. } => updates(update),
+                    OperatorEvent::Done { ticket, report } if ticket == given => return Ok(report),
+                    OperatorEvent::Done { .. } => {}
+                    OperatorEvent::Update { update, .. } => updates(update),
                 },
                 () = &mut interrupt, if !interrupted => {
                     interrupted = true;
@@ -235,7 +235,12 @@ impl Operator {
 
     /// Gives an order: who is expected to answer is looked up, and the commands are sent. After an error nothing was sent
     /// to anybody, nor when this is dropped while it waits.
-    pub async fn give(&mut self, order: Order, audience: &Audience, options: Options) -> Result<Ticket, OperatorError> {
+    pub async fn give(
+        &mut self,
+        order: CommandRequest,
+        audience: &Audience,
+        options: Options,
+    ) -> Result<RequestId, OperatorError> {
         order.check_arguments()?;
         self.machine.may_sign(now())?;
         self.catch_up();
@@ -249,7 +254,7 @@ impl Operator {
         // By now the broker has said what it does not allow of what was subscribed to.
         self.catch_up();
         if let Some(why) = self.link.refused().remove(&self.replies) {
-            return Err(OperatorError::Deaf(why));
+            return Err(OperatorError::ReplySubscriptionDenied(why));
         }
         let (ticket, effects) = self.machine.give(order, audience, options, now())?;
         self.carry_out(effects);
@@ -257,7 +262,7 @@ impl Operator {
     }
 
     /// Waits for the next thing that is worth telling. Nothing is lost when this is dropped while it waits.
-    pub async fn next(&mut self) -> Result<Happening, OperatorError> {
+    pub async fn next(&mut self) -> Result<OperatorEvent, OperatorError> {
         loop {
             if let Some(happening) = self.happened.pop_front() {
                 return Ok(happening);
@@ -287,23 +292,23 @@ impl Operator {
     }
 
     /// What has happened and was not told yet, without waiting for more.
-    pub fn happened(&mut self) -> Option<Happening> {
+    pub fn happened(&mut self) -> Option<OperatorEvent> {
         self.happened.pop_front()
     }
 
     /// Ends the wait for an order with what is known by now: what runs is `accepted`, what did not answer `no_reply`.
-    pub fn interrupt(&mut self, ticket: Ticket) {
+    pub fn interrupt(&mut self, ticket: RequestId) {
         let effects = self.machine.interrupt(ticket, now());
         self.carry_out(effects);
     }
 
     /// Whether some target of an order has neither replied nor a verdict.
-    pub fn awaits_first_reply(&self, ticket: Ticket) -> bool {
+    pub fn awaits_first_reply(&self, ticket: RequestId) -> bool {
         self.machine.awaits_first_reply(ticket)
     }
 
     /// What runs of an order: the clients, by the command that they run, which `cancel` takes as its arguments.
-    pub fn running(&self, ticket: Ticket) -> Vec<(CommandId, Vec<Name>)> {
+    pub fn running(&self, ticket: RequestId) -> Vec<(CommandId, Vec<Name>)> {
         self.machine.running(ticket).into_iter().collect()
     }
 
@@ -335,8 +340,8 @@ impl Operator {
     /// Looks at what has arrived already, a queue full of it at most: the roster is to know what the clients have said. It stops
     /// at a reply, which is to be told before more are opened.
     pub fn catch_up(&mut self) {
-        let is_reply = |it: &Happening| {
-            matches!(it, Happening::Done { .. } | Happening::Update { update: Update::Reply { .. }, .. })
+        let is_reply = |it: &OperatorEvent| {
+            matches!(it, OperatorEvent::Done { .. } | OperatorEvent::Update { update: Update::Reply { .. }, .. })
         };
         for _ in 0..MAX_WAITING / BATCH {
             if self.happened.iter().any(is_reply) {
@@ -470,7 +475,7 @@ impl Operator {
 
     pub(crate) fn notice(&mut self, alarm: bool, text: String) {
         let update = Update::Notice { client: None, alarm, text };
-        self.happened.push_back(Happening::Update { ticket: None, update });
+        self.happened.push_back(OperatorEvent::Update { ticket: None, update });
     }
 }
 

@@ -102,7 +102,7 @@ impl Operator {
     /// Takes the last presences of clients into the roster, as far as the broker has them and they hold; those clients that it
     /// keeps nothing of. An error where it does not tell what it keeps.
     pub async fn find(&mut self, clients: &[Name]) -> Result<BTreeSet<Name>, OperatorError> {
-        let client = self.link.client().ok_or(OperatorError::Lost)?;
+        let client = self.link.client().ok_or(OperatorError::Disconnected)?;
         let mut found = Found::default();
         let asked = self.ask_for_some(&client, clients, &mut found).await;
         asked.ok_or(OperatorError::Silent(PATIENCE))?;
@@ -176,7 +176,7 @@ impl Operator {
             ..self.config.clone()
         };
         let (link, _events) = Link::connect(config).await?;
-        let client = link.client().ok_or(OperatorError::Lost)?;
+        let client = link.client().ok_or(OperatorError::Disconnected)?;
         Ok(Reader { _link: link, client })
     }
 
@@ -186,8 +186,10 @@ impl Operator {
         let subjects = subject::every_presence(&self.realm);
         let question = json!({ "seq": page.last.saturating_add(1), "batch": PAGE, "next_by_subj": subjects });
         let inbox = reader.client.new_inbox();
-        let mut answers = reader.client.subscribe(inbox.clone()).await.map_err(|_| OperatorError::Lost)?;
-        ask(&reader.client, subject::roster_page(&self.realm), inbox, &question).await.ok_or(OperatorError::Lost)?;
+        let mut answers = reader.client.subscribe(inbox.clone()).await.map_err(|_| OperatorError::Disconnected)?;
+        ask(&reader.client, subject::roster_page(&self.realm), inbox, &question)
+            .await
+            .ok_or(OperatorError::Disconnected)?;
         while let Some(answer) = heard(answers.next()).await? {
             let end = page.take(&answer).map_err(OperatorError::Roster)?;
             if end.is_break() {
@@ -201,9 +203,12 @@ impl Operator {
     async fn ask_for_next(&self, reader: &Reader, number: u64) -> Result<Option<Kept>, OperatorError> {
         let question = json!({ "seq": number, "next_by_subj": subject::every_presence(&self.realm) });
         let inbox = reader.client.new_inbox();
-        let mut answers = reader.client.subscribe(inbox.clone()).await.map_err(|_| OperatorError::Lost)?;
-        ask(&reader.client, subject::roster_message(&self.realm), inbox, &question).await.ok_or(OperatorError::Lost)?;
-        let kept = single(&heard(answers.next()).await?.ok_or(OperatorError::Lost)?).map_err(OperatorError::Roster)?;
+        let mut answers = reader.client.subscribe(inbox.clone()).await.map_err(|_| OperatorError::Disconnected)?;
+        ask(&reader.client, subject::roster_message(&self.realm), inbox, &question)
+            .await
+            .ok_or(OperatorError::Disconnected)?;
+        let kept =
+            single(&heard(answers.next()).await?.ok_or(OperatorError::Disconnected)?).map_err(OperatorError::Roster)?;
         match kept {
             Some(kept) if kept.sequence < number => Err(OperatorError::Roster("its pages run backwards".to_owned())),
             kept => Ok(kept),

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use countersign_host::link::LinkError;
-use countersign_machine::server::{Audience, Ignored, News, Options, Order, OrderError, Report, Update, Verdict};
+use countersign_machine::server::{
+    Audience, ClientEvent, CommandRequest, Ignored, Options, Report, RequestError, Update, Verdict,
+};
 use countersign_protocol::command::Call;
 use countersign_protocol::envelope::Reason;
 use countersign_protocol::json::JsonText;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, State};
-use countersign_server::{Happening, Operator, OperatorError, SetupError, forget, setup};
+use countersign_server::{Operator, OperatorError, OperatorEvent, SetupError, forget, setup};
 use countersign_testkit::broker::PATIENCE;
 use countersign_testkit::hostile::{FakeBroker, header_block, message_frame};
 use countersign_testkit::realm::name;
@@ -26,9 +28,9 @@ use tokio::time::timeout;
 /// How many clients a roster has that takes long to tell.
 const CLIENTS: u16 = 160;
 
-fn order(command: &str, args: Value) -> Order {
+fn order(command: &str, args: Value) -> CommandRequest {
     let args = serde_json::from_value(args).unwrap();
-    Order { command: Call { name: name(command), args }, dry_run: false }
+    CommandRequest { command: Call { name: name(command), args }, dry_run: false }
 }
 
 fn patient() -> Options {
@@ -45,7 +47,7 @@ async fn ping(operator: &mut Operator) -> Report {
 /// Waits for an update.
 async fn until(operator: &mut Operator, is_it: impl Fn(&Update) -> bool) {
     let heard = async {
-        while !matches!(operator.next().await.unwrap(), Happening::Update { update, .. } if is_it(&update)) {}
+        while !matches!(operator.next().await.unwrap(), OperatorEvent::Update { update, .. } if is_it(&update)) {}
     };
     timeout(PATIENCE, heard).await.unwrap();
 }
@@ -85,7 +87,7 @@ async fn nothing_is_sent_where_the_broker_does_not_let_the_operator_hear_replies
     let mut deaf = demo.connect(&demo.broker.url(), seed(14)).await.unwrap();
     for audience in [Audience::Clients(vec![name("worker-1")]), Audience::All] {
         let given = deaf.give(order("ping", json!({})), &audience, patient()).await;
-        let Err(OperatorError::Deaf(why)) = given else { panic!("{given:?}") };
+        let Err(OperatorError::ReplySubscriptionDenied(why)) = given else { panic!("{given:?}") };
         assert!(why.contains("cs.demo.reply.alice."), "{why}");
     }
     let mut operator = demo.operator().await;
@@ -100,7 +102,7 @@ async fn an_operator_hears_replies_again_as_soon_as_the_broker_allows_it() {
     let mut deaf = demo.connect(&demo.broker.url(), seed(14)).await.unwrap();
     let clients = Audience::Clients(vec![name("worker-1")]);
     let given = deaf.give(order("ping", json!({})), &clients, patient()).await;
-    assert!(matches!(given, Err(OperatorError::Deaf(_))), "{given:?}");
+    assert!(matches!(given, Err(OperatorError::ReplySubscriptionDenied(_))), "{given:?}");
     demo.allow_everything();
     until(
         &mut deaf,
@@ -159,8 +161,8 @@ async fn a_followed_client_is_looked_up_once_for_each_connection_and_its_epoch_i
         assert_eq!((verdict(&report).word(), questions.count().await), ("succeeded", asked));
     }
     worker.present(uuid(31), State::Unready).await;
-    let is_unready = |news: &News| matches!(news, News::State { to: State::Unready, .. });
-    until(&mut operator, |update| matches!(update, Update::News { news, .. } if is_unready(news))).await;
+    let is_unready = |news: &ClientEvent| matches!(news, ClientEvent::State { to: State::Unready, .. });
+    until(&mut operator, |update| matches!(update, Update::ClientEvent { news, .. } if is_unready(news))).await;
     let (report, ()) = tokio::join!(ping(&mut operator), worker.pong(uuid(31)));
     assert_eq!((verdict(&report).word(), questions.count().await), ("succeeded", 0));
 
@@ -301,7 +303,7 @@ async fn invalid_arguments_are_found_before_anything_is_sent() {
     let invalid = order("calculate", json!({ "x": -1, "msg": "" }));
     let refused =
         operator.dispatch(invalid, &Audience::Clients(vec![name("worker-1")]), patient(), pending(), |_| ()).await;
-    assert!(matches!(refused, Err(OperatorError::Order(OrderError::Arguments { .. }))), "{refused:?}");
+    assert!(matches!(refused, Err(OperatorError::Request(RequestError::Arguments { .. }))), "{refused:?}");
 }
 
 #[tokio::test]
@@ -312,7 +314,7 @@ async fn nothing_is_sent_to_a_name_that_neither_the_keys_nor_the_roster_know() {
     let clients = Audience::Clients(vec![name("worker-1"), name("worker-l")]);
     let refused = operator.dispatch(order, &clients, patient(), pending(), |_| ()).await;
     assert!(
-        matches!(&refused, Err(OperatorError::Order(OrderError::UnknownClient(it))) if it.as_str() == "worker-l"),
+        matches!(&refused, Err(OperatorError::Request(RequestError::UnknownClient(it))) if it.as_str() == "worker-l"),
         "{refused:?}"
     );
     let answering = tokio::spawn(async move {
@@ -371,7 +373,7 @@ async fn the_whole_roster_is_found_page_after_page_and_in_it_only_what_verifies(
     assert_eq!(found, expected);
     assert!(operator.roster().entries().all(|it| it.groups() == [name("web")]));
     let happening = timeout(PATIENCE, operator.next()).await.unwrap().unwrap();
-    let Happening::Update { update: Update::Notice { text, .. }, .. } = happening else { panic!("{happening:?}") };
+    let OperatorEvent::Update { update: Update::Notice { text, .. }, .. } = happening else { panic!("{happening:?}") };
     assert!(text.contains("signature"), "{text}");
 }
 
@@ -433,7 +435,7 @@ async fn nothing_is_sent_to_all_where_the_broker_does_not_tell_who_is_there() {
         }
         let mut operator = demo.operator().await;
         let refused = operator.give(order("ping", json!({})), &Audience::All, patient()).await;
-        let nobody = matches!(refused, Err(OperatorError::Order(OrderError::Nobody { .. })));
+        let nobody = matches!(refused, Err(OperatorError::Request(RequestError::Nobody { .. })));
         let untold = matches!(refused, Err(OperatorError::Roster(_)));
         assert_eq!((nobody, untold), (made, !made), "{refused:?}");
     }

@@ -72,8 +72,8 @@ fn folder() -> TempDir {
     tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempdir().unwrap()
 }
 
-fn open(folder: &Path) -> Result<(Log, Restored), RecordError> {
-    HeldFolder::at(folder.to_owned()).and_then(Log::open)
+fn open(folder: &Path) -> Result<(Log, Restored), JournalError> {
+    LockedStateDir::at(folder.to_owned()).and_then(Log::open)
 }
 
 /// A folder with a log of these entries in it, and the log's bytes.
@@ -312,7 +312,7 @@ fn on_a_disk_that_is_full_what_has_begun_can_end_and_nothing_begins_before_there
 fn long_entry(length: usize) -> Entry {
     let begun = life(0).entries.into_iter().find(|entry| matches!(entry, Entry::Begun(_))).unwrap();
     let mut value = serde_json::to_value(begun).unwrap();
-    value["begun"]["asker"]["reply_to"] = Value::from("r".repeat(length));
+    value["begun"]["reply_context"]["reply_to"] = Value::from("r".repeat(length));
     serde_json::from_value(value).unwrap()
 }
 

@@ -172,7 +172,7 @@ async fn a_record_that_has_grown_is_compacted_beside_the_loop_and_remembers_what
     expected.apply(machine.started());
     machine.part(None, usize::MAX).entries().for_each(|entry| expected.apply(entry));
     drop(log);
-    let folder = HeldFolder::take(state.path(), &"worker-1".parse().unwrap()).unwrap();
+    let folder = LockedStateDir::take(state.path(), &"worker-1".parse().unwrap()).unwrap();
     let (_log, mut restored) = Log::open(folder).unwrap();
     // The new log begins with the time at which it was begun.
     restored.apply(machine.started());

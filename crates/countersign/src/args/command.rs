@@ -7,7 +7,7 @@ use clap::Subcommand;
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::{InvalidName, Name};
 
-use super::order::Order;
+use super::order::CommandArgs;
 use crate::duration::{Span, span};
 use crate::traffic::Kind;
 use crate::words::EVERYONE;
@@ -75,7 +75,7 @@ The broker reads a changed nats/users.conf when it gets SIGHUP.")]
 
     /// A command for clients.
     #[command(flatten)]
-    Order(Order),
+    Request(CommandArgs),
 
     /// Show who is there: the roster
     ///

@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 /// A command for clients, in a shell or at the prompt.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Order {
+pub(crate) enum CommandArgs {
     /// Let clients take data commands: unready → ready
     #[command(after_long_help = "A client that is ready already succeeds and says so.
 

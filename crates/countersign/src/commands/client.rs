@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use countersign_client::{Client, ClientConfig, ClientError, Commands, HeldFolder, Stopped, Stopper, shutdown};
+use countersign_client::{Client, ClientConfig, ClientError, Commands, LockedStateDir, Stopped, Stopper, shutdown};
 use countersign_protocol::credential::Role;
 use countersign_protocol::name::Name;
 use tracing_subscriber::filter::LevelFilter;
@@ -58,7 +58,7 @@ async fn pass_on(mut signals: Signals, stopper: Stopper) {
 }
 
 /// The first client whose key is here and that nobody is, and its folder: held from now on, so that nobody else becomes it.
-fn claim(realm: &Realm, state: &Path) -> Fallible<(Name, HeldFolder)> {
+fn claim(realm: &Realm, state: &Path) -> Fallible<(Name, LockedStateDir)> {
     let keys = realm.folder.path().display();
     let mut names = realm.folder.names(Role::Client);
     // The key of one that has only its credential here lives elsewhere, and so does that client.
@@ -74,7 +74,7 @@ fn claim(realm: &Realm, state: &Path) -> Fallible<(Name, HeldFolder)> {
     let mark = |name: &Name| state.join(name.as_str()).join("host");
     names.sort_by_key(|name| fs::read(mark(name)).ok().as_ref() != Some(&host));
     for name in &names {
-        match HeldFolder::take(state, name) {
+        match LockedStateDir::take(state, name) {
             Ok(folder) => {
                 if let Err(error) = fs::write(mark(name), &host) {
                     tracing::warn!("{}: {error}; the next start may claim another name", mark(name).display());

@@ -24,7 +24,7 @@ pub(crate) fn run(cli: &Cli, output: Output, signals: Signals) -> Fallible<Exit>
         Command::Setup => block_on(or_ended(signals, setup::run(options, output))),
         Command::Client(args) => block_on(client::run(options, args, signals)),
         Command::Health { file } => health::run(file, output),
-        Command::Order(order) => block_on(send::run(options, words::request(order, Place::Shell)?, output, signals)),
+        Command::Request(order) => block_on(send::run(options, words::request(order, Place::Shell)?, output, signals)),
         Command::Clients { action } => block_on(or_ended(signals, clients::run(options, action.as_ref(), output))),
         Command::Server => block_on(prompt::run(options, output, signals)),
         Command::Watch(args) => block_on(watch::run(options, args, output, signals)),

@@ -1,6 +1,6 @@
 //! What clients say unasked, in a line for people.
 
-use countersign_machine::server::{NOT_RUN, News};
+use countersign_machine::server::{ClientEvent, NOT_RUN};
 use countersign_protocol::command::Job;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
@@ -28,19 +28,19 @@ pub(super) fn outcome_text(outcome: &Outcome) -> String {
 }
 
 /// The line; its texts are not yet escaped.
-pub(crate) fn news_line(client: &Name, news: &News) -> String {
+pub(crate) fn news_line(client: &Name, news: &ClientEvent) -> String {
     match news {
-        News::Joined { state } => format!("{client} is there, {state}"),
-        News::Restarted { state, new_epoch: false } => format!("{client} has started again, {state}"),
-        News::Restarted { state, new_epoch: true } => {
+        ClientEvent::Joined { state } => format!("{client} is there, {state}"),
+        ClientEvent::Restarted { state, new_epoch: false } => format!("{client} has started again, {state}"),
+        ClientEvent::Restarted { state, new_epoch: true } => {
             format!("{client} has started again, {state}, in a new epoch: it has forgotten what it was sent before")
         }
-        News::State { to: State::Terminated, .. } => format!("{client} has ended"),
-        News::State { from, to } => format!("{client} is {to}; it was {from}"),
-        News::Silent => format!("{client} has been silent for 30 s"),
-        News::Back { state } => format!("{client} is heard again, {state}"),
-        News::Job(job) => job_line(client, job),
-        News::Security(security) => {
+        ClientEvent::State { to: State::Terminated, .. } => format!("{client} has ended"),
+        ClientEvent::State { from, to } => format!("{client} is {to}; it was {from}"),
+        ClientEvent::Silent => format!("{client} has been silent for 30 s"),
+        ClientEvent::Back { state } => format!("{client} is heard again, {state}"),
+        ClientEvent::Job(job) => job_line(client, job),
+        ClientEvent::Security(security) => {
             let signer = security.signer.as_ref().map(|signer| format!(", signed by {signer}")).unwrap_or_default();
             format!("{client} reports {} ({} times{signer})", security.reason, security.count)
         }

@@ -50,7 +50,7 @@ impl Gathering {
             Update::Notice { alarm: true, text, .. } => self.output.alarm(text),
             Update::Notice { text, .. } => self.output.note(text),
             // It is for a prompt; a command that was given alone hears of its replies only.
-            Update::News { .. } => {}
+            Update::ClientEvent { .. } => {}
             Update::Reply { client, command_id, outcome, state, latency_ms, .. } => {
                 if self.format == Format::Ndjson {
                     let printed = self.output.json(&self.arrival(client, *command_id, outcome, *state, *latency_ms));

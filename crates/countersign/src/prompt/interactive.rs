@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::ready;
 use std::time::Duration;
 
-use countersign_machine::server::{Audience, Ticket};
+use countersign_machine::server::{Audience, RequestId};
 use countersign_protocol::command::Builtin;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
@@ -169,7 +169,7 @@ impl Terminal<'_> {
     }
 
     /// Waits for the report on an order, or until every target has replied and what they have accepted takes longer.
-    async fn wait_for(&mut self, ticket: Ticket) -> Fallible<Then> {
+    async fn wait_for(&mut self, ticket: RequestId) -> Fallible<Then> {
         let mut patience = None;
         while self.session.is_under_way(ticket) {
             if self.session.operator.awaits_first_reply(ticket) {
@@ -210,7 +210,7 @@ impl Terminal<'_> {
             return Ok(Then::Next);
         }
         let texts: Vec<String> = under_way.iter().map(|(_, text)| format!("`{text}`")).collect();
-        let tickets: Vec<Ticket> = under_way.iter().map(|(ticket, _)| *ticket).collect();
+        let tickets: Vec<RequestId> = under_way.iter().map(|(ticket, _)| *ticket).collect();
         self.session.output.note(&format!("under way: {}", texts.join(", ")));
         match self.ask("cancel (c), stop waiting (s), or go on (Enter)? ".to_owned(), false).await? {
             Typed::Line(line) => match line.trim().to_lowercase().as_str() {
@@ -228,7 +228,7 @@ impl Terminal<'_> {
         Ok(Then::Next)
     }
 
-    async fn cancel(&mut self, tickets: &[Ticket]) -> Fallible<Then> {
+    async fn cancel(&mut self, tickets: &[RequestId]) -> Fallible<Then> {
         for ticket in tickets {
             let running = self.session.operator.running(*ticket);
             if running.is_empty() && self.session.is_under_way(*ticket) {

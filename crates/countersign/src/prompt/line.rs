@@ -46,7 +46,7 @@ pub(super) enum Line {
     /// Print a schema, or the names of all.
     Schema(Option<String>),
     /// Give an order.
-    Order(Request, Box<Options>),
+    Request(Request, Box<Options>),
 }
 
 /// Reads a line. What it does not say is as the session has it: the options, and whom commands are for that name nobody.
@@ -86,7 +86,7 @@ fn command(words: &[String], session: &Options, usual: Option<&Audience>) -> Fal
     match cli.command {
         Command::Clients { action } => Ok(Line::Clients(action, options)),
         Command::Schema { name } => Ok(Line::Schema(name)),
-        Command::Order(order) => Ok(Line::Order(words::request(&order, Place::Prompt(usual))?, options)),
+        Command::Request(order) => Ok(Line::Request(words::request(&order, Place::Prompt(usual))?, options)),
         _ => Err(not_here(words.iter().find(|word| args::is_subcommand(word)).unwrap_or(&words[0]))),
     }
 }
@@ -145,7 +145,7 @@ mod tests {
 
     fn order(line: &str) -> (Request, Options) {
         match say(line) {
-            Ok(Line::Order(request, options)) => (request, *options),
+            Ok(Line::Request(request, options)) => (request, *options),
             other => panic!("{line}: {other:?}"),
         }
     }

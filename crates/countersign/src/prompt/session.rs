@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use countersign_host::clock;
-use countersign_machine::server::{Audience, Presence, Report, Ticket, Update};
+use countersign_machine::server::{Audience, Presence, Report, RequestId, Update};
 use countersign_protocol::credential::Grant;
 use countersign_protocol::envelope::Expired;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::State;
-use countersign_server::{Happening, Operator};
+use countersign_server::{Operator, OperatorEvent};
 
 use super::line::{self, Line};
 use crate::args::Options;
@@ -27,13 +27,13 @@ pub(super) struct Session<'a> {
     hears_news: bool,
     /// Whom `use` named.
     target: Option<Audience>,
-    under_way: BTreeMap<Ticket, Order>,
+    under_way: BTreeMap<RequestId, OpenRequest>,
     /// Whether it was said that the operator's credential ends soon.
     warned: bool,
 }
 
 /// An order that has no report yet.
-struct Order {
+struct OpenRequest {
     /// What was typed, for people.
     text: String,
     gathering: Gathering,
@@ -48,7 +48,7 @@ pub(super) enum Said {
     /// It is done.
     Done,
     /// An order was given, and its verdicts are awaited.
-    Given(Ticket),
+    Given(RequestId),
     /// Leave.
     Quit,
 }
@@ -73,7 +73,7 @@ impl<'a> Session<'a> {
             Line::Clients(action, options) => {
                 clients::show_or_forget(&options, action.as_ref(), &mut self.operator, self.output).await?;
             }
-            Line::Order(request, options) => return self.give(line, request, &options).await.map(Said::Given),
+            Line::Request(request, options) => return self.give(line, request, &options).await.map(Said::Given),
         }
         Ok(Said::Done)
     }
@@ -124,18 +124,18 @@ impl<'a> Session<'a> {
     }
 
     /// Tells what happened; the status that a report ends with.
-    pub(super) fn tell(&mut self, happening: Happening) -> Fallible<Option<(Ticket, Exit)>> {
+    pub(super) fn tell(&mut self, happening: OperatorEvent) -> Fallible<Option<(RequestId, Exit)>> {
         match happening {
-            Happening::Update { ticket, update } => {
+            OperatorEvent::Update { ticket, update } => {
                 self.update(ticket, &update);
                 Ok(None)
             }
-            Happening::Done { ticket, report } => self.done(ticket, &report).map(|exit| Some((ticket, exit))),
+            OperatorEvent::Done { ticket, report } => self.done(ticket, &report).map(|exit| Some((ticket, exit))),
         }
     }
 
     /// Waits for the report on an order that takes no longer than its time-out; the status that it ends with.
-    pub(super) async fn finish(&mut self, ticket: Ticket) -> Fallible<Exit> {
+    pub(super) async fn finish(&mut self, ticket: RequestId) -> Fallible<Exit> {
         loop {
             let happening = self.operator.next().await.map_err(|error| orders::failure(error, None))?;
             if let Some((_, exit)) = self.tell(happening)?.filter(|(done, _)| *done == ticket) {
@@ -145,17 +145,17 @@ impl<'a> Session<'a> {
     }
 
     /// Whether an order has no report yet.
-    pub(super) fn is_under_way(&self, ticket: Ticket) -> bool {
+    pub(super) fn is_under_way(&self, ticket: RequestId) -> bool {
         self.under_way.contains_key(&ticket)
     }
 
     /// What is under way, for people; nothing where nothing is.
-    pub(super) fn under_way(&self) -> Vec<(Ticket, &str)> {
+    pub(super) fn under_way(&self) -> Vec<(RequestId, &str)> {
         self.under_way.iter().map(|(ticket, order)| (*ticket, order.text.as_str())).collect()
     }
 
     /// The prompt goes on without an order.
-    pub(super) fn leave_in_background(&mut self, ticket: Ticket) {
+    pub(super) fn leave_in_background(&mut self, ticket: RequestId) {
         if let Some(order) = self.under_way.get_mut(&ticket) {
             order.in_background = true;
             self.output.note(&format!("`{}` goes on in the background; Ctrl-C offers to cancel it", order.text));
@@ -164,7 +164,7 @@ impl<'a> Session<'a> {
 
     /// Waits for nothing any more: each order under way ends with what is known.
     pub(super) fn leave_all(&mut self) -> Fallible<()> {
-        let tickets: Vec<Ticket> = self.under_way.keys().copied().collect();
+        let tickets: Vec<RequestId> = self.under_way.keys().copied().collect();
         tickets.into_iter().for_each(|ticket| self.operator.interrupt(ticket));
         while let Some(happening) = self.operator.happened() {
             self.tell(happening)?;
@@ -173,7 +173,7 @@ impl<'a> Session<'a> {
     }
 
     /// Gives an order.
-    pub(super) async fn give(&mut self, text: &str, request: Request, options: &Options) -> Fallible<Ticket> {
+    pub(super) async fn give(&mut self, text: &str, request: Request, options: &Options) -> Fallible<RequestId> {
         self.warn();
         orders::refuse_long_life(options.ttl, self.operator.identity())?;
         let Request { audience, call } = request;
@@ -182,7 +182,7 @@ impl<'a> Session<'a> {
         let mut gathering = Gathering::new(self.output, options.output);
         gathering.incomplete(self.operator.incomplete());
         let is_for_many = !matches!(&audience, Audience::Clients(clients) if clients.len() == 1);
-        let order = Order { text: text.trim().to_owned(), gathering, is_for_many, in_background: false };
+        let order = OpenRequest { text: text.trim().to_owned(), gathering, is_for_many, in_background: false };
         self.under_way.insert(ticket, order);
         Ok(ticket)
     }
@@ -230,11 +230,11 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn update(&mut self, ticket: Option<Ticket>, update: &Update) {
+    fn update(&mut self, ticket: Option<RequestId>, update: &Update) {
         let order = ticket.and_then(|ticket| self.under_way.get_mut(&ticket));
         match (update, order) {
-            (Update::News { client, news }, _) if self.hears_news => self.output.event(&news_line(client, news)),
-            (Update::News { .. }, _) => {}
+            (Update::ClientEvent { client, news }, _) if self.hears_news => self.output.event(&news_line(client, news)),
+            (Update::ClientEvent { .. }, _) => {}
             (Update::Reply { client, command_id, outcome, late: true, .. }, _) => {
                 self.output.reply(&late_line(client, *command_id, outcome));
             }
@@ -249,7 +249,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn done(&mut self, ticket: Ticket, report: &Report) -> Fallible<Exit> {
+    fn done(&mut self, ticket: RequestId, report: &Report) -> Fallible<Exit> {
         if let Some(order) = self.under_way.remove(&ticket) {
             if order.in_background {
                 self.output.note(&format!("what came of `{}`:", order.text));

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::record::Entry;
-use super::refusal::Asker;
+use super::refusal::ReplyContext;
 use super::state::State;
 
 /// One turn of the machine: what must be on disk, and what may happen once it is.
@@ -33,7 +33,7 @@ pub struct Step {
 /// What a failed write takes back: the command that this step began, and the state before it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Begun {
-    pub(super) asker: Asker,
+    pub(super) reply_context: ReplyContext,
     pub(super) state: State,
 }
 

@@ -14,7 +14,7 @@ use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
 use serde::Serialize;
 
-use super::refusal::Asker;
+use super::refusal::ReplyContext;
 use super::state::State;
 
 /// The longest message for people that a command's failure may bring, in characters.
@@ -70,7 +70,7 @@ impl Outbox {
     /// refusal by the same one without its details.
     pub(super) fn fitting(
         &mut self,
-        asker: &Asker,
+        reply_context: &ReplyContext,
         seq: u64,
         outcome: Outcome,
         state: State,
@@ -81,7 +81,7 @@ impl Outbox {
             Outcome::Refused(error) => Some(error.code),
             _ => None,
         };
-        let reply = self.sign_reply(asker, self.reply_body(asker, seq, outcome, state, now));
+        let reply = self.sign_reply(reply_context, self.reply_body(reply_context, seq, outcome, state, now));
         if (self.fits(&reply) && values <= MAX_CONTENT) || !status.is_final() {
             self.n += 1;
             return (reply, status);
@@ -99,19 +99,26 @@ impl Outbox {
             None => Outcome::Failed(ErrorBody::new(ErrorCode::ResultTooLarge, text)),
         };
         let status = outcome.status();
-        let reply = self.sign_reply(asker, self.reply_body(asker, seq, outcome, state, now));
+        let reply = self.sign_reply(reply_context, self.reply_body(reply_context, seq, outcome, state, now));
         self.n += 1;
         (reply, status)
     }
 
     /// Whether the first reply with this outcome would fit.
-    pub(super) fn would_fit(&self, asker: &Asker, outcome: Outcome, state: State, now: Millis) -> bool {
-        self.fits(&self.sign_reply(asker, self.reply_body(asker, 0, outcome, state, now)))
+    pub(super) fn would_fit(&self, reply_context: &ReplyContext, outcome: Outcome, state: State, now: Millis) -> bool {
+        self.fits(&self.sign_reply(reply_context, self.reply_body(reply_context, 0, outcome, state, now)))
     }
 
     /// A reply whose content is this client's own, and short.
-    pub(super) fn reply(&mut self, asker: &Asker, seq: u64, outcome: Outcome, state: State, now: Millis) -> Signed {
-        self.fitting(asker, seq, outcome, state, now).0
+    pub(super) fn reply(
+        &mut self,
+        reply_context: &ReplyContext,
+        seq: u64,
+        outcome: Outcome,
+        state: State,
+        now: Millis,
+    ) -> Signed {
+        self.fitting(reply_context, seq, outcome, state, now).0
     }
 
     pub(super) fn event(&mut self, data: EventData, state: State, now: Millis) -> Signed {
@@ -136,7 +143,14 @@ impl Outbox {
         self.identity.sign(MessageType::Event, subject, to_json(&event))
     }
 
-    fn reply_body(&self, asker: &Asker, seq: u64, outcome: Outcome, state: State, now: Millis) -> Vec<u8> {
+    fn reply_body(
+        &self,
+        reply_context: &ReplyContext,
+        seq: u64,
+        outcome: Outcome,
+        state: State,
+        now: Millis,
+    ) -> Vec<u8> {
         let credential = self.identity.credential();
         let (status, progress, result, error) = outcome.into_members();
         to_json(&Reply {
@@ -145,10 +159,10 @@ impl Outbox {
             realm: credential.realm().clone(),
             from: self.identity.name().clone(),
             credential: credential.jti(),
-            to: asker.operator.clone(),
-            subject: subject::reply(&asker.reply_to, self.identity.name()),
-            command_id: asker.key.id,
-            command_digest: asker.digest,
+            to: reply_context.operator.clone(),
+            subject: subject::reply(&reply_context.reply_to, self.identity.name()),
+            command_id: reply_context.key.id,
+            command_digest: reply_context.digest,
             issued_at: now,
             epoch: self.epoch,
             boot: self.boot,
@@ -162,8 +176,8 @@ impl Outbox {
         })
     }
 
-    fn sign_reply(&self, asker: &Asker, body: Vec<u8>) -> Signed {
-        let subject = subject::reply(&asker.reply_to, self.identity.name());
+    fn sign_reply(&self, reply_context: &ReplyContext, body: Vec<u8>) -> Signed {
+        let subject = subject::reply(&reply_context.reply_to, self.identity.name());
         self.identity.sign(MessageType::Reply, subject, body)
     }
 }

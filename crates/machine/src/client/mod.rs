@@ -1,20 +1,20 @@
 //! The worker's side. [`Client::receive`] tells the story: how an authentic command becomes an effect, or does not.
 
-mod carry_out;
+mod apply;
 mod catalogue;
 mod clock;
 mod credential;
 mod effect;
 mod epoch;
-mod line;
 mod message;
+mod pipeline;
 mod query;
 mod rate;
 mod record;
 mod refusal;
+mod reject;
 mod start;
 mod state;
-mod turn_away;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,18 +34,18 @@ pub use self::clock::Now;
 pub use self::effect::{Effect, Ended, Execution, JobKey, Level, Note, Step};
 pub use self::epoch::Mark;
 pub use self::record::{Entry, Part, Restored, Started};
-pub use self::refusal::Asker;
+pub use self::refusal::ReplyContext;
 pub use self::start::{Config, StartError, StartUp};
 pub use self::state::State;
 
 use self::clock::Clock;
 use self::credential::Standing;
-use self::line::{Addressed, Capacity, Freshness, Me};
 use self::message::Outbox;
+use self::pipeline::{Addressed, Capacity, Freshness, LocalIdentity};
 use self::rate::Answers;
 use self::record::{Phase, Records};
 use self::refusal::{Refusal, Stop};
-use self::turn_away::Alarm;
+use self::reject::Alarm;
 
 /// How soon a record that could not be written is tried again, in milliseconds.
 const RETRY: i64 = 1_000;
@@ -103,27 +103,27 @@ impl Client {
     pub fn receive(&mut self, command: Authentic<Command>, now: Now) -> Step {
         let mut step = Step::default();
         let moment = self.observe(now, &mut step);
-        if let Err(stop) = self.line(command, moment, &mut step) {
-            self.turn_away(stop, moment, &mut step);
+        if let Err(stop) = self.run_pipeline(command, moment, &mut step) {
+            self.reject(stop, moment, &mut step);
         }
         step
     }
 
     /// The straight line of section 9, from its eighth stage on; the ones before are `Verifier::open`'s.
-    fn line(&mut self, command: Authentic<Command>, moment: Moment, step: &mut Step) -> Result<(), Stop> {
+    fn run_pipeline(&mut self, command: Authentic<Command>, moment: Moment, step: &mut Step) -> Result<(), Stop> {
         let catalogue = Arc::clone(&self.catalogue);
-        let addressed = Addressed::new(command, &self.me(), moment.now, self.config.skew)?;
+        let addressed = Addressed::new(command, &self.local_identity(), moment.now, self.config.skew)?;
         self.can_prove()?;
         if self.knows(addressed.begun()) {
             return self.repeat(addressed.into_begun(), moment, step);
         }
-        let authorised = addressed.authorise(&self.me())?;
+        let authorised = addressed.authorise(&self.local_identity())?;
         let fresh = authorised.fresh(&self.freshness(moment.now))?;
         let valid = fresh.validate(&catalogue, self.trust_expired)?;
         let capacity = self.capacity(valid.operator(), valid.kind());
         let decided = valid.decide(&capacity)?;
         let recorded = self.record(decided, step);
-        self.carry_out(recorded, moment, step);
+        self.apply(recorded, moment, step);
         Ok(())
     }
 
@@ -226,12 +226,12 @@ impl Client {
         let moment = self.observe(now, &mut back);
         back.entries.clear();
         if let Some(begun) = step.begun.take() {
-            self.records.withdraw(begun.asker.key);
+            self.records.withdraw(begun.reply_context.key);
             self.state = begun.state;
-            if self.ending.as_ref().is_some_and(|ending| ending.command == Some(begun.asker.key)) {
+            if self.ending.as_ref().is_some_and(|ending| ending.command == Some(begun.reply_context.key)) {
                 self.ending = None;
             }
-            self.answer_unrecorded(&begun.asker, &Refusal::NotRecorded, moment, &mut back);
+            self.answer_unrecorded(&begun.reply_context, &Refusal::NotRecorded, moment, &mut back);
         } else if step.entries.iter().all(Entry::is_of_clock) {
             back.effects.extend(step.effects);
         } else if leave_out_replies(&mut step.entries) {
@@ -279,9 +279,9 @@ impl Client {
         &self.dropped
     }
 
-    fn me(&self) -> Me<'_> {
+    fn local_identity(&self) -> LocalIdentity<'_> {
         let identity = self.outbox.identity();
-        Me { realm: self.trust.realm(), name: identity.name(), groups: identity.credential().groups() }
+        LocalIdentity { realm: self.trust.realm(), name: identity.name(), groups: identity.credential().groups() }
     }
 
     fn freshness(&self, now: Millis) -> Freshness {

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::effect::{JobKey, Step};
 use super::record::{Phase, Record};
-use super::refusal::Asker;
+use super::refusal::ReplyContext;
 use super::{Client, Effect, Moment, message};
 
 impl Client {
@@ -24,7 +24,7 @@ impl Client {
             version: self.config.version.clone(),
             started_at: self.started_at,
             heartbeat_ms: self.config.heartbeat.unsigned_abs(),
-            groups: self.me().groups.to_vec(),
+            groups: self.local_identity().groups.to_vec(),
             jobs: JobsInfo { running: self.running_jobs() as u64, limit: self.config.jobs as u64 },
             dropped: self.dropped.clone(),
             commands: self.catalogue.listed().to_vec(),
@@ -45,20 +45,22 @@ impl Client {
         JobList { jobs: listed, more: jobs.next().is_some() }
     }
 
-    pub(super) fn result(&self, asked: CommandId, asker: &Asker, moment: Moment) -> Outcome {
-        let Some(record) = self.find(asked, asker.key.operator) else { return Outcome::Failed(message::not_found()) };
+    pub(super) fn result(&self, asked: CommandId, reply_context: &ReplyContext, moment: Moment) -> Outcome {
+        let Some(record) = self.find(asked, reply_context.key.operator) else {
+            return Outcome::Failed(message::not_found());
+        };
         let told = recorded(record);
         let bare = Recorded { result: None, error: None, ..told.clone() };
         let whole = Outcome::Succeeded(json!(told));
         // The status is worth more than an error that says that the rest does not fit.
-        if self.outbox.would_fit(asker, whole.clone(), self.state, moment.now) {
+        if self.outbox.would_fit(reply_context, whole.clone(), self.state, moment.now) {
             whole
         } else {
             Outcome::Succeeded(json!(bare))
         }
     }
 
-    /// The record that `result` or `cancel` means: the asker's own; another key's only where no digest says which, and
+    /// The record that `result` or `cancel` means: the reply_context's own; another key's only where no digest says which, and
     /// where exactly one has that id (section 4).
     pub(super) fn find(&self, asked: CommandId, operator: Thumbprint) -> Option<&Record> {
         let key = JobKey { id: asked.command_id, operator };

@@ -13,7 +13,7 @@ use countersign_protocol::time::Millis;
 use serde::{Deserialize, Serialize};
 
 use super::effect::JobKey;
-use super::refusal::Asker;
+use super::refusal::ReplyContext;
 
 pub(super) use self::records::{Phase, Record, Records};
 pub use self::snapshot::Part;
@@ -63,7 +63,8 @@ pub struct Started {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Begun {
     /// Who asked, and where the replies go.
-    pub asker: Asker,
+    #[serde(rename = "asker")]
+    pub reply_context: ReplyContext,
     /// The command's name.
     pub command: Name,
     /// Whether it is a job.

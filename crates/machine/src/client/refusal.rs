@@ -16,7 +16,7 @@ use super::record::Begun;
 
 /// Who asked for something, and where the answer goes: what a reply takes from its command (section 5).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Asker {
+pub struct ReplyContext {
     /// The command's id and the key that signed it.
     pub key: JobKey,
     /// The operator.

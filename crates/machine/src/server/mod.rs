@@ -2,17 +2,17 @@
 //!
 //! [`Operator::give`] chooses whom an order is for, signs and sends (section 4); [`Operator::reply`] takes what section 5
 //! allows and nothing else; [`Operator::tick`] sees to it that no wait lasts for ever. When every target of an order has its
-//! verdict, [`Happening::Done`] says so. What the clients say of themselves comes through the [`Roster`].
+//! verdict, [`OperatorEvent::Done`] says so. What the clients say of themselves comes through the [`Roster`].
 
-mod gather;
-mod issue;
-mod line;
+mod notices;
 mod operator;
+mod pending_command;
+mod pending_target;
 mod processes;
-mod questions;
-mod remarks;
+mod request;
+mod result_queries;
 mod roster;
-mod sent;
+mod sent_command;
 mod verdict;
 mod wait;
 
@@ -26,13 +26,13 @@ use countersign_protocol::name::Name;
 use countersign_protocol::reply::{Outcome, State};
 use countersign_protocol::time::Millis;
 
-pub use issue::OrderError;
 pub use operator::{Operator, OperatorSetup};
+pub use request::RequestError;
 pub use roster::{Presence, Roster, Taken};
 pub use verdict::{Ignored, NOT_RUN, Report, TargetReport, Verdict};
 
 /// How often the server asks for the result of what was accepted, in milliseconds; it also asks on every reconnect.
-pub const ASK_EVERY: i64 = 10_000;
+pub const POLL_EVERY: i64 = 10_000;
 /// After how long a silence of its presence a client that had accepted ends in `no_reply`, in milliseconds.
 pub const SILENCE: i64 = 30_000;
 /// Section 8: after how long the same bytes are sent again for the first time, in milliseconds; doubled each time, ±20 %.
@@ -76,7 +76,7 @@ fn millis(micros: u64) -> f64 {
 
 /// What the operator wants done.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Order {
+pub struct CommandRequest {
     /// The command and its arguments; those of a built-in one are validated before anything is sent.
     pub command: Call,
     /// Section 4: every check and no effect.
@@ -133,7 +133,7 @@ impl fmt::Display for Audience {
 
 /// What tells one order of an operator's process from every other; later orders have greater ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(u64);
+pub struct RequestId(u64);
 
 /// What the caller has to do, in this order.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,7 +146,7 @@ pub enum Effect {
         reply: String,
     },
     /// Tell the person.
-    Tell(Happening),
+    Tell(OperatorEvent),
 }
 
 impl Effect {
@@ -161,18 +161,18 @@ impl Effect {
 
 /// What the person is told.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Happening {
+pub enum OperatorEvent {
     /// Something worth telling.
     Update {
         /// The order that it is about, if it is about one.
-        ticket: Option<Ticket>,
+        ticket: Option<RequestId>,
         /// What there is to tell.
         update: Update,
     },
     /// Every target of an order has its verdict: there is no other report on it.
     Done {
         /// The order.
-        ticket: Ticket,
+        ticket: RequestId,
         /// The verdicts.
         report: Report,
     },
@@ -206,17 +206,17 @@ pub enum Update {
         text: String,
     },
     /// What a client says unasked, verified (section 5).
-    News {
+    ClientEvent {
         /// Who says it.
         client: Name,
         /// What it says.
-        news: News,
+        news: ClientEvent,
     },
 }
 
 /// What a client says unasked, or says no more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum News {
+pub enum ClientEvent {
     /// It was not in the roster before, or had ended.
     Joined {
         /// Its state.

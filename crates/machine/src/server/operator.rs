@@ -14,11 +14,11 @@ use countersign_protocol::reply::{Reply, State};
 use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
 
-use super::gather::{Dispatch, Expected};
-use super::issue::{Errand, drawn, in_force};
+use super::pending_command::{Expected, PendingCommand};
+use super::request::{RequestContext, drawn, in_force};
 use super::{
-    Audience, Effect, GRACE, Happening, Ignored, News, Now, Options, Order, OrderError, Presence, Roster, SILENCE,
-    Taken, Ticket, Update, micros,
+    Audience, ClientEvent, CommandRequest, Effect, GRACE, Ignored, Now, OperatorEvent, Options, Presence, RequestError,
+    RequestId, Roster, SILENCE, Taken, Update, micros,
 };
 
 /// How many processes of one client are remembered.
@@ -52,8 +52,8 @@ pub struct Operator {
     /// When each client was heard last, monotonic, of those whose silence would be news.
     alive: BTreeMap<Name, u64>,
     /// The latest event of each client that was told as news, by its process, time and number: an older one is a replay.
-    told: BTreeMap<Name, (Uuid, Millis, u64)>,
-    orders: BTreeMap<Ticket, Dispatch>,
+    last_notified: BTreeMap<Name, (Uuid, Millis, u64)>,
+    orders: BTreeMap<RequestId, PendingCommand>,
     given: u64,
     /// There is no connection now.
     is_cut_off: bool,
@@ -71,7 +71,7 @@ impl Operator {
             setup,
             roster: Roster::default(),
             alive: BTreeMap::new(),
-            told: BTreeMap::new(),
+            last_notified: BTreeMap::new(),
             orders: BTreeMap::new(),
             given: 0,
             is_cut_off: false,
@@ -84,18 +84,18 @@ impl Operator {
     /// Gives an order: it is validated, signed and sent to its audience. After an error nothing was sent to anybody.
     pub fn give(
         &mut self,
-        order: Order,
+        order: CommandRequest,
         audience: &Audience,
         options: Options,
         now: Now,
-    ) -> Result<(Ticket, Vec<Effect>), OrderError> {
+    ) -> Result<(RequestId, Vec<Effect>), RequestError> {
         order.check_arguments()?;
         self.may_sign(now)?;
         let expected = self.expected(audience)?;
         let control = order.builtin().is_some_and(|builtin| builtin.kind() == CommandKind::Control);
         self.given += 1;
-        let ticket = Ticket(self.given);
-        let errand = Errand {
+        let ticket = RequestId(self.given);
+        let context = RequestContext {
             realm: self.setup.realm.clone(),
             identity: Arc::clone(&self.setup.identity),
             session: self.setup.session.clone(),
@@ -113,13 +113,15 @@ impl Operator {
             done: false,
         };
         let (dispatch, effects) = match audience {
-            Audience::Clients(_) => Dispatch::to_each(errand, expected, now)?,
-            Audience::Group(group) => Dispatch::to_many(errand, command::Target::Group(group.clone()), expected, now)?,
-            Audience::All => Dispatch::to_many(errand, command::Target::All(True), expected, now)?,
+            Audience::Clients(_) => PendingCommand::to_each(context, expected, now)?,
+            Audience::Group(group) => {
+                PendingCommand::to_many(context, command::Target::Group(group.clone()), expected, now)?
+            }
+            Audience::All => PendingCommand::to_many(context, command::Target::All(True), expected, now)?,
         };
         let largest = effects.iter().filter_map(Effect::size).max().unwrap_or(0);
         if largest > self.max_payload {
-            return Err(OrderError::OverLimit { size: largest, limit: self.max_payload });
+            return Err(RequestError::OverLimit { size: largest, limit: self.max_payload });
         }
         if control {
             self.supersede(audience);
@@ -131,7 +133,7 @@ impl Operator {
 
     /// Whether the operator's own credential is in force. From its end on nothing is signed, and no order is given; what was
     /// sent before is waited for, since the replies are the clients'.
-    pub fn may_sign(&self, now: Now) -> Result<(), OrderError> {
+    pub fn may_sign(&self, now: Now) -> Result<(), RequestError> {
         in_force(&self.setup.identity, now.wall)
     }
 
@@ -177,8 +179,8 @@ impl Operator {
             EventData::Presence(_) => return self.present(event, now, true),
             // The replies to an order of this process say the same.
             EventData::Job(job) if self.is_own(&job) => return Vec::new(),
-            EventData::Job(job) => News::Job(job),
-            EventData::Security(security) => News::Security(security),
+            EventData::Job(job) => ClientEvent::Job(job),
+            EventData::Security(security) => ClientEvent::Security(security),
         };
         if message.subject != subject::event(&message.realm, &message.from, message.kind) {
             return self.ignore(Ignored::Misplaced, Some(&message.from), "");
@@ -188,13 +190,13 @@ impl Operator {
         let signed_at = message.issued_at.plus(-clock);
         let is_late = now.wall.since(signed_at) > SILENCE || signed_at > now.wall.plus(SKEW);
         let is_known = self
-            .told
+            .last_notified
             .get(&message.from)
             .is_some_and(|(boot, at, n)| if *boot == message.boot { message.n <= *n } else { signed_at <= *at });
         if is_late || is_known {
             return Vec::new();
         }
-        self.told.insert(message.from.clone(), (message.boot, signed_at, message.n));
+        self.last_notified.insert(message.from.clone(), (message.boot, signed_at, message.n));
         vec![tell_news(&message.from, news)]
     }
 
@@ -252,7 +254,7 @@ impl Operator {
     /// signal or by a machine that slept: nobody's silence is believed then before what has arrived could be read.
     pub fn tick(&mut self, now: Now) -> Vec<Effect> {
         if self.wake_at().is_some_and(|at| at.saturating_add(micros(GRACE)) <= now.micros) {
-            return self.held(now);
+            return self.suspended(now);
         }
         let mut effects: Vec<Effect> = self.orders.values_mut().flat_map(|order| order.tick(now)).collect();
         let is_silent = |heard: u64| !self.is_cut_off && heard.saturating_add(micros(SILENCE)) <= now.micros;
@@ -260,18 +262,18 @@ impl Operator {
             self.alive.iter().filter(|(_, heard)| is_silent(**heard)).map(|(client, _)| client.clone()).collect();
         for client in silent {
             self.alive.remove(&client);
-            effects.push(tell_news(&client, News::Silent));
+            effects.push(tell_news(&client, ClientEvent::Silent));
         }
         effects
     }
 
-    fn held(&mut self, now: Now) -> Vec<Effect> {
+    fn suspended(&mut self, now: Now) -> Vec<Effect> {
         self.alive.values_mut().for_each(|heard| *heard = now.micros);
-        self.orders.values_mut().flat_map(|order| order.held(now)).collect()
+        self.orders.values_mut().flat_map(|order| order.suspended(now)).collect()
     }
 
     /// The person does not want to wait for an order any longer: what runs is `accepted`, what did not answer `no_reply`.
-    pub fn interrupt(&mut self, ticket: Ticket, now: Now) -> Vec<Effect> {
+    pub fn interrupt(&mut self, ticket: RequestId, now: Now) -> Vec<Effect> {
         self.orders.get_mut(&ticket).map(|order| order.interrupt(now)).unwrap_or_default()
     }
 
@@ -279,7 +281,7 @@ impl Operator {
     pub fn wake_at(&self) -> Option<u64> {
         let silent_at =
             self.alive.values().min().filter(|_| !self.is_cut_off).map(|heard| heard.saturating_add(micros(SILENCE)));
-        self.orders.values().filter_map(Dispatch::wake_at).chain(silent_at).min()
+        self.orders.values().filter_map(PendingCommand::wake_at).chain(silent_at).min()
     }
 
     /// Whose orders they are.
@@ -299,14 +301,14 @@ impl Operator {
     }
 
     /// Whether some target of an order has neither replied nor a verdict.
-    pub fn awaits_first_reply(&self, ticket: Ticket) -> bool {
-        self.orders.get(&ticket).is_some_and(Dispatch::awaits_first_reply)
+    pub fn awaits_first_reply(&self, ticket: RequestId) -> bool {
+        self.orders.get(&ticket).is_some_and(PendingCommand::awaits_first_reply)
     }
 
     /// What runs of an order: the clients, by the command that they run, which `cancel` takes as its arguments.
-    pub fn running(&self, ticket: Ticket) -> BTreeMap<CommandId, Vec<Name>> {
+    pub fn running(&self, ticket: RequestId) -> BTreeMap<CommandId, Vec<Name>> {
         let mut running: BTreeMap<CommandId, Vec<Name>> = BTreeMap::new();
-        for (command, client) in self.orders.get(&ticket).into_iter().flat_map(Dispatch::running) {
+        for (command, client) in self.orders.get(&ticket).into_iter().flat_map(PendingCommand::running) {
             running.entry(command).or_default().push(client.clone());
         }
         running
@@ -333,14 +335,14 @@ impl Operator {
     }
 
     /// Who is expected to answer.
-    fn expected(&self, audience: &Audience) -> Result<Vec<Expected>, OrderError> {
+    fn expected(&self, audience: &Audience) -> Result<Vec<Expected>, RequestError> {
         let group = match audience {
             Audience::Clients(names) => {
                 let heard =
                     |client: &Name| self.roster.entry(client).is_some() || self.roster.expired(client).is_some();
                 let known = |client: &Name| heard(client) || self.setup.enrolled.contains(client);
                 if let Some(unknown) = names.iter().find(|client| !known(client)) {
-                    return Err(OrderError::UnknownClient(unknown.clone()));
+                    return Err(RequestError::UnknownClient(unknown.clone()));
                 }
                 let names: BTreeSet<&Name> = names.iter().collect();
                 let expect = |client: &Name| {
@@ -399,7 +401,7 @@ impl Operator {
             }
             boots.push_back((boot, false));
         }
-        // Told once of each two: of the process that speaks again, and of the one that had followed it.
+        // ResultAnswer once of each two: of the process that speaks again, and of the one that had followed it.
         let mut alarm = false;
         if taken == Taken::TwoAlive {
             let other = before.as_ref().map(Presence::boot);
@@ -409,16 +411,16 @@ impl Operator {
         let news = match before {
             // What the broker keeps is how it stood when this process began.
             None if !live => None,
-            None => Some(News::Joined { state }),
+            None => Some(ClientEvent::Joined { state }),
             Some(before) if before.boot() != boot => match before.state() {
                 _ if !is_new => None,
-                State::Terminated => Some(News::Joined { state }),
-                _ => Some(News::Restarted { state, new_epoch: before.epoch() != presence.epoch() }),
+                State::Terminated => Some(ClientEvent::Joined { state }),
+                _ => Some(ClientEvent::Restarted { state, new_epoch: before.epoch() != presence.epoch() }),
             },
             Some(before) if before.present_state() != state => {
-                Some(News::State { from: before.present_state(), to: state })
+                Some(ClientEvent::State { from: before.present_state(), to: state })
             }
-            Some(_) if live && !self.alive.contains_key(client) => Some(News::Back { state }),
+            Some(_) if live && !self.alive.contains_key(client) => Some(ClientEvent::Back { state }),
             Some(_) => None,
         };
         let age = if live { 0 } else { micros(now.wall.since(presence.heard_at())) };
@@ -430,7 +432,7 @@ impl Operator {
         let alarm = alarm.then(|| tell(two_alive(client)));
         let mut effects: Vec<Effect> = alarm.into_iter().chain(news.map(|news| tell_news(client, news))).collect();
         if live {
-            effects.extend(self.orders.values_mut().flat_map(|order| order.heard(presence, now)));
+            effects.extend(self.orders.values_mut().flat_map(|order| order.on_presence(presence, now)));
         }
         effects
     }
@@ -460,9 +462,9 @@ impl Operator {
 
     /// Makes room: the oldest of the orders that have their reports go first.
     fn forget_old(&mut self) {
-        let done = |order: &Dispatch| order.is_done();
+        let done = |order: &PendingCommand| order.is_done();
         let mut count = self.orders.values().filter(|order| done(order)).count();
-        let mut targets: usize = self.orders.values().filter(|order| done(order)).map(Dispatch::size).sum();
+        let mut targets: usize = self.orders.values().filter(|order| done(order)).map(PendingCommand::size).sum();
         self.orders.retain(|_, order| {
             let stays = !done(order) || (count <= MAX_REMEMBERED && targets <= MAX_REMEMBERED_TARGETS);
             if !stays {
@@ -475,11 +477,11 @@ impl Operator {
 }
 
 fn tell(update: Update) -> Effect {
-    Effect::Tell(Happening::Update { ticket: None, update })
+    Effect::Tell(OperatorEvent::Update { ticket: None, update })
 }
 
-fn tell_news(client: &Name, news: News) -> Effect {
-    tell(Update::News { client: client.clone(), news })
+fn tell_news(client: &Name, news: ClientEvent) -> Effect {
+    tell(Update::ClientEvent { client: client.clone(), news })
 }
 
 fn two_alive(client: &Name) -> Update {
@@ -493,9 +495,9 @@ fn somebody(
     audience: &Audience,
     ended: usize,
     out_of_reach: usize,
-) -> Result<Vec<Expected>, OrderError> {
+) -> Result<Vec<Expected>, RequestError> {
     if expected.is_empty() {
-        return Err(OrderError::Nobody { audience: audience.clone(), ended, out_of_reach });
+        return Err(RequestError::Nobody { audience: audience.clone(), ended, out_of_reach });
     }
     Ok(expected)
 }

@@ -19,7 +19,7 @@ pub(super) struct Processes {
     /// The one that was alive when the order went out, by the roster: the order is for this one.
     expected: Option<Uuid>,
     /// Whether it was told that there are several.
-    told: bool,
+    is_announced: bool,
 }
 
 /// What one process has said, by its own clock.
@@ -39,7 +39,7 @@ struct Process {
 impl Processes {
     /// The one that the roster knew when the order went out, if it was alive then.
     pub(super) fn new(known: Option<&Presence>, now: Millis) -> Self {
-        let mut processes = Self { seen: Vec::new(), expected: None, told: false };
+        let mut processes = Self { seen: Vec::new(), expected: None, is_announced: false };
         if let Some(known) = known.filter(|known| known.is_there(now)) {
             processes.present(known);
             processes.expected = Some(known.boot());
@@ -50,7 +50,7 @@ impl Processes {
     /// A verified presence.
     pub(super) fn present(&mut self, presence: &Presence) {
         let (boot, at) = (presence.boot(), presence.issued_at());
-        if let Some(process) = self.heard(boot, at) {
+        if let Some(process) = self.note_seen(boot, at) {
             process.since = presence.info().started_at.min(at);
             process.is_start_known = true;
             process.has_ended = presence.state() == State::Terminated;
@@ -63,7 +63,7 @@ impl Processes {
         if reply.status == Status::Interrupted {
             self.seen.iter_mut().for_each(|process| process.is_succeeded = true);
         }
-        if let Some(process) = self.heard(reply.boot, reply.issued_at) {
+        if let Some(process) = self.note_seen(reply.boot, reply.issued_at) {
             process.has_answered = true;
             process.has_ended = reply.state == State::Terminated;
         }
@@ -87,10 +87,10 @@ impl Processes {
 
     /// What is to be told of them, once, where there are several.
     pub(super) fn doubt(&mut self, client: &Name, now: Millis) -> Option<Update> {
-        if self.told || self.count() < 2 {
+        if self.is_announced || self.count() < 2 {
             return None;
         }
-        self.told = true;
+        self.is_announced = true;
         let alive: Vec<&Process> = self.alive().collect();
         let boots: Vec<String> = alive.iter().map(|process| process.boot.to_string()).collect();
         let boots = boots.join(" and ");
@@ -126,7 +126,7 @@ impl Processes {
         process.is_succeeded || self.seen.iter().any(is_later)
     }
 
-    fn heard(&mut self, boot: Uuid, at: Millis) -> Option<&mut Process> {
+    fn note_seen(&mut self, boot: Uuid, at: Millis) -> Option<&mut Process> {
         if let Some(index) = self.seen.iter().position(|process| process.boot == boot) {
             let process = self.seen.get_mut(index)?;
             process.last = process.last.max(at);

@@ -1,6 +1,6 @@
 //! Commands to a group and to all: who is expected, who counts, and what is sent to one alone.
 
-use countersign_machine::server::{Audience, Options, OrderError, Update};
+use countersign_machine::server::{Audience, Options, RequestError, Update};
 use countersign_protocol::command::{Target, True};
 use countersign_protocol::credential::Grant;
 use countersign_protocol::digest::Digest;
@@ -17,7 +17,7 @@ fn world() -> World {
     World::with_groups(&[("worker-1", &["web"]), ("worker-2", &["web", "db"]), ("worker-3", &[])])
 }
 
-fn to(world: &World, audience: &Audience, options: Options) -> Result<Server, OrderError> {
+fn to(world: &World, audience: &Audience, options: Options) -> Result<Server, RequestError> {
     let mut server = world.server();
     server.keep(&["worker-1", "worker-2", "worker-3"].map(|worker| world.presence(worker, |_| ())));
     server.give(ping(), audience, options).map(|_| server)
@@ -112,7 +112,7 @@ fn who_has_ended_or_is_out_of_reach_is_not_expected() {
 #[test]
 fn nothing_is_sent_where_nobody_is_expected_and_it_is_said_why() {
     let world = world();
-    let nobody = |audience: Audience, ended, out_of_reach| Some(OrderError::Nobody { audience, ended, out_of_reach });
+    let nobody = |audience: Audience, ended, out_of_reach| Some(RequestError::Nobody { audience, ended, out_of_reach });
     assert_eq!(world.server().give(ping(), &Audience::All, Options::default()).err(), nobody(Audience::All, 0, 0));
     let audience = Audience::Group(name("press"));
     assert_eq!(to(&world, &audience, Options::default()).err(), nobody(audience, 0, 0));

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use countersign_machine::server::{
-    Audience, Effect, Happening, Ignored, Now, Operator, OperatorSetup, Options, Order, OrderError, Report, Ticket,
-    Update, Verdict,
+    Audience, CommandRequest, Effect, Ignored, Now, Operator, OperatorEvent, OperatorSetup, Options, Report,
+    RequestError, RequestId, Update, Verdict,
 };
 use countersign_protocol::command::{Call, Command, Target, Version};
 use countersign_protocol::credential::Grant;
@@ -34,7 +34,7 @@ pub struct World {
 /// An operator's process with one order, and all that came out of it.
 pub struct Server {
     pub operator: Operator,
-    pub ticket: Option<Ticket>,
+    pub ticket: Option<RequestId>,
     pub now: Now,
     pub sent: Vec<Signed>,
     pub updates: Vec<Update>,
@@ -45,17 +45,17 @@ pub fn epoch(n: u8) -> Uuid {
     Uuid::from_random([n; 16])
 }
 
-pub fn ping() -> Order {
+pub fn ping() -> CommandRequest {
     order("ping", json!({}))
 }
 
-pub fn calculate() -> Order {
+pub fn calculate() -> CommandRequest {
     order("calculate", json!({ "x": 60, "msg": "done" }))
 }
 
-pub fn order(command: &str, args: Value) -> Order {
+pub fn order(command: &str, args: Value) -> CommandRequest {
     let Value::Object(args) = args else { panic!("arguments are an object") };
-    Order { command: Call { name: name(command), args }, dry_run: false }
+    CommandRequest { command: Call { name: name(command), args }, dry_run: false }
 }
 
 pub fn pong() -> Outcome {
@@ -120,18 +120,18 @@ impl World {
         }
     }
 
-    pub fn order(&self, order: Order, clients: &[&str], options: Options) -> Result<Server, OrderError> {
+    pub fn order(&self, order: CommandRequest, clients: &[&str], options: Options) -> Result<Server, RequestError> {
         self.order_to(order, clients, &[], options)
     }
 
     /// With these presences in the roster, which the broker keeps.
     pub fn order_to(
         &self,
-        order: Order,
+        order: CommandRequest,
         clients: &[&str],
         kept: &[Authentic<Event>],
         options: Options,
-    ) -> Result<Server, OrderError> {
+    ) -> Result<Server, RequestError> {
         let mut server = self.server();
         server.keep(kept);
         server.give(order, &Audience::Clients(names(clients)), options)?;
@@ -269,7 +269,12 @@ impl Answer<'_> {
 }
 
 impl Server {
-    pub fn give(&mut self, order: Order, audience: &Audience, options: Options) -> Result<Ticket, OrderError> {
+    pub fn give(
+        &mut self,
+        order: CommandRequest,
+        audience: &Audience,
+        options: Options,
+    ) -> Result<RequestId, RequestError> {
         let (ticket, effects) = self.operator.give(order, audience, options, self.now)?;
         self.ticket = Some(ticket);
         self.report = None;
@@ -305,8 +310,8 @@ impl Server {
                     assert!(self.report.is_none(), "nothing is sent after the report");
                     self.sent.push(message);
                 }
-                Effect::Tell(Happening::Update { update, .. }) => self.updates.push(update),
-                Effect::Tell(Happening::Done { report, .. }) => {
+                Effect::Tell(OperatorEvent::Update { update, .. }) => self.updates.push(update),
+                Effect::Tell(OperatorEvent::Done { report, .. }) => {
                     assert!(self.report.is_none(), "there is one report");
                     self.report = Some(report);
                 }
@@ -349,7 +354,7 @@ impl Server {
         fn text(update: &Update) -> Option<&str> {
             match update {
                 Update::Notice { text, .. } => Some(text),
-                Update::Reply { .. } | Update::News { .. } => None,
+                Update::Reply { .. } | Update::ClientEvent { .. } => None,
             }
         }
         self.updates.iter().filter_map(text).collect()

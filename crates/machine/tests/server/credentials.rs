@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use countersign_machine::server::{Audience, Options, OrderError, Roster, Verdict};
+use countersign_machine::server::{Audience, Options, RequestError, Roster, Verdict};
 use countersign_protocol::envelope::Rejected;
 use countersign_protocol::event::Event;
 use countersign_protocol::limits::SKEW;
@@ -91,7 +91,7 @@ fn one_that_said_that_it_ended_is_not_waited_for_after_its_credential_has_expire
     let world = world();
     let mut server = server(&world, |event| event.state = State::Terminated);
     let given = server.give(ping(), &Audience::All, Options::default());
-    assert_eq!(given, Err(OrderError::Nobody { audience: Audience::All, ended: 1, out_of_reach: 0 }));
+    assert_eq!(given, Err(RequestError::Nobody { audience: Audience::All, ended: 1, out_of_reach: 0 }));
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn no_order_is_given_under_a_credential_that_has_expired_and_what_is_under_way_i
     assert_eq!((server.sent.len(), &server.report), (asked, &None), "nothing is signed under it");
     let mut other = server.operator.clone();
     let refused = other.give(ping(), &Audience::Clients(names(&["worker-1"])), Options::default(), server.now);
-    let Err(OrderError::NotInForce { operator, until, .. }) = &refused else { panic!("{refused:?}") };
+    let Err(RequestError::NotInForce { operator, until, .. }) = &refused else { panic!("{refused:?}") };
     assert_eq!((operator, *until), (&name("alice"), at(END * 1_000)));
     assert_eq!(other, server.operator, "nothing has changed by it");
     server.take(&world.answer(&server.sent[0].clone(), calculated()).seq(1));

@@ -3,15 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub, reason = "tests")]
 
 mod broadcast;
+mod client_events;
 mod common;
 mod credentials;
-mod gather;
-mod issue;
-mod news;
 mod offline;
 mod outage;
 mod payload;
+mod pending_command;
 mod processes;
 mod properties;
+mod request;
 mod roster;
 mod waiting;

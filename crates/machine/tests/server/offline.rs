@@ -1,13 +1,13 @@
 //! Which silence is `offline`: what the verified roster says, and the broker's hint that nobody listens (section 1).
 
-use countersign_machine::server::{Options, Order, Verdict};
+use countersign_machine::server::{CommandRequest, Options, Verdict};
 use countersign_protocol::reply::State;
 use serde_json::json;
 
 use super::common::{Server, World, at, order, ping, pong, wrong_epoch};
 
 /// An order to a client whose last presence is so many milliseconds old.
-pub fn gone(world: &World, order: Order, options: Options, age: i64, state: State) -> Server {
+pub fn gone(world: &World, order: CommandRequest, options: Options, age: i64, state: State) -> Server {
     let kept = world.presence("worker-1", |event| {
         event.issued_at = at(-age);
         event.state = state;

@@ -1,6 +1,6 @@
 //! Sections 5 and 10: what the broker takes of one message, at the server.
 
-use countersign_machine::server::{Audience, Options, OrderError};
+use countersign_machine::server::{Audience, Options, RequestError};
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome};
 use serde_json::json;
 
@@ -25,7 +25,7 @@ fn an_order_of_exactly_what_the_broker_takes_is_sent_and_of_one_byte_more_not_to
         assert_eq!(
             (given.err(), server.sent.len()),
             match sent {
-                0 => (Some(OrderError::OverLimit { size: size + 1, limit: size }), 0),
+                0 => (Some(RequestError::OverLimit { size: size + 1, limit: size }), 0),
                 sent => (None, sent),
             }
         );

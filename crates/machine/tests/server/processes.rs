@@ -1,6 +1,6 @@
 //! Section 5: two processes that answer as one client, and a restart, which is none of that.
 
-use countersign_machine::server::{Options, Order, Roster, Taken};
+use countersign_machine::server::{CommandRequest, Options, Roster, Taken};
 use countersign_protocol::envelope::Authentic;
 use countersign_protocol::event::Event;
 use countersign_protocol::limits::SKEW;
@@ -23,7 +23,7 @@ fn presence(world: &World, boot: u8, started: i64, issued: i64) -> Authentic<Eve
 }
 
 /// An order to `worker-1`, whose original was heard a second ago.
-fn given(world: &World, order: Order) -> Server {
+fn given(world: &World, order: CommandRequest) -> Server {
     let kept = presence(world, ORIGINAL, -3_600_000, -1_000);
     world.order_to(order, &["worker-1"], &[kept], Options::default()).unwrap()
 }

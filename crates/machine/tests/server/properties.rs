@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_machine::server::{Options, Order, Verdict};
+use countersign_machine::server::{CommandRequest, Options, Verdict};
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::{Reason, Rejected, Signed};
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Reply};
@@ -90,7 +90,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// What the clients really signed, by client.
 type Truth = BTreeMap<&'static str, Vec<Outcome>>;
 
-fn outcome(kind: Kind, order: &Order) -> Outcome {
+fn outcome(kind: Kind, order: &CommandRequest) -> Outcome {
     match kind {
         Kind::Accepted => Outcome::Accepted,
         Kind::Succeeded if order.command.name.as_str() == "ping" => Outcome::Succeeded(json!(1)),
@@ -128,7 +128,7 @@ fn client_of(signed: &Signed) -> &'static str {
 fn step<'a>(
     world: &'a World,
     server: &mut Server,
-    order: &Order,
+    order: &CommandRequest,
     flight: &mut Vec<Answer<'a>>,
     truth: &mut Truth,
     step: &Step,

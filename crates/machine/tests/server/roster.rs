@@ -1,6 +1,6 @@
 //! Section 5: which presence the roster takes.
 
-use countersign_machine::server::{Audience, Ignored, News, Options, Roster, Taken, Update};
+use countersign_machine::server::{Audience, ClientEvent, Ignored, Options, Roster, Taken, Update};
 use countersign_protocol::envelope::Authentic;
 use countersign_protocol::event::{Event, EventKind};
 use countersign_protocol::limits::SKEW;
@@ -102,7 +102,7 @@ fn an_event_after_a_clock_was_corrected_is_news_and_one_from_before_is_not() {
     };
     server.hear(&said(&world, 2, 1, 2 * HOUR));
     let news = |server: &Server| {
-        let is_it = |it: &&Update| matches!(it, Update::News { news: News::Security(_), .. });
+        let is_it = |it: &&Update| matches!(it, Update::ClientEvent { news: ClientEvent::Security(_), .. });
         server.updates.iter().filter(is_it).count()
     };
     server.hear(&security(2, 2 * HOUR));
@@ -164,7 +164,7 @@ fn a_presence_with_another_state_is_news_whether_it_or_the_reply_that_tells_the_
         server.hear(
             &world.presence("worker-1", |event| (event.state, event.n, event.issued_at) = (State::Ready, 9, at(2))),
         );
-        let is_news = |it: &&Update| matches!(it, Update::News { news: News::State { .. }, .. });
+        let is_news = |it: &&Update| matches!(it, Update::ClientEvent { news: ClientEvent::State { .. }, .. });
         server.updates.iter().filter(is_news).count()
     };
     assert_eq!(state(2, 5, 0), 1, "a reply that was signed before the presence");

@@ -104,8 +104,8 @@ pub struct Terminated {
 pub struct CommandId {
     /// The command that is meant.
     pub command_id: MessageId,
-    /// The digest of its body: only the asker's own command of that id and body is meant, and no other's of the same id.
-    /// Absent: the asker's own of that id, else another's where there is exactly one.
+    /// The digest of its body: only the operator's own command of that id and body is meant, and no other's of the same id.
+    /// Absent: the operator's own of that id, else another's where there is exactly one.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "json::present")]
     #[schemars(with = "Digest")]
     pub command_digest: Option<Digest>,

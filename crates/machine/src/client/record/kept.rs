@@ -15,7 +15,7 @@ use countersign_protocol::time::Millis;
 use serde::Deserialize;
 
 use crate::client::message::message_id;
-use crate::client::refusal::Asker;
+use crate::client::refusal::ReplyContext;
 
 /// What separates the protected header from the signature (section 2).
 const DETACHED: &str = "..";
@@ -70,17 +70,22 @@ struct Facts {
 
 impl Kept {
     /// Keeps the final reply to a command, with what it shares with those before it.
-    pub(super) fn new(reply: Signed, asker: &Asker, status: Status, signers: &mut Recent<Signer>) -> Self {
-        match Short::new(&reply, asker, status, signers) {
+    pub(super) fn new(
+        reply: Signed,
+        reply_context: &ReplyContext,
+        status: Status,
+        signers: &mut Recent<Signer>,
+    ) -> Self {
+        match Short::new(&reply, reply_context, status, signers) {
             Some(short) => Self::Short(short),
             None => Self::Whole(Box::new(reply)),
         }
     }
 
     /// The reply as it was signed.
-    pub(super) fn signed(&self, asker: &Asker, status: Status) -> Signed {
+    pub(super) fn signed(&self, reply_context: &ReplyContext, status: Status) -> Signed {
         match self {
-            Self::Short(short) => short.signed(asker, status),
+            Self::Short(short) => short.signed(reply_context, status),
             Self::Whole(signed) => (**signed).clone(),
         }
     }
@@ -95,7 +100,7 @@ impl Kept {
 }
 
 impl Short {
-    fn new(reply: &Signed, asker: &Asker, status: Status, signers: &mut Recent<Signer>) -> Option<Self> {
+    fn new(reply: &Signed, reply_context: &ReplyContext, status: Status, signers: &mut Recent<Signer>) -> Option<Self> {
         let Facts { realm, from, credential, issued_at, epoch, boot, n, state, seq } =
             serde_json::from_slice(&reply.body).ok()?;
         let (protected, signature) = reply.signature.split_once(DETACHED)?;
@@ -110,30 +115,30 @@ impl Short {
         };
         let signer = signers.share(&signer).unwrap_or_else(|| signers.add(Arc::new(signer)));
         let mut short = Self { signer, issued_at, n, seq, state, rest: Arc::default(), signature: 0 };
-        let rest = reply.body.strip_prefix(short.head(asker, status).as_slice())?;
+        let rest = reply.body.strip_prefix(short.head(reply_context, status).as_slice())?;
         short.rest = [signature.as_bytes(), rest].concat().into();
         short.signature = signature.len().try_into().ok()?;
-        (reply.subject == short.subject(asker)).then_some(short)
+        (reply.subject == short.subject(reply_context)).then_some(short)
     }
 
-    fn signed(&self, asker: &Asker, status: Status) -> Signed {
+    fn signed(&self, reply_context: &ReplyContext, status: Status) -> Signed {
         let (signature, rest) = self.rest.split_at(usize::try_from(self.signature).unwrap_or(0).min(self.rest.len()));
-        let mut body = self.head(asker, status);
+        let mut body = self.head(reply_context, status);
         body.extend_from_slice(rest);
         Signed {
-            subject: self.subject(asker),
+            subject: self.subject(reply_context),
             signature: format!("{}{DETACHED}{}", self.signer.protected, String::from_utf8_lossy(signature)),
             credential: Arc::clone(&self.signer.credential),
             body: body.into(),
         }
     }
 
-    fn subject(&self, asker: &Asker) -> String {
-        subject::reply(&asker.reply_to, &self.signer.name)
+    fn subject(&self, reply_context: &ReplyContext) -> String {
+        subject::reply(&reply_context.reply_to, &self.signer.name)
     }
 
     /// The body up to its status.
-    fn head(&self, asker: &Asker, status: Status) -> Vec<u8> {
+    fn head(&self, reply_context: &ReplyContext, status: Status) -> Vec<u8> {
         let Signer { realm, name, jti, epoch, boot, .. } = &*self.signer;
         let mut head = crate::client::message::to_json(&Reply {
             v: Version,
@@ -141,10 +146,10 @@ impl Short {
             realm: realm.clone(),
             from: name.clone(),
             credential: *jti,
-            to: asker.operator.clone(),
-            subject: self.subject(asker),
-            command_id: asker.key.id,
-            command_digest: asker.digest,
+            to: reply_context.operator.clone(),
+            subject: self.subject(reply_context),
+            command_id: reply_context.key.id,
+            command_digest: reply_context.digest,
             issued_at: self.issued_at,
             epoch: *epoch,
             boot: *boot,

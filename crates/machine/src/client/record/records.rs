@@ -16,7 +16,7 @@ use countersign_protocol::time::Millis;
 use super::kept::{Kept, Recent, Signer};
 use super::{Begun, Ended, Entry};
 use crate::client::effect::JobKey;
-use crate::client::refusal::Asker;
+use crate::client::refusal::ReplyContext;
 
 /// How many records are forgotten in one turn, at most: no turn takes longer because many have become due at once.
 const FORGOTTEN_IN_A_TURN: usize = 64;
@@ -84,8 +84,8 @@ impl Record {
         self.at
     }
 
-    pub(in crate::client) fn asker(&self) -> Asker {
-        Asker {
+    pub(in crate::client) fn reply_context(&self) -> ReplyContext {
+        ReplyContext {
             key: self.key(),
             operator: (*self.operator).clone(),
             reply_to: format!("{}{}", self.reply_to, self.key.id),
@@ -108,9 +108,9 @@ impl Record {
 
     /// What a log says of it.
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
-        let (key, asker) = (self.key(), self.asker());
+        let (key, reply_context) = (self.key(), self.reply_context());
         let Self { at, until, long_running, .. } = *self;
-        let begun = Begun { asker, command: (*self.command).clone(), long_running, at, until };
+        let begun = Begun { reply_context, command: (*self.command).clone(), long_running, at, until };
         let interim = self.next_seq.checked_sub(1).map(|seq| Entry::Interim { key, seq });
         let ended = match &self.phase {
             Phase::Running(_) => None,
@@ -123,7 +123,7 @@ impl Record {
 
     fn reply(&self) -> Option<Signed> {
         match &self.phase {
-            Phase::Ended { status, reply: Some(kept), .. } => Some(kept.signed(&self.asker(), *status)),
+            Phase::Ended { status, reply: Some(kept), .. } => Some(kept.signed(&self.reply_context(), *status)),
             _ => None,
         }
     }
@@ -229,7 +229,8 @@ impl Records {
     }
 
     pub(in crate::client) fn begin(&mut self, begun: Begun) {
-        let Begun { asker: Asker { key, operator, reply_to, digest }, command, long_running, at, until } = begun;
+        let Begun { reply_context: ReplyContext { key, operator, reply_to, digest }, command, long_running, at, until } =
+            begun;
         self.withdraw(key);
         let own = self.key(key).unwrap_or_else(|| Key { id: key.id, operator: Arc::new(key.operator) });
         self.operators.entry(Arc::clone(&own.operator)).or_default().records += 1;
@@ -266,7 +267,7 @@ impl Records {
         let Some(own) = self.key(key) else { return };
         let Some(record) = self.records.get_mut(&own).filter(|record| record.is_running()) else { return };
         self.running.remove(&(record.at, own.clone()));
-        let reply = reply.map(|reply| Kept::new(reply, &record.asker(), status, &mut self.signers));
+        let reply = reply.map(|reply| Kept::new(reply, &record.reply_context(), status, &mut self.signers));
         if let Some(reply) = &reply {
             self.kept.insert((at, own.clone()));
             self.kept_bytes += reply.weight();

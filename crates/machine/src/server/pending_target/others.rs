@@ -5,9 +5,9 @@ use countersign_protocol::id::Uuid;
 use countersign_protocol::reply::{ErrorBody, Reply, State};
 use countersign_protocol::time::Millis;
 
-use super::{Line, Stage};
-use crate::server::issue::Errand;
-use crate::server::remarks::seconds;
+use super::{PendingTarget, Stage};
+use crate::server::notices::seconds;
+use crate::server::request::RequestContext;
 use crate::server::verdict::Verdict;
 use crate::server::{Effect, Now, Presence, SILENCE, Update};
 
@@ -19,26 +19,26 @@ pub(super) struct Refused {
     pub(super) latency: u64,
 }
 
-impl Line {
+impl PendingTarget {
     /// The client has just said that it is there. If the process that the order was sent to is over, what another one refused
     /// stands.
     pub(in super::super) fn present(
         &mut self,
-        errand: &mut Errand,
+        context: &mut RequestContext,
         presence: &Presence,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        self.heard = Some(now.micros);
+        self.last_seen = Some(now.micros);
         self.until = Some(presence.expires_at());
         self.processes.present(presence);
         let is_waiting = self.is_waiting();
         if let Some(Refused { by, error, latency }) = self.refused.take_if(|_| is_waiting)
-            && !errand.done
+            && !context.done
         {
             if self.processes.awaits_other_than(by) {
                 self.refused = Some(Refused { by, error, latency });
-            } else if !self.send_anew(errand, &error, now, effects) {
+            } else if !self.reissue(context, &error, now, effects) {
                 self.stage = Stage::refused(error, latency);
             }
         }
@@ -67,8 +67,8 @@ impl Line {
     }
 
     /// What the credentials have to do with silence, as far as it can be told.
-    pub(super) fn lapse(&self, errand: &Errand, now: Now) -> String {
-        let own = errand.identity.credential();
+    pub(super) fn lapse(&self, context: &RequestContext, now: Now) -> String {
+        let own = context.identity.credential();
         let ended = |whose: &str, until: Millis| {
             (until <= now.wall).then(|| format!(", and {whose} credential expired on {}", until.utc()))
         };
@@ -82,7 +82,7 @@ impl Line {
         let is_accepted = self.accepted_by.is_some_and(|by| by != reply.boot);
         let awaits_other = self.waits_for(&reply.command_id) && self.processes.awaits_other_than(reply.boot);
         if awaits_other && !is_accepted {
-            self.heard(reply.state, now);
+            self.note_seen(reply.state, now);
             let latency = now.micros.saturating_sub(self.latest.at);
             self.refused = Some(Refused { by: reply.boot, error: error.clone(), latency });
         }
@@ -97,10 +97,10 @@ impl Line {
 
     /// What silence means, as far as the verified roster can tell: gone before the order went out, and not heard since. What
     /// could not be heard because there was no connection is no silence.
-    pub(super) fn offline(&self, errand: &Errand, now: Now) -> Option<Verdict> {
-        let known = self.known.as_ref().filter(|_| self.heard.is_none())?;
+    pub(super) fn offline(&self, context: &RequestContext, now: Now) -> Option<Verdict> {
+        let known = self.known.as_ref().filter(|_| self.last_seen.is_none())?;
         let age = now.wall.since(known.heard_at());
-        let silence = age.saturating_sub(errand.unheard(now));
+        let silence = age.saturating_sub(context.unheard(now));
         let nothing_listens = if self.no_responders { "nothing listens, and " } else { "" };
         let why = if known.state() == State::Terminated {
             "it has ended, by its last presence".to_owned()
@@ -109,7 +109,7 @@ impl Line {
         } else {
             return None;
         };
-        let why = why + &self.lapse(errand, now);
+        let why = why + &self.lapse(context, now);
         Some(Verdict::Offline { text: format!("{why}: probably not run, but that is a guess") })
     }
 }

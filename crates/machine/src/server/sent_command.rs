@@ -7,12 +7,12 @@ use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::Signed;
 use countersign_protocol::id::{MessageId, Uuid};
 
-use super::issue::{Draft, Errand};
-use super::{Effect, Now, OrderError};
+use super::request::{RequestContext, UnsignedCommand};
+use super::{Effect, Now, RequestError};
 
 /// A command as it was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Sent {
+pub(super) struct SentCommand {
     pub(super) id: MessageId,
     pub(super) message: Arc<Signed>,
     pub(super) digest: Digest,
@@ -32,22 +32,22 @@ pub(super) struct Resend {
     pub(super) pause: i64,
 }
 
-impl Sent {
+impl SentCommand {
     pub(super) fn new(
-        errand: &Errand,
+        context: &RequestContext,
         to: Target,
         epoch: Option<Uuid>,
         id: MessageId,
         now: Now,
-    ) -> Result<Self, OrderError> {
-        let message = errand.sign(Draft {
+    ) -> Result<Self, RequestError> {
+        let message = context.sign(UnsignedCommand {
             id,
             to,
             epoch,
             issued_at: now.wall,
-            expires_at: errand.expires_at,
-            dry_run: errand.order.dry_run,
-            call: &errand.order.command,
+            expires_at: context.expires_at,
+            dry_run: context.order.dry_run,
+            call: &context.order.command,
         })?;
         let digest = Digest::of(&message.body);
         let message = Arc::new(message);
@@ -59,15 +59,15 @@ impl Sent {
         CommandId { command_id: self.id, command_digest: Some(self.digest) }
     }
 
-    pub(super) fn publish(&self, errand: &Errand) -> Effect {
-        errand.publish(&self.id, Signed::clone(&self.message))
+    pub(super) fn publish(&self, context: &RequestContext) -> Effect {
+        context.publish(&self.id, Signed::clone(&self.message))
     }
 }
 
 impl Resend {
     /// After a pause in milliseconds, ±20 %; never once the order has expired.
-    pub(super) fn after(pause: i64, errand: &mut Errand, now: Now) -> Option<Self> {
-        let at = errand.about(pause, now);
-        (at < errand.expires).then_some(Self { at, pause })
+    pub(super) fn after(pause: i64, context: &mut RequestContext, now: Now) -> Option<Self> {
+        let at = context.about(pause, now);
+        (at < context.expires).then_some(Self { at, pause })
     }
 }

@@ -10,18 +10,18 @@ use countersign_protocol::name::Name;
 use countersign_protocol::reply::Reply;
 use countersign_protocol::time::Millis;
 
-use super::issue::Errand;
-use super::line::Line;
-use super::sent::{Resend, Sent};
+use super::pending_target::PendingTarget;
+use super::request::RequestContext;
+use super::sent_command::{Resend, SentCommand};
 use super::verdict::{Ignored, Report};
-use super::{Effect, FIRST_RETRY, Happening, Now, OrderError, Presence};
+use super::{Effect, FIRST_RETRY, Now, OperatorEvent, Presence, RequestError};
 
 /// One order on its way: sent to its targets, gathering what comes back, until each has its verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Dispatch {
-    errand: Errand,
+pub(super) struct PendingCommand {
+    context: RequestContext,
     id: MessageId,
-    lines: BTreeMap<Name, Line>,
+    lines: BTreeMap<Name, PendingTarget>,
     /// How many lines have no verdict.
     open: usize,
     /// The one command that went to a group or to all.
@@ -33,7 +33,7 @@ pub(super) struct Dispatch {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Broadcast {
     to: Target,
-    sent: Sent,
+    sent: SentCommand,
     resend: Option<Resend>,
 }
 
@@ -48,38 +48,38 @@ pub(super) struct Expected {
     pub(super) until: Option<Millis>,
 }
 
-impl Dispatch {
+impl PendingCommand {
     /// One command to each client, all under one id and one `reply_to`. Everything is validated and signed before the first
     /// effect: after an error nothing was sent.
     pub(super) fn to_each(
-        mut errand: Errand,
+        mut context: RequestContext,
         clients: Vec<Expected>,
         now: Now,
-    ) -> Result<(Self, Vec<Effect>), OrderError> {
-        let id = errand.id(now);
+    ) -> Result<(Self, Vec<Effect>), RequestError> {
+        let id = context.id(now);
         let mut lines = BTreeMap::new();
         for client in clients {
-            lines.insert(client.client.clone(), Line::alone(&mut errand, client, id, now)?);
+            lines.insert(client.client.clone(), PendingTarget::alone(&mut context, client, id, now)?);
         }
-        let effects = lines.values().map(|line| line.publish(&errand)).collect();
-        Ok((Self { errand, id, open: lines.len(), lines, broadcast: None, gaps: 0 }, effects))
+        let effects = lines.values().map(|line| line.publish(&context)).collect();
+        Ok((Self { context, id, open: lines.len(), lines, broadcast: None, gaps: 0 }, effects))
     }
 
     /// One command to a group or to all, which these clients are expected to answer.
     pub(super) fn to_many(
-        mut errand: Errand,
+        mut context: RequestContext,
         to: Target,
         expected: Vec<Expected>,
         now: Now,
-    ) -> Result<(Self, Vec<Effect>), OrderError> {
-        let id = errand.id(now);
-        let sent = Sent::new(&errand, to.clone(), None, id, now)?;
-        let line = |it: Expected| (it.client.clone(), Line::among(&errand, it, sent.clone(), now));
-        let lines: BTreeMap<Name, Line> = expected.into_iter().map(line).collect();
-        let effects = vec![sent.publish(&errand)];
-        let resend = errand.options.retry.then(|| Resend::after(FIRST_RETRY, &mut errand, now)).flatten();
+    ) -> Result<(Self, Vec<Effect>), RequestError> {
+        let id = context.id(now);
+        let sent = SentCommand::new(&context, to.clone(), None, id, now)?;
+        let line = |it: Expected| (it.client.clone(), PendingTarget::among(&context, it, sent.clone(), now));
+        let lines: BTreeMap<Name, PendingTarget> = expected.into_iter().map(line).collect();
+        let effects = vec![sent.publish(&context)];
+        let resend = context.options.retry.then(|| Resend::after(FIRST_RETRY, &mut context, now)).flatten();
         let broadcast = Some(Broadcast { to, sent, resend });
-        Ok((Self { errand, id, open: lines.len(), lines, broadcast, gaps: 0 }, effects))
+        Ok((Self { context, id, open: lines.len(), lines, broadcast, gaps: 0 }, effects))
     }
 
     /// A reply to this process, to a command that [`owns`](Self::owns) knows.
@@ -95,7 +95,7 @@ impl Dispatch {
                 }
                 if !self.lines.contains_key(&message.from) {
                     let client = Expected { client: message.from.clone(), known: None, until: None };
-                    joined = Some(Line::among(&self.errand, client, broadcast.sent.clone(), now));
+                    joined = Some(PendingTarget::among(&self.context, client, broadcast.sent.clone(), now));
                 }
                 broadcast.sent.digest
             }
@@ -110,14 +110,14 @@ impl Dispatch {
         let mut effects = Vec::new();
         let missing = if let Some(mut line) = joined {
             // Nobody expected it, but it was addressed: it gets a verdict like the others.
-            let missing = line.take(&mut self.errand, reply, now, &mut effects)?;
+            let missing = line.take(&mut self.context, reply, now, &mut effects)?;
             self.open += usize::from(line.is_pending());
             self.lines.insert(message.from.clone(), line);
             missing
         } else {
             let line = self.lines.get_mut(&message.from).ok_or(Ignored::NotAddressed)?;
             let was_pending = line.is_pending();
-            let missing = line.take(&mut self.errand, reply, now, &mut effects)?;
+            let missing = line.take(&mut self.context, reply, now, &mut effects)?;
             self.open = self.open + usize::from(line.is_pending()) - usize::from(was_pending);
             missing
         };
@@ -125,22 +125,22 @@ impl Dispatch {
         if self.is_done() {
             // What came after the report may be another process's.
             let doubt = self.lines.get_mut(&message.from).and_then(|line| line.doubt(now));
-            effects.extend(doubt.map(|doubt| self.errand.update(doubt)));
+            effects.extend(doubt.map(|doubt| self.context.update(doubt)));
         }
         Ok(self.finish(effects, now))
     }
 
-    /// Whether a command of that id was sent for this order, or a question about it.
+    /// Whether a command of that id was sent for this order, or a query about it.
     pub(super) fn owns(&self, id: &MessageId) -> bool {
-        self.errand.issued.contains(id)
+        self.context.issued.contains(id)
     }
 
     /// A client has just said that it is there.
-    pub(super) fn heard(&mut self, presence: &Presence, now: Now) -> Vec<Effect> {
+    pub(super) fn on_presence(&mut self, presence: &Presence, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
         if let Some(line) = self.lines.get_mut(presence.client()) {
             let was_pending = line.is_pending();
-            line.present(&mut self.errand, presence, now, &mut effects);
+            line.present(&mut self.context, presence, now, &mut effects);
             self.open = self.open + usize::from(line.is_pending()) - usize::from(was_pending);
         }
         self.finish(effects, now)
@@ -149,12 +149,12 @@ impl Dispatch {
     /// The broker says that nobody listens on a command's subject: an unauthenticated hint (section 1), which ends a wait
     /// only where the verified roster says that the client is gone.
     pub(super) fn no_responders(&mut self, subject: &str, now: Now) -> Vec<Effect> {
-        self.each(now, |line, errand, _| line.no_responders(errand, subject, now))
+        self.each(now, |line, context, _| line.no_responders(context, subject, now))
     }
 
     /// The connection is lost.
     pub(super) fn disconnected(&mut self, now: Now) {
-        self.errand.cut_off.get_or_insert(now.micros);
+        self.context.cut_off.get_or_insert(now.micros);
     }
 
     /// A message with this digest was not published.
@@ -163,34 +163,34 @@ impl Dispatch {
     }
 
     /// This process was held.
-    pub(super) fn held(&mut self, now: Now) -> Vec<Effect> {
-        self.errand.cut_off = self.errand.cut_off.map(|_| now.micros);
-        self.each(now, |line, errand, effects| effects.extend(line.held(errand, now)))
+    pub(super) fn suspended(&mut self, now: Now) -> Vec<Effect> {
+        self.context.cut_off = self.context.cut_off.map(|_| now.micros);
+        self.each(now, |line, context, effects| effects.extend(line.suspended(context, now)))
     }
 
     /// The connection is back: what has no verdict is asked for its result.
     pub(super) fn reconnected(&mut self, now: Now) -> Vec<Effect> {
-        let outage = self.errand.cut_off.take().map_or(0, |since| now.micros.saturating_sub(since));
-        self.errand.outage = self.errand.outage.saturating_add(outage);
+        let outage = self.context.cut_off.take().map_or(0, |since| now.micros.saturating_sub(since));
+        self.context.outage = self.context.outage.saturating_add(outage);
         if let Some(Broadcast { resend: Some(resend), .. }) = &mut self.broadcast {
             resend.at = resend.at.max(now.micros);
         }
-        self.each(now, |line, errand, effects| effects.extend(line.reconnected(errand, outage, now)))
+        self.each(now, |line, context, effects| effects.extend(line.reconnected(context, outage, now)))
     }
 
     /// Time has passed.
     pub(super) fn tick(&mut self, now: Now) -> Vec<Effect> {
         let mut again = None;
         if let Some(broadcast) = &mut self.broadcast
-            && !self.errand.is_cut_off()
+            && !self.context.is_cut_off()
             && let Some(resend) = broadcast.resend.filter(|resend| resend.at <= now.micros && self.open > 0)
         {
-            let waits = |line: &Line| now.micros < self.errand.expires && line.waits_for(&broadcast.sent.id);
-            again = self.lines.values().any(waits).then(|| broadcast.sent.publish(&self.errand));
+            let waits = |line: &PendingTarget| now.micros < self.context.expires && line.waits_for(&broadcast.sent.id);
+            again = self.lines.values().any(waits).then(|| broadcast.sent.publish(&self.context));
             broadcast.resend =
-                again.as_ref().and_then(|_| Resend::after(resend.pause.saturating_mul(2), &mut self.errand, now));
+                again.as_ref().and_then(|_| Resend::after(resend.pause.saturating_mul(2), &mut self.context, now));
         }
-        let mut effects = self.each(now, |line, errand, effects| effects.extend(line.tick(errand, now)));
+        let mut effects = self.each(now, |line, context, effects| effects.extend(line.tick(context, now)));
         effects.splice(0..0, again);
         effects
     }
@@ -204,10 +204,10 @@ impl Dispatch {
     /// anew (section 8).
     pub(super) fn supersede(&mut self, client: Option<&Name>) {
         match client {
-            Some(client) => self.lines.get_mut(client).into_iter().for_each(Line::supersede),
+            Some(client) => self.lines.get_mut(client).into_iter().for_each(PendingTarget::supersede),
             None => {
-                self.errand.superseded = true;
-                self.lines.values_mut().for_each(Line::supersede);
+                self.context.superseded = true;
+                self.lines.values_mut().for_each(PendingTarget::supersede);
             }
         }
     }
@@ -217,7 +217,7 @@ impl Dispatch {
         if self.is_done() {
             return None;
         }
-        let is_cut_off = self.errand.is_cut_off();
+        let is_cut_off = self.context.is_cut_off();
         let resend = self.broadcast.as_ref().and_then(|broadcast| broadcast.resend).filter(|_| !is_cut_off);
         let wakes = self.lines.values().filter_map(|line| line.wake_at(is_cut_off));
         wakes.chain(resend.map(|resend| resend.at)).min()
@@ -225,7 +225,7 @@ impl Dispatch {
 
     /// Whether the report was made.
     pub(super) fn is_done(&self) -> bool {
-        self.errand.done
+        self.context.done
     }
 
     /// How many targets it has.
@@ -235,7 +235,7 @@ impl Dispatch {
 
     /// Whether some target has not replied at all and has no verdict.
     pub(super) fn awaits_first_reply(&self) -> bool {
-        self.lines.values().any(Line::is_waiting)
+        self.lines.values().any(PendingTarget::is_waiting)
     }
 
     /// What runs, and where: the same id may stand for other bytes at each client.
@@ -243,14 +243,18 @@ impl Dispatch {
         self.lines.iter().filter_map(|(client, line)| Some((line.running()?, client)))
     }
 
-    fn each(&mut self, now: Now, mut change: impl FnMut(&mut Line, &mut Errand, &mut Vec<Effect>)) -> Vec<Effect> {
+    fn each(
+        &mut self,
+        now: Now,
+        mut change: impl FnMut(&mut PendingTarget, &mut RequestContext, &mut Vec<Effect>),
+    ) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.is_done() {
             return effects;
         }
         self.open = 0;
         for line in self.lines.values_mut() {
-            change(line, &mut self.errand, &mut effects);
+            change(line, &mut self.context, &mut effects);
             self.open += usize::from(line.is_pending());
         }
         self.finish(effects, now)
@@ -260,14 +264,14 @@ impl Dispatch {
         if self.is_done() || self.open > 0 {
             return effects;
         }
-        self.errand.done = true;
+        self.context.done = true;
         let doubts = self.lines.values_mut().filter_map(|line| line.doubt(now));
-        effects.extend(doubts.map(|doubt| self.errand.update(doubt)));
-        let replies: Vec<_> = self.lines.values_mut().filter_map(Line::report).collect();
+        effects.extend(doubts.map(|doubt| self.context.update(doubt)));
+        let replies: Vec<_> = self.lines.values_mut().filter_map(PendingTarget::report).collect();
         let command_id = if let [only] = replies.as_slice() { only.command_id } else { self.id };
-        let command = self.errand.order.command.name.clone();
+        let command = self.context.order.command.name.clone();
         let report = Report { command_id, command, replies, gaps: self.gaps };
-        effects.push(Effect::Tell(Happening::Done { ticket: self.errand.ticket, report }));
+        effects.push(Effect::Tell(OperatorEvent::Done { ticket: self.context.ticket, report }));
         effects
     }
 }

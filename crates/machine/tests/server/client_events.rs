@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use countersign_machine::server::{News, Options, Update};
+use countersign_machine::server::{ClientEvent, Options, Update};
 use countersign_protocol::event::{Event, EventKind, Security, SecurityReason};
 use countersign_protocol::reply::{Outcome, State};
 use countersign_testkit::realm::name;
@@ -10,9 +10,9 @@ use serde_json::json;
 
 use super::common::{Server, World, at, calculate, epoch, names};
 
-fn news(server: &mut Server) -> Vec<News> {
+fn news(server: &mut Server) -> Vec<ClientEvent> {
     let news = |update| match update {
-        Update::News { news, .. } => Some(news),
+        Update::ClientEvent { news, .. } => Some(news),
         _ => None,
     };
     server.updates.drain(..).filter_map(news).collect()
@@ -32,13 +32,13 @@ fn the_comings_and_goings_of_a_client_are_told_and_its_heartbeats_are_not() {
         server.hear(&event);
         news(&mut server)
     };
-    assert_eq!(hear(0, 1, 1, State::Unready), [News::Joined { state: State::Unready }]);
+    assert_eq!(hear(0, 1, 1, State::Unready), [ClientEvent::Joined { state: State::Unready }]);
     assert_eq!(hear(1, 1, 1, State::Unready), []);
-    assert_eq!(hear(2, 1, 1, State::Ready), [News::State { from: State::Unready, to: State::Ready }]);
-    assert_eq!(hear(3, 2, 1, State::Unready), [News::Restarted { state: State::Unready, new_epoch: false }]);
-    assert_eq!(hear(4, 3, 2, State::Unready), [News::Restarted { state: State::Unready, new_epoch: true }]);
-    assert_eq!(hear(5, 3, 2, State::Terminated), [News::State { from: State::Unready, to: State::Terminated }]);
-    assert_eq!(hear(6, 4, 2, State::Unready), [News::Joined { state: State::Unready }]);
+    assert_eq!(hear(2, 1, 1, State::Ready), [ClientEvent::State { from: State::Unready, to: State::Ready }]);
+    assert_eq!(hear(3, 2, 1, State::Unready), [ClientEvent::Restarted { state: State::Unready, new_epoch: false }]);
+    assert_eq!(hear(4, 3, 2, State::Unready), [ClientEvent::Restarted { state: State::Unready, new_epoch: true }]);
+    assert_eq!(hear(5, 3, 2, State::Terminated), [ClientEvent::State { from: State::Unready, to: State::Terminated }]);
+    assert_eq!(hear(6, 4, 2, State::Unready), [ClientEvent::Joined { state: State::Unready }]);
 }
 
 #[test]
@@ -50,10 +50,10 @@ fn a_client_that_falls_silent_is_told_of_once_and_again_when_it_is_back() {
     server.pass(29_999);
     assert_eq!(news(&mut server), []);
     server.pass(60_000);
-    assert_eq!(news(&mut server), [News::Silent]);
+    assert_eq!(news(&mut server), [ClientEvent::Silent]);
     let wall = server.now.wall;
     server.hear(&world.presence("worker-1", |event| event.issued_at = wall));
-    assert_eq!(news(&mut server), [News::Back { state: State::Ready }]);
+    assert_eq!(news(&mut server), [ClientEvent::Back { state: State::Ready }]);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn no_client_is_told_to_be_silent_while_there_is_no_connection() {
     server.pass(29_000);
     assert_eq!(news(&mut server), [], "it has the time to be heard again");
     server.pass(1_000);
-    assert_eq!(news(&mut server), [News::Silent]);
+    assert_eq!(news(&mut server), [ClientEvent::Silent]);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn what_the_broker_keeps_is_no_news_at_first_and_is_when_it_has_changed() {
     server.keep(&[world.presence("worker-1", |_| ())]);
     assert_eq!(news(&mut server), []);
     server.keep(&[world.presence("worker-1", |event| (event.n, event.state) = (1, State::Unready))]);
-    assert_eq!(news(&mut server), [News::State { from: State::Ready, to: State::Unready }]);
+    assert_eq!(news(&mut server), [ClientEvent::State { from: State::Ready, to: State::Unready }]);
     let old = world.presence("worker-2", |event| event.issued_at = at(-60_000));
     server.keep(&[old]);
     server.pass(10_000);
@@ -135,7 +135,8 @@ fn security(world: &World, change: impl FnOnce(&mut Event)) -> countersign_proto
 fn a_security_event_is_told_once_and_neither_a_replay_nor_an_old_one_is() {
     let world = World::new();
     let mut server = world.server();
-    let told = News::Security(Security { reason: SecurityReason::IdConflict, count: 2, signer: Some(name("bob")) });
+    let told =
+        ClientEvent::Security(Security { reason: SecurityReason::IdConflict, count: 2, signer: Some(name("bob")) });
     server.hear(&security(&world, |event| event.n = 7));
     assert_eq!(news(&mut server), std::slice::from_ref(&told));
     for (n, millis) in [(7, 0), (6, 0), (6, 1), (8, -30_001), (8, 5_001)] {

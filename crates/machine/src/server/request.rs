@@ -17,11 +17,11 @@ use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
 use serde_json::Value;
 
-use super::{Audience, Effect, Happening, Now, Options, Order, Ticket, Update, micros};
+use super::{Audience, CommandRequest, Effect, Now, OperatorEvent, Options, RequestId, Update, micros};
 
 /// Why an order was not sent to anybody.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OrderError {
+pub enum RequestError {
     /// Neither the roster nor the folder of keys knows the client.
     #[error("no client of the name {0} is known")]
     UnknownClient(Name),
@@ -74,11 +74,11 @@ pub enum OrderError {
 
 /// What is the same for all targets of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Errand {
+pub(super) struct RequestContext {
     pub(super) realm: Name,
     pub(super) identity: Arc<Identity>,
     pub(super) session: Session,
-    pub(super) order: Order,
+    pub(super) order: CommandRequest,
     pub(super) options: Options,
     /// When the order expires, by the wall; what is sent anew keeps it (section 8).
     pub(super) expires_at: Millis,
@@ -86,8 +86,8 @@ pub(super) struct Errand {
     pub(super) expires: u64,
     pub(super) seed: [u8; 32],
     pub(super) drawn: u64,
-    pub(super) ticket: Ticket,
-    /// The ids of all that was sent for it, the latest questions included.
+    pub(super) ticket: RequestId,
+    /// The ids of all that was sent for it, the latest result_queries included.
     pub(super) issued: BTreeSet<MessageId>,
     /// A later control command went to many.
     pub(super) superseded: bool,
@@ -100,7 +100,7 @@ pub(super) struct Errand {
 }
 
 /// A command before it is signed.
-pub(super) struct Draft<'a> {
+pub(super) struct UnsignedCommand<'a> {
     pub(super) id: MessageId,
     pub(super) to: Target,
     pub(super) epoch: Option<Uuid>,
@@ -110,7 +110,7 @@ pub(super) struct Draft<'a> {
     pub(super) call: &'a Call,
 }
 
-impl Errand {
+impl RequestContext {
     /// A new id, for a command issued now.
     pub(super) fn id(&mut self, now: Now) -> MessageId {
         let mut unique = [0; 10];
@@ -128,7 +128,7 @@ impl Errand {
     }
 
     /// How long a target may take to its first reply, in milliseconds. A retry waits until the expiry at least.
-    pub(super) fn patience(&self) -> i64 {
+    pub(super) fn first_reply_timeout(&self) -> i64 {
         if self.options.retry { self.options.timeout.max(self.options.ttl) } else { self.options.timeout }
     }
 
@@ -161,38 +161,38 @@ impl Errand {
     }
 
     pub(super) fn update(&self, update: Update) -> Effect {
-        Effect::Tell(Happening::Update { ticket: Some(self.ticket), update })
+        Effect::Tell(OperatorEvent::Update { ticket: Some(self.ticket), update })
     }
 
     /// Signs a command once it satisfies the schema of the envelope and section 3.
-    pub(super) fn sign(&self, draft: Draft<'_>) -> Result<Signed, OrderError> {
-        in_force(&self.identity, draft.issued_at)?;
-        let to = draft.to;
+    pub(super) fn sign(&self, unsigned: UnsignedCommand<'_>) -> Result<Signed, RequestError> {
+        in_force(&self.identity, unsigned.issued_at)?;
+        let to = unsigned.to;
         let command = Command {
             v: Version,
-            id: draft.id,
+            id: unsigned.id,
             realm: self.realm.clone(),
             from: self.identity.name().clone(),
             credential: self.identity.credential().jti(),
             subject: subject::command(&self.realm, &to),
             to,
-            reply_to: self.reply_to(&draft.id),
-            issued_at: draft.issued_at,
-            expires_at: draft.expires_at,
-            epoch: draft.epoch,
-            dry_run: draft.dry_run.then_some(True),
-            command: draft.call.clone(),
+            reply_to: self.reply_to(&unsigned.id),
+            issued_at: unsigned.issued_at,
+            expires_at: unsigned.expires_at,
+            epoch: unsigned.epoch,
+            dry_run: unsigned.dry_run.then_some(True),
+            command: unsigned.call.clone(),
         };
-        let unfit = |error: &dyn Display| OrderError::Envelope(error.to_string());
+        let unfit = |error: &dyn Display| RequestError::Envelope(error.to_string());
         let value = serde_json::to_value(&command).map_err(|error| unfit(&error))?;
         json::check(&value, 1).map_err(|error| unfit(&error))?;
         let errors = schema::envelope(MessageType::Command).errors(&value, MAX_ERRORS);
         if !errors.is_empty() {
-            return Err(OrderError::Envelope(list(&errors)));
+            return Err(RequestError::Envelope(list(&errors)));
         }
         let body = serde_json::to_vec(&command).map_err(|error| unfit(&error))?;
         if body.len() > MAX_BODY {
-            return Err(OrderError::TooLarge { got: body.len() });
+            return Err(RequestError::TooLarge { got: body.len() });
         }
         Ok(self.identity.sign(MessageType::Command, command.subject, body))
     }
@@ -204,12 +204,12 @@ impl Errand {
 }
 
 /// Whether somebody's credential is in force: nothing is signed under another.
-pub(super) fn in_force(identity: &Identity, now: Millis) -> Result<(), OrderError> {
+pub(super) fn in_force(identity: &Identity, now: Millis) -> Result<(), RequestError> {
     let credential = identity.credential();
     if credential.is_in_force(now, SKEW) {
         return Ok(());
     }
-    Err(OrderError::NotInForce { operator: identity.name().clone(), until: credential.expires_at(), now })
+    Err(RequestError::NotInForce { operator: identity.name().clone(), until: credential.expires_at(), now })
 }
 
 /// The n-th of the numbers that a seed stands for: SHA-256 over the seed and a counter.
@@ -220,7 +220,7 @@ pub(super) fn drawn(seed: &[u8; 32], n: u64) -> [u8; 32] {
     *Digest::of(&input).as_bytes()
 }
 
-impl Order {
+impl CommandRequest {
     /// The built-in command that it is; the schemas of a registered one are known to the clients only.
     pub(super) fn builtin(&self) -> Option<Builtin> {
         Builtin::from_name(self.command.name.as_str())
@@ -228,13 +228,13 @@ impl Order {
 
     /// Checks the arguments of a built-in command against its own schema (section 3), as [`Operator::give`](super::Operator::give)
     /// does before anything is sent: for who wants to know before there is a connection.
-    pub fn check_arguments(&self) -> Result<(), OrderError> {
+    pub fn check_arguments(&self) -> Result<(), RequestError> {
         let Some(builtin) = self.builtin() else { return Ok(()) };
         let errors = schema::arguments(builtin).errors(&Value::Object(self.command.args.clone()), MAX_ERRORS);
         if errors.is_empty() {
             Ok(())
         } else {
-            Err(OrderError::Arguments { command: self.command.name.clone(), errors })
+            Err(RequestError::Arguments { command: self.command.name.clone(), errors })
         }
     }
 

@@ -14,8 +14,8 @@ use countersign_protocol::text;
 use super::effect::{Effect, Level, Note, Step};
 use super::rate::Window;
 use super::record::Begun;
-use super::refusal::{Asker, Refusal, Stop};
-use super::{Client, Moment, Now, carry_out};
+use super::refusal::{Refusal, ReplyContext, Stop};
+use super::{Client, Moment, Now, apply};
 
 /// Security events of one signer, and how many were held back since the last.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -26,37 +26,37 @@ pub(super) struct Alarm {
 
 impl Client {
     pub(super) fn knows(&self, begun: &Begun) -> bool {
-        let key = begun.asker.key;
+        let key = begun.reply_context.key;
         self.records.find(key).is_some() || self.queries.find(key).is_some()
     }
 
     /// Answers a command that was received before: the recorded reply, byte for byte, or a conflict.
     pub(super) fn repeat(&mut self, begun: Begun, moment: Moment, step: &mut Step) -> Result<(), Stop> {
-        let key = begun.asker.key;
+        let key = begun.reply_context.key;
         let Some(record) = self.records.find(key).or_else(|| self.queries.find(key)) else { return Ok(()) };
-        if record.digest() != begun.asker.digest {
+        if record.digest() != begun.reply_context.digest {
             return Err(Stop::Refuse(Box::new(begun), Refusal::IdConflict));
         }
         let answer = record.answer();
-        if !self.answers.admit(moment.since_boot, &begun.asker.digest) {
-            return Err(Stop::drop(Reason::Repeat, &begun.asker.operator, "the same command too often"));
+        if !self.answers.admit(moment.since_boot, &begun.reply_context.digest) {
+            return Err(Stop::drop(Reason::Repeat, &begun.reply_context.operator, "the same command too often"));
         }
         let Some(answer) = answer else { return Ok(()) };
         if self.outbox.fits(&answer) || record.is_running() {
             step.effects.push(Effect::Publish(answer));
         } else {
-            let (asker, seq) = (record.asker(), record.next_seq);
-            self.stand_in(&answer, &asker, seq, moment, step);
+            let (reply_context, seq) = (record.reply_context(), record.next_seq);
+            self.stand_in(&answer, &reply_context, seq, moment, step);
         }
         Ok(())
     }
 
     /// Answers in the place of a recorded reply that the broker does not take now. The record stays as it is: the reply is
     /// sent again where it fits.
-    fn stand_in(&mut self, recorded: &Signed, asker: &Asker, seq: u64, moment: Moment, step: &mut Step) {
+    fn stand_in(&mut self, recorded: &Signed, reply_context: &ReplyContext, seq: u64, moment: Moment, step: &mut Step) {
         let outcome = json::parse_as::<Reply>(&recorded.body).ok().and_then(|reply| reply.outcome().ok());
         let Some(outcome) = outcome else { return };
-        let (reply, _) = self.outbox.fitting(asker, seq, outcome, self.state, moment.now);
+        let (reply, _) = self.outbox.fitting(reply_context, seq, outcome, self.state, moment.now);
         if self.outbox.fits(&reply) {
             step.effects.push(Effect::Publish(reply));
         }
@@ -84,14 +84,14 @@ impl Client {
                 let id = reply.command_id;
                 let key = self.records.answered_by(message, id).or_else(|| self.queries.answered_by(message, id));
                 let record = key.and_then(|key| self.records.find(key).or_else(|| self.queries.find(key)));
-                if let Some((asker, seq)) = record.map(|record| (record.asker(), record.next_seq)) {
-                    self.stand_in(message, &asker, seq, moment, &mut step);
+                if let Some((reply_context, seq)) = record.map(|record| (record.reply_context(), record.next_seq)) {
+                    self.stand_in(message, &reply_context, seq, moment, &mut step);
                 }
                 format!("a reply to {id} was not sent: it takes {size} bytes, more than the broker takes (max_payload)")
             }
             Err(_) if message.subject.ends_with(EventKind::Presence.as_str()) => {
                 self.presence_fits = false;
-                carry_out::no_presence(size)
+                apply::no_presence(size)
             }
             Err(_) => format!("an event was not sent: it takes {size} bytes, more than the broker takes (max_payload)"),
         };
@@ -99,7 +99,7 @@ impl Client {
         step
     }
 
-    pub(super) fn turn_away(&mut self, stop: Stop, moment: Moment, step: &mut Step) {
+    pub(super) fn reject(&mut self, stop: Stop, moment: Moment, step: &mut Step) {
         match stop {
             Stop::Drop(rejected) => self.drop(&rejected, moment, step),
             Stop::Refuse(begun, refusal) => self.refuse(*begun, refusal, moment, step),
@@ -109,32 +109,38 @@ impl Client {
     pub(super) fn refuse(&mut self, begun: Begun, refusal: Refusal, moment: Moment, step: &mut Step) {
         let kind = self.catalogue.find(&begun.command).map(|known| known.kind());
         let query = kind == Some(CommandKind::Query);
-        let operator = begun.asker.key.operator;
+        let operator = begun.reply_context.key.operator;
         if refusal == Refusal::IdConflict {
-            let signer = Some(begun.asker.operator.clone());
+            let signer = Some(begun.reply_context.operator.clone());
             self.alarm(SecurityReason::IdConflict, 1, signer, moment, step);
         }
         if !refusal.is_recorded() {
-            return self.answer_unrecorded(&begun.asker, &refusal, moment, step);
+            return self.answer_unrecorded(&begun.reply_context, &refusal, moment, step);
         }
         if !query && !self.parked.is_empty() {
-            return self.answer_unrecorded(&begun.asker, &Refusal::NotRecorded, moment, step);
+            return self.answer_unrecorded(&begun.reply_context, &Refusal::NotRecorded, moment, step);
         }
         if !query && !self.records.make_room(operator, kind == Some(CommandKind::Control)) {
-            return self.answer_unrecorded(&begun.asker, &Refusal::RecordFull, moment, step);
+            return self.answer_unrecorded(&begun.reply_context, &Refusal::RecordFull, moment, step);
         }
         let kind = kind.unwrap_or(CommandKind::Data);
-        let asker = begun.asker.clone();
+        let reply_context = begun.reply_context.clone();
         self.remember(begun, kind, step);
-        self.finish(&asker, Outcome::Refused(refusal.body()), moment, step);
+        self.finish(&reply_context, Outcome::Refused(refusal.body()), moment, step);
     }
 
-    pub(super) fn answer_unrecorded(&mut self, asker: &Asker, refusal: &Refusal, moment: Moment, step: &mut Step) {
+    pub(super) fn answer_unrecorded(
+        &mut self,
+        reply_context: &ReplyContext,
+        refusal: &Refusal,
+        moment: Moment,
+        step: &mut Step,
+    ) {
         if refusal.code() == ErrorCode::Busy {
             *self.dropped.entry(Reason::Busy).or_default() += 1;
         }
-        if self.answers.admit(moment.since_boot, &asker.digest) {
-            let reply = self.outbox.reply(asker, 0, Outcome::Refused(refusal.body()), self.state, moment.now);
+        if self.answers.admit(moment.since_boot, &reply_context.digest) {
+            let reply = self.outbox.reply(reply_context, 0, Outcome::Refused(refusal.body()), self.state, moment.now);
             step.effects.push(Effect::Publish(reply));
         } else {
             *self.dropped.entry(Reason::Repeat).or_default() += 1;

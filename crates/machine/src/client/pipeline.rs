@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::catalogue::{Catalogue, Known};
 use super::effect::JobKey;
 use super::record::Begun;
-use super::refusal::{Asker, Refusal, Stop};
+use super::refusal::{Refusal, ReplyContext, Stop};
 use super::state::State;
 
 /// An authentic command that names this client, one of its groups, or all.
@@ -60,7 +60,7 @@ pub(super) enum Decision {
 }
 
 /// Whom this client answers to: its own names.
-pub(super) struct Me<'a> {
+pub(super) struct LocalIdentity<'a> {
     pub(super) realm: &'a Name,
     pub(super) name: &'a Name,
     pub(super) groups: &'a [Name],
@@ -88,7 +88,12 @@ pub(super) struct Capacity {
 }
 
 impl Addressed {
-    pub(super) fn new(command: Authentic<Command>, me: &Me<'_>, now: Millis, skew: i64) -> Result<Self, Stop> {
+    pub(super) fn new(
+        command: Authentic<Command>,
+        local: &LocalIdentity<'_>,
+        now: Millis,
+        skew: i64,
+    ) -> Result<Self, Stop> {
         let message = command.message();
         let stop = |reason, detail: &str| Err(Stop::drop(reason, &message.from, detail));
         if message.epoch.is_some() && !matches!(message.to, Target::Client(_)) {
@@ -100,25 +105,25 @@ impl Addressed {
         if !fits {
             return stop(Reason::Address, "the reply_to is not the operator's own for this command");
         }
-        if message.subject != subject::command(me.realm, &message.to) {
+        if message.subject != subject::command(local.realm, &message.to) {
             return stop(Reason::Address, "the subject does not belong to the target");
         }
         let mine = match &message.to {
-            Target::Client(client) => client == me.name,
-            Target::Group(group) => me.groups.contains(group),
+            Target::Client(client) => client == local.name,
+            Target::Group(group) => local.groups.contains(group),
             Target::All(_) => true,
         };
         if !mine {
             return stop(Reason::Address, "the target is another");
         }
-        let asker = Asker {
+        let reply_context = ReplyContext {
             key: JobKey { id: message.id, operator: command.credential().kid() },
             operator: message.from.clone(),
             reply_to: message.reply_to.clone(),
             digest: command.digest(),
         };
         let until = message.expires_at.plus(skew).plus(LATE);
-        let begun = Begun { asker, command: message.command.name.clone(), long_running: false, at: now, until };
+        let begun = Begun { reply_context, command: message.command.name.clone(), long_running: false, at: now, until };
         Ok(Self { command, begun })
     }
 
@@ -130,10 +135,10 @@ impl Addressed {
         self.begun
     }
 
-    pub(super) fn authorise(self, me: &Me<'_>) -> Result<Authorised, Stop> {
+    pub(super) fn authorise(self, local: &LocalIdentity<'_>) -> Result<Authorised, Stop> {
         let message = self.command.message();
         let grant = self.command.credential().grant();
-        if !grant.is_some_and(|grant| grant.reaches(me.name, me.groups)) {
+        if !grant.is_some_and(|grant| grant.reaches(local.name, local.groups)) {
             return Err(match message.to {
                 Target::Client(_) => self.refuse(Refusal::OutOfReach),
                 Target::Group(_) | Target::All(_) => {
@@ -223,7 +228,7 @@ impl Valid {
     }
 
     pub(super) fn operator(&self) -> countersign_protocol::key::Thumbprint {
-        self.begun.asker.key.operator
+        self.begun.reply_context.key.operator
     }
 
     pub(super) fn decide(self, capacity: &Capacity) -> Result<Decided, Stop> {

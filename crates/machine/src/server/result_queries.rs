@@ -1,4 +1,4 @@
-//! Questions for the result of what a client was sent (section 4, `result`): each is about one command and no other.
+//! ResultQueries for the result of what a client was sent (section 4, `result`): each is about one command and no other.
 
 use std::collections::VecDeque;
 
@@ -11,22 +11,22 @@ use countersign_protocol::reply::{ErrorCode, Outcome};
 use countersign_protocol::schema;
 use serde_json::Value;
 
-use super::issue::{Draft, Errand};
-use super::remarks::{recorded, unknown};
-use super::sent::Sent;
+use super::notices::{recorded, unknown};
+use super::request::{RequestContext, UnsignedCommand};
+use super::sent_command::SentCommand;
 use super::verdict::{Ignored, Verdict};
-use super::{ASK_EVERY, Effect, Now};
+use super::{Effect, Now, POLL_EVERY};
 
-/// To how many of the latest questions for a result an answer is still taken.
-const MAX_QUESTIONS: usize = 4;
+/// To how many of the latest result_queries for a result an answer is still taken.
+const MAX_RESULT_QUERIES: usize = 4;
 
-/// The latest questions that one client was asked.
+/// The latest result_queries that one client was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(super) struct Questions(VecDeque<Question>);
+pub(super) struct ResultQueries(VecDeque<ResultQuery>);
 
-/// One question.
+/// One query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Question {
+pub(super) struct ResultQuery {
     id: MessageId,
     digest: Digest,
     /// The digest of the command that it is about.
@@ -34,7 +34,7 @@ pub(super) struct Question {
 }
 
 /// What an answer tells of the command that was asked about.
-pub(super) enum Told {
+pub(super) enum ResultAnswer {
     /// It runs.
     Runs,
     /// It has ended so.
@@ -45,63 +45,69 @@ pub(super) enum Told {
     Alive,
 }
 
-impl Questions {
+impl ResultQueries {
     /// Asks a client what came of a command that it was sent.
-    pub(super) fn ask(&mut self, client: &Name, sent: &Sent, errand: &mut Errand, now: Now) -> Option<Effect> {
+    pub(super) fn poll_result(
+        &mut self,
+        client: &Name,
+        sent: &SentCommand,
+        context: &mut RequestContext,
+        now: Now,
+    ) -> Option<Effect> {
         let Ok(Value::Object(args)) = serde_json::to_value(sent.named()) else { return None };
-        let id = errand.id(now);
-        let draft = Draft {
+        let id = context.id(now);
+        let unsigned = UnsignedCommand {
             id,
             to: Target::Client(client.clone()),
             // The client may have begun another since, and still has the record.
             epoch: None,
             issued_at: now.wall,
-            expires_at: now.wall.plus(errand.options.ttl.min(ASK_EVERY)),
+            expires_at: now.wall.plus(context.options.ttl.min(POLL_EVERY)),
             dry_run: false,
             call: &Call { name: Builtin::Result.name().parse().ok()?, args },
         };
-        let question = errand.sign(draft).ok()?;
-        if self.0.len() == MAX_QUESTIONS
+        let query = context.sign(unsigned).ok()?;
+        if self.0.len() == MAX_RESULT_QUERIES
             && let Some(oldest) = self.0.pop_front()
         {
-            errand.issued.remove(&oldest.id);
+            context.issued.remove(&oldest.id);
         }
-        self.0.push_back(Question { id, digest: Digest::of(&question.body), about: sent.digest });
-        Some(errand.publish(&id, question))
+        self.0.push_back(ResultQuery { id, digest: Digest::of(&query.body), about: sent.digest });
+        Some(context.publish(&id, query))
     }
 
-    /// The question of an id.
-    pub(super) fn find(&self, id: &MessageId) -> Option<Question> {
-        self.0.iter().find(|question| question.id == *id).copied()
+    /// The query of an id.
+    pub(super) fn find(&self, id: &MessageId) -> Option<ResultQuery> {
+        self.0.iter().find(|query| query.id == *id).copied()
     }
 
-    /// The digest of the question of an id.
+    /// The digest of the query of an id.
     pub(super) fn digest(&self, id: &MessageId) -> Option<Digest> {
-        self.find(id).map(|question| question.digest)
+        self.find(id).map(|query| query.digest)
     }
 }
 
-impl Question {
+impl ResultQuery {
     /// What a client answers. What is on record of another command is no answer, whatever its id is (section 5).
-    pub(super) fn answer(&self, outcome: Outcome, errand: &Errand) -> Result<Told, Ignored> {
+    pub(super) fn answer(&self, outcome: Outcome, context: &RequestContext) -> Result<ResultAnswer, Ignored> {
         let told = match outcome {
             Outcome::Succeeded(result) if schema::result(Builtin::Result).accepts(&result) => {
                 let found: Recorded = json::read(&result).map_err(|_| Ignored::Unfit)?;
                 if found.command_digest != self.about {
                     return Err(Ignored::OtherBytes);
                 }
-                recorded(found).map_or(Told::Runs, Told::Ended)
+                recorded(found).map_or(ResultAnswer::Runs, ResultAnswer::Ended)
             }
             Outcome::Succeeded(_) => return Err(Ignored::Unfit),
             Outcome::Failed(error) | Outcome::Refused(error)
                 if matches!(error.code, ErrorCode::NotFound | ErrorCode::WrongEpoch) =>
             {
-                Told::Nothing(unknown("accepted, but the client has lost its record of it"))
+                ResultAnswer::Nothing(unknown("accepted, but the client has lost its record of it"))
             }
-            _ => Told::Alive,
+            _ => ResultAnswer::Alive,
         };
-        if let Told::Ended(Verdict::Succeeded { result: Some(result) }) = &told
-            && !errand.order.fits(&Outcome::Succeeded(result.value()))
+        if let ResultAnswer::Ended(Verdict::Succeeded { result: Some(result) }) = &told
+            && !context.order.fits(&Outcome::Succeeded(result.value()))
         {
             return Err(Ignored::Unfit);
         }

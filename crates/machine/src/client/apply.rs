@@ -7,9 +7,9 @@ use countersign_protocol::reply::Outcome;
 use serde_json::{Value, json};
 
 use super::effect::{self, Effect, Execution, JobKey, Level, Note, Step};
-use super::line::{Decided, Decision};
+use super::pipeline::{Decided, Decision};
 use super::record::{self, Begun, Entry, Phase};
-use super::refusal::Asker;
+use super::refusal::ReplyContext;
 use super::state::{self, State};
 use super::{Client, Ending, Moment, message};
 
@@ -18,35 +18,35 @@ const ENDING: i64 = 2_000;
 
 /// A command that is in the record: nothing else can be carried out.
 pub(super) struct Recorded {
-    asker: Asker,
+    reply_context: ReplyContext,
     decision: Decision,
 }
 
 impl Client {
     pub(super) fn record(&mut self, decided: Decided, step: &mut Step) -> Recorded {
         let Decided { begun, decision, kind } = decided;
-        let asker = begun.asker.clone();
+        let reply_context = begun.reply_context.clone();
         self.remember(begun, kind, step);
-        Recorded { asker, decision }
+        Recorded { reply_context, decision }
     }
 
     /// Remembers what was decided: queries in memory, as far as they fit, and everything else on disk too.
     pub(super) fn remember(&mut self, begun: Begun, kind: CommandKind, step: &mut Step) {
         if kind == CommandKind::Query {
-            if self.queries.make_room(begun.asker.key.operator, false) {
-                step.query = Some(begun.asker.key);
+            if self.queries.make_room(begun.reply_context.key.operator, false) {
+                step.query = Some(begun.reply_context.key);
                 self.queries.begin(begun);
             }
         } else {
-            step.begun = Some(effect::Begun { asker: begun.asker.clone(), state: self.state });
+            step.begun = Some(effect::Begun { reply_context: begun.reply_context.clone(), state: self.state });
             step.entries.push(Entry::Begun(begun.clone()));
             self.records.begin(begun);
         }
     }
 
-    pub(super) fn carry_out(&mut self, recorded: Recorded, moment: Moment, step: &mut Step) {
-        let Recorded { asker, decision } = recorded;
-        let key = asker.key;
+    pub(super) fn apply(&mut self, recorded: Recorded, moment: Moment, step: &mut Step) {
+        let Recorded { reply_context, decision } = recorded;
+        let key = reply_context.key;
         let outcome = match decision {
             Decision::DryRun => Outcome::Succeeded(json!(DryRun::default())),
             Decision::Start => {
@@ -73,10 +73,10 @@ impl Client {
                 Outcome::Succeeded(json!(info))
             }
             Decision::Jobs => Outcome::Succeeded(json!(self.job_list())),
-            Decision::Result(asked) => self.result(asked, &asker, moment),
+            Decision::Result(asked) => self.result(asked, &reply_context, moment),
             Decision::Execute(args) => return self.execute(key, args, moment, step),
         };
-        self.finish(&asker, outcome, moment, step);
+        self.finish(&reply_context, outcome, moment, step);
     }
 
     pub(super) fn execute(&mut self, key: JobKey, args: Value, moment: Moment, step: &mut Step) {
@@ -121,24 +121,26 @@ impl Client {
     }
 
     /// Ends a command with its final reply, recorded if its beginning was.
-    pub(super) fn finish(&mut self, asker: &Asker, outcome: Outcome, moment: Moment, step: &mut Step) {
-        if self.records.find(asker.key).is_some() {
-            return self.conclude(asker.key, outcome, moment, step);
+    pub(super) fn finish(&mut self, reply_context: &ReplyContext, outcome: Outcome, moment: Moment, step: &mut Step) {
+        if self.records.find(reply_context.key).is_some() {
+            return self.conclude(reply_context.key, outcome, moment, step);
         }
-        if self.queries.find(asker.key).is_none() && !self.answers.admit(moment.since_boot, &asker.digest) {
+        if self.queries.find(reply_context.key).is_none()
+            && !self.answers.admit(moment.since_boot, &reply_context.digest)
+        {
             *self.dropped.entry(Reason::Repeat).or_default() += 1;
             return;
         }
-        let (reply, status) = self.outbox.fitting(asker, 0, outcome, self.state, moment.now);
+        let (reply, status) = self.outbox.fitting(reply_context, 0, outcome, self.state, moment.now);
         step.effects.push(Effect::Publish(reply.clone()));
-        self.queries.end(record::Ended { key: asker.key, at: moment.now, status, reply: Some(reply) });
+        self.queries.end(record::Ended { key: reply_context.key, at: moment.now, status, reply: Some(reply) });
     }
 
     /// Ends a recorded command with its final reply.
     pub(super) fn conclude(&mut self, key: JobKey, outcome: Outcome, moment: Moment, step: &mut Step) {
         let Some(record) = self.records.find(key).filter(|record| record.is_running()) else { return };
-        let (asker, long_running) = (record.asker(), record.long_running);
-        let (reply, status) = self.outbox.fitting(&asker, record.next_seq, outcome, self.state, moment.now);
+        let (reply_context, long_running) = (record.reply_context(), record.long_running);
+        let (reply, status) = self.outbox.fitting(&reply_context, record.next_seq, outcome, self.state, moment.now);
         let ended = record::Ended { key, at: moment.now, status, reply: Some(reply.clone()) };
         step.entries.push(Entry::Ended(ended.clone()));
         step.effects.push(Effect::Publish(reply));
@@ -151,12 +153,12 @@ impl Client {
     /// Answers a running command with an interim reply.
     pub(super) fn interim(&mut self, key: JobKey, outcome: Outcome, moment: Moment, step: &mut Step) {
         let Some(record) = self.records.find_mut(key) else { return };
-        let (asker, seq) = (record.asker(), record.next_seq);
+        let (reply_context, seq) = (record.reply_context(), record.next_seq);
         let Phase::Running(running) = &mut record.phase else { return };
         if let Outcome::Progress(latest) = &outcome {
             running.progress = Some(latest.clone());
         }
-        let reply = self.outbox.reply(&asker, seq, outcome, self.state, moment.now);
+        let reply = self.outbox.reply(&reply_context, seq, outcome, self.state, moment.now);
         running.interim = Some(reply.clone());
         record.next_seq += 1;
         step.entries.push(Entry::Interim { key, seq });

@@ -1,6 +1,6 @@
 //! Sections 3 and 4: what is sent.
 
-use countersign_machine::server::{Audience, Options, OrderError};
+use countersign_machine::server::{Audience, Options, RequestError};
 use countersign_protocol::command::{Target, True};
 use countersign_protocol::limits::MAX_BODY;
 use countersign_testkit::realm::{START, name};
@@ -35,19 +35,19 @@ fn a_client_named_twice_gets_one_command() {
 fn nothing_is_sent_to_an_empty_set() {
     let refused = World::new().order(ping(), &[], Options::default()).err();
     let audience = Audience::Clients(Vec::new());
-    assert_eq!(refused, Some(OrderError::Nobody { audience, ended: 0, out_of_reach: 0 }));
+    assert_eq!(refused, Some(RequestError::Nobody { audience, ended: 0, out_of_reach: 0 }));
 }
 
 #[test]
 fn nothing_is_sent_to_a_name_that_neither_the_keys_nor_the_roster_know() {
     let refused = World::new().order(ping(), &["worker-1", "worker-9"], Options::default()).err();
-    assert_eq!(refused, Some(OrderError::UnknownClient(name("worker-9"))));
+    assert_eq!(refused, Some(RequestError::UnknownClient(name("worker-9"))));
 }
 
 #[test]
 fn invalid_arguments_are_found_before_anything_is_sent() {
     let invalid = order("calculate", json!({ "x": 86_401, "msg": "done" }));
-    let Some(OrderError::Arguments { command, errors }) =
+    let Some(RequestError::Arguments { command, errors }) =
         World::new().order(invalid, &["worker-1"], Options::default()).err()
     else {
         panic!("86,401 seconds are too long")
@@ -61,9 +61,9 @@ fn a_registered_command_is_sent_with_any_arguments_that_are_json_of_section_3() 
     let world = World::new();
     let deep = (0..40).fold(json!(1), |inner, _| json!([inner]));
     let refused = world.order(order("press", json!({ "deep": deep })), &["worker-1"], Options::default()).err();
-    assert!(matches!(refused, Some(OrderError::Envelope(_))), "{refused:?}");
+    assert!(matches!(refused, Some(RequestError::Envelope(_))), "{refused:?}");
     let refused = world.order(order("press", json!({ "n": u64::MAX })), &["worker-1"], Options::default()).err();
-    assert!(matches!(refused, Some(OrderError::Envelope(_))), "{refused:?}");
+    assert!(matches!(refused, Some(RequestError::Envelope(_))), "{refused:?}");
     let sent = world.order(order("press", json!({ "n": [1, { "a": null }] })), &["worker-1"], Options::default());
     assert_eq!(sent.unwrap().sent.len(), 1);
 }
@@ -77,7 +77,7 @@ fn a_body_of_exactly_the_limit_is_sent_and_one_byte_more_is_not() {
     };
     let overhead = send(0).unwrap().sent[0].body.len();
     assert_eq!(send(MAX_BODY - overhead).unwrap().sent[0].body.len(), MAX_BODY);
-    assert_eq!(send(MAX_BODY - overhead + 1).err(), Some(OrderError::TooLarge { got: MAX_BODY + 1 }));
+    assert_eq!(send(MAX_BODY - overhead + 1).err(), Some(RequestError::TooLarge { got: MAX_BODY + 1 }));
 }
 
 #[test]
