@@ -22,7 +22,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// How long it is watched then.
 const WATCH: Duration = Duration::from_secs(25);
 /// How often the threads of an idle client may wake in a second: three times for each of the connection's own pings, every 1.2 s
-/// (its timer takes two steps, and it is answered), and ten times for each heartbeat (its timer takes three, the record and the
+/// (its timer takes two steps, and it is answered), and ten times for each heartbeat (its timer takes three, the journal and the
 /// message are written, and the threads tell each other).
 const AIM_WAKES: f64 = 3.0 / 1.2 + 10.0 / (HEARTBEAT as f64 / 1e3);
 

@@ -116,7 +116,7 @@ impl World {
         Ok(command)
     }
 
-    /// `worker-1` as a process, with its record in a folder of this name.
+    /// `worker-1` as a process, with its journal in a folder of this name.
     pub(crate) fn client(&self, state: &str) -> Fallible<Process> {
         let mut command = self.countersign(&["client", "--name", WORKER])?;
         Process::spawn(command.arg("--state").arg(self.folder.path().join(state)))

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 /// How much may wait to be written where nobody reads; what comes then is lost.
 const BOUNDS: Bounds = Bounds { items: 1_024, bytes: 1024 * 1024 };
 /// How long a job waits until its line is written. After that it goes on, and the line is written when somebody reads.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where [`JobContext::print`](crate::JobContext::print) writes to: by a thread of its own, since whoever does not read blocks
 /// it. Clones share it.
@@ -35,7 +35,7 @@ struct Paper<W>(W);
 impl Console {
     /// A console that writes to this, and flushes it after each line.
     pub fn new(writer: impl Write + Send + 'static) -> Self {
-        Self { outlet: Outlet::new(Paper(writer)).ok().map(Arc::new), patience: PATIENCE }
+        Self { outlet: Outlet::new(Paper(writer)).ok().map(Arc::new), patience: TIMEOUT }
     }
 
     /// One whose jobs wait until their line is written, however long that takes: for tests in which time is made up.

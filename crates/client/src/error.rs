@@ -4,7 +4,7 @@ use countersign_host::clock::RandomError;
 use countersign_host::link::LinkError;
 use countersign_machine::client::StartError;
 
-use crate::record::JournalError;
+use crate::journal::JournalError;
 use crate::registry::RegistrationError;
 
 /// Why a client does not run, or no longer.
@@ -40,12 +40,12 @@ impl ClientError {
     }
 
     /// What to do.
-    pub fn remedy(&self) -> String {
+    pub fn hint(&self) -> String {
         match self {
             Self::Registration(_) => "rename the command".to_owned(),
-            Self::Record(error) => error.remedy(),
+            Self::Record(error) => error.hint(),
             Self::Start(StartError::OldTrust { .. }) => "put the latest trust.json into the keys folder".to_owned(),
-            Self::Link(error) => error.remedy().to_owned(),
+            Self::Link(error) => error.hint().to_owned(),
             Self::Random(_) => "run on Linux 3.17 or later, and allow the system call".to_owned(),
         }
     }

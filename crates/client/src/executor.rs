@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use countersign_machine::client::{Ended, Execution, JobKey};
+use countersign_machine::client::{Execution, ExecutionResult, JobKey};
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::Progress;
 use countersign_protocol::time::Millis;
@@ -22,7 +22,7 @@ const MAX_REPORTS: usize = 64;
 pub(crate) struct Executor {
     runs: HashMap<Name, Run>,
     console: Console,
-    tasks: JoinSet<Ended>,
+    tasks: JoinSet<ExecutionResult>,
     keys: HashMap<Id, JobKey>,
     handles: HashMap<JobKey, AbortHandle>,
     report: mpsc::Sender<(JobKey, Progress)>,
@@ -31,8 +31,8 @@ pub(crate) struct Executor {
 
 /// Something that a job has to tell.
 #[derive(Debug, PartialEq)]
-pub(crate) enum News {
-    Ended(JobKey, Ended),
+pub(crate) enum JobEvent {
+    Finished(JobKey, ExecutionResult),
     Progress(JobKey, Progress),
 }
 
@@ -44,7 +44,7 @@ impl Executor {
     }
 
     /// Runs a command: an immediate one to its end, which is returned; the end of another is told by [`Self::news`].
-    pub(crate) fn execute(&mut self, execution: Execution, now: Millis) -> Option<Ended> {
+    pub(crate) fn execute(&mut self, execution: Execution, now: Millis) -> Option<ExecutionResult> {
         let Execution { key, name, args, operator, .. } = execution;
         let order = Context { command_id: key.id, operator, now };
         match self.runs.get(&name) {
@@ -62,7 +62,7 @@ impl Executor {
                 self.handles.insert(key, handle);
                 None
             }
-            None => Some(Ended::Broken("it is not registered".to_owned())),
+            None => Some(ExecutionResult::Broken("it is not registered".to_owned())),
         }
     }
 
@@ -74,22 +74,22 @@ impl Executor {
     }
 
     /// The next thing that a job has to tell. Nothing is lost when this is dropped while it waits.
-    pub(crate) async fn news(&mut self) -> News {
+    pub(crate) async fn next_event(&mut self) -> JobEvent {
         tokio::select! {
             (key, ended) = next_end(&mut self.tasks, &mut self.keys) => {
                 self.handles.remove(&key);
-                News::Ended(key, ended)
+                JobEvent::Finished(key, ended)
             }
-            Some((key, progress)) = self.reports.recv() => News::Progress(key, progress),
+            Some((key, progress)) = self.reports.recv() => JobEvent::Progress(key, progress),
         }
     }
 }
 
-async fn next_end(tasks: &mut JoinSet<Ended>, keys: &mut HashMap<Id, JobKey>) -> (JobKey, Ended) {
+async fn next_end(tasks: &mut JoinSet<ExecutionResult>, keys: &mut HashMap<Id, JobKey>) -> (JobKey, ExecutionResult) {
     while let Some(joined) = tasks.join_next_with_id().await {
         let (id, ended) = match joined {
             Ok((id, ended)) => (id, ended),
-            Err(error) if error.is_cancelled() => (error.id(), Ended::Cancelled),
+            Err(error) if error.is_cancelled() => (error.id(), ExecutionResult::Cancelled),
             Err(error) => (error.id(), panicked()),
         };
         if let Some(key) = keys.remove(&id) {
@@ -99,8 +99,8 @@ async fn next_end(tasks: &mut JoinSet<Ended>, keys: &mut HashMap<Id, JobKey>) ->
     pending().await
 }
 
-fn panicked() -> Ended {
-    Ended::Broken("it panicked".to_owned())
+fn panicked() -> ExecutionResult {
+    ExecutionResult::Broken("it panicked".to_owned())
 }
 
 #[cfg(test)]

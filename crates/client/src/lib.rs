@@ -13,7 +13,7 @@
 //! # }
 //! ```
 //!
-//! What is decided lives in `countersign-machine`; here are the connection, the record on disk, the jobs, and the one loop
+//! What is decided lives in `countersign-machine`; here are the connection, the journal on disk, the jobs, and the one loop
 //! that joins them: [`Client::run`].
 
 pub mod commands;
@@ -23,7 +23,7 @@ mod command;
 mod console;
 mod error;
 mod executor;
-mod record;
+mod journal;
 mod registry;
 mod shell;
 mod shutdown;
@@ -33,7 +33,7 @@ pub use countersign_machine::client::Config as Limits;
 pub use self::command::{Context, DataCommand, Failure, Immediate, JobContext, LongRunning};
 pub use self::console::Console;
 pub use self::error::ClientError;
-pub use self::record::{JournalError, LockedStateDir};
+pub use self::journal::{JournalError, LockedStateDir};
 pub use self::registry::{Commands, RegistrationError};
 pub use self::shell::{Client, ClientConfig, Stopped};
 pub use self::shutdown::{Shutdown, Stopper, shutdown};

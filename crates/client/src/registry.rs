@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use countersign_machine::client::{self as machine, Catalogue, Ended};
+use countersign_machine::client::{self as machine, Catalogue, ExecutionResult};
 use countersign_protocol::json::{self, JsonError};
 use countersign_protocol::name::{InvalidName, Name};
 use countersign_protocol::schema::Schema;
@@ -45,10 +45,10 @@ pub(crate) enum Run {
     LongRunning(Begin),
 }
 
-type RunAtOnce = Box<dyn Fn(&Value, &Context) -> Ended + Send + Sync>;
+type RunAtOnce = Box<dyn Fn(&Value, &Context) -> ExecutionResult + Send + Sync>;
 type Begin = Box<dyn Fn(Value, JobContext) -> Job + Send + Sync>;
 /// A job that has not begun.
-type Job = Pin<Box<dyn Future<Output = Ended> + Send>>;
+type Job = Pin<Box<dyn Future<Output = ExecutionResult> + Send>>;
 
 impl Commands {
     /// No commands at all.
@@ -69,7 +69,7 @@ impl Commands {
         self.register::<C>(false, |result| {
             Run::Immediate(Box::new(move |args, context| match json::read(args) {
                 Ok(args) => ended(command.run(args, context), &result),
-                Err(error) => Ended::Broken(format!("its arguments cannot be read: {error}")),
+                Err(error) => ExecutionResult::Broken(format!("its arguments cannot be read: {error}")),
             }))
         })
     }
@@ -86,7 +86,7 @@ impl Commands {
                 Box::pin(async move {
                     match json::read(&args) {
                         Ok(args) => ended(command.run(args, context).await, &result),
-                        Err(error) => Ended::Broken(format!("its arguments cannot be read: {error}")),
+                        Err(error) => ExecutionResult::Broken(format!("its arguments cannot be read: {error}")),
                     }
                 })
             }))
@@ -125,26 +125,26 @@ impl fmt::Debug for Commands {
 }
 
 /// What a command's outcome means to the machine, which relies on a result that satisfies its schema.
-fn ended<T: Serialize>(outcome: Result<T, Failure>, schema: &Schema) -> Ended {
+fn ended<T: Serialize>(outcome: Result<T, Failure>, schema: &Schema) -> ExecutionResult {
     let result = match outcome {
         Ok(output) => serde_json::to_value(output),
         Err(Failure { message, details }) => {
             let mut members = details.iter().flat_map(|details| details.values());
             return match members.find_map(|member| unfit(member, DEPTH_OF_DETAILS + 1)) {
-                None => Ended::Failed { message, details },
-                Some(error) => Ended::Broken(format!("the details of its failure cannot be sent: {error}")),
+                None => ExecutionResult::Failed { message, details },
+                Some(error) => ExecutionResult::Broken(format!("the details of its failure cannot be sent: {error}")),
             };
         }
     };
     match result {
         Ok(result) if !schema.accepts(&result) => {
-            Ended::Broken("its result does not satisfy its own schema".to_owned())
+            ExecutionResult::Broken("its result does not satisfy its own schema".to_owned())
         }
         Ok(result) => match unfit(&result, DEPTH_OF_RESULT) {
-            None => Ended::Done(result),
-            Some(error) => Ended::Broken(format!("its result cannot be sent: {error}")),
+            None => ExecutionResult::Done(result),
+            Some(error) => ExecutionResult::Broken(format!("its result cannot be sent: {error}")),
         },
-        Err(error) => Ended::Broken(format!("its result cannot be written as JSON: {error}")),
+        Err(error) => ExecutionResult::Broken(format!("its result cannot be written as JSON: {error}")),
     }
 }
 
@@ -225,18 +225,18 @@ mod tests {
     #[test]
     fn a_result_is_checked_before_it_is_sent() {
         let integer = Schema::of::<u8>("test.result");
-        assert_eq!(ended(Ok(7), &integer), Ended::Done(Value::from(7)));
+        assert_eq!(ended(Ok(7), &integer), ExecutionResult::Done(Value::from(7)));
         assert_eq!(
             ended(Ok("seven"), &integer),
-            Ended::Broken("its result does not satisfy its own schema".to_owned())
+            ExecutionResult::Broken("its result does not satisfy its own schema".to_owned())
         );
         let anything = Schema::of::<Value>("test.result");
         let too_large = ended(Ok(u64::MAX), &anything);
-        assert!(matches!(&too_large, Ended::Broken(why) if why.contains("2^53")), "{too_large:?}");
+        assert!(matches!(&too_large, ExecutionResult::Broken(why) if why.contains("2^53")), "{too_large:?}");
         let deep = (0..30).fold(Value::Null, |inner, _| Value::from(vec![inner]));
-        assert_eq!(ended(Ok(&deep), &anything), Ended::Done(deep.clone()));
+        assert_eq!(ended(Ok(&deep), &anything), ExecutionResult::Done(deep.clone()));
         let too_deep = ended(Ok(vec![deep]), &anything);
-        assert!(matches!(&too_deep, Ended::Broken(why) if why.contains("levels")), "{too_deep:?}");
+        assert!(matches!(&too_deep, ExecutionResult::Broken(why) if why.contains("levels")), "{too_deep:?}");
     }
 
     #[test]
@@ -244,7 +244,7 @@ mod tests {
         let details = Map::from_iter([("free".to_owned(), Value::from(3))]);
         let failure = Failure::new("no room").with_details(details.clone());
         let schema = Schema::of::<u8>("test.result");
-        let expected = Ended::Failed { message: "no room".to_owned(), details: Some(details) };
+        let expected = ExecutionResult::Failed { message: "no room".to_owned(), details: Some(details) };
         assert_eq!(ended::<u8>(Err(failure), &schema), expected);
     }
 
@@ -255,10 +255,10 @@ mod tests {
             ended::<u8>(Err(failure), &Schema::of::<u8>("test.result"))
         };
         let deep = (0..28).fold(Value::Null, |inner, _| Value::from(vec![inner]));
-        assert!(matches!(failed(deep.clone()), Ended::Failed { .. }));
+        assert!(matches!(failed(deep.clone()), ExecutionResult::Failed { .. }));
         for (unfit, why) in [(Value::from(vec![deep]), "levels"), (Value::from(u64::MAX), "2^53")] {
             let failed = failed(unfit);
-            assert!(matches!(&failed, Ended::Broken(text) if text.contains(why)), "{failed:?}");
+            assert!(matches!(&failed, ExecutionResult::Broken(text) if text.contains(why)), "{failed:?}");
         }
     }
 
@@ -266,6 +266,6 @@ mod tests {
     fn a_result_of_too_many_values_is_left_to_the_machine_which_says_that_it_is_too_large() {
         let anything = Schema::of::<Value>("test.result");
         let many = Value::from(vec![0; 20_000]);
-        assert_eq!(ended(Ok(&many), &anything), Ended::Done(many.clone()));
+        assert_eq!(ended(Ok(&many), &anything), ExecutionResult::Done(many.clone()));
     }
 }

@@ -24,12 +24,12 @@ use tokio::time::sleep;
 
 use crate::console::Console;
 use crate::error::ClientError;
-use crate::executor::{Executor, News};
+use crate::executor::{Executor, JobEvent};
 use crate::health::Liveness;
-use crate::record::sync::Syncer;
-use crate::record::{JournalError, LockedStateDir, Log, Wish};
+use crate::journal::sync::Syncer;
+use crate::journal::{CompactionRequest, Journal, JournalError, LockedStateDir};
 use crate::registry::Commands;
-use crate::shutdown::{Request, Shutdown};
+use crate::shutdown::{Shutdown, ShutdownRequest};
 
 /// How many messages are taken in one turn; the link bounds their bytes. The bounds keep a turn short under a flood: a few
 /// milliseconds.
@@ -50,7 +50,7 @@ pub struct ClientConfig {
     pub trust: Trust,
     /// The broker: `nats://host:port`, or several with commas between.
     pub url: String,
-    /// The folder below which each client has one for its record, named like the client.
+    /// The folder below which each client has one for its journal, named like the client.
     pub state: PathBuf,
     /// What its administrator decides: skew, bounds, heartbeat.
     pub limits: Config,
@@ -111,11 +111,11 @@ impl Client {
             let idle = shell.idle_time();
             let taken = tokio::select! {
                 taken = shell.events.recv_many(&mut arrived, TURN) => Taken::Arrived(taken),
-                news = shell.executor.news() => Taken::News(news),
+                next_event = shell.executor.next_event() => Taken::JobEvent(next_event),
                 synced = shell.syncer.synced() => Taken::Synced(synced),
                 () = sleep(idle) => Taken::Tick,
-                wish = shell.log.wish() => Taken::Wish(wish),
-                request = shutdown.requested() => Taken::Request(request),
+                next_request = shell.journal.next_request() => Taken::CompactionRequest(next_request),
+                request = shutdown.requested() => Taken::Shutdown(request),
             };
             match taken {
                 // The link's last handle is here, so that this is a defect of it.
@@ -124,12 +124,12 @@ impl Client {
                     shell.receive(arrived.drain(..));
                     give_way().await;
                 }
-                Taken::News(news) => shell.hear(news),
-                Taken::Wish(wish) => shell.compact(wish),
+                Taken::JobEvent(next_event) => shell.hear(next_event),
+                Taken::CompactionRequest(next_request) => shell.compact(next_request),
                 Taken::Synced(synced) => shell.synced(synced),
                 Taken::Tick => shell.turn(|machine, now| machine.tick(now)),
-                Taken::Request(Request::Orderly) => shell.turn(|machine, now| machine.terminate(now)),
-                Taken::Request(Request::AtOnce) => return Ok(Stopped::AtOnce),
+                Taken::Shutdown(ShutdownRequest::Orderly) => shell.turn(|machine, now| machine.terminate(now)),
+                Taken::Shutdown(ShutdownRequest::AtOnce) => return Ok(Stopped::AtOnce),
             }
         }
         let fault = shell.fault.take();
@@ -143,19 +143,19 @@ impl Client {
 /// What a turn begins with.
 enum Taken {
     Arrived(usize),
-    News(News),
-    /// Of the log that is being written anew.
-    Wish(Wish),
+    JobEvent(JobEvent),
+    /// Of the journal that is being compacted.
+    CompactionRequest(CompactionRequest),
     Synced(io::Result<Mark>),
     Tick,
-    Request(Request),
+    Shutdown(ShutdownRequest),
 }
 
 /// The machine, and everything around it.
 struct Shell {
     machine: machine::Client,
     verifier: Verifier,
-    log: Log,
+    journal: Journal,
     syncer: Syncer,
     link: Link,
     events: LinkEvents,
@@ -164,11 +164,11 @@ struct Shell {
     sign: Liveness,
     threads: usize,
     is_connected: bool,
-    /// Whether nothing can begin, because the record could not be written.
+    /// Whether nothing can begin, because the journal could not be written.
     is_failing: bool,
     /// The latest mark that was written, to be brought to the disk.
     unsynced: Option<Mark>,
-    /// Whether the record could not be brought to the disk the last time.
+    /// Whether the journal could not be brought to the disk the last time.
     is_unsynced: bool,
     is_ending: bool,
     /// Why it ends, where nobody has told it to.
@@ -181,7 +181,7 @@ impl Shell {
         let Member { identity, seed, inbox_prefix } = member;
         let (catalogue, runs) = commands.into_parts()?;
         let folder = folder.map_or_else(|| LockedStateDir::take(&state, identity.name()), Ok)?;
-        let (mut log, restored) = Log::open(folder)?;
+        let (mut journal, restored) = Journal::open(folder)?;
         let sign = Liveness::new(health, limits.heartbeat);
         let (name, trust) = (identity.name().clone(), Arc::new(trust));
         let subscriptions = subject::subscriptions(trust.realm(), &name, identity.credential().groups());
@@ -196,7 +196,7 @@ impl Shell {
             epoch: Uuid::from_random(clock::random()?),
         };
         let (machine, mut first) = machine::Client::start(start, now())?;
-        log.append_for_good(&first.entries).map_err(|error| log.error(&error))?;
+        journal.append_for_good(&first.entries).map_err(|error| journal.error(&error))?;
         first.entries.clear();
         let (name_there, max_waiting) = (name.to_string(), MAX_WAITING);
         let link = LinkConfig { url, name: name_there, seed, inbox_prefix, subscriptions, max_waiting, wait: true };
@@ -206,7 +206,7 @@ impl Shell {
         let mut shell = Self {
             machine,
             verifier,
-            log,
+            journal,
             syncer: Syncer::new(),
             link,
             events,
@@ -294,10 +294,10 @@ impl Shell {
         self.sign.follow(is_well, clock::since_boot());
     }
 
-    fn hear(&mut self, news: News) {
-        self.turn(|machine, now| match news {
-            News::Ended(key, ended) => machine.finished(key, ended, now),
-            News::Progress(key, progress) => machine.progressed(key, progress, now),
+    fn hear(&mut self, next_event: JobEvent) {
+        self.turn(|machine, now| match next_event {
+            JobEvent::Finished(key, ended) => machine.finished(key, ended, now),
+            JobEvent::Progress(key, progress) => machine.progressed(key, progress, now),
         });
     }
 
@@ -306,9 +306,9 @@ impl Shell {
         match &synced {
             Err(error) if !self.is_unsynced => {
                 let meanwhile = "commands to groups and to all are refused as `starting` until it can";
-                tracing::error!(%error, "the record cannot be brought to the disk; {meanwhile}");
+                tracing::error!(%error, "the journal cannot be brought to the disk; {meanwhile}");
             }
-            Ok(_) if self.is_unsynced => tracing::info!("the record is on the disk again"),
+            Ok(_) if self.is_unsynced => tracing::info!("the journal is on the disk again"),
             Err(_) | Ok(_) => {}
         }
         self.is_unsynced = synced.is_err();
@@ -319,8 +319,8 @@ impl Shell {
 
     /// Has the client's time brought to the disk, and sees that no second client can be at work beside this one.
     fn secure(&mut self, mark: Mark) {
-        self.syncer.request(self.log.file(), mark);
-        if let Err(fault) = self.log.check_place()
+        self.syncer.request(self.journal.file(), mark);
+        if let Err(fault) = self.journal.check_place()
             && self.fault.is_none()
         {
             tracing::error!("{fault}: another client could be at work beside this one, which ends");
@@ -343,16 +343,16 @@ impl Shell {
         if let Some(mark) = self.unsynced.take() {
             self.secure(mark);
         }
-        if self.log.wants_compaction()
-            && let Err(error) = self.log.compact(&self.machine.started())
+        if self.journal.wants_compaction()
+            && let Err(error) = self.journal.compact(&self.machine.epoch_started())
         {
             grows(&error);
         }
     }
 
-    fn compact(&mut self, wish: Wish) {
+    fn compact(&mut self, next_request: CompactionRequest) {
         let machine = &self.machine;
-        let done = self.log.fulfil(wish, machine.unfinished(), |after, count| machine.part(after, count));
+        let done = self.journal.serve(next_request, machine.unfinished(), |after, count| machine.part(after, count));
         if let Err(error) = done {
             grows(&error);
         }
@@ -365,19 +365,19 @@ impl Shell {
         while steps.iter().any(|step| !step.entries.is_empty()) {
             let entries = || steps.iter().flat_map(|step| &step.entries);
             let mark = entries().filter_map(|entry| entry.mark(&self.machine)).last();
-            let begins = entries().any(|entry| matches!(entry, Entry::Begun(_)));
-            match self.log.append(entries(), self.machine.unfinished()) {
+            let begins = entries().any(|entry| matches!(entry, Entry::Started(_)));
+            match self.journal.append(entries(), self.machine.unfinished()) {
                 Ok(()) => {
                     // That something could end says nothing of whether something else can begin.
                     if begins && std::mem::take(&mut self.is_failing) {
-                        tracing::info!("the record can be written again");
+                        tracing::info!("the journal can be written again");
                     }
                     self.unsynced = mark.or(self.unsynced);
                     break;
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut self.is_failing, true) {
-                        tracing::error!(%error, "the record cannot be written; nothing begins until it can");
+                        tracing::error!(%error, "the journal cannot be written; nothing begins until it can");
                     }
                     steps = self.take_back(steps, std::mem::replace(&mut again, true));
                 }
@@ -394,7 +394,7 @@ impl Shell {
             if !step.entries.is_empty() {
                 step = self.machine.roll_back(step, now());
             } else if index > first && !again {
-                step = self.machine.unsay(step);
+                step = self.machine.retract(step);
             }
             back.push(step);
         }
@@ -439,7 +439,7 @@ impl Shell {
 }
 
 fn grows(error: &std::io::Error) {
-    tracing::warn!(%error, "the record could not be compacted; it goes on growing");
+    tracing::warn!(%error, "the journal could not be compacted; it goes on growing");
 }
 
 /// Lets jobs and timers have their turn on this thread, too, where there may always be more to take. Not tokio's own

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 /// How long a client may take to end once it was asked to.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A pair: who asks, and who is asked.
 pub fn shutdown() -> (Stopper, Shutdown) {
@@ -28,7 +28,7 @@ pub struct Shutdown {
 
 /// How a client is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Request {
+pub(crate) enum ShutdownRequest {
     /// As the command `terminate` makes it.
     Orderly,
     /// Without another word.
@@ -45,22 +45,22 @@ impl Stopper {
 
 impl Shutdown {
     /// Waits for a request: an orderly one first, then, when asked again or after 5 seconds, the other.
-    pub(crate) async fn requested(&mut self) -> Request {
+    pub(crate) async fn requested(&mut self) -> ShutdownRequest {
         let Some(deadline) = self.deadline else {
             self.asked(1).await;
-            self.deadline = Some(Instant::now() + PATIENCE);
-            return Request::Orderly;
+            self.deadline = Some(Instant::now() + TIMEOUT);
+            return ShutdownRequest::Orderly;
         };
         tokio::select! {
             () = self.asked(2) => {}
             () = sleep_until(deadline) => {}
         }
-        Request::AtOnce
+        ShutdownRequest::AtOnce
     }
 
     /// Waits until it is to end at once.
     pub(crate) async fn at_once(&mut self) {
-        while self.requested().await != Request::AtOnce {}
+        while self.requested().await != ShutdownRequest::AtOnce {}
     }
 
     async fn asked(&mut self, times: u32) {
@@ -78,10 +78,10 @@ mod tests {
     async fn the_second_request_ends_it_at_once() {
         let (stopper, mut shutdown) = shutdown();
         stopper.stop();
-        assert_eq!(shutdown.requested().await, Request::Orderly);
+        assert_eq!(shutdown.requested().await, ShutdownRequest::Orderly);
         let before = Instant::now();
         stopper.stop();
-        assert_eq!(shutdown.requested().await, Request::AtOnce);
+        assert_eq!(shutdown.requested().await, ShutdownRequest::AtOnce);
         assert_eq!(before.elapsed(), Duration::ZERO);
     }
 
@@ -89,10 +89,10 @@ mod tests {
     async fn five_seconds_after_the_first_request_it_ends_at_once() {
         let (stopper, mut shutdown) = shutdown();
         stopper.stop();
-        assert_eq!(shutdown.requested().await, Request::Orderly);
+        assert_eq!(shutdown.requested().await, ShutdownRequest::Orderly);
         let before = Instant::now();
-        assert_eq!(shutdown.requested().await, Request::AtOnce);
-        assert_eq!(before.elapsed(), PATIENCE);
+        assert_eq!(shutdown.requested().await, ShutdownRequest::AtOnce);
+        assert_eq!(before.elapsed(), TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! The command line, as clap reads it. What the words after a subcommand mean is [`crate::words`]'s.
+//! The command line, as clap reads it. What the words after a subcommand mean is [`crate::parsing`]'s.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,8 +11,8 @@ use countersign_protocol::limits::MAX_ECHO;
 use countersign_protocol::name::Name;
 use countersign_protocol::text::echo;
 
+use crate::cli_error::CliError;
 use crate::duration::{Span, positive_span};
-use crate::failure::Failure;
 use crate::output::cut;
 
 mod command;
@@ -97,7 +97,7 @@ pub(crate) struct Options {
     pub(crate) detach: bool,
 
     /// Send the same bytes again until an answer comes; they still run at most once. A client that has begun a
-    /// new epoch is sent any command but `terminate` anew: it has lost the record of what it ran before
+    /// new epoch is sent any command but `terminate` anew: it has lost the journal of what it ran before
     #[arg(long, global = true)]
     pub(crate) retry: bool,
 
@@ -148,27 +148,27 @@ fn meant(option: &str, subcommand: &str) -> bool {
 }
 
 /// What else a command line can come to.
-pub(crate) enum Asked {
+pub(crate) enum ParseExit {
     /// Help or the version; help also where nothing was said at all.
     Help(clap::Error),
     /// Something that is not understood.
-    Wrong(Failure),
+    Wrong(CliError),
 }
 
 /// Reads the command line, the program's name first.
-pub(crate) fn parse(line: &[OsString]) -> Result<Cli, Asked> {
+pub(crate) fn parse(line: &[OsString]) -> Result<Cli, ParseExit> {
     read(line, &meant, false).map(|(cli, _)| cli)
 }
 
 /// Reads a line of the prompt. The options that it does not name are as the session has them.
-pub(crate) fn parse_line(words: &[String], session: &Options) -> Result<Cli, Asked> {
+pub(crate) fn parse_line(words: &[String], session: &Options) -> Result<Cli, ParseExit> {
     let mut options = words.iter().take_while(|word| *word != "--").filter(|word| word.starts_with('-'));
     // Not left to clap, which would compare it with every option: that takes as long as the word is.
     if let Some(endless) = options.find(|word| word.split('=').next().is_some_and(|name| name.len() > MAX_ECHO)) {
-        return Err(Asked::Wrong(
-            Failure::usage(format!("there is no option `{}`", echo(endless)))
+        return Err(ParseExit::Wrong(
+            CliError::usage(format!("there is no option `{}`", echo(endless)))
                 .expected("one that the command has, or `--` before a text that begins with -")
-                .remedy("`help COMMAND` lists the options"),
+                .hint("`help COMMAND` lists the options"),
         ));
     }
     let line: Vec<OsString> =
@@ -212,7 +212,7 @@ fn read(
     line: &[OsString],
     meant: &dyn Fn(&str, &str) -> bool,
     at_the_prompt: bool,
-) -> Result<(Cli, Vec<String>), Asked> {
+) -> Result<(Cli, Vec<String>), ParseExit> {
     let mut command = Cli::command();
     let options: Vec<clap::Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
     for subcommand in command.get_subcommands_mut() {
@@ -232,7 +232,7 @@ fn read(
             }
             if !meant(id, subcommand) {
                 let what = format!("`--{}` means nothing to `countersign {subcommand}`", long.unwrap_or(id));
-                return Err(Asked::Wrong(Failure::usage(what).remedy(format!("countersign {subcommand} --help"))));
+                return Err(ParseExit::Wrong(CliError::usage(what).hint(format!("countersign {subcommand} --help"))));
             }
             named.push(id.to_owned());
         }
@@ -242,9 +242,9 @@ fn read(
 }
 
 /// What clap has to say, in our own three lines unless it is help.
-fn asked(error: clap::Error, command: &mut clap::Command, line: &[OsString]) -> Asked {
+fn asked(error: clap::Error, command: &mut clap::Command, line: &[OsString]) -> ParseExit {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return Asked::Help(error);
+        return ParseExit::Help(error);
     }
     let context = |kind| error.get(kind).map(ToString::to_string).filter(|text| !text.is_empty());
     // The subcommand that it is about: the innermost that was named before it went wrong.
@@ -263,8 +263,8 @@ fn asked(error: clap::Error, command: &mut clap::Command, line: &[OsString]) -> 
     let is_tip = |line: &&str| ["tip:", "Usage:", "[", "For more"].iter().any(|tip| line.starts_with(tip));
     let what: Vec<&str> = text.lines().map(str::trim).take_while(|line| !is_tip(line)).collect();
     let failure = match error.kind() {
-        ErrorKind::MissingSubcommand => Failure::usage("no command is named"),
-        _ => Failure::usage(cut(what.join(" ").trim().trim_start_matches("error: "), MAX_SAID)),
+        ErrorKind::MissingSubcommand => CliError::usage("no command is named"),
+        _ => CliError::usage(cut(what.join(" ").trim().trim_start_matches("error: "), MAX_SAID)),
     };
 
     let failure = match (error.kind(), context(ContextKind::ValidValue), context(ContextKind::Usage)) {
@@ -274,9 +274,9 @@ fn asked(error: clap::Error, command: &mut clap::Command, line: &[OsString]) -> 
         _ => failure,
     };
     let nearest = context(ContextKind::SuggestedSubcommand).or_else(|| context(ContextKind::SuggestedArg));
-    Asked::Wrong(match (nearest, context(ContextKind::Suggested)) {
-        (Some(nearest), _) => failure.remedy(format!("{program} {nearest}")),
-        (None, Some(tip)) => failure.remedy(cut(&tip, MAX_SAID)),
-        (None, None) => failure.remedy(format!("{program} --help")),
+    ParseExit::Wrong(match (nearest, context(ContextKind::Suggested)) {
+        (Some(nearest), _) => failure.hint(format!("{program} {nearest}")),
+        (None, Some(tip)) => failure.hint(cut(&tip, MAX_SAID)),
+        (None, None) => failure.hint(format!("{program} --help")),
     })
 }

@@ -61,7 +61,7 @@ pub(crate) fn positive_span(text: &str) -> Result<Span, String> {
 }
 
 /// A duration for people, in the largest unit that loses little: `0.4 ms`, `2.5 s`, `3 min`, `2 h`, `29 days`.
-pub(crate) fn spoken(millis: f64) -> String {
+pub(crate) fn humanize(millis: f64) -> String {
     let seconds = millis / 1_000.0;
     match seconds {
         _ if millis < 1_000.0 => format!("{millis:.1} ms"),
@@ -127,7 +127,7 @@ mod tests {
             (119.9 * minute, "1 h"),
             (30.0 * 1_440.0 * minute - 1.0, "29 days"),
         ] {
-            assert_eq!(spoken(millis), text);
+            assert_eq!(humanize(millis), text);
         }
     }
 }

@@ -1,25 +1,25 @@
 //! The command `countersign`: signed commands and verified replies for fleets of workers over NATS.
 
 mod args;
+mod cli_error;
 mod commands;
 mod duration;
-mod failure;
 mod limit;
 mod logs;
-mod nearest;
-mod orders;
+mod observer;
 mod output;
+mod parsing;
 mod prompt;
 mod realm;
+mod requests;
 mod signals;
-mod traffic;
-mod words;
+mod suggest;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use args::Asked;
+use args::ParseExit;
+use cli_error::{CliError, Exit};
 use countersign_host::link;
-use failure::{Exit, Failure};
 use output::Output;
 use signals::Signals;
 
@@ -32,8 +32,8 @@ fn main() -> Exit {
     catch_panics();
     let done = catch_unwind(AssertUnwindSafe(|| match args::parse(&line) {
         Ok(cli) => commands::run(&cli, Output::new(&cli.options), signals),
-        Err(Asked::Help(help)) => Ok(output::help(&help)),
-        Err(Asked::Wrong(failure)) => Err(failure),
+        Err(ParseExit::Help(help)) => Ok(output::help(&help)),
+        Err(ParseExit::Wrong(failure)) => Err(failure),
     }));
     let exit = done.map_or(Exit::Failed, |done| done.unwrap_or_else(|error| output::failure(&error)));
     output::flush();
@@ -50,9 +50,9 @@ fn catch_panics() {
             tracing::warn!("the connection broke: {what}");
         } else {
             output::failure(
-                &Failure::new(Exit::Failed, format!("a defect of this program: {what}"))
+                &CliError::new(Exit::Failed, format!("a defect of this program: {what}"))
                     .expected("that this never happens")
-                    .remedy("run it again, and report these lines"),
+                    .hint("run it again, and report these lines"),
             );
         }
     }));

@@ -7,8 +7,8 @@ use countersign_protocol::name::Name;
 use countersign_protocol::trust::Trust;
 
 use crate::args::Options;
-use crate::failure::{Failure, Fallible};
-use crate::nearest::nearest;
+use crate::cli_error::{CliError, CliResult};
+use crate::suggest::suggest;
 
 /// A folder of keys, and the trust bundle in it, verified against its pin.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Realm {
 
 impl Realm {
     /// The realm that the options name.
-    pub(crate) fn open(options: &Options) -> Fallible<Self> {
+    pub(crate) fn open(options: &Options) -> CliResult<Self> {
         let folder = KeyFolder::new(&options.keys);
         let trust = load_trust(&folder)?;
         match &options.realm {
@@ -31,46 +31,46 @@ impl Realm {
     }
 
     /// The identity and the connection key of somebody in the folder; `skew` in milliseconds.
-    pub(crate) fn member(&self, role: Role, name: &Name, skew: i64) -> Fallible<Member> {
+    pub(crate) fn member(&self, role: Role, name: &Name, skew: i64) -> CliResult<Member> {
         let known = self.folder.names(role);
         if !known.contains(name) {
             let listed = listed(&known);
-            let near = nearest(name.as_str(), known.iter().map(Name::as_str));
-            let remedy = match near {
+            let near = suggest(name.as_str(), known.iter().map(Name::as_str));
+            let hint = match near {
                 Some(near) => format!("name {near}, or make another by `countersign init --{role} {name}`"),
                 None => format!("`countersign init --{role} {name}` makes one, and --keys names another folder"),
             };
-            let failure = Failure::keys(format!("the folder {} has no {role} {name}", self.folder.path().display()));
-            return Err(failure.expected(format!("one that it has: {listed}")).remedy(remedy));
+            let failure = CliError::keys(format!("the folder {} has no {role} {name}", self.folder.path().display()));
+            return Err(failure.expected(format!("one that it has: {listed}")).hint(hint));
         }
         Ok(load_member(&self.folder, role, name, &self.trust, clock::wall(), skew)?)
     }
 
     /// The operator who signs: the one that the options name, or the only one.
-    pub(crate) fn operator(&self, options: &Options) -> Fallible<Name> {
+    pub(crate) fn operator(&self, options: &Options) -> CliResult<Name> {
         if let Some(operator) = &options.operator {
             return Ok(operator.clone());
         }
         let known = self.folder.names(Role::Operator);
         match known.as_slice() {
             [only] => Ok(only.clone()),
-            [] => Err(Failure::keys(format!("the folder {} has no operator", self.folder.path().display()))
+            [] => Err(CliError::keys(format!("the folder {} has no operator", self.folder.path().display()))
                 .expected("an operator's key and credential")
-                .remedy("`countersign init` makes one, and --keys names another folder")),
+                .hint("`countersign init` makes one, and --keys names another folder")),
             [first, ..] => {
-                Err(Failure::usage(format!("the folder {} has several operators", self.folder.path().display()))
+                Err(CliError::usage(format!("the folder {} has several operators", self.folder.path().display()))
                     .expected(format!("the name of one: {}", listed(&known)))
-                    .remedy(format!("--as {first}, or COUNTERSIGN_OPERATOR={first}")))
+                    .hint(format!("--as {first}, or COUNTERSIGN_OPERATOR={first}")))
             }
         }
     }
 }
 
 /// A folder is of one realm, and another was asked for.
-pub(crate) fn other_realm(folder: &KeyFolder, realm: &Name, wanted: &Name) -> Failure {
-    Failure::usage(format!("the folder {} is of the realm {realm}, not {wanted}", folder.path().display()))
+pub(crate) fn other_realm(folder: &KeyFolder, realm: &Name, wanted: &Name) -> CliError {
+    CliError::usage(format!("the folder {} is of the realm {realm}, not {wanted}", folder.path().display()))
         .expected("one folder of keys for each realm")
-        .remedy("name the folder of that realm by --keys, or leave out --realm")
+        .hint("name the folder of that realm by --keys, or leave out --realm")
 }
 
 /// Names for a sentence, not too many of them.

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::failure::Exit;
+use crate::cli_error::Exit;
 use crate::output;
 
 /// How long the process may take to end after the first signal.

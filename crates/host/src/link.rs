@@ -167,10 +167,10 @@ impl LinkError {
     }
 
     /// What to do.
-    pub fn remedy(&self) -> &'static str {
+    pub fn hint(&self) -> &'static str {
         match self {
             Self::Url { .. } => "correct the URL (`--nats-url`, NATS_URL)",
-            Self::NoBroker { obstacle, .. } | Self::Refused { obstacle, .. } => obstacle.remedy(),
+            Self::NoBroker { obstacle, .. } | Self::Refused { obstacle, .. } => obstacle.hint(),
             Self::System(_) => "check the limits of this process",
         }
     }

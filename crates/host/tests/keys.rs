@@ -139,7 +139,7 @@ fn a_pin_a_trust_bundle_and_a_folder_of_keys_that_others_may_write_to_are_refuse
             set_mode(&path, mode);
             let error = load_trust(&keys).err().unwrap();
             assert_eq!((&error.path, &error.fault), (&path, &Fault::Writable { mode }));
-            assert!(error.remedy().contains(&format!("chmod go-w {}", path.display())), "{error}");
+            assert!(error.hint().contains(&format!("chmod go-w {}", path.display())), "{error}");
         }
         set_mode(&path, good);
         load_trust(&keys).unwrap();

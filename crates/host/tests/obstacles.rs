@@ -91,7 +91,7 @@ async fn a_broker_that_is_full_is_not_taken_for_one_that_does_not_know_the_key()
     let (_first, _events) = Link::connect(config(&broker.url())).await.unwrap();
     let error = Link::connect(config(&broker.url())).await.err().unwrap();
     assert!(matches!(error, LinkError::Refused { obstacle: Obstacle::Full, .. }), "{error:?}");
-    assert!(error.remedy().contains("max_connections"), "{}", error.remedy());
+    assert!(error.hint().contains("max_connections"), "{}", error.hint());
 }
 
 #[tokio::test]

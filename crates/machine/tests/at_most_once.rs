@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Worker, outcomes, refusal};
-use countersign_machine::client::{Config, Ended, Entry, State};
+use countersign_machine::client::{Config, Entry, ExecutionResult, State};
 use countersign_protocol::envelope::Reason;
 use countersign_protocol::id::Uuid;
 use countersign_protocol::reply::{ErrorCode, Outcome, Progress, Status};
@@ -90,7 +90,7 @@ fn a_kill_between_any_two_entries_of_the_log_runs_nothing_twice() {
             let before = worker.executed.clone();
             let replies = worker.send(message);
             let known = whole[..length].iter().any(|entry| match entry {
-                Entry::Begun(begun) => {
+                Entry::Started(begun) => {
                     begun.reply_context.digest == countersign_protocol::digest::Digest::of(&message.body)
                 }
                 _ => false,
@@ -450,7 +450,7 @@ fn an_answer_that_spoke_of_what_is_taken_back_is_not_given_when_its_query_comes_
     // Both come in one batch, whose write fails.
     let first = worker.client.receive(worker.open(&ping).unwrap(), worker.now);
     let second = worker.client.receive(worker.open(&query).unwrap(), worker.now);
-    let second = worker.client.unsay(second);
+    let second = worker.client.retract(second);
     assert!(second.effects.is_empty());
     let first = worker.client.roll_back(first, worker.now);
     worker.carry_out(first);
@@ -531,7 +531,7 @@ fn a_result_that_fits_no_message_is_too_large_and_one_that_just_fits_is_not() {
     for (result, expected) in results {
         worker.calculate(1.0);
         let key = worker.running.remove(0).key;
-        let step = worker.client.finished(key, Ended::Done(result), worker.now);
+        let step = worker.client.finished(key, ExecutionResult::Done(result), worker.now);
         let published = worker.carry_out(step);
         let reply = &worker.replies(&published)[0];
         assert_eq!(reply.status.to_string(), expected);

@@ -67,7 +67,7 @@ fn no_command_has_an_effect_from_the_end_of_the_clients_own_credential_on() {
         let message = worker.draft(command, args.clone()).sign(&worker.alice);
         assert_eq!(worker.deliver(&message), [], "{command}");
     }
-    assert_eq!(worker.deliver(&honest), [], "nor is anything said again from the record");
+    assert_eq!(worker.deliver(&honest), [], "nor is anything said again from the journal");
     assert_eq!((worker.log.len(), worker.executed.clone()), (entries, executed), "nothing is recorded, nothing runs");
     assert_eq!((worker.state(), worker.exited, worker.client.is_in_force()), (State::Ready, false, false));
     assert_eq!(worker.dropped(Reason::Credential), commands.len() as u64 + 1);
@@ -114,7 +114,9 @@ fn a_job_that_ends_after_the_credential_is_on_record_for_who_asks_when_it_is_ren
     let job = worker.calculate(30.0);
     until(&mut worker, END + SKEW);
     assert_eq!(worker.complete(), [], "its reply cannot be verified any more");
-    assert!(worker.log.iter().any(|entry| matches!(entry, Entry::Ended(ended) if ended.status == Status::Succeeded)));
+    assert!(
+        worker.log.iter().any(|entry| matches!(entry, Entry::Finished(ended) if ended.status == Status::Succeeded))
+    );
     worker.identity = worker.realm.client("worker-1", &["web"]);
     let _ = worker.kill();
     let id: Value = serde_json::from_slice::<Value>(&job.body).unwrap()["id"].clone();

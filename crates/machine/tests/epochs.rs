@@ -191,7 +191,7 @@ fn a_clock_that_moves_back_and_forth_costs_one_epoch_in_ten_seconds() {
         worker.now.since_boot += 100;
         worker.tick();
     }
-    let started = worker.log[entries..].iter().filter(|entry| matches!(entry, Entry::Started(_))).count();
+    let started = worker.log[entries..].iter().filter(|entry| matches!(entry, Entry::EpochStarted(_))).count();
     assert!((9..=11).contains(&started), "{started}");
     assert!(worker.security_events().len() <= 11);
 }

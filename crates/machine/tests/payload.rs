@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Worker, refusal};
-use countersign_machine::client::{Effect, Ended};
+use countersign_machine::client::{Effect, ExecutionResult};
 use countersign_protocol::envelope::Signed;
 use countersign_protocol::reply::{ErrorCode, Outcome, Reply, Status};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ fn ended(worker: &mut Worker, length: usize) -> (Signed, Signed) {
     let order = worker.calculate(1.0);
     let key = worker.running.remove(0).key;
     let result = json!({ "x": 1, "msg": "a".repeat(length) });
-    let step = worker.client.finished(key, Ended::Done(result), worker.now);
+    let step = worker.client.finished(key, ExecutionResult::Done(result), worker.now);
     let published = worker.carry_out(step);
     (order, published.into_iter().find(|message| message.subject.contains(".reply.")).unwrap())
 }

@@ -1,5 +1,5 @@
 //! Random actions on a simulated pair: messages are lost, doubled, delayed and reordered, the client is killed, its machine
-//! goes down, its record is lost, its disk fills up and its clock jumps. Whatever happens, nothing runs twice, nothing runs
+//! goes down, its journal is lost, its disk fills up and its clock jumps. Whatever happens, nothing runs twice, nothing runs
 //! unasked, and a command has at most one final reply of its own.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
@@ -9,7 +9,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::Worker;
-use countersign_machine::client::{Ended, State};
+use countersign_machine::client::{ExecutionResult, State};
 use countersign_protocol::envelope::Signed;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::reply::{Outcome, Reply};
@@ -39,7 +39,7 @@ enum Action {
         kept: usize,
         back: i64,
     },
-    /// An older copy of the record is restored, while the clock is right.
+    /// An older copy of the journal is restored, while the clock is right.
     RestoreRecord(prop::sample::Index),
     Sync,
     LoseRecord,
@@ -121,8 +121,8 @@ impl Simulation {
             Action::Complete { fails } if !worker.running.is_empty() => {
                 let execution = worker.running.remove(0);
                 let ended = match fails {
-                    true => Ended::Failed { message: "no".to_owned(), details: None },
-                    false => Ended::Done(execution.args),
+                    true => ExecutionResult::Failed { message: "no".to_owned(), details: None },
+                    false => ExecutionResult::Done(execution.args),
                 };
                 let step = worker.client.finished(execution.key, ended, worker.now);
                 worker.carry_out(step)
@@ -177,7 +177,7 @@ impl Simulation {
         Vec::new()
     }
 
-    /// One final reply per command, except refusals that spoke of one delivery only and what a lost record forgot.
+    /// One final reply per command, except refusals that spoke of one delivery only and what a lost journal forgot.
     fn check(&mut self, reply: Reply) {
         let outcome = reply.outcome().unwrap();
         let unrecorded = match &outcome {

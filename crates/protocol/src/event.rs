@@ -31,7 +31,7 @@ pub struct Event {
     pub subject: String,
     /// When it was signed, in milliseconds since the Unix epoch.
     pub issued_at: Millis,
-    /// The epoch of the client's record (section 8).
+    /// The epoch of the client's journal (section 8).
     pub epoch: Uuid,
     /// The start of the client's process.
     pub boot: Uuid,

@@ -48,7 +48,7 @@ pub const MAX_RECORDS: usize = 1_048_576;
 pub const CONTROL_RESERVE: usize = 1_024;
 /// Section 8: the largest sum of kept replies, in bytes.
 pub const MAX_KEPT_REPLIES: usize = 64 * 1_024 * 1_024;
-/// Section 8: how often in a second one command is answered from the record, or refused without one.
+/// Section 8: how often in a second one command is answered from the journal, or refused without one.
 pub const REPEATS_PER_SECOND: u32 = 10;
 /// Section 8: security events in a second for one signer.
 pub const ALARMS_PER_SECOND: u32 = 10;

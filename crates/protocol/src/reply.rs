@@ -39,7 +39,7 @@ pub struct Reply {
     pub command_digest: Digest,
     /// When it was signed, in milliseconds since the Unix epoch.
     pub issued_at: Millis,
-    /// The epoch of the client's record (section 8).
+    /// The epoch of the client's journal (section 8).
     pub epoch: Uuid,
     /// The start of the client's process.
     pub boot: Uuid,

@@ -275,13 +275,13 @@ impl Operator {
                     if taken == 0 {
                         return Err(LinkError::System("its thread ended".to_owned()).into());
                     }
-                    self.heed();
+                    self.process_events();
                 }
                 taken = self.sight.events.recv_many(&mut self.sight.arrived, BATCH) => {
                     if taken == 0 {
                         return Err(LinkError::System("its thread ended".to_owned()).into());
                     }
-                    self.heed();
+                    self.process_events();
                 }
                 () = sleep(Duration::from_micros(wait)) => {
                     let effects = self.machine.tick(now());
@@ -352,7 +352,7 @@ impl Operator {
             if of_orders.unwrap_or(0) + of_events.unwrap_or(0) == 0 && self.sight.arrived.is_empty() {
                 break;
             }
-            self.heed();
+            self.process_events();
         }
     }
 
@@ -374,7 +374,7 @@ impl Operator {
     }
 
     /// Looks at what arrived: messages are verified on all cores, and taken in their order.
-    fn heed(&mut self) {
+    fn process_events(&mut self) {
         let mut deliveries = Vec::new();
         for event in std::mem::take(&mut self.arrived) {
             let effects = match event {

@@ -26,9 +26,9 @@ use crate::operator::{Operator, OperatorError, now};
 
 /// How long the broker may say nothing while it tells the last presences of clients that are named: more than a slow way
 /// there and back. What it does not tell is not known, and that is no error.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// How long it may say nothing while it tells the whole roster. As long as something comes, a slow line may take its time.
-const PATIENCE_FOR_ALL: Duration = Duration::from_secs(10);
+const ROSTER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the whole roster may take, even if something comes all the time.
 const LONGEST_READING: Duration = Duration::from_secs(300);
 /// How many clients the broker may name in all; what comes beyond is its invention.
@@ -66,7 +66,7 @@ impl Reading {
 
 /// The next answer, unless the broker says nothing for too long.
 async fn heard<T>(answer: impl Future<Output = T>) -> Result<T, OperatorError> {
-    timeout(PATIENCE_FOR_ALL, answer).await.map_err(|_| OperatorError::Silent(PATIENCE_FOR_ALL))
+    timeout(ROSTER_TIMEOUT, answer).await.map_err(|_| OperatorError::Silent(ROSTER_TIMEOUT))
 }
 
 impl Operator {
@@ -105,7 +105,7 @@ impl Operator {
         let client = self.link.client().ok_or(OperatorError::Disconnected)?;
         let mut found = Found::default();
         let asked = self.ask_for_some(&client, clients, &mut found).await;
-        asked.ok_or(OperatorError::Silent(PATIENCE))?;
+        asked.ok_or(OperatorError::Silent(TIMEOUT))?;
         found.untold.map_or(Ok(found.absent), |why| Err(OperatorError::Roster(why)))
     }
 
@@ -225,7 +225,7 @@ impl Operator {
             ask(client, subject::roster_message(&self.realm), format!("{inbox}.{name}"), &question).await?;
         }
         while !awaited.is_empty() {
-            let answer = timeout(PATIENCE, answers.next()).await.ok()??;
+            let answer = timeout(TIMEOUT, answers.next()).await.ok()??;
             if let Some(name) = answer.subject.rsplit('.').next().and_then(|token| awaited.remove(token)) {
                 match single(&answer) {
                     Ok(Some(kept)) => self.take_kept(&[kept.delivery], &mut BTreeSet::new()),

@@ -125,19 +125,19 @@ fn executor(commands: Commands, paper: Paper) -> Executor {
     Executor::new(commands.into_parts().unwrap().1, Console::patient(paper))
 }
 
-async fn news(executor: &mut Executor) -> News {
-    executor.news().await
+async fn next_event(executor: &mut Executor) -> JobEvent {
+    executor.next_event().await
 }
 
-fn broken(ended: Option<Ended>, word: &str) {
-    assert!(matches!(&ended, Some(Ended::Broken(why)) if why.contains(word)), "{ended:?}");
+fn broken(ended: Option<ExecutionResult>, word: &str) {
+    assert!(matches!(&ended, Some(ExecutionResult::Broken(why)) if why.contains(word)), "{ended:?}");
 }
 
 #[tokio::test]
 async fn an_immediate_command_ends_on_the_spot_and_knows_its_order() {
     let mut executor = executor(Commands::new().immediate(Echo).unwrap(), Paper::default());
     let ended = executor.execute(order(1, "echo", json!({})), START);
-    assert_eq!(ended, Some(Ended::Done(json!([message_id(1), "alice", START]))));
+    assert_eq!(ended, Some(ExecutionResult::Done(json!([message_id(1), "alice", START]))));
 }
 
 #[tokio::test]
@@ -147,16 +147,19 @@ async fn a_command_that_panics_is_broken_and_the_next_one_runs() {
     let mut executor = executor(commands, Paper::default());
     broken(executor.execute(order(1, "panics", json!({})), START), "panicked");
     assert_eq!(executor.execute(order(2, "panics-later", json!({})), START), None);
-    assert_eq!(news(&mut executor).await, News::Ended(key(2), Ended::Broken("it panicked".to_owned())));
-    assert!(matches!(executor.execute(order(3, "echo", json!({})), START), Some(Ended::Done(_))));
+    assert_eq!(
+        next_event(&mut executor).await,
+        JobEvent::Finished(key(2), ExecutionResult::Broken("it panicked".to_owned()))
+    );
+    assert!(matches!(executor.execute(order(3, "echo", json!({})), START), Some(ExecutionResult::Done(_))));
 }
 
 #[tokio::test]
 async fn a_failure_of_the_command_is_told_as_such() {
     let mut executor = executor(Commands::new().long_running(Fails).unwrap(), Paper::default());
     assert_eq!(executor.execute(order(1, "fails", json!({})), START), None);
-    let failed = Ended::Failed { message: "no luck".to_owned(), details: None };
-    assert_eq!(news(&mut executor).await, News::Ended(key(1), failed));
+    let failed = ExecutionResult::Failed { message: "no luck".to_owned(), details: None };
+    assert_eq!(next_event(&mut executor).await, JobEvent::Finished(key(1), failed));
 }
 
 #[tokio::test]
@@ -177,10 +180,10 @@ async fn a_cancelled_job_is_dropped_and_told_as_cancelled() {
     tokio::task::yield_now().await;
     executor.cancel(key(1));
     executor.cancel(key(99));
-    assert_eq!(news(&mut executor).await, News::Ended(key(1), Ended::Cancelled));
+    assert_eq!(next_event(&mut executor).await, JobEvent::Finished(key(1), ExecutionResult::Cancelled));
     timeout(Duration::from_secs(30), dropped.notified()).await.unwrap();
     go.notify_waiters();
-    assert_eq!(news(&mut executor).await, News::Ended(key(2), Ended::Done(json!("done"))));
+    assert_eq!(next_event(&mut executor).await, JobEvent::Finished(key(2), ExecutionResult::Done(json!("done"))));
     assert!(executor.handles.is_empty() && executor.keys.is_empty(), "nothing is kept of a job that ended");
 }
 
@@ -193,7 +196,7 @@ async fn a_job_that_was_done_before_it_was_cancelled_is_done() {
     assert_eq!(executor.execute(order(1, "waits", json!({})), START), None);
     timeout(Duration::from_secs(30), dropped.notified()).await.unwrap();
     executor.cancel(key(1));
-    assert_eq!(news(&mut executor).await, News::Ended(key(1), Ended::Done(json!("done"))));
+    assert_eq!(next_event(&mut executor).await, JobEvent::Finished(key(1), ExecutionResult::Done(json!("done"))));
 }
 
 #[tokio::test]
@@ -202,13 +205,13 @@ async fn progress_is_within_its_bounds_and_never_blocks_the_job() {
     assert_eq!(executor.execute(order(1, "reports", json!({})), START), None);
     let (mut reports, mut ended) = (Vec::new(), false);
     while !(ended && reports.len() == MAX_REPORTS) {
-        match news(&mut executor).await {
-            News::Progress(from, progress) => {
+        match next_event(&mut executor).await {
+            JobEvent::Progress(from, progress) => {
                 assert_eq!(from, key(1));
                 reports.push((progress.fraction, progress.message));
             }
-            News::Ended(_, how) => {
-                assert_eq!(how, Ended::Done(Value::Null));
+            JobEvent::Finished(_, how) => {
+                assert_eq!(how, ExecutionResult::Done(Value::Null));
                 ended = true;
             }
         }
@@ -224,12 +227,12 @@ async fn calculate_reports_every_two_seconds_and_prints_its_message_escaped_at_t
     let args = json!({"x": 5.0, "msg": "done\u{1b}[2J\n"});
     assert_eq!(executor.execute(order(1, "calculate", args.clone()), START), None);
     for (seconds, part) in [(2, 0.4), (4, 0.8)] {
-        let News::Progress(from, progress) = news(&mut executor).await else { panic!("it ended too early") };
+        let JobEvent::Progress(from, progress) = next_event(&mut executor).await else { panic!("it ended too early") };
         assert_eq!((from, progress.fraction, progress.message), (key(1), part, None));
         assert_eq!(start.elapsed(), Duration::from_secs(seconds));
     }
     assert!(paper.0.lock().unwrap().is_empty());
-    assert_eq!(news(&mut executor).await, News::Ended(key(1), Ended::Done(args)));
+    assert_eq!(next_event(&mut executor).await, JobEvent::Finished(key(1), ExecutionResult::Done(args)));
     assert_eq!(start.elapsed(), Duration::from_secs(5));
     assert_eq!(String::from_utf8(paper.0.lock().unwrap().clone()).unwrap(), "done\\u{1b}[2J\\n\n");
 }
@@ -240,7 +243,7 @@ async fn a_calculation_of_no_time_at_all_prints_and_ends() {
     let mut executor = executor(Commands::standard().unwrap(), paper.clone());
     let args = json!({"x": 0.0, "msg": ""});
     assert_eq!(executor.execute(order(1, "calculate", args.clone()), START), None);
-    assert_eq!(news(&mut executor).await, News::Ended(key(1), Ended::Done(args)));
+    assert_eq!(next_event(&mut executor).await, JobEvent::Finished(key(1), ExecutionResult::Done(args)));
     assert_eq!(*paper.0.lock().unwrap(), b"\n");
 }
 
@@ -259,8 +262,8 @@ async fn a_message_that_cannot_be_printed_fails_the_calculation() {
     let runs = Commands::standard().unwrap().into_parts().unwrap().1;
     let mut executor = Executor::new(runs, Console::new(Full));
     assert_eq!(executor.execute(order(1, "calculate", json!({"x": 0.0, "msg": "m"})), START), None);
-    let failed = Ended::Failed { message: "no room on the paper".to_owned(), details: None };
-    assert_eq!(news(&mut executor).await, News::Ended(key(1), failed));
+    let failed = ExecutionResult::Failed { message: "no room on the paper".to_owned(), details: None };
+    assert_eq!(next_event(&mut executor).await, JobEvent::Finished(key(1), failed));
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,20 +288,22 @@ async fn jobs_that_print_where_nobody_reads_end_and_what_is_lost_is_an_error() {
     let mut end_of_next = async || {
         number += 1;
         executor.execute(order(number, "calculate", args.clone()), START);
-        let News::Ended(ended, end) = executor.news().await else { panic!("it is a calculation of no time") };
+        let JobEvent::Finished(ended, end) = executor.next_event().await else {
+            panic!("it is a calculation of no time")
+        };
         assert_eq!(ended, key(number));
         end
     };
     let mut waiting = 0;
     let failed = loop {
         match end_of_next().await {
-            Ended::Done(_) => waiting += 1,
+            ExecutionResult::Done(_) => waiting += 1,
             other => break other,
         }
     };
     // A mebibyte, and the line that is being written.
     assert!((256..=257).contains(&waiting), "{waiting}");
-    let is_lost = |end: &Ended| matches!(end, Ended::Failed { message, .. } if message.contains("the line is lost"));
+    let is_lost = |end: &ExecutionResult| matches!(end, ExecutionResult::Failed { message, .. } if message.contains("the line is lost"));
     assert!(is_lost(&failed), "{failed:?}");
     assert!(is_lost(&end_of_next().await));
     drop(over);

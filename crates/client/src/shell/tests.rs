@@ -77,7 +77,7 @@ impl Bench {
     }
 
     fn record_length(&self) -> u64 {
-        std::fs::metadata(self._state.path().join("worker-1/record")).unwrap().len()
+        std::fs::metadata(self._state.path().join("worker-1/journal")).unwrap().len()
     }
 
     fn next_reply(&mut self) -> Reply {
@@ -85,10 +85,10 @@ impl Bench {
         self.verifier.open::<Reply>(&message.delivery(), clock::wall()).unwrap().into_message()
     }
 
-    /// Makes every write to the record fail; what is given back mends it.
+    /// Makes every write to the journal fail; what is given back mends it.
     fn break_record(&mut self) -> std::fs::File {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        self.shell.log.exchange_file(full)
+        self.shell.journal.exchange_file(full)
     }
 }
 
@@ -110,7 +110,7 @@ async fn what_cannot_be_recorded_is_not_run_and_may_be_ordered_again() {
     assert_eq!(refusal(&bench.next_reply()), NOT_RECORDED);
     assert_eq!(bench.ran.load(Ordering::Relaxed), 0);
 
-    bench.shell.log.exchange_file(file);
+    bench.shell.journal.exchange_file(file);
     for _ in 0..2 {
         bench.take(&[&count]);
         assert_eq!(bench.next_reply().result, Some(json!(1)));
@@ -123,11 +123,11 @@ async fn nothing_is_said_of_what_was_taken_back() {
     let mut bench = Bench::new().await;
     let (start, status) = (bench.order("start"), bench.order("status"));
     let file = bench.break_record();
-    // The second is a copy, and would be answered from the record; the third would see the state.
+    // The second is a copy, and would be answered from the journal; the third would see the state.
     bench.take(&[&start, &start, &status]);
     assert_eq!(refusal(&bench.next_reply()), NOT_RECORDED);
 
-    bench.shell.log.exchange_file(file);
+    bench.shell.journal.exchange_file(file);
     let status = bench.order("status");
     bench.take(&[&status]);
     let reply = bench.next_reply();
@@ -136,7 +136,7 @@ async fn nothing_is_said_of_what_was_taken_back() {
 }
 
 #[tokio::test]
-async fn a_client_with_a_record_that_cannot_be_written_still_terminates() {
+async fn a_client_with_a_journal_that_cannot_be_written_still_terminates() {
     let mut bench = Bench::new().await;
     bench.break_record();
     bench.shell.turn(|machine, now| machine.terminate(now));
@@ -144,19 +144,19 @@ async fn a_client_with_a_record_that_cannot_be_written_still_terminates() {
 }
 
 #[tokio::test]
-async fn a_record_that_has_grown_is_compacted_beside_the_loop_and_remembers_what_ran() {
+async fn a_journal_that_has_grown_is_compacted_beside_the_loop_and_remembers_what_ran() {
     let mut bench = Bench::new().await;
     let (start, count) = (bench.order("start"), bench.order("count"));
     bench.take(&[&start, &count]);
     let marks = vec![machine::Entry::Mark { at: clock::wall() }; 500_000];
-    bench.shell.log.append(&marks, 0).unwrap();
+    bench.shell.journal.append(&marks, 0).unwrap();
     let grown = bench.record_length();
     // What arrives meanwhile is taken before each step of it.
     let mut steps = 0;
     while steps == 0 || bench.record_length() >= grown {
         bench.take(&[&count]);
-        let wish = bench.shell.log.wish().await;
-        bench.shell.compact(wish);
+        let next_request = bench.shell.journal.next_request().await;
+        bench.shell.compact(next_request);
         steps += 1;
     }
     let last = bench.order("count");
@@ -167,15 +167,15 @@ async fn a_record_that_has_grown_is_compacted_beside_the_loop_and_remembers_what
         assert_eq!(bench.next_reply().result, Some(json!(1)));
     }
     assert_eq!(bench.next_reply().result, Some(json!(2)));
-    let Bench { shell: Shell { log, machine, .. }, _state: state, .. } = bench;
+    let Bench { shell: Shell { journal, machine, .. }, _state: state, .. } = bench;
     let mut expected = machine::Restored::default();
-    expected.apply(machine.started());
+    expected.apply(machine.epoch_started());
     machine.part(None, usize::MAX).entries().for_each(|entry| expected.apply(entry));
-    drop(log);
+    drop(journal);
     let folder = LockedStateDir::take(state.path(), &"worker-1".parse().unwrap()).unwrap();
-    let (_log, mut restored) = Log::open(folder).unwrap();
+    let (_journal, mut restored) = Journal::open(folder).unwrap();
     // The new log begins with the time at which it was begun.
-    restored.apply(machine.started());
+    restored.apply(machine.epoch_started());
     assert_eq!(restored, expected);
 }
 
@@ -187,7 +187,7 @@ async fn on_a_full_disk_what_began_is_answered_and_what_is_new_is_told_that_it_w
     bench.take(&[&start]);
     assert_eq!(bench.next_reply().status, Status::Succeeded);
     // Room for the beginning and a short end, and not for the reply.
-    bench.shell.log.fill_disk_but(1_100);
+    bench.shell.journal.fill_disk_but(1_100);
     bench.take(&[&count]);
     assert_eq!(bench.next_reply().result, Some(json!(1)), "it is answered all the same");
     for _ in 0..3 {

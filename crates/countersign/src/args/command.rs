@@ -9,8 +9,8 @@ use countersign_protocol::name::{InvalidName, Name};
 
 use super::order::CommandArgs;
 use crate::duration::{Span, span};
-use crate::traffic::Kind;
-use crate::words::EVERYONE;
+use crate::observer::Kind;
+use crate::parsing::EVERYONE;
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]

@@ -9,13 +9,13 @@ use countersign_protocol::name::Name;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{ClientArgs, Options};
-use crate::failure::{Exit, Failure, Fallible};
+use crate::cli_error::{CliError, CliResult, Exit};
 use crate::logs;
 use crate::realm::{Realm, listed};
 use crate::signals::Signals;
 
 /// Runs until it is told to end.
-pub(crate) async fn run(options: &Options, args: &ClientArgs, mut signals: Signals) -> Fallible<Exit> {
+pub(crate) async fn run(options: &Options, args: &ClientArgs, mut signals: Signals) -> CliResult<Exit> {
     logs::begin(options, LevelFilter::INFO);
     let state = match &args.state {
         Some(state) => state.clone(),
@@ -58,15 +58,15 @@ async fn pass_on(mut signals: Signals, stopper: Stopper) {
 }
 
 /// The first client whose key is here and that nobody is, and its folder: held from now on, so that nobody else becomes it.
-fn claim(realm: &Realm, state: &Path) -> Fallible<(Name, LockedStateDir)> {
+fn claim(realm: &Realm, state: &Path) -> CliResult<(Name, LockedStateDir)> {
     let keys = realm.folder.path().display();
     let mut names = realm.folder.names(Role::Client);
     // The key of one that has only its credential here lives elsewhere, and so does that client.
     names.retain(|name| realm.folder.key(Role::Client, name).exists());
     if names.is_empty() {
-        return Err(Failure::keys(format!("the folder {keys} has no client"))
+        return Err(CliError::keys(format!("the folder {keys} has no client"))
             .expected("the key and the credential of one")
-            .remedy("`countersign init --client NAME` makes them, and --keys names another folder"));
+            .hint("`countersign init --client NAME` makes them, and --keys names another folder"));
     }
     // Who comes back after a crash is to be who it was, even where a name before it is free: that of a client that was
     // told to end. A container keeps its host name when it is started again.
@@ -88,31 +88,31 @@ fn claim(realm: &Realm, state: &Path) -> Fallible<(Name, LockedStateDir)> {
     }
     names.sort();
     let what = format!("no name is left to claim: all {} of the folder {keys} are held", names.len());
-    Err(Failure::new(Exit::Failed, what)
+    Err(CliError::new(Exit::Failed, what)
         .expected(format!("one that no other process is: {}", listed(&names)))
-        .remedy("`countersign init --client NAME` makes one more; or start fewer clients"))
+        .hint("`countersign init --client NAME` makes one more; or start fewer clients"))
 }
 
 /// Where what must be remembered lies if nobody says where.
-pub(crate) fn default_state() -> Fallible<PathBuf> {
+pub(crate) fn default_state() -> CliResult<PathBuf> {
     let absolute = |variable| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
         .map(|state| state.join("countersign"))
         .ok_or_else(|| {
-            Failure::usage("there is no folder for what the client must remember")
+            CliError::usage("there is no folder for what the client must remember")
                 .expected("--state, COUNTERSIGN_STATE, or an absolute XDG_STATE_HOME or HOME")
-                .remedy("--state /var/lib/countersign")
+                .hint("--state /var/lib/countersign")
         })
 }
 
-impl From<ClientError> for Failure {
+impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
         let exit = match error {
             ClientError::Link(error) => return error.into(),
             ClientError::Start(_) => Exit::Keys,
             ClientError::Registration(_) | ClientError::Record(_) | ClientError::Random(_) => Exit::Failed,
         };
-        Self::new(exit, &error).expected(error.expected()).remedy(error.remedy())
+        Self::new(exit, &error).expected(error.expected()).hint(error.hint())
     }
 }

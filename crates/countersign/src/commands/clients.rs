@@ -11,19 +11,19 @@ use countersign_server::{Follow, Operator, OperatorError, SetupError, forget};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{ClientsAction, Options};
-use crate::failure::{Exit, Failure, Fallible};
-use crate::nearest::nearest;
+use crate::cli_error::{CliError, CliResult, Exit};
 use crate::output::{Gathering, Output, print_roster};
 use crate::realm::{Realm, listed};
-use crate::{logs, orders};
+use crate::suggest::suggest;
+use crate::{logs, requests};
 
 /// Shows who is there, or strikes those who are retired.
-pub(crate) async fn run(options: &Options, action: Option<&ClientsAction>, output: Output) -> Fallible<Exit> {
+pub(crate) async fn run(options: &Options, action: Option<&ClientsAction>, output: Output) -> CliResult<Exit> {
     logs::begin(options, LevelFilter::WARN);
-    let mut operator = orders::connect(options, Follow::Presence).await?;
+    let mut operator = requests::connect(options, Follow::Presence).await?;
     let done = show_or_forget(options, action, &mut operator, output).await;
     // What did not verify is told, though nobody waits for anything, and the more where it is why a client is missing.
-    orders::tell(&mut operator, &mut Gathering::new(output, options.output));
+    requests::tell(&mut operator, &mut Gathering::new(output, options.output));
     done.map(|()| Exit::Succeeded)
 }
 
@@ -33,7 +33,7 @@ pub(crate) async fn show_or_forget(
     action: Option<&ClientsAction>,
     operator: &mut Operator,
     output: Output,
-) -> Fallible<()> {
+) -> CliResult<()> {
     match action {
         None => {
             operator.refresh().await.map_err(untold)?;
@@ -45,7 +45,7 @@ pub(crate) async fn show_or_forget(
 
 /// Strikes clients from the broker's stream. All of them are looked at before the first is struck; nobody else's presence has
 /// to be readable for that, nor theirs.
-async fn strike(options: &Options, names: &[Name], operator: &mut Operator, output: Output) -> Fallible<()> {
+async fn strike(options: &Options, names: &[Name], operator: &mut Operator, output: Output) -> CliResult<()> {
     let absent = operator.find(names).await.map_err(untold)?;
     let now = clock::wall();
     for client in names {
@@ -59,9 +59,9 @@ async fn strike(options: &Options, names: &[Name], operator: &mut Operator, outp
             }
             None => {}
             Some(presence) if presence.is_there(now) => {
-                return Err(Failure::usage(format!("{client} is still there: it was heard within the last 30 s"))
+                return Err(CliError::usage(format!("{client} is still there: it was heard within the last 30 s"))
                     .expected("a client that has ended, or that is silent")
-                    .remedy(format!("countersign terminate {client}")));
+                    .hint(format!("countersign terminate {client}")));
             }
             Some(_) => {}
         }
@@ -74,11 +74,9 @@ async fn strike(options: &Options, names: &[Name], operator: &mut Operator, outp
         Ok(()) => {}
         Err(SetupError::Link(error)) => return Err(error.into()),
         Err(error @ SetupError::Stream { .. }) => {
-            return Err(Failure::new(Exit::Broker, error)
+            return Err(CliError::new(Exit::Broker, error)
                 .expected("that the setup key may strike a client from the stream")
-                .remedy(
-                    "run `countersign init`, have the broker read nats/users.conf again, and `countersign setup`",
-                ));
+                .hint("run `countersign init`, have the broker read nats/users.conf again, and `countersign setup`"));
         }
     }
     for client in &struck {
@@ -89,28 +87,28 @@ async fn strike(options: &Options, names: &[Name], operator: &mut Operator, outp
 }
 
 /// There is no roster to be shown, or to be struck from.
-fn untold(error: OperatorError) -> Failure {
+fn untold(error: OperatorError) -> CliError {
     match error {
-        OperatorError::Roster(_) => Failure::new(Exit::Broker, error)
+        OperatorError::Roster(_) => CliError::new(Exit::Broker, error)
             .expected("the stream of presences, which is the roster")
-            .remedy("run `countersign setup` once"),
-        OperatorError::Silent(_) => Failure::new(Exit::Broker, error)
+            .hint("run `countersign setup` once"),
+        OperatorError::Silent(_) => CliError::new(Exit::Broker, error)
             .expected("some part of it every few seconds, however slow the line")
-            .remedy("run `countersign setup` once if the broker keeps no presences yet; else check the line to it"),
-        error => orders::failure(error, None),
+            .hint("run `countersign setup` once if the broker keeps no presences yet; else check the line to it"),
+        error => requests::failure(error, None),
     }
 }
 
-fn not_in_the_roster(client: &Name, operator: &Operator) -> Failure {
+fn not_in_the_roster(client: &Name, operator: &Operator) -> CliError {
     let roster = operator.roster();
     let expired = roster.all_expired().map(Expired::client);
     let known: Vec<Name> = roster.entries().map(Presence::client).chain(expired).cloned().collect();
-    let near = nearest(client.as_str(), known.iter().map(Name::as_str));
-    Failure::usage(format!("{client} is not in the roster"))
-        .expected(format!("one that is: {}", listed(&known)))
-        .remedy(match near {
+    let near = suggest(client.as_str(), known.iter().map(Name::as_str));
+    CliError::usage(format!("{client} is not in the roster")).expected(format!("one that is: {}", listed(&known))).hint(
+        match near {
             // Not the whole command: whoever pastes it would strike a client that they did not name.
             Some(near) => format!("did you mean {near}?"),
             None => "countersign clients".to_owned(),
-        })
+        },
+    )
 }

@@ -5,23 +5,23 @@ use std::path::Path;
 use countersign_client::health::{self, HEALTHY};
 use countersign_host::keys::Fault;
 
-use crate::failure::{Exit, Failure, Fallible};
+use crate::cli_error::{CliError, CliResult, Exit};
 use crate::output::Output;
 
 /// Reads the sign of life that a client gives by a file.
-pub(crate) fn run(file: &Path, output: Output) -> Fallible<Exit> {
+pub(crate) fn run(file: &Path, output: Output) -> CliResult<Exit> {
     let path = file.display();
     let ill = |what: String| {
-        Failure::new(Exit::Failed, what)
+        CliError::new(Exit::Failed, what)
             .expected(format!("a sign of life that is less than {} s old", HEALTHY / 1_000))
-            .remedy(format!(
+            .hint(format!(
                 "the log of `countersign client --health {path}` says why it is not connected, does not hear, or carries out nothing"
             ))
     };
     let age = health::age(file).map_err(|error| match error.fault {
         Fault::Missing => ill(format!("no client gives a sign of life in {path}")),
         Fault::Writable { .. } | Fault::Foreign { .. } => {
-            Failure::new(Exit::Failed, error.what()).expected(error.expected()).remedy(error.remedy())
+            CliError::new(Exit::Failed, error.what()).expected(error.expected()).hint(error.hint())
         }
         _ => ill(format!("{} and no client's sign of life", error.what())),
     })?;

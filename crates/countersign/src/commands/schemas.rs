@@ -7,12 +7,12 @@ use std::path::Path;
 use countersign_protocol::schema::{self, Schema};
 use countersign_protocol::text::echo;
 
-use crate::failure::{Exit, Failure, Fallible};
-use crate::nearest::nearest;
+use crate::cli_error::{CliError, CliResult, Exit};
 use crate::output::Output;
+use crate::suggest::suggest;
 
 /// Prints one schema, or the names of all.
-pub(crate) fn show(name: Option<&str>, output: Output) -> Fallible<Exit> {
+pub(crate) fn show(name: Option<&str>, output: Output) -> CliResult<Exit> {
     let all = schema::all();
     let names = || all.iter().map(|schema| schema.name());
     let Some(name) = name else {
@@ -20,21 +20,21 @@ pub(crate) fn show(name: Option<&str>, output: Output) -> Fallible<Exit> {
         return Ok(Exit::Succeeded);
     };
     let Some(schema) = all.iter().find(|schema| schema.name() == name) else {
-        let near = nearest(name, names()).map_or_else(|| "schema".to_owned(), |near| format!("schema {near}"));
-        return Err(Failure::usage(format!("there is no schema `{}`", echo(name)))
+        let near = suggest(name, names()).map_or_else(|| "schema".to_owned(), |near| format!("schema {near}"));
+        return Err(CliError::usage(format!("there is no schema `{}`", echo(name)))
             .expected("one of those that `countersign schema` lists")
-            .remedy(format!("countersign {near}")));
+            .hint(format!("countersign {near}")));
     };
     output.text(schema.text())?;
     Ok(Exit::Succeeded)
 }
 
 /// Writes every schema to its file in a folder.
-pub(crate) fn write(folder: &Path, output: Output) -> Fallible<Exit> {
+pub(crate) fn write(folder: &Path, output: Output) -> CliResult<Exit> {
     let cannot = |error: std::io::Error| {
-        Failure::new(Exit::Failed, format!("{} cannot be written to: {error}", folder.display()))
+        CliError::new(Exit::Failed, format!("{} cannot be written to: {error}", folder.display()))
             .expected("a folder of yours")
-            .remedy("check its permissions and the disk")
+            .hint("check its permissions and the disk")
     };
     fs::create_dir_all(folder).map_err(cannot)?;
     let all = schema::all();
@@ -46,7 +46,7 @@ pub(crate) fn write(folder: &Path, output: Output) -> Fallible<Exit> {
 }
 
 /// Names what in a folder is missing, differs or does not belong; changes nothing.
-pub(crate) fn check(folder: &Path, output: Output) -> Fallible<Exit> {
+pub(crate) fn check(folder: &Path, output: Output) -> CliResult<Exit> {
     let all = schema::all();
     let mut wrong = Vec::new();
     for schema in &all {
@@ -70,9 +70,9 @@ pub(crate) fn check(folder: &Path, output: Output) -> Fallible<Exit> {
         output.note(&format!("all {} schemas in {} are as the types have them", all.len(), folder.display()));
         return Ok(Exit::Succeeded);
     }
-    Err(Failure::new(Exit::Failed, format!("in {}: {}", folder.display(), wrong.join(", ")))
+    Err(CliError::new(Exit::Failed, format!("in {}: {}", folder.display(), wrong.join(", ")))
         .expected("the schemas of this version's types, and nothing else")
-        .remedy(format!("`countersign schemas --write {}`, and remove what does not belong", folder.display())))
+        .hint(format!("`countersign schemas --write {}`, and remove what does not belong", folder.display())))
 }
 
 fn file_name(schema: &Schema) -> String {

@@ -9,14 +9,14 @@ use countersign_server::{Follow, OperatorError};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::Options;
-use crate::failure::{Exit, Fallible};
+use crate::cli_error::{CliResult, Exit};
 use crate::output::{Gathering, Output};
+use crate::parsing::Request;
 use crate::signals::Signals;
-use crate::words::Request;
-use crate::{logs, orders};
+use crate::{logs, requests};
 
 /// Sends a command to its targets, and prints one verdict for each.
-pub(crate) async fn run(options: &Options, request: Request, output: Output, mut signals: Signals) -> Fallible<Exit> {
+pub(crate) async fn run(options: &Options, request: Request, output: Output, mut signals: Signals) -> CliResult<Exit> {
     logs::begin(options, LevelFilter::WARN);
     let Request { audience, call } = request;
     let follow = match &audience {
@@ -26,25 +26,25 @@ pub(crate) async fn run(options: &Options, request: Request, output: Output, mut
     // From here on, a signal ends the wait and not the verdicts; before anything is sent, it ends everything.
     let ended = Cell::new(None);
     let mut end = pin!(async { ended.set(Some(signals.first().await)) });
-    let cut_short = || orders::interrupted(ended.get().unwrap_or(Exit::Interrupted));
+    let cut_short = || requests::interrupted(ended.get().unwrap_or(Exit::Interrupted));
     let mut operator = tokio::select! {
-        operator = orders::connect(options, follow) => operator?,
+        operator = requests::connect(options, follow) => operator?,
         () = &mut end => return Err(cut_short()),
     };
 
     let mut gathering = Gathering::new(output, options.output);
-    let (order, how) = (orders::order(call, options), orders::how(options));
+    let (order, how) = (requests::order(call, options), requests::how(options));
     let report = operator.dispatch(order, &audience, how, end, |update| gathering.update(&update)).await;
     let report = report.map_err(|error| {
         // What did not verify may be why nobody was found.
-        orders::tell(&mut operator, &mut gathering);
+        requests::tell(&mut operator, &mut gathering);
         match error {
             OperatorError::Interrupted => cut_short(),
-            error => orders::failure(error, Some(&operator)),
+            error => requests::failure(error, Some(&operator)),
         }
     })?;
     gathering.incomplete(operator.incomplete());
-    orders::tell_doubts(&mut operator, &mut gathering);
+    requests::tell_doubts(&mut operator, &mut gathering);
     gathering.finish(&report, clock::wall())?;
-    Ok(ended.get().unwrap_or_else(|| orders::exit(&report)))
+    Ok(ended.get().unwrap_or_else(|| requests::exit(&report)))
 }

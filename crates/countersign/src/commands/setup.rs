@@ -5,13 +5,13 @@ use countersign_server::{SetupError, setup};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::Options;
-use crate::failure::{Exit, Failure, Fallible};
+use crate::cli_error::{CliError, CliResult, Exit};
 use crate::logs;
 use crate::output::Output;
 use crate::realm::Realm;
 
 /// Makes the streams, or brings them up to date.
-pub(crate) async fn run(options: &Options, output: Output) -> Fallible<Exit> {
+pub(crate) async fn run(options: &Options, output: Output) -> CliResult<Exit> {
     logs::begin(options, LevelFilter::WARN);
     let realm = Realm::open(options)?;
     let seed = read_seed(&realm.folder.setup_seed())?;
@@ -26,13 +26,13 @@ pub(crate) async fn run(options: &Options, output: Output) -> Fallible<Exit> {
     Ok(Exit::Succeeded)
 }
 
-impl From<SetupError> for Failure {
+impl From<SetupError> for CliError {
     fn from(error: SetupError) -> Self {
         match error {
             SetupError::Link(error) => error.into(),
             SetupError::Stream { ref why, .. } => {
-                let (expected, remedy) = advice(why);
-                Self::new(Exit::Broker, error).expected(expected).remedy(remedy)
+                let (expected, hint) = advice(why);
+                Self::new(Exit::Broker, error).expected(expected).hint(hint)
             }
         }
     }

@@ -13,23 +13,23 @@ use tokio::time::interval;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Format, Options, WatchArgs};
-use crate::failure::{Exit, Failure, Fallible};
+use crate::cli_error::{CliError, CliResult, Exit};
 use crate::logs;
-use crate::nearest::nearest;
-use crate::output::{GLANCE, Output, is_read};
+use crate::observer::{Filter, Watcher};
+use crate::output::{Output, POLL_INTERVAL, is_read};
 use crate::realm::Realm;
 use crate::signals::Signals;
-use crate::traffic::{Filter, Watcher};
+use crate::suggest::suggest;
 
 /// How many events are taken from the link at a time.
 const BATCH: usize = 64;
 
 /// Shows what goes over the broker, until it is told to end.
-pub(crate) async fn run(options: &Options, args: &WatchArgs, output: Output, mut signals: Signals) -> Fallible<Exit> {
+pub(crate) async fn run(options: &Options, args: &WatchArgs, output: Output, mut signals: Signals) -> CliResult<Exit> {
     if options.output == Format::Json {
-        return Err(Failure::usage("`-o json` is one document when all is known, and what is watched has no end")
+        return Err(CliError::usage("`-o json` is one document when all is known, and what is watched has no end")
             .expected("-o ndjson, one object a line")
-            .remedy("countersign watch -o ndjson"));
+            .hint("countersign watch -o ndjson"));
     }
     logs::begin(options, LevelFilter::WARN);
     let realm = Realm::open(options)?;
@@ -100,9 +100,9 @@ struct Watch {
 }
 
 impl Watch {
-    async fn run(mut self) -> Fallible<Exit> {
+    async fn run(mut self) -> CliResult<Exit> {
         let mut events = Vec::with_capacity(BATCH);
-        let mut glances = interval(GLANCE);
+        let mut glances = interval(POLL_INTERVAL);
         loop {
             tokio::select! {
                 taken = self.events.recv_many(&mut events, BATCH) => {
@@ -110,7 +110,7 @@ impl Watch {
                         return Err(LinkError::System("its thread ended".to_owned()).into());
                     }
                     for event in events.drain(..) {
-                        if !self.heed(event)? {
+                        if !self.process(event)? {
                             return Ok(Exit::Succeeded);
                         }
                     }
@@ -125,7 +125,7 @@ impl Watch {
     }
 
     /// Takes one event; `false` where it was the last to be shown, or nobody reads any more.
-    fn heed(&mut self, event: LinkEvent) -> Fallible<bool> {
+    fn process(&mut self, event: LinkEvent) -> CliResult<bool> {
         match event {
             // What operators ask the broker, unsigned as all that is for it: neither order nor answer.
             LinkEvent::Message(delivery) if self.questions.iter().any(|it| it == delivery.subject()) => {}
@@ -163,7 +163,7 @@ impl Watch {
         Ok(true)
     }
 
-    fn show(&mut self, delivery: &Delivery) -> Fallible<bool> {
+    fn show(&mut self, delivery: &Delivery) -> CliResult<bool> {
         for sight in self.watcher.take(delivery, clock::wall()) {
             if self.filter.shows(&sight, &self.watcher) {
                 self.left -= 1;
@@ -179,7 +179,7 @@ impl Watch {
 /// A name that the folder of keys does not know may be one that it need not know, and may be a slip.
 fn note_unknown(role: Role, asked: &[Name], known: &[Name], output: Output) {
     for unknown in asked.iter().filter(|name| !known.contains(name)) {
-        if let Some(near) = nearest(unknown.as_str(), known.iter().map(Name::as_str)) {
+        if let Some(near) = suggest(unknown.as_str(), known.iter().map(Name::as_str)) {
             output.note(&format!("the folder of keys has no {role} {unknown}; the nearest that it has is {near}"));
         }
     }

@@ -4,13 +4,13 @@ mod above;
 mod answer;
 mod json;
 mod news;
+mod observer;
 mod report;
 mod roster;
 mod status;
 mod stderr;
 #[cfg(test)]
 mod tests;
-mod traffic;
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -26,16 +26,16 @@ use tracing::Level;
 
 use self::above::Wanted;
 use crate::args::Options;
-use crate::failure::{Exit, Failure, Fallible};
+use crate::cli_error::{CliError, CliResult, Exit};
 use crate::logs;
 use crate::prompt::help;
 
 pub(crate) use above::{print_above, print_all};
 pub(crate) use answer::{counted, cut};
 pub(crate) use news::{late_line, news_line};
+pub(crate) use observer::{POLL_INTERVAL, is_read};
 pub(crate) use report::Gathering;
 pub(crate) use roster::print_roster;
-pub(crate) use traffic::{GLANCE, is_read};
 
 /// How long the end waits for what was said on standard error before it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -63,7 +63,7 @@ impl Output {
     }
 
     /// Lines of text on standard output.
-    pub(crate) fn text(self, text: &str) -> Fallible<()> {
+    pub(crate) fn text(self, text: &str) -> CliResult<()> {
         if above::print(text, Wanted::Asked) {
             return Ok(());
         }
@@ -77,18 +77,18 @@ impl Output {
         match written.and_then(|()| stdout.flush()) {
             // Whoever reads has read enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            Err(error) => Err(Failure::new(Exit::Failed, format!("standard output cannot be written: {error}"))
+            Err(error) => Err(CliError::new(Exit::Failed, format!("standard output cannot be written: {error}"))
                 .expected("a place for the outcome")
-                .remedy("`countersign result` shows again what a command came to")),
+                .hint("`countersign result` shows again what a command came to")),
             Ok(()) => Ok(()),
         }
     }
 
     /// A JSON document in one line on standard output.
-    pub(crate) fn json(self, document: &impl Serialize) -> Fallible<()> {
+    pub(crate) fn json(self, document: &impl Serialize) -> CliResult<()> {
         match json::line(document) {
             Ok(line) => self.text(&line),
-            Err(error) => Err(Failure::new(Exit::Failed, format!("the outcome cannot be written as JSON: {error}"))),
+            Err(error) => Err(CliError::new(Exit::Failed, format!("the outcome cannot be written as JSON: {error}"))),
         }
     }
 
@@ -156,7 +156,7 @@ pub(crate) fn no_color() {
 }
 
 /// What went wrong, on standard error; the status that the command ends with.
-pub(crate) fn failure(failure: &Failure) -> Exit {
+pub(crate) fn failure(failure: &CliError) -> Exit {
     for (label, line) in failure.lines() {
         stderr_line(label, if label == "error" { AnsiColor::Red } else { AnsiColor::Cyan }, line);
     }

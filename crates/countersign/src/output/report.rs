@@ -16,8 +16,8 @@ use super::answer::{MAX_ANSWER, counted, cut, verdict};
 use super::news::outcome_text;
 use super::{Output, status, table};
 use crate::args::Format;
-use crate::duration::spoken;
-use crate::failure::{Failure, Fallible};
+use crate::cli_error::{CliError, CliResult};
+use crate::duration::humanize;
 
 /// Prints one order's replies and verdicts in the format that was asked for.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct Gathering {
     /// Whose verdict was told as it arrived: printed, in `ndjson`, else counted.
     told: BTreeSet<Name>,
     /// The first line that could not be printed.
-    failed: Option<Failure>,
+    failed: Option<CliError>,
     /// Why the roster was not read completely for this order, if it was not.
     roster_incomplete: Option<String>,
 }
@@ -77,7 +77,7 @@ impl Gathering {
     }
 
     /// Prints what is known at the end; `now` is for ages.
-    pub(crate) fn finish(self, report: &Report, now: Millis) -> Fallible<()> {
+    pub(crate) fn finish(self, report: &Report, now: Millis) -> CliResult<()> {
         if let Some(failed) = self.failed {
             return Err(failed);
         }
@@ -236,7 +236,7 @@ pub(super) fn for_people(report: &Report, now: Millis) -> String {
             reply.verdict.word().to_owned(),
             reply.state.map_or_else(|| "-".to_owned(), |state| state.to_string()),
             cut(&verdict(command, &reply.verdict), MAX_ANSWER).into_owned(),
-            reply.latency_ms.map_or_else(|| "-".to_owned(), spoken),
+            reply.latency_ms.map_or_else(|| "-".to_owned(), humanize),
         ]
     });
     let table = table(&["CLIENT", "VERDICT", "STATE", "ANSWER", "TIME"], rows.collect());
@@ -265,7 +265,7 @@ fn alone(command: &str, reply: &TargetReport, now: Millis) -> String {
     let text = escape(&verdict(command, &reply.verdict)).into_owned();
     match reply.latency_ms {
         Some(latency) if !matches!(reply.verdict, Verdict::Accepted) => {
-            format!("{client}: {text}, in {}", spoken(latency))
+            format!("{client}: {text}, in {}", humanize(latency))
         }
         _ => format!("{client}: {text}"),
     }

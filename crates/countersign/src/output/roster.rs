@@ -16,10 +16,10 @@ use serde::Serialize;
 use super::status::age;
 use super::{Output, table};
 use crate::args::Format;
-use crate::failure::Fallible;
+use crate::cli_error::CliResult;
 
 /// Prints every client that orders can name, with what its latest verified presence says.
-pub(crate) fn print_roster(operator: &Operator, format: Format, now: Millis, output: Output) -> Fallible<()> {
+pub(crate) fn print_roster(operator: &Operator, format: Format, now: Millis, output: Output) -> CliResult<()> {
     let roster = operator.roster();
     let entry = |client| Entry::of(client, roster.entry(client), roster.expired(client), now);
     let entries: Vec<Entry<'_>> = operator.known().into_iter().map(entry).collect();

@@ -7,7 +7,7 @@ use countersign_protocol::text::echo;
 use countersign_protocol::time::Millis;
 
 use super::table;
-use crate::duration::spoken;
+use crate::duration::humanize;
 
 /// What a client says of itself, in a block.
 pub(super) fn block(client: &Name, info: &ClientInfo, now: Millis) -> String {
@@ -83,5 +83,5 @@ fn row(client: &Name, job: &Job, now: Millis) -> Vec<String> {
 pub(super) fn age(from: Millis, to: Millis) -> String {
     #[expect(clippy::cast_precision_loss, reason = "the milliseconds of some centuries")]
     let millis = to.since(from).max(0) as f64;
-    if millis < 1_000.0 { format!("{:.1} s", millis / 1_000.0) } else { spoken(millis) }
+    if millis < 1_000.0 { format!("{:.1} s", millis / 1_000.0) } else { humanize(millis) }
 }

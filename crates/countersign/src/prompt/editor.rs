@@ -16,8 +16,8 @@ use rustyline::{ColorMode, Config, ExternalPrinter};
 use tokio::sync::mpsc;
 
 use super::completion::{Completion, Vocabulary};
+use crate::cli_error::{CliError, CliResult, Exit};
 use crate::commands::client::default_state;
-use crate::failure::{Exit, Failure, Fallible};
 use crate::output;
 
 /// How many lines are remembered.
@@ -60,13 +60,13 @@ struct Question {
 
 impl Editor {
     /// Takes over the terminal: from now on everything that is printed appears above what is being typed.
-    pub(super) fn start(history: Option<PathBuf>) -> Fallible<Self> {
+    pub(super) fn start(history: Option<PathBuf>) -> CliResult<Self> {
         let before = tcgetattr(stdin()).ok();
         let failed = |error: &dyn std::fmt::Display| {
             let term = std::env::var("TERM").unwrap_or_default();
-            Failure::new(Exit::Failed, format!("this terminal cannot be used (TERM is `{}`): {error}", echo(&term)))
+            CliError::new(Exit::Failed, format!("this terminal cannot be used (TERM is `{}`): {error}", echo(&term)))
                 .expected("a terminal that can move its cursor")
-                .remedy("commands on standard input: countersign server < FILE")
+                .hint("commands on standard input: countersign server < FILE")
         };
         let config = Config::builder()
             .max_history_size(MAX_HISTORY)

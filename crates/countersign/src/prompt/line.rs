@@ -4,10 +4,10 @@ use countersign_machine::server::Audience;
 use countersign_protocol::text::echo;
 
 use super::help;
-use crate::args::{self, Asked, ClientsAction, Command, Options};
-use crate::failure::{Failure, Fallible};
-use crate::nearest::nearest;
-use crate::words::{self, Place, Request};
+use crate::args::{self, ClientsAction, Command, Options, ParseExit};
+use crate::cli_error::{CliError, CliResult};
+use crate::parsing::{self, InputContext, Request};
+use crate::suggest::suggest;
 
 /// All that can be typed here.
 pub(super) const COMMANDS: [&str; 17] = [
@@ -50,11 +50,11 @@ pub(super) enum Line {
 }
 
 /// Reads a line. What it does not say is as the session has it: the options, and whom commands are for that name nobody.
-pub(super) fn read(line: &str, session: &Options, usual: Option<&Audience>) -> Fallible<Line> {
+pub(super) fn read(line: &str, session: &Options, usual: Option<&Audience>) -> CliResult<Line> {
     let words = shlex::split(line).ok_or_else(|| {
-        Failure::usage("a quotation mark is never closed, or the line ends in a backslash")
+        CliError::usage("a quotation mark is never closed, or the line ends in a backslash")
             .expected("text with spaces between two quotation marks")
-            .remedy("calculate 2.5 \"all done\"")
+            .hint("calculate 2.5 \"all done\"")
     })?;
     // Whoever pastes what was meant for a shell is understood too.
     let said = words.strip_prefix(&["countersign".to_owned()]).unwrap_or(&words);
@@ -63,35 +63,35 @@ pub(super) fn read(line: &str, session: &Options, usual: Option<&Audience>) -> F
     };
     match (first.as_str(), rest) {
         ("quit" | "exit", []) => Ok(Line::Quit),
-        ("quit" | "exit", _) => Err(Failure::usage(format!("`{first}` takes nothing")).remedy(first)),
+        ("quit" | "exit", _) => Err(CliError::usage(format!("`{first}` takes nothing")).hint(first)),
         ("help" | "?" | "--help" | "-h", []) => Ok(Line::Show(help::OVERVIEW.to_owned())),
         ("help" | "?", about) => help_on(about, session),
         ("use", []) => Ok(Line::Use(None)),
-        ("use", targets) => Ok(Line::Use(Some(words::target(targets)?))),
+        ("use", targets) => Ok(Line::Use(Some(parsing::target(targets)?))),
         _ => command(said, session, usual),
     }
 }
 
-fn command(words: &[String], session: &Options, usual: Option<&Audience>) -> Fallible<Line> {
+fn command(words: &[String], session: &Options, usual: Option<&Audience>) -> CliResult<Line> {
     // What begins with an option is left to clap, which can say what is wrong with it.
     if !words[0].starts_with('-') {
         check(&words[0])?;
     }
     let cli = match args::parse_line(words, session) {
         Ok(cli) => cli,
-        Err(Asked::Help(help)) => return Ok(Line::Show(help::at_the_prompt(&help.render().to_string()))),
-        Err(Asked::Wrong(failure)) => return Err(failure),
+        Err(ParseExit::Help(help)) => return Ok(Line::Show(help::at_the_prompt(&help.render().to_string()))),
+        Err(ParseExit::Wrong(failure)) => return Err(failure),
     };
     let options = Box::new(cli.options);
     match cli.command {
         Command::Clients { action } => Ok(Line::Clients(action, options)),
         Command::Schema { name } => Ok(Line::Schema(name)),
-        Command::Request(order) => Ok(Line::Request(words::request(&order, Place::Prompt(usual))?, options)),
+        Command::Request(order) => Ok(Line::Request(parsing::request(&order, InputContext::Prompt(usual))?, options)),
         _ => Err(not_here(words.iter().find(|word| args::is_subcommand(word)).unwrap_or(&words[0]))),
     }
 }
 
-fn help_on(about: &[String], session: &Options) -> Fallible<Line> {
+fn help_on(about: &[String], session: &Options) -> CliResult<Line> {
     let help = |words: &[String]| self::command(&[words, &["--help".to_owned()]].concat(), session, None);
     match about {
         [command] if ["use", "help", "quit", "exit", "?"].contains(&command.as_str()) => {
@@ -99,12 +99,12 @@ fn help_on(about: &[String], session: &Options) -> Fallible<Line> {
         }
         [_] => help(about),
         [clients, _] if clients == "clients" => help(about),
-        _ => Err(Failure::usage("help is for one command at a time").remedy("help calculate")),
+        _ => Err(CliError::usage("help is for one command at a time").hint("help calculate")),
     }
 }
 
 /// Refuses what is no command, or none for the prompt.
-fn check(command: &str) -> Fallible<()> {
+fn check(command: &str) -> CliResult<()> {
     match command {
         _ if COMMANDS.contains(&command) => Ok(()),
         _ if args::is_subcommand(command) => Err(not_here(command)),
@@ -112,17 +112,17 @@ fn check(command: &str) -> Fallible<()> {
     }
 }
 
-fn not_here(command: &str) -> Failure {
-    Failure::usage(format!("`{command}` is not for the prompt"))
+fn not_here(command: &str) -> CliError {
+    CliError::usage(format!("`{command}` is not for the prompt"))
         .expected("a command for clients, or one of those that `help` lists")
-        .remedy(format!("in a shell: countersign {command}"))
+        .hint(format!("in a shell: countersign {command}"))
 }
 
-fn unknown(command: &str) -> Failure {
-    let failure = Failure::usage(format!("there is no command `{}`", echo(command)));
-    match nearest(command, COMMANDS) {
-        Some(near) => failure.expected("one that `help` lists").remedy(near),
-        None => failure.expected("a command, and after it whom it is for").remedy("help"),
+fn unknown(command: &str) -> CliError {
+    let failure = CliError::usage(format!("there is no command `{}`", echo(command)));
+    match suggest(command, COMMANDS) {
+        Some(near) => failure.expected("one that `help` lists").hint(near),
+        None => failure.expected("a command, and after it whom it is for").hint("help"),
     }
 }
 
@@ -138,7 +138,7 @@ mod tests {
         args::parse(&line).unwrap_or_else(|_| panic!("a fine line")).options
     }
 
-    fn say(line: &str) -> Fallible<Line> {
+    fn say(line: &str) -> CliResult<Line> {
         let worker = Audience::Clients(vec!["worker-1".parse().unwrap()]);
         read(line, &session(), Some(&worker))
     }
@@ -159,7 +159,7 @@ mod tests {
         shown(line, read(line, &session(), None))
     }
 
-    fn shown(line: &str, read: Fallible<Line>) -> String {
+    fn shown(line: &str, read: CliResult<Line>) -> String {
         match read {
             Err(failure) => failure.at_the_prompt().lines().map(|(_, line)| line).collect::<Vec<_>>().join(" | "),
             other => panic!("{line}: {other:?}"),

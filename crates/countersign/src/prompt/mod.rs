@@ -14,26 +14,26 @@ use countersign_server::Follow;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::Options;
-use crate::failure::{Exit, Fallible};
+use crate::cli_error::{CliResult, Exit};
 use crate::output::Output;
 use crate::signals::Signals;
-use crate::{logs, orders};
+use crate::{logs, requests};
 use session::Session;
 
 /// Reads lines until there are no more.
-pub(crate) async fn run(options: &Options, output: Output, mut signals: Signals) -> Fallible<Exit> {
+pub(crate) async fn run(options: &Options, output: Output, mut signals: Signals) -> CliResult<Exit> {
     logs::begin(options, LevelFilter::WARN);
     let connected = async {
-        let mut operator = orders::connect(options, Follow::Everything).await?;
+        let mut operator = requests::connect(options, Follow::Everything).await?;
         // Without a roster, clients can be named all the same.
         if let Err(error) = operator.refresh().await {
             output.note(&format!("{error}; nobody is known but by name"));
         }
-        Fallible::Ok(operator)
+        CliResult::Ok(operator)
     };
     let operator = tokio::select! {
         operator = connected => operator?,
-        exit = signals.first() => return Err(orders::interrupted(exit)),
+        exit = signals.first() => return Err(requests::interrupted(exit)),
     };
     let is_person = stdin().is_terminal() && stdout().is_terminal();
     let session = Session::new(options, operator, output, is_person);

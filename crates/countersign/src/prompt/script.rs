@@ -6,16 +6,16 @@ use std::string::FromUtf8Error;
 use countersign_protocol::limits::MAX_BODY;
 use tokio::sync::mpsc;
 
-use super::session::{Said, Session};
-use crate::failure::{Exit, Failure, Fallible};
+use super::session::{LineOutcome, Session};
+use crate::cli_error::{CliError, CliResult, Exit};
 use crate::signals::Signals;
-use crate::{orders, output};
+use crate::{output, requests};
 
 /// The longest line that is read: a command of the greatest length, quoted.
 const MAX_LINE: usize = 4 * MAX_BODY;
 
 /// Does what each line says, goes on after an error, and ends with the worst status.
-pub(super) async fn run(mut session: Session<'_>, mut signals: Signals) -> Fallible<Exit> {
+pub(super) async fn run(mut session: Session<'_>, mut signals: Signals) -> CliResult<Exit> {
     let (sender, mut lines) = mpsc::channel(1);
     // A read from standard input cannot be given up: it has a thread, which ends with the process.
     std::thread::spawn(move || read_lines(stdin().lock(), &sender));
@@ -25,7 +25,7 @@ pub(super) async fn run(mut session: Session<'_>, mut signals: Signals) -> Falli
         let line = tokio::select! {
             line = lines.recv() => line,
             happening = session.operator.next() => {
-                session.tell(happening.map_err(|error| orders::failure(error, None))?)?;
+                session.tell(happening.map_err(|error| requests::failure(error, None))?)?;
                 continue;
             }
             exit = signals.first() => return Ok(exit),
@@ -36,18 +36,18 @@ pub(super) async fn run(mut session: Session<'_>, mut signals: Signals) -> Falli
         let said = match line {
             Ok(line) => tokio::select! {
                 said = session.say(&line, usual.as_ref()) => said,
-                exit = signals.first() => Err(orders::interrupted(exit)),
+                exit = signals.first() => Err(requests::interrupted(exit)),
             },
             Err(failure) => Err(failure),
         };
-        let given = matches!(said, Ok(Said::Given(_)));
+        let given = matches!(said, Ok(LineOutcome::Given(_)));
         let exit = match said {
-            Ok(Said::Done) => Exit::Succeeded,
-            Ok(Said::Quit) => return Ok(worst),
+            Ok(LineOutcome::Done) => Exit::Succeeded,
+            Ok(LineOutcome::Quit) => return Ok(worst),
             Err(failure) if [Exit::Interrupted, Exit::Terminated].contains(&failure.exit()) => {
                 return Err(failure.at(&format!("line {number}")));
             }
-            Ok(Said::Given(ticket)) => tokio::select! {
+            Ok(LineOutcome::Given(ticket)) => tokio::select! {
                 exit = session.finish(ticket) => exit?,
                 exit = signals.first() => {
                     session.leave_all()?;
@@ -64,7 +64,7 @@ pub(super) async fn run(mut session: Session<'_>, mut signals: Signals) -> Falli
 }
 
 /// Reads lines, none of them unbounded, until the end or until nobody wants them.
-fn read_lines(mut from: impl BufRead, to: &mpsc::Sender<Fallible<String>>) {
+fn read_lines(mut from: impl BufRead, to: &mpsc::Sender<CliResult<String>>) {
     let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
     let mut is_first = true;
     loop {
@@ -77,13 +77,13 @@ fn read_lines(mut from: impl BufRead, to: &mpsc::Sender<Fallible<String>>) {
                 if skip_line(&mut from).is_err() {
                     return;
                 }
-                Err(Failure::usage("it is too long").expected(format!("at most {MAX_LINE} bytes")).remedy("shorten it"))
+                Err(CliError::usage("it is too long").expected(format!("at most {MAX_LINE} bytes")).hint("shorten it"))
             }
             Ok(_) => text(bytes, is_first).map_err(|_| {
-                Failure::usage("it is not UTF-8").expected("text in UTF-8").remedy("convert the script to UTF-8")
+                CliError::usage("it is not UTF-8").expected("text in UTF-8").hint("convert the script to UTF-8")
             }),
             Err(error) => {
-                Err(Failure::usage(format!("standard input cannot be read: {error}")).expected("lines of text"))
+                Err(CliError::usage(format!("standard input cannot be read: {error}")).expected("lines of text"))
             }
         };
         is_first = false;

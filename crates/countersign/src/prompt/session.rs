@@ -12,11 +12,11 @@ use countersign_server::{Operator, OperatorEvent};
 
 use super::line::{self, Line};
 use crate::args::Options;
+use crate::cli_error::{CliResult, Exit};
 use crate::commands::{clients, schemas};
-use crate::failure::{Exit, Fallible};
-use crate::orders;
 use crate::output::{Gathering, Output, late_line, news_line};
-use crate::words::Request;
+use crate::parsing::Request;
+use crate::requests;
 
 /// Who gives commands, and what they have given.
 pub(super) struct Session<'a> {
@@ -44,7 +44,7 @@ struct OpenRequest {
 }
 
 /// What came of a line.
-pub(super) enum Said {
+pub(super) enum LineOutcome {
     /// It is done.
     Done,
     /// An order was given, and its verdicts are awaited.
@@ -63,19 +63,19 @@ impl<'a> Session<'a> {
 
     /// Does what a line says, as far as nothing is to be awaited. What names nobody is for `usual`. Nothing is sent when this
     /// is dropped while it waits.
-    pub(super) async fn say(&mut self, line: &str, usual: Option<&Audience>) -> Fallible<Said> {
+    pub(super) async fn say(&mut self, line: &str, usual: Option<&Audience>) -> CliResult<LineOutcome> {
         match line::read(line, self.options, usual)? {
             Line::Nothing => {}
-            Line::Quit => return Ok(Said::Quit),
+            Line::Quit => return Ok(LineOutcome::Quit),
             Line::Show(text) => self.output.text(&text)?,
             Line::Use(target) => self.use_target(target)?,
             Line::Schema(name) => schemas::show(name.as_deref(), self.output).map(|_| ())?,
             Line::Clients(action, options) => {
                 clients::show_or_forget(&options, action.as_ref(), &mut self.operator, self.output).await?;
             }
-            Line::Request(request, options) => return self.give(line, request, &options).await.map(Said::Given),
+            Line::Request(request, options) => return self.give(line, request, &options).await.map(LineOutcome::Given),
         }
-        Ok(Said::Done)
+        Ok(LineOutcome::Done)
     }
 
     /// Whom commands are for that name nobody: whom `use` named, or the only client that is there.
@@ -124,7 +124,7 @@ impl<'a> Session<'a> {
     }
 
     /// Tells what happened; the status that a report ends with.
-    pub(super) fn tell(&mut self, happening: OperatorEvent) -> Fallible<Option<(RequestId, Exit)>> {
+    pub(super) fn tell(&mut self, happening: OperatorEvent) -> CliResult<Option<(RequestId, Exit)>> {
         match happening {
             OperatorEvent::Update { ticket, update } => {
                 self.update(ticket, &update);
@@ -135,9 +135,9 @@ impl<'a> Session<'a> {
     }
 
     /// Waits for the report on an order that takes no longer than its time-out; the status that it ends with.
-    pub(super) async fn finish(&mut self, ticket: RequestId) -> Fallible<Exit> {
+    pub(super) async fn finish(&mut self, ticket: RequestId) -> CliResult<Exit> {
         loop {
-            let happening = self.operator.next().await.map_err(|error| orders::failure(error, None))?;
+            let happening = self.operator.next().await.map_err(|error| requests::failure(error, None))?;
             if let Some((_, exit)) = self.tell(happening)?.filter(|(done, _)| *done == ticket) {
                 return Ok(exit);
             }
@@ -163,7 +163,7 @@ impl<'a> Session<'a> {
     }
 
     /// Waits for nothing any more: each order under way ends with what is known.
-    pub(super) fn leave_all(&mut self) -> Fallible<()> {
+    pub(super) fn leave_all(&mut self) -> CliResult<()> {
         let tickets: Vec<RequestId> = self.under_way.keys().copied().collect();
         tickets.into_iter().for_each(|ticket| self.operator.interrupt(ticket));
         while let Some(happening) = self.operator.happened() {
@@ -173,12 +173,12 @@ impl<'a> Session<'a> {
     }
 
     /// Gives an order.
-    pub(super) async fn give(&mut self, text: &str, request: Request, options: &Options) -> Fallible<RequestId> {
+    pub(super) async fn give(&mut self, text: &str, request: Request, options: &Options) -> CliResult<RequestId> {
         self.warn();
-        orders::refuse_long_life(options.ttl, self.operator.identity())?;
+        requests::refuse_long_life(options.ttl, self.operator.identity())?;
         let Request { audience, call } = request;
-        let given = self.operator.give(orders::order(call, options), &audience, orders::how(options)).await;
-        let ticket = given.map_err(|error| orders::failure(error, Some(&self.operator)))?;
+        let given = self.operator.give(requests::order(call, options), &audience, requests::how(options)).await;
+        let ticket = given.map_err(|error| requests::failure(error, Some(&self.operator)))?;
         let mut gathering = Gathering::new(self.output, options.output);
         gathering.incomplete(self.operator.incomplete());
         let is_for_many = !matches!(&audience, Audience::Clients(clients) if clients.len() == 1);
@@ -190,7 +190,7 @@ impl<'a> Session<'a> {
     /// Says once that the operator's credential ends soon: a prompt may stay open longer.
     fn warn(&mut self) {
         if !self.warned
-            && let Some(warning) = orders::warning(self.operator.identity(), clock::wall())
+            && let Some(warning) = requests::warning(self.operator.identity(), clock::wall())
         {
             self.warned = true;
             self.output.note(&warning);
@@ -214,15 +214,15 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn use_target(&mut self, target: Option<Audience>) -> Fallible<()> {
+    fn use_target(&mut self, target: Option<Audience>) -> CliResult<()> {
         if let Some(Audience::Clients(clients)) = &target {
             let known = self.operator.known();
             if let Some(unknown) = clients.iter().find(|client| !known.contains(client)) {
-                return Err(orders::unknown_client(unknown, Some(&self.operator)));
+                return Err(requests::unknown_client(unknown, Some(&self.operator)));
             }
         }
         if let Some(Audience::Group(group)) = &target
-            && let Some(failure) = orders::unknown_group(group, &self.operator)
+            && let Some(failure) = requests::unknown_group(group, &self.operator)
         {
             return Err(failure);
         }
@@ -249,13 +249,13 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn done(&mut self, ticket: RequestId, report: &Report) -> Fallible<Exit> {
+    fn done(&mut self, ticket: RequestId, report: &Report) -> CliResult<Exit> {
         if let Some(order) = self.under_way.remove(&ticket) {
             if order.in_background {
                 self.output.note(&format!("what came of `{}`:", order.text));
             }
             order.gathering.finish(report, clock::wall())?;
         }
-        Ok(orders::exit(report))
+        Ok(requests::exit(report))
     }
 }

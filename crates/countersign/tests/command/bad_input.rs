@@ -32,8 +32,8 @@ fn an_unknown_subcommand_is_answered_with_the_nearest() {
 
 #[test]
 fn an_unknown_option_is_answered_with_the_nearest() {
-    let [what, _, remedy] = wrong(&["ping", "--timeuot", "5s", "worker-1"]);
-    assert_eq!([what, remedy], ["unexpected argument '--timeuot' found", "countersign ping --timeout"]);
+    let [what, _, hint] = wrong(&["ping", "--timeuot", "5s", "worker-1"]);
+    assert_eq!([what, hint], ["unexpected argument '--timeuot' found", "countersign ping --timeout"]);
 }
 
 #[test]
@@ -137,16 +137,16 @@ fn a_message_of_4097_characters_is_refused() {
 
 #[test]
 fn a_calculation_without_a_message_or_a_target_lacks_something() {
-    let [what, expected, remedy] = wrong(&["calculate", "worker-1", "2.5"]);
+    let [what, expected, hint] = wrong(&["calculate", "worker-1", "2.5"]);
     assert_eq!(what, "something is missing: only `worker-1 2.5` was given");
-    assert_eq!([expected, remedy], ["TARGET… X MSG", "countersign calculate worker-1 2.5 done"]);
+    assert_eq!([expected, hint], ["TARGET… X MSG", "countersign calculate worker-1 2.5 done"]);
     assert_eq!(wrong(&["calculate"])[0], "something is missing: nothing was given");
 }
 
 #[test]
 fn a_message_that_looks_like_an_option_needs_two_dashes() {
-    let [what, _, remedy] = wrong(&["calculate", "worker-1", "1", "-x"]);
-    assert_eq!([what, remedy], ["unexpected argument '-x' found", "to pass '-x' as a value, use '-- -x'"]);
+    let [what, _, hint] = wrong(&["calculate", "worker-1", "1", "-x"]);
+    assert_eq!([what, hint], ["unexpected argument '-x' found", "to pass '-x' as a value, use '-- -x'"]);
 }
 
 #[test]
@@ -213,9 +213,9 @@ fn a_duration_needs_a_unit_and_is_longer_than_nothing() {
         ("soon", "a whole number and one of ms, s, m, h, d was expected, such as 500ms, 5s or 2m"),
         ("0s", "it must be longer than nothing"),
     ] {
-        let [what, _, remedy] = wrong(&["ping", "worker-1", "--timeout", duration]);
+        let [what, _, hint] = wrong(&["ping", "worker-1", "--timeout", duration]);
         assert_eq!(what, format!("invalid value '{duration}' for '--timeout <DURATION>': {why}"));
-        assert_eq!(remedy, "countersign ping --help");
+        assert_eq!(hint, "countersign ping --help");
     }
 }
 
@@ -316,10 +316,10 @@ fn without_keys_it_says_how_to_make_them() {
 #[test]
 fn a_broker_that_is_not_there_is_status_4() {
     let run = Folder::with_keys(&[]).run(&["ping", "worker-1", "--nats-url", "nats://127.0.0.1:1"]);
-    let [what, expected, remedy] = parts(&run, 4);
+    let [what, expected, hint] = parts(&run, 4);
     assert!(what.starts_with("no NATS server answers at 127.0.0.1:1: "), "{what}");
     assert_eq!(expected, "a running NATS server, as `just up` starts one");
-    assert_eq!(remedy, "start the server, or name another by `--nats-url` or NATS_URL");
+    assert_eq!(hint, "start the server, or name another by `--nats-url` or NATS_URL");
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn the_state_lies_where_the_environment_says() {
         let mut process = command.spawn().unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
         assert!(log.any(|line| line.unwrap().ends_with("connected")));
-        assert!(folder.path(expected).join("record").is_file(), "{expected}");
+        assert!(folder.path(expected).join("journal").is_file(), "{expected}");
         kill_process(Pid::from_child(&process), Signal::TERM).unwrap();
         assert_eq!(process.wait().unwrap().code(), Some(0));
     }
@@ -125,8 +125,8 @@ fn quiet_says_nothing_of_what_is_in_order() {
     let args = ["client", "--name", "worker-1", "--state", "state", "-q", "--nats-url", &broker.url()];
     let mut command = folder.command(&args);
     let process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // It tells by its presence that it is there; for this test it is enough that the record was made.
-    while !folder.path("state/worker-1/record").is_file() && process_runs(&process) {
+    // It tells by its presence that it is there; for this test it is enough that the journal was made.
+    while !folder.path("state/worker-1/journal").is_file() && process_runs(&process) {
         std::thread::yield_now();
     }
     kill_process(Pid::from_child(&process), Signal::TERM).unwrap();

@@ -80,7 +80,7 @@ fn a_replayed_command_gets_the_recorded_reply_while_it_runs_after_it_ended_and_a
     let worker = fleet.client("worker-1");
     fleet.run(&["start", "worker-1"]).exits(0);
     forger.send(&genuine);
-    assert_eq!(reply(), succeeded, "from the record on disk");
+    assert_eq!(reply(), succeeded, "from the journal on disk");
     fleet.run(&["terminate", "worker-1"]).exits(0);
     assert_eq!(worker.ended().exits(0).stdout, "");
 }
@@ -151,11 +151,11 @@ fn a_client_that_was_killed_at_any_moment_runs_nothing_twice() {
 #[test]
 fn without_its_record_a_client_refuses_everything_from_before_and_ping_is_sent_anew_by_itself() {
     let fleet = Fleet::without_stream(&["worker-1"]);
-    // A generous skew keeps the record young for as long as this takes.
+    // A generous skew keeps the journal young for as long as this takes.
     let client = || fleet.client_as("worker-1", fleet.command(&["client", "--name", "worker-1", "--skew", "60s"]));
     let worker = client();
     let mut observer = fleet.observer();
-    // No presence is kept: the server knows no epoch, the client's record has just begun, and that is mended by itself.
+    // No presence is kept: the server knows no epoch, the client's journal has just begun, and that is mended by itself.
     assert_eq!(fleet.run(&["start", "worker-1", "-o", "json"]).exits(0).verdict("worker-1"), "succeeded");
     let sent: Vec<Value> = commands(&observer.so_far(), "worker-1", "start").iter().map(|it| it.json()).collect();
     assert_eq!(sent.len(), 2);

@@ -81,9 +81,9 @@ fn limited_client(fleet: &Fleet) -> Process {
     fleet.client_as("worker-1", shell)
 }
 
-/// Lets a client's record grow no more, or again.
+/// Lets a client's journal grow no more, or again.
 fn fill_the_disk(fleet: &Fleet, worker: &Process, full: bool) {
-    let record = fleet.record("worker-1").join("record");
+    let record = fleet.record("worker-1").join("journal");
     let size = full.then(|| fs::metadata(&record).unwrap().len());
     prlimit(Some(worker.pid()), Resource::Fsize, Rlimit { current: size, maximum: None }).unwrap();
 }
@@ -128,7 +128,7 @@ fn a_job_that_ends_while_the_disk_is_full_is_answered_when_it_no_longer_is() {
     fleet.event("worker-1", "job");
     fill_the_disk(&fleet, &worker, true);
     worker.stdout.wait_for("once");
-    worker.stderr.wait_for("the record cannot be written");
+    worker.stderr.wait_for("the journal cannot be written");
     fill_the_disk(&fleet, &worker, false);
     assert_eq!(operator.ended().exits(0).verdict("worker-1"), "succeeded");
     let jobs = fleet.run(&["jobs", "worker-1", "-o", "json"]).exits(0).of("worker-1")["result"]["jobs"].clone();

@@ -75,7 +75,7 @@ impl Fleet {
         keys(self.path())
     }
 
-    /// The folder of a client's record.
+    /// The folder of a client's journal.
     pub fn record(&self, client: &str) -> PathBuf {
         self.path().join("state").join(client)
     }

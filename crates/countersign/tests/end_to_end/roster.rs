@@ -152,12 +152,12 @@ fn without_the_stream_nobody_can_say_who_is_there_and_nothing_is_sent_to_many() 
 #[test]
 fn an_unknown_client_is_answered_with_the_only_near_one_or_with_how_to_make_it() {
     let fleet = Fleet::of(&["worker-1", "worker-2", "press"]);
-    for (unknown, remedy) in [
+    for (unknown, hint) in [
         ("pres", "name press instead"),
         ("worker-3", "`countersign init --client worker-3`, then `countersign client --name worker-3`; "),
     ] {
         let ran = fleet.run(&["ping", unknown]).exits(2);
-        assert!(ran.stderr.contains(&format!("\ntry: {remedy}")), "{ran:#?}");
+        assert!(ran.stderr.contains(&format!("\ntry: {hint}")), "{ran:#?}");
     }
 }
 

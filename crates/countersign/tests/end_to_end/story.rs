@@ -76,7 +76,7 @@ fn sigterm_and_sigint_end_a_client_as_terminate_does() {
         assert_eq!(waiting.ended().exits(1).verdict("worker-1"), "cancelled cancelled");
         fleet.presence("worker-1", "terminated");
         assert_eq!(worker.ended().exits(0).stdout, "");
-        // A clean end keeps the epoch and the record.
+        // A clean end keeps the epoch and the journal.
         let worker = fleet.client("worker-1");
         fleet.run(&["start", "worker-1"]).exits(0);
         drop(worker);

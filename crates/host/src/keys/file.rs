@@ -70,7 +70,7 @@ pub enum Fault {
         /// What was expected.
         expected: &'static str,
         /// What to do.
-        remedy: &'static str,
+        hint: &'static str,
     },
 }
 
@@ -123,7 +123,7 @@ impl KeyFileError {
     }
 
     /// What to do.
-    pub fn remedy(&self) -> String {
+    pub fn hint(&self) -> String {
         let path = self.shown();
         match &self.fault {
             Fault::Missing => "run `countersign init`, or name the folder of the keys by `--keys`".to_owned(),
@@ -135,7 +135,7 @@ impl KeyFileError {
             Fault::Writable { .. } => format!("check what is in it, then run `chmod go-w {path}`"),
             Fault::TooLong { .. } => "check that it is the right file".to_owned(),
             Fault::Io(_) => "check the folder's permissions and the disk".to_owned(),
-            Fault::Content { remedy, .. } => (*remedy).to_owned(),
+            Fault::Content { hint, .. } => (*hint).to_owned(),
         }
     }
 
@@ -146,7 +146,7 @@ impl KeyFileError {
 
 impl fmt::Display for KeyFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\nexpected: {}\ntry: {}", self.what(), self.expected(), self.remedy())
+        write!(f, "{}\nexpected: {}\ntry: {}", self.what(), self.expected(), self.hint())
     }
 }
 
@@ -158,8 +158,8 @@ pub fn read_key(path: &Path) -> Result<SecretKey, KeyFileError> {
     SecretKey::from_pem(&text).map_err(|error| {
         let what = error.to_string();
         let expected = "an Ed25519 private key in PKCS#8 PEM, version 1";
-        let remedy = "check that it is the right file; `openssl pkey -noout -text -in FILE` shows what it is";
-        KeyFileError::new(path, Fault::Content { what, expected, remedy })
+        let hint = "check that it is the right file; `openssl pkey -noout -text -in FILE` shows what it is";
+        KeyFileError::new(path, Fault::Content { what, expected, hint })
     })
 }
 
@@ -169,8 +169,8 @@ pub fn read_seed(path: &Path) -> Result<Seed, KeyFileError> {
     Seed::parse(text.trim()).ok_or_else(|| {
         let what = "not a user's nkey seed".to_owned();
         let expected = "58 characters that begin with SU";
-        let remedy = "check that it is the right file; connection keys lie under `nats`, with the ending .nk";
-        KeyFileError::new(path, Fault::Content { what, expected, remedy })
+        let hint = "check that it is the right file; connection keys lie under `nats`, with the ending .nk";
+        KeyFileError::new(path, Fault::Content { what, expected, hint })
     })
 }
 

@@ -76,8 +76,8 @@ pub fn load_trust(folder: &KeyFolder) -> Result<Trust, KeyFileError> {
     let path = folder.trust();
     Trust::verify(&read_public(&path, MAX_TRUST)?, pin).map_err(|error| {
         let expected = "a trust bundle that lists the pinned root and carries its signature";
-        let remedy = "fetch trust.json again; if the root was replaced, root.thumbprint must be given anew by a person";
-        KeyFileError::new(&path, Fault::Content { what: error.to_string(), expected, remedy })
+        let hint = "fetch trust.json again; if the root was replaced, root.thumbprint must be given anew by a person";
+        KeyFileError::new(&path, Fault::Content { what: error.to_string(), expected, hint })
     })
 }
 
@@ -89,8 +89,8 @@ pub fn load_pin(folder: &KeyFolder) -> Result<Thumbprint, KeyFileError> {
     pin.ok_or_else(|| {
         let what = "not the thumbprint of a key".to_owned();
         let expected = "43 characters of base64url: the thumbprint of the root key, as whoever runs the realm gives it";
-        let remedy = "ask for it again, by a way that nobody else can write to";
-        KeyFileError::new(&path, Fault::Content { what, expected, remedy })
+        let hint = "ask for it again, by a way that nobody else can write to";
+        KeyFileError::new(&path, Fault::Content { what, expected, hint })
     })
 }
 
@@ -110,8 +110,8 @@ pub fn load_member(
     let raw = read_public(&path, MAX_CREDENTIAL + 2)?;
     let unusable = |what: String| {
         let expected = "the credential of this name and role, issued in this realm, in force now, not revoked";
-        let remedy = "put there what `countersign init` made for this name; run `countersign init` to renew one that has expired";
-        KeyFileError::new(&path, Fault::Content { what, expected, remedy })
+        let hint = "put there what `countersign init` made for this name; run `countersign init` to renew one that has expired";
+        KeyFileError::new(&path, Fault::Content { what, expected, hint })
     };
     let text = std::str::from_utf8(&raw).map_err(|_| unusable("not text".to_owned()))?;
     let credential = Credential::verify(text.trim(), trust, now, skew).map_err(|error| unusable(error.to_string()))?;
@@ -126,13 +126,13 @@ pub fn load_member(
     if seed.is(&key) {
         let what = format!("the same key as {}, which signs messages", path.display());
         let expected = "a connection key of its own: the broker makes it sign whatever the broker likes";
-        let remedy = "remove it and run `countersign init`, which makes another; and replace the key that signs";
-        return Err(KeyFileError::new(&seed_path, Fault::Content { what, expected, remedy }));
+        let hint = "remove it and run `countersign init`, which makes another; and replace the key that signs";
+        return Err(KeyFileError::new(&seed_path, Fault::Content { what, expected, hint }));
     }
     let identity = Identity::new(key, credential).map_err(|error| {
         let expected = "the key that the credential beside it was issued for";
-        let remedy = "put the right key there, or issue a credential for this one";
-        KeyFileError::new(&path, Fault::Content { what: error.to_string(), expected, remedy })
+        let hint = "put the right key there, or issue a credential for this one";
+        KeyFileError::new(&path, Fault::Content { what: error.to_string(), expected, hint })
     })?;
     Ok(Member { identity, seed, inbox_prefix: format!("_INBOX.{role}-{name}") })
 }

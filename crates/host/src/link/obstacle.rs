@@ -94,7 +94,7 @@ impl Obstacle {
     }
 
     /// What to do.
-    pub(super) fn remedy(self) -> &'static str {
+    pub(super) fn hint(self) -> &'static str {
         match self {
             Self::Name => "correct the name in `--nats-url` or NATS_URL, or check this machine's name service",
             Self::Absent => "start the server, or name another by `--nats-url` or NATS_URL",
@@ -145,8 +145,8 @@ mod tests {
     fn only_for_an_unknown_key_is_the_advice_to_make_keys() {
         use Obstacle::{Absent, Ended, Full, Key, Late, Name, NotNats, Other, Silent, Tls};
         for obstacle in [Name, Absent, Silent, NotNats, Tls, Ended, Late, Full, Other] {
-            assert!(!obstacle.remedy().contains("countersign init"), "{obstacle:?}");
+            assert!(!obstacle.hint().contains("countersign init"), "{obstacle:?}");
         }
-        assert!(Key.remedy().contains("countersign init"));
+        assert!(Key.hint().contains("countersign init"));
     }
 }

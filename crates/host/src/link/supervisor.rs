@@ -33,13 +33,13 @@ const LONGEST_HANDSHAKE: Duration = Duration::from_secs(8);
 /// How often a silent connection is tried; the library gives it up at the third time, after 3.6 seconds at most.
 const PING: Duration = Duration::from_millis(1_200);
 /// How long the connection may take to take a batch of messages.
-const STALL: Duration = Duration::from_secs(5);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a close may take once everything is written.
-const FAREWELL: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many messages are written at once, and published again where it is not known that they were.
 const BATCH: usize = 64;
 /// How often the library is asked whether it is still connected, once its event of that may have been lost.
-const GLANCE: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How many messages of one subscription the library holds, at most; what does not fit is shed. Of what is subscribed to here it
 /// holds none (see [`Pump`]), so that this is for what the broker answers to requests of ours, up to a page of the roster.
 const HELD: usize = 8_192;
@@ -198,10 +198,10 @@ async fn connect(
         let subscriber = client.subscribe(subject.clone()).await.map_err(|error| broken(error.to_string()))?;
         subscribers.push((subject.clone(), subscriber));
     }
-    match timeout(STALL, client.flush()).await {
+    match timeout(WRITE_TIMEOUT, client.flush()).await {
         Ok(Ok(())) => Ok((client, subscribers)),
         Ok(Err(error)) => Err(broken(error.to_string())),
-        Err(_) => Err(broken(format!("it takes no subscription within {} s", STALL.as_secs()))),
+        Err(_) => Err(broken(format!("it takes no subscription within {} s", WRITE_TIMEOUT.as_secs()))),
     }
 }
 
@@ -230,7 +230,7 @@ async fn introduce(
             move |_| if reconnecting.load(Ordering::Relaxed) { Duration::MAX } else { Duration::ZERO },
         )
         .event_callback(move |event| {
-            heed(&event, &for_events, &for_shared);
+            process_events(&event, &for_events, &for_shared);
             ready(())
         });
     let at = place(&server);
@@ -252,7 +252,7 @@ fn silent(at: String, within: Duration) -> LinkError {
     LinkError::NoBroker { at, why: format!("no answer within {} s", within.as_secs()), obstacle: Obstacle::Silent }
 }
 
-fn heed(event: &Event, events: &Events, shared: &Shared) {
+fn process_events(event: &Event, events: &Events, shared: &Shared) {
     match event {
         Event::Disconnected => return events.lost.notify_one(),
         Event::Closed => return events.closed.notify_one(),
@@ -279,14 +279,14 @@ async fn write(client: &Client, shared: &Shared) -> String {
             shared.to_send.notified().await;
             continue;
         }
-        match timeout(STALL, hand_over(client, shared, batch)).await {
+        match timeout(WRITE_TIMEOUT, hand_over(client, shared, batch)).await {
             Ok(Ok(())) => {
                 let mut unsent = lock(&shared.unsent);
                 unsent.drop_before(next);
                 shared.written.send_replace(next);
             }
             Ok(Err(why)) => return why,
-            Err(_) => return format!("the broker has taken nothing for {} s", STALL.as_secs()),
+            Err(_) => return format!("the broker has taken nothing for {} s", WRITE_TIMEOUT.as_secs()),
         }
     }
 }
@@ -323,7 +323,7 @@ async fn watch_over(client: &Client, events: &Events) -> String {
     // it loses none, and an idle client is left to sleep.
     let shown = async {
         events.other.notified().await;
-        let mut glances = interval(GLANCE);
+        let mut glances = interval(POLL_INTERVAL);
         while client.connection_state() == State::Connected {
             glances.tick().await;
         }
@@ -349,8 +349,8 @@ async fn closed_and_written(closing: &mut watch::Receiver<bool>, shared: &Shared
 /// in it takes back what was just written.
 async fn farewell(client: &Client, events: &Events) -> bool {
     let left = async { client.flush().await.is_ok() && client.drain().await.is_ok() };
-    let closed = async { left.await && timeout(FAREWELL, events.closed.notified()).await.is_ok() };
-    timeout(STALL, closed).await.unwrap_or(false)
+    let closed = async { left.await && timeout(CLOSE_TIMEOUT, events.closed.notified()).await.is_ok() };
+    timeout(WRITE_TIMEOUT, closed).await.unwrap_or(false)
 }
 
 /// Text from the broker, or from the operating system about it.

@@ -1,4 +1,4 @@
-//! From a decision to its record, its effects and its replies. What is not [`Recorded`] cannot be carried out.
+//! From a decision to its journal, its effects and its replies. What is not [`Recorded`] cannot be carried out.
 
 use countersign_protocol::command::{CommandKind, DryRun};
 use countersign_protocol::envelope::Reason;
@@ -7,16 +7,16 @@ use countersign_protocol::reply::Outcome;
 use serde_json::{Value, json};
 
 use super::effect::{self, Effect, Execution, JobKey, Level, Note, Step};
+use super::journal::{self, Entry, Phase, Started};
 use super::pipeline::{Decided, Decision};
-use super::record::{self, Begun, Entry, Phase};
 use super::refusal::ReplyContext;
 use super::state::{self, State};
-use super::{Client, Ending, Moment, message};
+use super::{Client, Moment, Termination, message};
 
 /// How long `terminate` waits for cancelled jobs to end, in milliseconds.
-const ENDING: i64 = 2_000;
+const TERMINATION_TIMEOUT: i64 = 2_000;
 
-/// A command that is in the record: nothing else can be carried out.
+/// A command that is in the journal: nothing else can be carried out.
 pub(super) struct Recorded {
     reply_context: ReplyContext,
     decision: Decision,
@@ -24,23 +24,23 @@ pub(super) struct Recorded {
 
 impl Client {
     pub(super) fn record(&mut self, decided: Decided, step: &mut Step) -> Recorded {
-        let Decided { begun, decision, kind } = decided;
-        let reply_context = begun.reply_context.clone();
-        self.remember(begun, kind, step);
+        let Decided { started, decision, kind } = decided;
+        let reply_context = started.reply_context.clone();
+        self.remember(started, kind, step);
         Recorded { reply_context, decision }
     }
 
     /// Remembers what was decided: queries in memory, as far as they fit, and everything else on disk too.
-    pub(super) fn remember(&mut self, begun: Begun, kind: CommandKind, step: &mut Step) {
+    pub(super) fn remember(&mut self, started: Started, kind: CommandKind, step: &mut Step) {
         if kind == CommandKind::Query {
-            if self.queries.make_room(begun.reply_context.key.operator, false) {
-                step.query = Some(begun.reply_context.key);
-                self.queries.begin(begun);
+            if self.queries.make_room(started.reply_context.key.operator, false) {
+                step.query = Some(started.reply_context.key);
+                self.queries.begin(started);
             }
         } else {
-            step.begun = Some(effect::Begun { reply_context: begun.reply_context.clone(), state: self.state });
-            step.entries.push(Entry::Begun(begun.clone()));
-            self.records.begin(begun);
+            step.started = Some(effect::RolledBack { reply_context: started.reply_context.clone(), state: self.state });
+            step.entries.push(Entry::Started(started.clone()));
+            self.records.begin(started);
         }
     }
 
@@ -59,7 +59,7 @@ impl Client {
                 self.change(state, moment, step);
                 Outcome::Succeeded(json!({ "changed": changed, "running": self.running_jobs() }))
             }
-            Decision::Terminate => return self.begin_ending(Some(key), moment, step),
+            Decision::Terminate => return self.begin_termination(Some(key), moment, step),
             Decision::Cancel(asked) => match self.find(asked, key.operator) {
                 Some(record) => {
                     let running = record.long_running && record.is_running();
@@ -97,25 +97,25 @@ impl Client {
         }
     }
 
-    pub(super) fn begin_ending(&mut self, command: Option<JobKey>, moment: Moment, step: &mut Step) {
+    pub(super) fn begin_termination(&mut self, command: Option<JobKey>, moment: Moment, step: &mut Step) {
         self.state = State::Terminated;
-        let deadline = moment.since_boot.saturating_add(ENDING);
+        let deadline = moment.since_boot.saturating_add(TERMINATION_TIMEOUT);
         let jobs = self.records.running().filter(|record| record.long_running).map(|record| record.key());
         let jobs: Vec<Effect> = jobs.map(Effect::Cancel).collect();
-        self.ending = Some(Ending { command, cancelled: jobs.len(), deadline });
+        self.termination = Some(Termination { command, cancelled: jobs.len(), deadline });
         step.effects.extend(jobs);
-        self.end_if_idle(moment, step);
+        self.exit_if_idle(moment, step);
     }
 
     /// Answers `terminate` and ends, once every job has its final reply.
-    pub(super) fn end_if_idle(&mut self, moment: Moment, step: &mut Step) {
-        if self.ending.is_none() || self.running_but_terminate().next().is_some() {
+    pub(super) fn exit_if_idle(&mut self, moment: Moment, step: &mut Step) {
+        if self.termination.is_none() || self.running_but_terminate().next().is_some() {
             return;
         }
-        let Some(Ending { command, cancelled, .. }) = self.ending.take() else { return };
+        let Some(Termination { command, cancelled, .. }) = self.termination.take() else { return };
         self.presence(moment, step);
         if let Some(key) = command {
-            self.conclude(key, Outcome::Succeeded(json!({ "cancelled": cancelled })), moment, step);
+            self.finish_recorded(key, Outcome::Succeeded(json!({ "cancelled": cancelled })), moment, step);
         }
         step.effects.push(Effect::Exit);
     }
@@ -123,26 +123,26 @@ impl Client {
     /// Ends a command with its final reply, recorded if its beginning was.
     pub(super) fn finish(&mut self, reply_context: &ReplyContext, outcome: Outcome, moment: Moment, step: &mut Step) {
         if self.records.find(reply_context.key).is_some() {
-            return self.conclude(reply_context.key, outcome, moment, step);
+            return self.finish_recorded(reply_context.key, outcome, moment, step);
         }
         if self.queries.find(reply_context.key).is_none()
-            && !self.answers.admit(moment.since_boot, &reply_context.digest)
+            && !self.reply_budget.admit(moment.since_boot, &reply_context.digest)
         {
             *self.dropped.entry(Reason::Repeat).or_default() += 1;
             return;
         }
         let (reply, status) = self.outbox.fitting(reply_context, 0, outcome, self.state, moment.now);
         step.effects.push(Effect::Publish(reply.clone()));
-        self.queries.end(record::Ended { key: reply_context.key, at: moment.now, status, reply: Some(reply) });
+        self.queries.end(journal::Finished { key: reply_context.key, at: moment.now, status, reply: Some(reply) });
     }
 
     /// Ends a recorded command with its final reply.
-    pub(super) fn conclude(&mut self, key: JobKey, outcome: Outcome, moment: Moment, step: &mut Step) {
+    pub(super) fn finish_recorded(&mut self, key: JobKey, outcome: Outcome, moment: Moment, step: &mut Step) {
         let Some(record) = self.records.find(key).filter(|record| record.is_running()) else { return };
         let (reply_context, long_running) = (record.reply_context(), record.long_running);
         let (reply, status) = self.outbox.fitting(&reply_context, record.next_seq, outcome, self.state, moment.now);
-        let ended = record::Ended { key, at: moment.now, status, reply: Some(reply.clone()) };
-        step.entries.push(Entry::Ended(ended.clone()));
+        let ended = journal::Finished { key, at: moment.now, status, reply: Some(reply.clone()) };
+        step.entries.push(Entry::Finished(ended.clone()));
         step.effects.push(Effect::Publish(reply));
         self.records.end(ended);
         if long_running {

@@ -4,7 +4,7 @@ use countersign_protocol::envelope::{Reason, Rejected};
 use countersign_protocol::event::SecurityReason;
 
 use super::effect::{Effect, Level, Note, Step};
-use super::refusal::Stop;
+use super::refusal::Rejection;
 use super::{Client, Moment};
 
 /// Where the client's own credential stands, by the client's own clock.
@@ -24,12 +24,12 @@ impl Client {
     }
 
     /// A command that cannot be answered provably is dropped, queries and `terminate` too.
-    pub(super) fn can_prove(&self) -> Result<(), Stop> {
+    pub(super) fn can_prove(&self) -> Result<(), Rejection> {
         if self.is_in_force() {
             return Ok(());
         }
         let detail = "this client's own credential is not in force";
-        Err(Stop::Drop(Rejected::new(Reason::Credential, None, detail)))
+        Err(Rejection::Drop(Rejected::new(Reason::Credential, None, detail)))
     }
 
     /// Looks at the client's own credential, and says once what has changed: a warning before the end, and at the end an

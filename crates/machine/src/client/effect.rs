@@ -6,10 +6,9 @@ use countersign_protocol::envelope::Signed;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::key::Thumbprint;
 use countersign_protocol::name::Name;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::record::Entry;
+use super::journal::Entry;
 use super::refusal::ReplyContext;
 use super::state::State;
 
@@ -21,18 +20,18 @@ use super::state::State;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[must_use]
 pub struct Step {
-    /// What to append to the record, in this order.
+    /// What to append to the journal, in this order.
     pub entries: Vec<Entry>,
     /// What to do then, in this order.
     pub effects: Vec<Effect>,
-    pub(super) begun: Option<Begun>,
+    pub(super) started: Option<RolledBack>,
     /// The query that this step remembered.
     pub(super) query: Option<JobKey>,
 }
 
 /// What a failed write takes back: the command that this step began, and the state before it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Begun {
+pub(super) struct RolledBack {
     pub(super) reply_context: ReplyContext,
     pub(super) state: State,
 }
@@ -69,7 +68,7 @@ pub struct Execution {
 
 /// How an execution ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Ended {
+pub enum ExecutionResult {
     /// With this result, which satisfies the command's result schema.
     Done(Value),
     /// By its own failure (`failed`): a message for people, and details if it has some.
@@ -86,7 +85,7 @@ pub enum Ended {
 }
 
 /// What one command is recorded under: the operator's key and the command's id (section 8).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobKey {
     /// The command's id.
     pub id: MessageId,

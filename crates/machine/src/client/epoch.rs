@@ -9,13 +9,13 @@ use countersign_protocol::time::Millis;
 
 use super::clock::Set;
 use super::effect::{Effect, Level, Note, Step};
-use super::record::{Entry, Started};
+use super::journal::{Entry, EpochStart};
 use super::{Client, Moment};
 
 /// How often the client's time is recorded, in milliseconds. What is left to [`UNSYNCED`] is for the disk to take it.
 pub(super) const MARK_EVERY: i64 = 10_000;
 
-/// What the record says of the client's time.
+/// What the journal says of the client's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mark {
     epoch: Uuid,
@@ -25,16 +25,16 @@ pub struct Mark {
 impl Entry {
     /// Whether it speaks of the clock alone: nothing is owed to anybody for it.
     pub(super) fn is_of_clock(&self) -> bool {
-        matches!(self, Self::Started(_) | Self::Mark { .. })
+        matches!(self, Self::EpochStarted(_) | Self::Mark { .. })
     }
 
     /// What it says of the client's time: it is to be brought to the disk soon, and then told to [`Client::synced`].
     pub fn mark(&self, client: &Client) -> Option<Mark> {
         let epoch = client.epoch();
         match self {
-            Self::Started(started) => Some(Mark { epoch: started.epoch, at: started.at }),
+            Self::EpochStarted(epoch_start) => Some(Mark { epoch: epoch_start.epoch, at: epoch_start.at }),
             Self::Mark { at } => Some(Mark { epoch, at: *at }),
-            Self::Begun(_) | Self::Interim { .. } | Self::Ended(_) => None,
+            Self::Started(_) | Self::Interim { .. } | Self::Finished(_) => None,
         }
     }
 }
@@ -42,7 +42,7 @@ impl Entry {
 impl Client {
     /// A mark, and all that was recorded before it, is safely on the disk.
     pub fn synced(&mut self, mark: Mark) {
-        if mark.epoch == self.started.epoch {
+        if mark.epoch == self.epoch_start.epoch {
             self.synced = mark.at;
         }
     }
@@ -62,7 +62,7 @@ impl Client {
     /// The clock was set. What was sent before can no longer be told from what was sent after by its time: nothing from before
     /// runs any more.
     pub(super) fn begin_epoch(&mut self, set: Set, moment: Moment, step: &mut Step) {
-        let before = &self.started;
+        let before = &self.epoch_start;
         let mut seed = [0; 32];
         seed[..16].copy_from_slice(before.epoch.as_bytes());
         seed[16..].copy_from_slice(self.outbox.boot().as_bytes());
@@ -70,13 +70,13 @@ impl Client {
         unique.copy_from_slice(&Digest::of(&seed).as_bytes()[..16]);
         let epoch = Uuid::from_random(unique);
         let since = before.since.max(set.mark).max(moment.now);
-        self.started = Started { at: moment.now, epoch, since, trust: before.trust };
+        self.epoch_start = EpochStart { at: moment.now, epoch, since, trust: before.trust };
         // Until the disk has this entry, the next start may find what was there before it.
         self.synced = self.synced.min(moment.now);
         self.outbox.begin_epoch(epoch);
         self.records.begin_epoch(moment.now);
         self.queries.begin_epoch(moment.now);
-        step.entries.push(Entry::Started(self.started.clone()));
+        step.entries.push(Entry::EpochStarted(self.epoch_start.clone()));
         self.tell_of_clock(set.by, moment, step);
         self.presence(moment, step);
     }
@@ -86,7 +86,7 @@ impl Client {
         self.alarm(SecurityReason::Clock, 1, None, moment, step);
         let direction = if by < 0 { "back" } else { "ahead" };
         let seconds = by.unsigned_abs() / 1_000;
-        let left = self.started.since.plus(self.config.skew).since(moment.now) / 1_000;
+        let left = self.epoch_start.since.plus(self.config.skew).since(moment.now) / 1_000;
         let text = format!(
             "the clock was set {direction} by {seconds} s: a new epoch begins, and commands that do not name it are refused \
              as `starting` for {left} s, after which they are sent again under it; if the clock is wrong, set it right"

@@ -6,11 +6,11 @@ mod clock;
 mod credential;
 mod effect;
 mod epoch;
+mod journal;
 mod message;
 mod pipeline;
 mod query;
 mod rate;
-mod record;
 mod refusal;
 mod reject;
 mod start;
@@ -31,20 +31,20 @@ use countersign_protocol::trust::Trust;
 
 pub use self::catalogue::{Catalogue, DataCommand, RegistrationError};
 pub use self::clock::Now;
-pub use self::effect::{Effect, Ended, Execution, JobKey, Level, Note, Step};
+pub use self::effect::{Effect, Execution, ExecutionResult, JobKey, Level, Note, Step};
 pub use self::epoch::Mark;
-pub use self::record::{Entry, Part, Restored, Started};
+pub use self::journal::{Entry, EpochStart, Finished, Part, Restored, Started};
 pub use self::refusal::ReplyContext;
 pub use self::start::{Config, StartError, StartUp};
 pub use self::state::State;
 
 use self::clock::Clock;
 use self::credential::Standing;
+use self::journal::{Phase, Records};
 use self::message::Outbox;
 use self::pipeline::{Addressed, Capacity, Freshness, LocalIdentity};
-use self::rate::Answers;
-use self::record::{Phase, Records};
-use self::refusal::{Refusal, Stop};
+use self::rate::ReplyBudget;
+use self::refusal::{Refusal, Rejection};
 use self::reject::Alarm;
 
 /// How soon a record that could not be written is tried again, in milliseconds.
@@ -58,7 +58,7 @@ pub struct Client {
     config: Config,
     catalogue: Arc<Catalogue>,
     trust: Arc<Trust>,
-    started: Started,
+    epoch_start: EpochStart,
     started_at: Millis,
     clock: Clock,
     /// The mark of this epoch that is safely on the disk.
@@ -74,18 +74,18 @@ pub struct Client {
     records: Records,
     queries: Records,
     dropped: BTreeMap<Reason, u64>,
-    answers: Answers,
+    reply_budget: ReplyBudget,
     alarms: BTreeMap<Option<Name>, Alarm>,
     heartbeat_at: i64,
     presence_fits: bool,
-    ending: Option<Ending>,
+    termination: Option<Termination>,
     parked: Vec<Step>,
     retry_at: i64,
 }
 
 /// A client that is terminating.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Ending {
+struct Termination {
     command: Option<JobKey>,
     cancelled: usize,
     deadline: i64,
@@ -110,12 +110,12 @@ impl Client {
     }
 
     /// The straight line of section 9, from its eighth stage on; the ones before are `Verifier::open`'s.
-    fn run_pipeline(&mut self, command: Authentic<Command>, moment: Moment, step: &mut Step) -> Result<(), Stop> {
+    fn run_pipeline(&mut self, command: Authentic<Command>, moment: Moment, step: &mut Step) -> Result<(), Rejection> {
         let catalogue = Arc::clone(&self.catalogue);
         let addressed = Addressed::new(command, &self.local_identity(), moment.now, self.config.skew)?;
         self.can_prove()?;
-        if self.knows(addressed.begun()) {
-            return self.repeat(addressed.into_begun(), moment, step);
+        if self.knows(addressed.started()) {
+            return self.repeat(addressed.into_started(), moment, step);
         }
         let authorised = addressed.authorise(&self.local_identity())?;
         let fresh = authorised.fresh(&self.freshness(moment.now))?;
@@ -145,20 +145,24 @@ impl Client {
     }
 
     /// Takes the end of an execution, and answers the command with its final reply.
-    pub fn finished(&mut self, key: JobKey, ended: Ended, now: Now) -> Step {
+    pub fn finished(&mut self, key: JobKey, ended: ExecutionResult, now: Now) -> Step {
         let mut step = Step::default();
         let moment = self.observe(now, &mut step);
         let outcome = match ended {
-            Ended::Done(result) => Outcome::Succeeded(result),
-            Ended::Failed { message, details } => {
+            ExecutionResult::Done(result) => Outcome::Succeeded(result),
+            ExecutionResult::Failed { message, details } => {
                 let message = message::shorten(&message);
                 Outcome::Failed(ErrorBody { code: ErrorCode::Failed, message, details })
             }
-            Ended::Cancelled => Outcome::Cancelled(ErrorBody::new(ErrorCode::Cancelled, "the job was cancelled")),
-            Ended::Broken(text) => Outcome::Failed(ErrorBody::new(ErrorCode::Internal, message::shorten(&text))),
+            ExecutionResult::Cancelled => {
+                Outcome::Cancelled(ErrorBody::new(ErrorCode::Cancelled, "the job was cancelled"))
+            }
+            ExecutionResult::Broken(text) => {
+                Outcome::Failed(ErrorBody::new(ErrorCode::Internal, message::shorten(&text)))
+            }
         };
-        self.conclude(key, outcome, moment, &mut step);
-        self.end_if_idle(moment, &mut step);
+        self.finish_recorded(key, outcome, moment, &mut step);
+        self.exit_if_idle(moment, &mut step);
         step
     }
 
@@ -183,14 +187,14 @@ impl Client {
             self.retry(&mut step);
             return step;
         }
-        if self.ending.as_ref().is_some_and(|ending| moment.since_boot >= ending.deadline) {
+        if self.termination.as_ref().is_some_and(|termination| moment.since_boot >= termination.deadline) {
             let running: Vec<JobKey> = self.running_but_terminate().collect();
             for key in running {
                 let error = ErrorBody::new(ErrorCode::Cancelled, "the client terminated before the job had ended");
-                self.conclude(key, Outcome::Cancelled(error), moment, &mut step);
+                self.finish_recorded(key, Outcome::Cancelled(error), moment, &mut step);
             }
         }
-        self.end_if_idle(moment, &mut step);
+        self.exit_if_idle(moment, &mut step);
         self.mark_if_due(moment, &mut step);
         if moment.since_boot >= self.heartbeat_at {
             self.release_alarms(moment, &mut step);
@@ -204,7 +208,7 @@ impl Client {
         if self.records.is_due() || self.queries.is_due() {
             return i64::MIN;
         }
-        let deadline = self.ending.as_ref().map_or(i64::MAX, |ending| ending.deadline);
+        let deadline = self.termination.as_ref().map_or(i64::MAX, |termination| termination.deadline);
         self.heartbeat_at.min(self.mark_at).min(deadline).min(self.retry_at).min(self.standing_until)
     }
 
@@ -212,8 +216,8 @@ impl Client {
     pub fn terminate(&mut self, now: Now) -> Step {
         let mut step = Step::default();
         let moment = self.observe(now, &mut step);
-        if self.ending.is_none() {
-            self.begin_ending(None, moment, &mut step);
+        if self.termination.is_none() {
+            self.begin_termination(None, moment, &mut step);
         }
         step
     }
@@ -225,13 +229,17 @@ impl Client {
         let mut back = Step::default();
         let moment = self.observe(now, &mut back);
         back.entries.clear();
-        if let Some(begun) = step.begun.take() {
-            self.records.withdraw(begun.reply_context.key);
-            self.state = begun.state;
-            if self.ending.as_ref().is_some_and(|ending| ending.command == Some(begun.reply_context.key)) {
-                self.ending = None;
+        if let Some(started) = step.started.take() {
+            self.records.withdraw(started.reply_context.key);
+            self.state = started.state;
+            if self
+                .termination
+                .as_ref()
+                .is_some_and(|termination| termination.command == Some(started.reply_context.key))
+            {
+                self.termination = None;
             }
-            self.answer_unrecorded(&begun.reply_context, &Refusal::NotRecorded, moment, &mut back);
+            self.answer_unrecorded(&started.reply_context, &Refusal::NotRecorded, moment, &mut back);
         } else if step.entries.iter().all(Entry::is_of_clock) {
             back.effects.extend(step.effects);
         } else if leave_out_replies(&mut step.entries) {
@@ -251,7 +259,7 @@ impl Client {
 
     /// Leaves unsaid what a step without entries publishes after one that is taken back, since it may speak of that: it looks
     /// like a lost message. A query that it answered is forgotten, so that the answer is not given when it comes again.
-    pub fn unsay(&mut self, mut step: Step) -> Step {
+    pub fn retract(&mut self, mut step: Step) -> Step {
         if let Some(query) = step.query.take() {
             self.queries.withdraw(query);
         }
@@ -271,7 +279,7 @@ impl Client {
 
     /// Its epoch.
     pub fn epoch(&self) -> Uuid {
-        self.started.epoch
+        self.epoch_start.epoch
     }
 
     /// How many messages were dropped, by reason.
@@ -286,7 +294,7 @@ impl Client {
 
     fn freshness(&self, now: Millis) -> Freshness {
         let Config { skew, max_ttl, .. } = self.config;
-        let Started { epoch, since, .. } = self.started;
+        let EpochStart { epoch, since, .. } = self.epoch_start;
         Freshness { now, skew, max_ttl, epoch, since, is_assured: self.is_assured(now) }
     }
 
@@ -305,7 +313,7 @@ impl Client {
     }
 
     fn running_but_terminate(&self) -> impl Iterator<Item = JobKey> {
-        let terminate = self.ending.as_ref().and_then(|ending| ending.command);
+        let terminate = self.termination.as_ref().and_then(|termination| termination.command);
         self.records.running().map(|record| record.key()).filter(move |key| Some(*key) != terminate)
     }
 
@@ -316,12 +324,12 @@ impl Client {
         let mut ended = false;
         for entry in &step.entries {
             match entry {
-                Entry::Ended(of) => {
-                    self.records.hold(of.key, true);
+                Entry::Finished(of) => {
+                    self.records.set_unsynced(of.key, true);
                     ended = true;
                 }
                 Entry::Interim { key, .. } => self.records.withdraw_interim(*key),
-                Entry::Started(_) | Entry::Begun(_) | Entry::Mark { .. } => {}
+                Entry::EpochStarted(_) | Entry::Started(_) | Entry::Mark { .. } => {}
             }
         }
         if ended {
@@ -335,8 +343,8 @@ impl Client {
         self.retry_at = i64::MAX;
         for parked in std::mem::take(&mut self.parked) {
             for entry in &parked.entries {
-                if let Entry::Ended(of) = entry {
-                    self.records.hold(of.key, false);
+                if let Entry::Finished(of) = entry {
+                    self.records.set_unsynced(of.key, false);
                 }
             }
             step.entries.extend(parked.entries);
@@ -370,12 +378,12 @@ impl Client {
 fn leave_out_replies(entries: &mut Vec<Entry>) -> bool {
     let mut shorter = false;
     for entry in entries.iter_mut() {
-        if let Entry::Ended(ended) = entry {
+        if let Entry::Finished(ended) = entry {
             shorter |= ended.reply.take().is_some();
         }
     }
     if shorter {
-        entries.retain(|entry| matches!(entry, Entry::Ended(_)));
+        entries.retain(|entry| matches!(entry, Entry::Finished(_)));
     }
     shorter
 }

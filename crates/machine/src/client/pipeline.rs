@@ -13,25 +13,25 @@ use serde_json::Value;
 
 use super::catalogue::{Catalogue, Known};
 use super::effect::JobKey;
-use super::record::Begun;
-use super::refusal::{Refusal, ReplyContext, Stop};
+use super::journal::Started;
+use super::refusal::{Refusal, Rejection, ReplyContext};
 use super::state::State;
 
 /// An authentic command that names this client, one of its groups, or all.
 pub(super) struct Addressed {
     command: Authentic<Command>,
-    begun: Begun,
+    started: Started,
 }
 
 /// One whose operator may give this command to this client.
 pub(super) struct Authorised(Addressed);
 
-/// One that is neither too old, nor too new, nor possibly a replay from before the record began.
+/// One that is neither too old, nor too new, nor possibly a replay from before the journal began.
 pub(super) struct Fresh(Addressed);
 
 /// One that the client knows, with arguments that satisfy schema and type.
 pub(super) struct Valid {
-    begun: Begun,
+    started: Started,
     kind: CommandKind,
     own: Option<Builtin>,
     long_running: bool,
@@ -41,7 +41,7 @@ pub(super) struct Valid {
 
 /// One that the state machine and the bounds permit now, and what it will do.
 pub(super) struct Decided {
-    pub(super) begun: Begun,
+    pub(super) started: Started,
     pub(super) decision: Decision,
     pub(super) kind: CommandKind,
 }
@@ -83,7 +83,7 @@ pub(super) struct Capacity {
     pub(super) free_slots: bool,
     pub(super) slots: usize,
     pub(super) room: bool,
-    /// Whether the record could be written the last time.
+    /// Whether the journal could be written the last time.
     pub(super) writable: bool,
 }
 
@@ -93,9 +93,9 @@ impl Addressed {
         local: &LocalIdentity<'_>,
         now: Millis,
         skew: i64,
-    ) -> Result<Self, Stop> {
+    ) -> Result<Self, Rejection> {
         let message = command.message();
-        let stop = |reason, detail: &str| Err(Stop::drop(reason, &message.from, detail));
+        let stop = |reason, detail: &str| Err(Rejection::drop(reason, &message.from, detail));
         if message.epoch.is_some() && !matches!(message.to, Target::Client(_)) {
             return stop(Reason::Envelope, "an epoch in a command that is not to one client");
         }
@@ -123,26 +123,27 @@ impl Addressed {
             digest: command.digest(),
         };
         let until = message.expires_at.plus(skew).plus(LATE);
-        let begun = Begun { reply_context, command: message.command.name.clone(), long_running: false, at: now, until };
-        Ok(Self { command, begun })
+        let started =
+            Started { reply_context, command: message.command.name.clone(), long_running: false, at: now, until };
+        Ok(Self { command, started })
     }
 
-    pub(super) fn begun(&self) -> &Begun {
-        &self.begun
+    pub(super) fn started(&self) -> &Started {
+        &self.started
     }
 
-    pub(super) fn into_begun(self) -> Begun {
-        self.begun
+    pub(super) fn into_started(self) -> Started {
+        self.started
     }
 
-    pub(super) fn authorise(self, local: &LocalIdentity<'_>) -> Result<Authorised, Stop> {
+    pub(super) fn authorise(self, local: &LocalIdentity<'_>) -> Result<Authorised, Rejection> {
         let message = self.command.message();
         let grant = self.command.credential().grant();
         if !grant.is_some_and(|grant| grant.reaches(local.name, local.groups)) {
             return Err(match message.to {
                 Target::Client(_) => self.refuse(Refusal::OutOfReach),
                 Target::Group(_) | Target::All(_) => {
-                    Stop::drop(Reason::OutOfReach, &message.from, "only among others, and out of reach")
+                    Rejection::drop(Reason::OutOfReach, &message.from, "only among others, and out of reach")
                 }
             });
         }
@@ -153,13 +154,13 @@ impl Addressed {
         Ok(Authorised(self))
     }
 
-    fn refuse(self, refusal: Refusal) -> Stop {
-        Stop::Refuse(Box::new(self.begun), refusal)
+    fn refuse(self, refusal: Refusal) -> Rejection {
+        Rejection::Refuse(Box::new(self.started), refusal)
     }
 }
 
 impl Authorised {
-    pub(super) fn fresh(self, at: &Freshness) -> Result<Fresh, Stop> {
+    pub(super) fn fresh(self, at: &Freshness) -> Result<Fresh, Rejection> {
         let Self(addressed) = self;
         let message = addressed.command.message();
         let now = at.now;
@@ -170,13 +171,13 @@ impl Authorised {
             .is_some_and(|builtin| builtin.kind() == CommandKind::Query);
         let is_of_this_epoch = at.is_assured && message.issued_at > at.since.plus(at.skew);
         let refusal = if message.issued_at > now.plus(MAX_AHEAD) {
-            return Err(Stop::drop(Reason::Ahead, &message.from, "issued more than an hour ahead"));
+            return Err(Rejection::drop(Reason::Ahead, &message.from, "issued more than an hour ahead"));
         } else if life <= 0 || life > max {
             Refusal::Lifetime { life, max }
-        } else if now >= addressed.begun.until {
+        } else if now >= addressed.started.until {
             let ago = now.since(message.expires_at) / 1_000;
             let detail = format!("expired {ago} s ago by this machine's clock");
-            return Err(Stop::drop(Reason::Late, &message.from, detail));
+            return Err(Rejection::drop(Reason::Late, &message.from, detail));
         } else if message.epoch.is_some_and(|epoch| epoch != at.epoch) {
             Refusal::WrongEpoch(at.epoch)
         } else if message.epoch.is_none() && !query && !is_of_this_epoch {
@@ -193,9 +194,9 @@ impl Authorised {
 }
 
 impl Fresh {
-    pub(super) fn validate(self, catalogue: &Catalogue, trust_expired: bool) -> Result<Valid, Stop> {
-        let Self(Addressed { command, begun }) = self;
-        let stop = |begun: Begun, refusal| Err(Stop::Refuse(Box::new(begun), refusal));
+    pub(super) fn validate(self, catalogue: &Catalogue, trust_expired: bool) -> Result<Valid, Rejection> {
+        let Self(Addressed { command, started }) = self;
+        let stop = |started: Started, refusal| Err(Rejection::Refuse(Box::new(started), refusal));
         let message = command.into_message();
         let known = catalogue.find(&message.command.name);
         let obeyed = known.is_some_and(|known| match known {
@@ -203,22 +204,22 @@ impl Fresh {
             Known::Data(_) => false,
         });
         if trust_expired && !obeyed {
-            return stop(begun, Refusal::TrustExpired);
+            return stop(started, Refusal::TrustExpired);
         }
         let Some(known) = known else {
-            return stop(begun, Refusal::UnknownCommand(message.command.name));
+            return stop(started, Refusal::UnknownCommand(message.command.name));
         };
         let args = Value::Object(message.command.args);
         let errors = known.errors(&args, MAX_ERRORS);
         if !errors.is_empty() {
-            return stop(begun, Refusal::InvalidArgs(errors));
+            return stop(started, Refusal::InvalidArgs(errors));
         }
         let own = match known {
             Known::Own(builtin) => Some(builtin),
             Known::Data(_) => None,
         };
         let dry_run = message.dry_run.is_some();
-        Ok(Valid { begun, kind: known.kind(), own, long_running: known.is_long_running(), dry_run, args })
+        Ok(Valid { started, kind: known.kind(), own, long_running: known.is_long_running(), dry_run, args })
     }
 }
 
@@ -228,11 +229,11 @@ impl Valid {
     }
 
     pub(super) fn operator(&self) -> countersign_protocol::key::Thumbprint {
-        self.begun.reply_context.key.operator
+        self.started.reply_context.key.operator
     }
 
-    pub(super) fn decide(self, capacity: &Capacity) -> Result<Decided, Stop> {
-        let Self { begun, kind, own, long_running, dry_run, args } = self;
+    pub(super) fn decide(self, capacity: &Capacity) -> Result<Decided, Rejection> {
+        let Self { started, kind, own, long_running, dry_run, args } = self;
         let refusal = match (kind, capacity.state) {
             (CommandKind::Query, _) => None,
             (_, State::Terminated) => Some(Refusal::Terminating),
@@ -245,7 +246,7 @@ impl Valid {
             _ => None,
         };
         if let Some(refusal) = refusal {
-            return Err(Stop::Refuse(Box::new(begun), refusal));
+            return Err(Rejection::Refuse(Box::new(started), refusal));
         }
         let decision = match own {
             _ if dry_run => Decision::DryRun,
@@ -259,12 +260,12 @@ impl Valid {
                 Ok(asked) => Decision::Result(asked),
                 Err(error) => {
                     let errors = vec![(String::new(), error.to_string())];
-                    return Err(Stop::Refuse(Box::new(begun), Refusal::InvalidArgs(errors)));
+                    return Err(Rejection::Refuse(Box::new(started), Refusal::InvalidArgs(errors)));
                 }
             },
             Some(Builtin::Ping | Builtin::Calculate) | None => Decision::Execute(args),
         };
-        let begun = Begun { long_running: long_running && !dry_run, ..begun };
-        Ok(Decided { begun, decision, kind })
+        let started = Started { long_running: long_running && !dry_run, ..started };
+        Ok(Decided { started, decision, kind })
     }
 }

@@ -9,7 +9,7 @@ use countersign_protocol::{json, limits};
 use serde_json::json;
 
 use super::effect::{JobKey, Step};
-use super::record::{Phase, Record};
+use super::journal::{Phase, Record};
 use super::refusal::ReplyContext;
 use super::{Client, Effect, Moment, message};
 
@@ -18,7 +18,7 @@ impl Client {
     pub(super) fn info(&self, n: u64) -> ClientInfo {
         ClientInfo {
             state: self.state,
-            epoch: self.started.epoch,
+            epoch: self.epoch_start.epoch,
             boot: self.outbox.boot(),
             n,
             version: self.config.version.clone(),
@@ -39,7 +39,7 @@ impl Client {
             .records
             .ended_jobs()
             .rev()
-            .take_while(|record| matches!(&record.phase, Phase::Ended { at, .. } if *at > hour_ago));
+            .take_while(|record| matches!(&record.phase, Phase::Finished { at, .. } if *at > hour_ago));
         let mut jobs = running.chain(ended).map(job_info);
         let listed = jobs.by_ref().take(MAX_JOBS_LISTED).collect();
         JobList { jobs: listed, more: jobs.next().is_some() }
@@ -60,7 +60,7 @@ impl Client {
         }
     }
 
-    /// The record that `result` or `cancel` means: the reply_context's own; another key's only where no digest says which, and
+    /// The record that `result` or `cancel` means: the operator's own; another key's only where no digest says which, and
     /// where exactly one has that id (section 4).
     pub(super) fn find(&self, asked: CommandId, operator: Thumbprint) -> Option<&Record> {
         let key = JobKey { id: asked.command_id, operator };
@@ -85,8 +85,8 @@ impl Client {
 fn job_info(record: &Record) -> JobInfo {
     let (ended_at, progress) = match &record.phase {
         Phase::Running(running) => (None, running.progress.clone()),
-        Phase::Ended { .. } if record.held => (None, None),
-        Phase::Ended { at, .. } => (Some(*at), None),
+        Phase::Finished { .. } if record.unsynced => (None, None),
+        Phase::Finished { at, .. } => (Some(*at), None),
     };
     JobInfo {
         command_id: record.key().id,
@@ -103,8 +103,8 @@ fn status(record: &Record) -> Status {
     match &record.phase {
         Phase::Running(running) if running.progress.is_some() => Status::Progress,
         Phase::Running(_) => Status::Accepted,
-        Phase::Ended { .. } if record.held => Status::Accepted,
-        Phase::Ended { status, .. } => *status,
+        Phase::Finished { .. } if record.unsynced => Status::Accepted,
+        Phase::Finished { status, .. } => *status,
     }
 }
 
@@ -112,7 +112,7 @@ fn status(record: &Record) -> Status {
 fn recorded(record: &Record) -> Recorded {
     let reply = match &record.phase {
         Phase::Running(_) => None,
-        Phase::Ended { .. } => record.answer().and_then(|reply| json::parse_as::<Reply>(&reply.body).ok()),
+        Phase::Finished { .. } => record.answer().and_then(|reply| json::parse_as::<Reply>(&reply.body).ok()),
     };
     let (result, error) = reply.map_or((None, None), |reply| (reply.result, reply.error));
     Recorded {

@@ -13,12 +13,12 @@ const COUNTERS: usize = 65_536;
 /// A broker can repeat what it has seen as fast as it likes; but each other command costs its operator a signature. So the
 /// bound is one for each command, and there is none for an operator. It takes the same memory whatever arrives.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(super) struct Answers {
+pub(super) struct ReplyBudget {
     start: i64,
     counts: Vec<u8>,
 }
 
-impl Answers {
+impl ReplyBudget {
     /// Counts one more answer to a command, unless it had its share of this second.
     pub(super) fn admit(&mut self, now: i64, command: &Digest) -> bool {
         if now.saturating_sub(self.start) >= 1_000 || self.counts.is_empty() {

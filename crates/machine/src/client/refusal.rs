@@ -8,14 +8,13 @@ use countersign_protocol::name::Name;
 use countersign_protocol::reply::{ErrorBody, ErrorCode};
 use countersign_protocol::text;
 use countersign_protocol::time::Millis;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::effect::JobKey;
-use super::record::Begun;
+use super::journal::Started;
 
 /// Who asked for something, and where the answer goes: what a reply takes from its command (section 5).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ReplyContext {
     /// The command's id and the key that signed it.
     pub key: JobKey,
@@ -29,11 +28,11 @@ pub struct ReplyContext {
 
 /// Why the straight line ended early.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(super) enum Rejection {
     /// Silence, but for a counter.
     Drop(Rejected),
     /// A signed answer.
-    Refuse(Box<Begun>, Refusal),
+    Refuse(Box<Started>, Refusal),
 }
 
 /// Why an authentic command that is addressed to this client is refused.
@@ -93,7 +92,7 @@ impl Refusal {
             Self::Lifetime { life, max } => {
                 format!("a life of {life} ms; more than 0 and at most {max} ms was expected")
             }
-            Self::WrongEpoch(_) => "the command names another epoch of this client's record".into(),
+            Self::WrongEpoch(_) => "the command names another epoch of this client's journal".into(),
             Self::Starting(_) => {
                 "the command names no epoch and might be a replay from an earlier one; name the epoch and send it again"
                     .into()
@@ -108,7 +107,7 @@ impl Refusal {
             Self::NotReady => "the client is unready; `start` it first".into(),
             Self::Terminating => "the client is terminating".into(),
             Self::JobsBusy(limit) => format!("all {limit} job slots are taken"),
-            Self::RecordFull => "the record of recent commands is full".into(),
+            Self::RecordFull => "the journal of recent commands is full".into(),
             Self::IdConflict => "another command with this id was received before".into(),
             Self::NotRecorded => "the command could not be recorded, and was not run by this delivery".into(),
         }
@@ -148,7 +147,7 @@ fn cut(path: &str) -> String {
     path.chars().take(countersign_protocol::limits::MAX_ECHO).collect()
 }
 
-impl Stop {
+impl Rejection {
     pub(super) fn drop(reason: Reason, signer: &Name, detail: impl Into<String>) -> Self {
         Self::Drop(Rejected::new(reason, Some(signer.clone()), detail.into()))
     }

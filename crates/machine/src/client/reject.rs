@@ -12,34 +12,34 @@ use countersign_protocol::reply::{ErrorCode, Outcome, Reply};
 use countersign_protocol::text;
 
 use super::effect::{Effect, Level, Note, Step};
+use super::journal::Started;
 use super::rate::Window;
-use super::record::Begun;
-use super::refusal::{Refusal, ReplyContext, Stop};
+use super::refusal::{Refusal, Rejection, ReplyContext};
 use super::{Client, Moment, Now, apply};
 
 /// Security events of one signer, and how many were held back since the last.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Alarm {
     window: Window,
-    held: BTreeMap<SecurityReason, u64>,
+    suppressed: BTreeMap<SecurityReason, u64>,
 }
 
 impl Client {
-    pub(super) fn knows(&self, begun: &Begun) -> bool {
-        let key = begun.reply_context.key;
+    pub(super) fn knows(&self, started: &Started) -> bool {
+        let key = started.reply_context.key;
         self.records.find(key).is_some() || self.queries.find(key).is_some()
     }
 
     /// Answers a command that was received before: the recorded reply, byte for byte, or a conflict.
-    pub(super) fn repeat(&mut self, begun: Begun, moment: Moment, step: &mut Step) -> Result<(), Stop> {
-        let key = begun.reply_context.key;
+    pub(super) fn repeat(&mut self, started: Started, moment: Moment, step: &mut Step) -> Result<(), Rejection> {
+        let key = started.reply_context.key;
         let Some(record) = self.records.find(key).or_else(|| self.queries.find(key)) else { return Ok(()) };
-        if record.digest() != begun.reply_context.digest {
-            return Err(Stop::Refuse(Box::new(begun), Refusal::IdConflict));
+        if record.digest() != started.reply_context.digest {
+            return Err(Rejection::Refuse(Box::new(started), Refusal::IdConflict));
         }
         let answer = record.answer();
-        if !self.answers.admit(moment.since_boot, &begun.reply_context.digest) {
-            return Err(Stop::drop(Reason::Repeat, &begun.reply_context.operator, "the same command too often"));
+        if !self.reply_budget.admit(moment.since_boot, &started.reply_context.digest) {
+            return Err(Rejection::drop(Reason::Repeat, &started.reply_context.operator, "the same command too often"));
         }
         let Some(answer) = answer else { return Ok(()) };
         if self.outbox.fits(&answer) || record.is_running() {
@@ -99,33 +99,33 @@ impl Client {
         step
     }
 
-    pub(super) fn reject(&mut self, stop: Stop, moment: Moment, step: &mut Step) {
-        match stop {
-            Stop::Drop(rejected) => self.drop(&rejected, moment, step),
-            Stop::Refuse(begun, refusal) => self.refuse(*begun, refusal, moment, step),
+    pub(super) fn reject(&mut self, rejection: Rejection, moment: Moment, step: &mut Step) {
+        match rejection {
+            Rejection::Drop(rejected) => self.drop(&rejected, moment, step),
+            Rejection::Refuse(started, refusal) => self.refuse(*started, refusal, moment, step),
         }
     }
 
-    pub(super) fn refuse(&mut self, begun: Begun, refusal: Refusal, moment: Moment, step: &mut Step) {
-        let kind = self.catalogue.find(&begun.command).map(|known| known.kind());
+    pub(super) fn refuse(&mut self, started: Started, refusal: Refusal, moment: Moment, step: &mut Step) {
+        let kind = self.catalogue.find(&started.command).map(|known| known.kind());
         let query = kind == Some(CommandKind::Query);
-        let operator = begun.reply_context.key.operator;
+        let operator = started.reply_context.key.operator;
         if refusal == Refusal::IdConflict {
-            let signer = Some(begun.reply_context.operator.clone());
+            let signer = Some(started.reply_context.operator.clone());
             self.alarm(SecurityReason::IdConflict, 1, signer, moment, step);
         }
         if !refusal.is_recorded() {
-            return self.answer_unrecorded(&begun.reply_context, &refusal, moment, step);
+            return self.answer_unrecorded(&started.reply_context, &refusal, moment, step);
         }
         if !query && !self.parked.is_empty() {
-            return self.answer_unrecorded(&begun.reply_context, &Refusal::NotRecorded, moment, step);
+            return self.answer_unrecorded(&started.reply_context, &Refusal::NotRecorded, moment, step);
         }
         if !query && !self.records.make_room(operator, kind == Some(CommandKind::Control)) {
-            return self.answer_unrecorded(&begun.reply_context, &Refusal::RecordFull, moment, step);
+            return self.answer_unrecorded(&started.reply_context, &Refusal::RecordFull, moment, step);
         }
         let kind = kind.unwrap_or(CommandKind::Data);
-        let reply_context = begun.reply_context.clone();
-        self.remember(begun, kind, step);
+        let reply_context = started.reply_context.clone();
+        self.remember(started, kind, step);
         self.finish(&reply_context, Outcome::Refused(refusal.body()), moment, step);
     }
 
@@ -139,7 +139,7 @@ impl Client {
         if refusal.code() == ErrorCode::Busy {
             *self.dropped.entry(Reason::Busy).or_default() += 1;
         }
-        if self.answers.admit(moment.since_boot, &reply_context.digest) {
+        if self.reply_budget.admit(moment.since_boot, &reply_context.digest) {
             let reply = self.outbox.reply(reply_context, 0, Outcome::Refused(refusal.body()), self.state, moment.now);
             step.effects.push(Effect::Publish(reply));
         } else {
@@ -166,9 +166,9 @@ impl Client {
         step: &mut Step,
     ) {
         let alarm = self.alarms.entry(signer.clone()).or_default();
-        *alarm.held.entry(reason).or_default() += count;
+        *alarm.suppressed.entry(reason).or_default() += count;
         if alarm.window.admit(moment.since_boot, ALARMS_PER_SECOND) {
-            let count = alarm.held.remove(&reason).unwrap_or(count);
+            let count = alarm.suppressed.remove(&reason).unwrap_or(count);
             let data = EventData::Security(Security { reason, count, signer });
             step.effects.push(Effect::Publish(self.outbox.event(data, self.state, moment.now)));
         }
@@ -177,7 +177,7 @@ impl Client {
     /// Publishes the security events that were held back.
     pub(super) fn release_alarms(&mut self, moment: Moment, step: &mut Step) {
         for (signer, alarm) in std::mem::take(&mut self.alarms) {
-            for (reason, count) in alarm.held {
+            for (reason, count) in alarm.suppressed {
                 self.alarm(reason, count, signer.clone(), moment, step);
             }
         }

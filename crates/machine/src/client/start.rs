@@ -14,9 +14,9 @@ use super::clock::{Clock, Now};
 use super::credential::Standing;
 use super::effect::{JobKey, Step};
 use super::epoch::MARK_EVERY;
+use super::journal::{Entry, EpochStart, MAX_QUERY_REPLIES, Records, Restored};
 use super::message::Outbox;
-use super::rate::Answers;
-use super::record::{Entry, MAX_QUERY_REPLIES, Records, Restored, Started};
+use super::rate::ReplyBudget;
 use super::state::State;
 use super::{Client, Moment};
 
@@ -64,7 +64,7 @@ pub struct StartUp {
     pub catalogue: Catalogue,
     /// The trust bundle, verified.
     pub trust: Arc<Trust>,
-    /// What the record on disk adds up to.
+    /// What the journal on disk adds up to.
     pub restored: Restored,
     /// A fresh random UUID: this start of the process.
     pub boot: Uuid,
@@ -95,10 +95,10 @@ impl Client {
         }
         let at = now.wall;
         let since = restored.latest().map_or(at, |latest| latest.max(at));
-        let started = Started { at, epoch, since, trust: trust.version() };
+        let epoch_start = EpochStart { at, epoch, since, trust: trust.version() };
         let mut client = Self {
             catalogue: Arc::new(catalogue),
-            started: started.clone(),
+            epoch_start: epoch_start.clone(),
             started_at: at,
             clock: Clock::new(now, config.skew),
             synced: at,
@@ -111,11 +111,11 @@ impl Client {
             records: restored.records.bounded(config.records),
             queries: Records::new(MAX_QUERIES, MAX_QUERY_REPLIES),
             dropped: BTreeMap::new(),
-            answers: Answers::default(),
+            reply_budget: ReplyBudget::default(),
             alarms: BTreeMap::new(),
             heartbeat_at: now.since_boot,
             presence_fits: true,
-            ending: None,
+            termination: None,
             parked: Vec::new(),
             retry_at: i64::MAX,
             config,
@@ -126,7 +126,7 @@ impl Client {
         while client.records.is_due() {
             client.records.purge(at);
         }
-        let mut step = Step { entries: vec![Entry::Started(started)], ..Step::default() };
+        let mut step = Step { entries: vec![Entry::EpochStarted(epoch_start)], ..Step::default() };
         let moment = Moment { now: at, since_boot: now.since_boot };
         if client.clock.is_set_back(restored.mark) {
             client.tell_of_clock(at.since(restored.mark), moment, &mut step);
@@ -134,7 +134,7 @@ impl Client {
         let interrupted: Vec<JobKey> = client.records.running().map(|record| record.key()).collect();
         for key in interrupted {
             let error = ErrorBody::new(ErrorCode::Interrupted, "the client's process ended while the command ran");
-            client.conclude(key, Outcome::Interrupted(error), moment, &mut step);
+            client.finish_recorded(key, Outcome::Interrupted(error), moment, &mut step);
         }
         client.observe_credential(moment, &mut step);
         client.presence(moment, &mut step);

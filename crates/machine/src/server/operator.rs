@@ -485,7 +485,7 @@ fn tell_news(client: &Name, news: ClientEvent) -> Effect {
 }
 
 fn two_alive(client: &Name) -> Update {
-    let text = format!("two processes of {client} are alive at once: at most once holds for one record only");
+    let text = format!("two processes of {client} are alive at once: at most once holds for one journal only");
     Update::Notice { client: Some(client.clone()), alarm: true, text }
 }
 

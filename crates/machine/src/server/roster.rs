@@ -124,7 +124,7 @@ pub enum Taken {
     /// It is the client's latest presence now.
     Later,
     /// It is the latest, and comes from a process that another one had followed: two are alive at once under one name, and at
-    /// most once holds for one record only.
+    /// most once holds for one journal only.
     TwoAlive,
     /// The roster has this one or a later one: a repetition or a replay.
     Stale,

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use countersign_machine::client::{
-    Catalogue, Client, Config, DataCommand, Effect, Ended, Entry, Execution, JobKey, Mark, Now, Restored, StartUp, Step,
+    Catalogue, Client, Config, DataCommand, Effect, Entry, Execution, ExecutionResult, JobKey, Mark, Now, Restored,
+    StartUp, Step,
 };
 use countersign_protocol::command::{Builtin, Calculate, Command, NoArgs, PingResult};
 use countersign_protocol::envelope::{Authentic, Identity, Reason, Rejected, Signed};
@@ -171,7 +172,7 @@ impl Worker {
     /// its reply, for which room is kept.
     fn fits(&self, step: &Step) -> bool {
         let is_short = |entry: &Entry| match entry {
-            Entry::Ended(ended) => ended.reply.is_none(),
+            Entry::Finished(ended) => ended.reply.is_none(),
             _ => false,
         };
         !self.disk_full || (self.disk_has_reserve && step.entries.iter().all(is_short))
@@ -199,14 +200,14 @@ impl Worker {
                     if execution.long_running {
                         self.running.push(execution);
                     } else {
-                        let result = Ended::Done(json!(self.now.wall.seconds()));
+                        let result = ExecutionResult::Done(json!(self.now.wall.seconds()));
                         let step = self.client.finished(execution.key, result, self.now);
                         published.extend(self.carry_out(step));
                     }
                 }
                 Effect::Cancel(key) => {
                     self.running.retain(|execution| execution.key != key);
-                    let step = self.client.finished(key, Ended::Cancelled, self.now);
+                    let step = self.client.finished(key, ExecutionResult::Cancelled, self.now);
                     published.extend(self.carry_out(step));
                 }
                 Effect::Log(note) => self.logged.push(note.text),
@@ -267,14 +268,14 @@ impl Worker {
     /// Ends the oldest running job with its result.
     pub fn complete(&mut self) -> Vec<Reply> {
         let execution = self.running.remove(0);
-        let step = self.client.finished(execution.key, Ended::Done(execution.args), self.now);
+        let step = self.client.finished(execution.key, ExecutionResult::Done(execution.args), self.now);
         let published = self.carry_out(step);
         self.replies(&published)
     }
 
     /// The whole record as entries, in parts of so many records.
     pub fn snapshot(&self, size: usize) -> Vec<Entry> {
-        let mut entries = vec![self.client.started()];
+        let mut entries = vec![self.client.epoch_started()];
         let mut after = None;
         loop {
             let part = self.client.part(after, size);

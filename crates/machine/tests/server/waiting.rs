@@ -220,7 +220,7 @@ fn a_client_that_has_lost_its_record_ends_the_wait() {
         let world = World::new();
         let mut server = accepted(&world);
         server.pass(10_000);
-        assert_eq!(last_command(&world, &server).epoch, None, "it may have the record and another epoch");
+        assert_eq!(last_command(&world, &server).epoch, None, "it may have the journal and another epoch");
         server.take(&world.answer(&server.sent[1], answer));
         let Verdict::NoReply { text } = server.verdict("worker-1") else { panic!("no reply") };
         assert!(text.contains("lost its record") && text.contains("unknown"), "{text}");

@@ -152,7 +152,7 @@ pub struct DryRun {
 pub struct ClientInfo {
     /// The state.
     pub state: State,
-    /// The epoch of the client's record (section 8).
+    /// The epoch of the client's journal (section 8).
     pub epoch: Uuid,
     /// The start of the process.
     pub boot: Uuid,

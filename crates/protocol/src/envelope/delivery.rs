@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use super::{CREDENTIAL_HEADER, Reason, Rejected, SIGNATURE_HEADER};
 use crate::limits::{MAX_BODY, MAX_CREDENTIAL, MAX_SIGNATURE};
@@ -105,8 +104,7 @@ impl Header {
 }
 
 /// A message that an [`Identity`](super::Identity) signed, ready to be published: the same bytes each time.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Signed {
     /// The subject to publish it on, which the body names too.
     pub subject: String,
@@ -114,8 +112,7 @@ pub struct Signed {
     pub signature: String,
     /// The value of the credential header.
     pub credential: Arc<str>,
-    /// The JSON body; text where it is serialised.
-    #[serde(with = "utf8")]
+    /// The JSON body.
     pub body: Bytes,
 }
 
@@ -131,18 +128,5 @@ impl Signed {
     pub fn delivery(&self) -> Delivery {
         let headers = [(SIGNATURE_HEADER, &*self.signature), (CREDENTIAL_HEADER, &*self.credential)];
         Delivery::new(&self.subject, false, headers, self.body.clone())
-    }
-}
-
-mod utf8 {
-    use bytes::Bytes;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(body: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(std::str::from_utf8(body).map_err(serde::ser::Error::custom)?)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
-        String::deserialize(deserializer).map(Bytes::from)
     }
 }

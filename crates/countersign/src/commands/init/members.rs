@@ -12,11 +12,11 @@ use countersign_protocol::limits::{MAX_CREDENTIAL, MAX_TTL};
 use countersign_protocol::name::Name;
 use countersign_protocol::trust::Trust;
 
-use super::deeds::{Deeds, Verb};
+use super::changes::{Action, ChangeReport};
 use super::users::{User, Who, nkeys_in};
 use super::{DAY, MAX_USERS, create_key, create_seed, existing_key, existing_seed, until};
 use crate::args::NewClient;
-use crate::failure::{Failure, Fallible};
+use crate::cli_error::{CliError, CliResult};
 
 /// Longer than any credential lives: with this skew one is verified whatever the time, so that what it grants is known
 /// when it has expired and is to be renewed.
@@ -24,7 +24,7 @@ const ANY_TIME: i64 = i64::MAX;
 
 /// Makes and renews what belongs to the operators and clients, and says who they are to the broker.
 pub(super) struct Members<'a> {
-    deeds: &'a mut Deeds,
+    changes: &'a mut ChangeReport,
     trust: &'a Trust,
     /// The broker's users before: whose connection key lies elsewhere is known from there only.
     users_before: BTreeMap<String, String>,
@@ -48,8 +48,8 @@ enum Says {
 }
 
 impl<'a> Members<'a> {
-    pub(super) fn new(deeds: &'a mut Deeds, trust: &'a Trust) -> Fallible<Self> {
-        let path = deeds.folder().users();
+    pub(super) fn new(changes: &'a mut ChangeReport, trust: &'a Trust) -> CliResult<Self> {
+        let path = changes.folder().users();
         let users = match read_public(&path, MAX_USERS) {
             Ok(users) => users,
             Err(KeyFileError { fault: Fault::Missing, .. }) => Vec::new(),
@@ -58,7 +58,7 @@ impl<'a> Members<'a> {
         };
         let users_before = nkeys_in(&String::from_utf8_lossy(&users));
         let connection_keys = users_before.values().filter_map(|nkey| raw(nkey)).collect();
-        let mut members = Self { deeds, trust, users_before, connection_keys };
+        let mut members = Self { changes, trust, users_before, connection_keys };
         for entry in std::fs::read_dir(path.with_file_name("")).into_iter().flatten().flatten() {
             if entry.path().extension().is_some_and(|extension| extension == "nk") {
                 members.connects(&read_seed(&entry.path())?);
@@ -68,21 +68,21 @@ impl<'a> Members<'a> {
     }
 
     /// Every operator of the folder, and those that are wanted; `alice` if that is nobody.
-    pub(super) fn operators(&mut self, wanted: &[Name]) -> Fallible<Vec<User>> {
+    pub(super) fn operators(&mut self, wanted: &[Name]) -> CliResult<Vec<User>> {
         let wanted = wanted.iter().map(|name| (name.clone(), None)).collect();
         self.all_of(Role::Operator, wanted, "alice")
     }
 
     /// Every client of the folder, and those that are wanted; `worker-1` if that is nobody.
-    pub(super) fn clients(&mut self, wanted: &[NewClient]) -> Fallible<Vec<User>> {
+    pub(super) fn clients(&mut self, wanted: &[NewClient]) -> CliResult<Vec<User>> {
         let wanted = wanted.iter().map(|client| (client.name.clone(), client.groups.clone())).collect();
         self.all_of(Role::Client, wanted, "worker-1")
     }
 
-    fn all_of(&mut self, role: Role, wanted: BTreeMap<Name, Option<Vec<Name>>>, default: &str) -> Fallible<Vec<User>> {
+    fn all_of(&mut self, role: Role, wanted: BTreeMap<Name, Option<Vec<Name>>>, default: &str) -> CliResult<Vec<User>> {
         // Those that are there already keep their groups unless others are asked for.
         let mut all: BTreeMap<Name, Option<Vec<Name>>> =
-            self.deeds.folder().names(role).into_iter().map(|name| (name, None)).collect();
+            self.changes.folder().names(role).into_iter().map(|name| (name, None)).collect();
         all.extend(wanted);
         if all.is_empty() {
             all.insert(super::default_name(default), None);
@@ -94,23 +94,23 @@ impl<'a> Members<'a> {
         Ok(users)
     }
 
-    fn member(&mut self, role: Role, name: &Name, groups: Option<Vec<Name>>) -> Fallible<Option<User>> {
-        let [key_path, seed_path, path] =
-            [KeyFolder::key, KeyFolder::seed, KeyFolder::credential].map(|path| path(self.deeds.folder(), role, name));
-        let key = existing_key(self.deeds, &key_path)?;
-        let seed = existing_seed(self.deeds, &seed_path)?;
+    fn member(&mut self, role: Role, name: &Name, groups: Option<Vec<Name>>) -> CliResult<Option<User>> {
+        let [key_path, seed_path, path] = [KeyFolder::key, KeyFolder::seed, KeyFolder::credential]
+            .map(|path| path(self.changes.folder(), role, name));
+        let key = existing_key(self.changes, &key_path)?;
+        let seed = existing_seed(self.changes, &seed_path)?;
         let lives_elsewhere = key.is_none() && seed.is_none() && path.exists();
         let (key, nkey) = if lives_elsewhere {
             (None, self.users_before.get(&format!("{role} {name}")).cloned())
         } else {
             let seed = match seed {
                 Some(seed) => seed,
-                None => create_seed(self.deeds, &seed_path)?,
+                None => create_seed(self.changes, &seed_path)?,
             };
             self.connects(&seed);
             let key = match key {
                 Some(key) => key,
-                None => create_key(self.deeds, &key_path, format!("signs the messages of {role} {name}"))?,
+                None => create_key(self.changes, &key_path, format!("signs the messages of {role} {name}"))?,
             };
             (Some(*key.public()), seed.public_key())
         };
@@ -127,7 +127,7 @@ impl<'a> Members<'a> {
     }
 
     /// Issues or renews a credential where that is due; the groups that it then has.
-    fn credential(&mut self, holder: &Holder<'_>, groups: Option<Vec<Name>>) -> Fallible<Vec<Name>> {
+    fn credential(&mut self, holder: &Holder<'_>, groups: Option<Vec<Name>>) -> CliResult<Vec<Name>> {
         let Holder { role, key, path, .. } = *holder;
         let default_life = match role {
             Role::Operator => 30 * DAY,
@@ -140,17 +140,17 @@ impl<'a> Members<'a> {
                 Role::Operator => Says::Grant(everything()),
                 Role::Client => Says::Groups(groups.unwrap_or_default()),
             };
-            return self.issue(Verb::Made, holder, key, says, default_life, "");
+            return self.issue(Action::Made, holder, key, says, default_life, "");
         }
         let old = match self.read(holder) {
             Ok(old) => old,
             Err(why) => {
                 // Whom somebody revoked or replaced by hand is not brought back by the way.
-                self.deeds.note(Verb::Left, path, format!("not renewed: {why}"));
+                self.changes.note(Action::Left, path, format!("not renewed: {why}"));
                 return Ok(Vec::new());
             }
         };
-        let now = self.deeds.now();
+        let now = self.changes.now();
         let life = old.expires_at().since(old.issued_at());
         let key = key.unwrap_or(old.key());
         let why = if old.key() != key {
@@ -160,21 +160,21 @@ impl<'a> Members<'a> {
         } else if now.since(old.issued_at()) > life / 2 {
             "past half its life; "
         } else {
-            self.deeds.note(Verb::Left, path, until(old.expires_at()));
+            self.changes.note(Action::Left, path, until(old.expires_at()));
             return Ok(old.groups().to_vec());
         };
         let says = match old.grant() {
             Some(grant) => Says::Grant(grant.clone()),
             None => Says::Groups(groups.unwrap_or_else(|| old.groups().to_vec())),
         };
-        self.issue(Verb::Renewed, holder, key, says, if life > 0 { life } else { default_life }, why)
+        self.issue(Action::Renewed, holder, key, says, if life > 0 { life } else { default_life }, why)
     }
 
     /// The credential that is there, whether it has expired or not.
     fn read(&self, holder: &Holder<'_>) -> Result<Credential, String> {
         let raw = read_public(holder.path, MAX_CREDENTIAL + 2).map_err(|error| error.what())?;
         let text = std::str::from_utf8(&raw).map_err(|error| error.to_string())?;
-        let credential = Credential::verify(text.trim(), self.trust, self.deeds.now(), ANY_TIME)
+        let credential = Credential::verify(text.trim(), self.trust, self.changes.now(), ANY_TIME)
             .map_err(|error| error.to_string())?;
         if credential.role() != holder.role || credential.name() != holder.name {
             return Err(format!("it is of {} {}", credential.role(), credential.name()));
@@ -184,22 +184,22 @@ impl<'a> Members<'a> {
 
     fn issue(
         &mut self,
-        verb: Verb,
+        verb: Action,
         to: &Holder<'_>,
         key: &PublicKey,
         says: Says,
         life: i64,
         why: &str,
-    ) -> Fallible<Vec<Name>> {
+    ) -> CliResult<Vec<Name>> {
         let Holder { role, name, path, .. } = *to;
         if self.connection_keys.contains(key.as_bytes()) {
-            let key = self.deeds.folder().key(role, name);
-            return Err(Failure::keys(format!("{} is the key of a connection to the broker too", key.display()))
+            let key = self.changes.folder().key(role, name);
+            return Err(CliError::keys(format!("{} is the key of a connection to the broker too", key.display()))
                 .expected("a key that signs messages and nothing else: the broker chooses what a connection key signs")
-                .remedy("remove it, and run `countersign init` again to have another"));
+                .hint("remove it, and run `countersign init` again to have another"));
         }
         let (iss, issuer) = self.issuer()?;
-        let now = self.deeds.now();
+        let now = self.changes.now();
         let (grant, groups) = match says {
             Says::Grant(grant) => (Some(grant), None),
             Says::Groups(groups) => (None, Some(groups)),
@@ -219,9 +219,9 @@ impl<'a> Members<'a> {
         };
         let raw = Credential::issue(&claims, &issuer);
         let credential = Credential::verify(&raw, self.trust, now, 0).map_err(|error| {
-            Failure::keys(format!("the new credential of {role} {name} would not hold: {error}"))
+            CliError::keys(format!("the new credential of {role} {name} would not hold: {error}"))
                 .expected("one that trust.json vouches for, 4 KiB long at most")
-                .remedy("ask for fewer groups, or remove a key that was revoked")
+                .hint("ask for fewer groups, or remove a key that was revoked")
         })?;
         let groups = groups.unwrap_or_default();
         let mut note = format!("{why}{}", until(credential.expires_at()));
@@ -229,24 +229,26 @@ impl<'a> Members<'a> {
             let groups: Vec<&str> = groups.iter().map(Name::as_str).collect();
             note = format!("{note}; in {}", groups.join(", "));
         }
-        self.deeds.write(verb, path, format!("{raw}\n").as_bytes(), note)?;
+        self.changes.write(verb, path, format!("{raw}\n").as_bytes(), note)?;
         Ok(groups)
     }
 
     /// The issuer's name and key. It is read only when something is to be issued: it may be elsewhere otherwise.
-    fn issuer(&self) -> Fallible<(Name, SecretKey)> {
-        let path = self.deeds.folder().issuer_key();
+    fn issuer(&self) -> CliResult<(Name, SecretKey)> {
+        let path = self.changes.folder().issuer_key();
         let key = read_key(&path).map_err(|error| match error.fault {
-            Fault::Missing => Failure::keys(format!("{} is missing, and a credential is to be issued", path.display()))
-                .expected("the issuer's private key, which signs credentials")
-                .remedy("bring it back for the time of `countersign init`"),
+            Fault::Missing => {
+                CliError::keys(format!("{} is missing, and a credential is to be issued", path.display()))
+                    .expected("the issuer's private key, which signs credentials")
+                    .hint("bring it back for the time of `countersign init`")
+            }
             _ => error.into(),
         })?;
         match self.trust.issuer(&key.public().thumbprint()) {
             Some((name, _)) => Ok((name.clone(), key)),
-            None => Err(Failure::keys(format!("{} is not the key of an issuer in trust.json", path.display()))
+            None => Err(CliError::keys(format!("{} is not the key of an issuer in trust.json", path.display()))
                 .expected("the key of an issuer that trust.json names")
-                .remedy("bring the right one back")),
+                .hint("bring the right one back")),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `countersign init`: a realm's keys, credentials and trust, and the broker's user list.
 
-mod deeds;
+mod changes;
 mod members;
 mod trust;
 mod users;
@@ -14,11 +14,11 @@ use countersign_protocol::name::Name;
 use countersign_protocol::time::Millis;
 use serde::Serialize;
 
-use self::deeds::{Deed, Deeds, Verb};
+use self::changes::{Action, ChangeReport, FileChange};
 use self::members::Members;
 use self::users::{User, Who, has_no_accounts, users_file};
 use crate::args::{Format, NewClient, Options};
-use crate::failure::{Exit, Failure, Fallible};
+use crate::cli_error::{CliError, CliResult, Exit};
 use crate::output::{Output, table};
 
 /// A day in milliseconds.
@@ -31,39 +31,44 @@ const NEW_ACCOUNTS: &str = "it has accounts now: restart the broker with the pre
                             then run `countersign setup`";
 
 /// Makes what is missing, renews what is due, and says what it did and left.
-pub(crate) fn run(options: &Options, operators: &[Name], clients: &[NewClient], output: Output) -> Fallible<Exit> {
+pub(crate) fn run(options: &Options, operators: &[Name], clients: &[NewClient], output: Output) -> CliResult<Exit> {
     refuse_contradictions(clients)?;
-    let mut deeds = Deeds::new(KeyFolder::create(&options.keys)?, clock::wall());
-    let realm = fill(&mut deeds, options.realm.as_ref(), operators, clients)?;
-    report(&realm, deeds, options, output)?;
+    let mut changes = ChangeReport::new(KeyFolder::create(&options.keys)?, clock::wall());
+    let realm = fill(&mut changes, options.realm.as_ref(), operators, clients)?;
+    report(&realm, changes, options, output)?;
     Ok(Exit::Succeeded)
 }
 
-fn fill(deeds: &mut Deeds, realm: Option<&Name>, operators: &[Name], clients: &[NewClient]) -> Fallible<Name> {
-    let folder = deeds.folder().clone();
-    let trust = trust::ensure(deeds, realm)?;
+fn fill(
+    changes: &mut ChangeReport,
+    realm: Option<&Name>,
+    operators: &[Name],
+    clients: &[NewClient],
+) -> CliResult<Name> {
+    let folder = changes.folder().clone();
+    let trust = trust::ensure(changes, realm)?;
     let mut users = Vec::new();
     for (who, path) in
         [(Who::Observer, folder.observer_seed()), (Who::Setup, folder.setup_seed()), (Who::Trust, folder.trust_seed())]
     {
-        let seed = match existing_seed(deeds, &path)? {
+        let seed = match existing_seed(changes, &path)? {
             Some(seed) => seed,
-            None => create_seed(deeds, &path)?,
+            None => create_seed(changes, &path)?,
         };
         users.extend(seed.public_key().map(|nkey| User { who, nkey }));
     }
-    let mut members = Members::new(deeds, &trust)?;
+    let mut members = Members::new(changes, &trust)?;
     users.extend(members.operators(operators)?);
     users.extend(members.clients(clients)?);
 
     let path = folder.users();
     let file = users_file(trust.realm(), &users);
     match read_public(&path, MAX_USERS) {
-        Ok(old) if old == file.as_bytes() => deeds.note(Verb::Left, &path, ""),
-        Ok(old) if has_no_accounts(&old) => deeds.write(Verb::Renewed, &path, file.as_bytes(), NEW_ACCOUNTS)?,
-        Ok(_) => deeds.write(Verb::Renewed, &path, file.as_bytes(), "the broker must read it again: SIGHUP")?,
+        Ok(old) if old == file.as_bytes() => changes.note(Action::Left, &path, ""),
+        Ok(old) if has_no_accounts(&old) => changes.write(Action::Renewed, &path, file.as_bytes(), NEW_ACCOUNTS)?,
+        Ok(_) => changes.write(Action::Renewed, &path, file.as_bytes(), "the broker must read it again: SIGHUP")?,
         Err(KeyFileError { fault: Fault::Missing, .. }) => {
-            deeds.write(Verb::Made, &path, file.as_bytes(), "nats.conf includes it")?;
+            changes.write(Action::Made, &path, file.as_bytes(), "nats.conf includes it")?;
         }
         Err(error) => return Err(error.into()),
     }
@@ -75,12 +80,12 @@ fn fill(deeds: &mut Deeds, realm: Option<&Name>, operators: &[Name], clients: &[
 struct Document<'a> {
     realm: &'a Name,
     keys: String,
-    files: &'a [Deed],
+    files: &'a [FileChange],
 }
 
-fn report(realm: &Name, deeds: Deeds, options: &Options, output: Output) -> Fallible<()> {
-    let changed = deeds.changed();
-    let files = deeds.into_done();
+fn report(realm: &Name, changes: ChangeReport, options: &Options, output: Output) -> CliResult<()> {
+    let changed = changes.changed();
+    let files = changes.into_done();
     let keys = options.keys.display().to_string();
     match options.output {
         Format::Json => output.json(&Document { realm, keys, files: &files }),
@@ -99,30 +104,30 @@ fn report(realm: &Name, deeds: Deeds, options: &Options, output: Output) -> Fall
 }
 
 /// One client with two sets of groups cannot be had.
-fn refuse_contradictions(clients: &[NewClient]) -> Fallible<()> {
+fn refuse_contradictions(clients: &[NewClient]) -> CliResult<()> {
     for (index, client) in clients.iter().enumerate() {
         if clients.iter().skip(index + 1).any(|other| other.name == client.name && other.groups != client.groups) {
-            return Err(Failure::usage(format!("the client {} is named twice, with different groups", client.name))
+            return Err(CliError::usage(format!("the client {} is named twice, with different groups", client.name))
                 .expected("each client once, with all its groups")
-                .remedy(format!("--client {}:GROUP,GROUP", client.name)));
+                .hint(format!("--client {}:GROUP,GROUP", client.name)));
         }
     }
     Ok(())
 }
 
 /// The key in a file, which is left as it is; nothing where there is no such file.
-fn existing_key(deeds: &mut Deeds, path: &Path) -> Fallible<Option<SecretKey>> {
-    if_there(deeds, path, read_key(path))
+fn existing_key(changes: &mut ChangeReport, path: &Path) -> CliResult<Option<SecretKey>> {
+    if_there(changes, path, read_key(path))
 }
 
-fn existing_seed(deeds: &mut Deeds, path: &Path) -> Fallible<Option<Seed>> {
-    if_there(deeds, path, read_seed(path))
+fn existing_seed(changes: &mut ChangeReport, path: &Path) -> CliResult<Option<Seed>> {
+    if_there(changes, path, read_seed(path))
 }
 
-fn if_there<T>(deeds: &mut Deeds, path: &Path, read: Result<T, KeyFileError>) -> Fallible<Option<T>> {
+fn if_there<T>(changes: &mut ChangeReport, path: &Path, read: Result<T, KeyFileError>) -> CliResult<Option<T>> {
     match read {
         Ok(found) => {
-            deeds.note(Verb::Left, path, "");
+            changes.note(Action::Left, path, "");
             Ok(Some(found))
         }
         Err(KeyFileError { fault: Fault::Missing, .. }) => Ok(None),
@@ -130,21 +135,21 @@ fn if_there<T>(deeds: &mut Deeds, path: &Path, read: Result<T, KeyFileError>) ->
     }
 }
 
-fn create_key(deeds: &mut Deeds, path: &Path, note: impl Into<String>) -> Fallible<SecretKey> {
+fn create_key(changes: &mut ChangeReport, path: &Path, note: impl Into<String>) -> CliResult<SecretKey> {
     let key = SecretKey::from_seed(clock::random().map_err(no_randomness)?);
-    deeds.create(path, key.to_pem().as_bytes(), note)?;
+    changes.create(path, key.to_pem().as_bytes(), note)?;
     Ok(key)
 }
 
-fn create_seed(deeds: &mut Deeds, path: &Path) -> Fallible<Seed> {
+fn create_seed(changes: &mut ChangeReport, path: &Path) -> CliResult<Seed> {
     let random = clock::random().map_err(no_randomness)?;
     let seed = Seed::from_random(random).ok_or_else(|| no_randomness("no connection key came of it"))?;
-    deeds.create(path, format!("{}\n", seed.as_str()).as_bytes(), "connects to the broker")?;
+    changes.create(path, format!("{}\n", seed.as_str()).as_bytes(), "connects to the broker")?;
     Ok(seed)
 }
 
-fn no_randomness(error: impl std::fmt::Display) -> Failure {
-    Failure::new(Exit::Failed, error).expected("random bytes for a key").remedy("run it again")
+fn no_randomness(error: impl std::fmt::Display) -> CliError {
+    CliError::new(Exit::Failed, error).expected("random bytes for a key").hint("run it again")
 }
 
 /// Until when something holds, for people.

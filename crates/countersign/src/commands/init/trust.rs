@@ -8,9 +8,9 @@ use countersign_protocol::name::Name;
 use countersign_protocol::trust::{Issuer, MAX_TRUST, Trust, TrustBody};
 use data_encoding::BASE64URL_NOPAD;
 
-use super::deeds::{Deeds, Verb};
+use super::changes::{Action, ChangeReport};
 use super::{create_key, existing_key, until};
-use crate::failure::{Failure, Fallible};
+use crate::cli_error::{CliError, CliResult};
 use crate::realm::other_realm;
 
 /// How long a trust bundle holds, in milliseconds: a year.
@@ -18,25 +18,25 @@ const LIFE: i64 = 365 * super::DAY;
 
 /// The trust bundle of the folder, made or renewed where that is due. Without a bundle there is none to keep a realm of:
 /// it is the one that is wanted, or demo.
-pub(super) fn ensure(deeds: &mut Deeds, wanted: Option<&Name>) -> Fallible<Trust> {
-    let folder = deeds.folder().clone();
-    let root = existing_key(deeds, &folder.root_key())?;
+pub(super) fn ensure(changes: &mut ChangeReport, wanted: Option<&Name>) -> CliResult<Trust> {
+    let folder = changes.folder().clone();
+    let root = existing_key(changes, &folder.root_key())?;
     if !folder.trust().exists() {
-        return make(deeds, root, wanted);
+        return make(changes, root, wanted);
     }
     if !folder.pin().exists() {
         // The bundle must not vouch for itself: only the root's own key can say again what the pin is.
         let Some(root) = &root else {
-            return Err(Failure::keys(format!("{} is missing, and root.pem is not here", folder.pin().display()))
+            return Err(CliError::keys(format!("{} is missing, and root.pem is not here", folder.pin().display()))
                 .expected("the pin that trust.json is checked against")
-                .remedy("bring either back"));
+                .hint("bring either back"));
         };
-        pin(deeds, root)?;
+        pin(changes, root)?;
     } else {
-        deeds.note(Verb::Left, &folder.pin(), "");
+        changes.note(Action::Left, &folder.pin(), "");
     }
     if folder.issuer_key().exists() {
-        deeds.note(Verb::Left, &folder.issuer_key(), "");
+        changes.note(Action::Left, &folder.issuer_key(), "");
     }
     let trust = load_trust(&folder)?;
     if let Some(wanted) = wanted
@@ -44,43 +44,43 @@ pub(super) fn ensure(deeds: &mut Deeds, wanted: Option<&Name>) -> Fallible<Trust
     {
         return Err(other_realm(&folder, trust.realm(), wanted));
     }
-    if trust.expires_at().since(deeds.now()) > LIFE / 2 {
-        deeds.note(Verb::Left, &folder.trust(), until(trust.expires_at()));
+    if trust.expires_at().since(changes.now()) > LIFE / 2 {
+        changes.note(Action::Left, &folder.trust(), until(trust.expires_at()));
         return Ok(trust);
     }
     match root {
-        Some(root) => renew(deeds, &root, &trust),
-        None if trust.is_expired(deeds.now()) => {
+        Some(root) => renew(changes, &root, &trust),
+        None if trust.is_expired(changes.now()) => {
             let what = format!("{} has expired, and root.pem is not here to renew it", folder.trust().display());
-            Err(Failure::keys(what)
+            Err(CliError::keys(what)
                 .expected("root.pem, which signs trust.json")
-                .remedy("bring root.pem back for the time of `countersign init`"))
+                .hint("bring root.pem back for the time of `countersign init`"))
         }
         None => {
             let why = "past half its life; bring root.pem back for the time of `countersign init` to renew it";
-            deeds.note(Verb::Left, &folder.trust(), why);
+            changes.note(Action::Left, &folder.trust(), why);
             Ok(trust)
         }
     }
 }
 
-fn make(deeds: &mut Deeds, root: Option<SecretKey>, wanted: Option<&Name>) -> Fallible<Trust> {
-    let folder = deeds.folder().clone();
+fn make(changes: &mut ChangeReport, root: Option<SecretKey>, wanted: Option<&Name>) -> CliResult<Trust> {
+    let folder = changes.folder().clone();
     let root = match root {
         Some(root) => root,
         None if folder.pin().exists() => {
-            return Err(Failure::keys(format!("{} is missing, and root.pem is not here", folder.trust().display()))
+            return Err(CliError::keys(format!("{} is missing, and root.pem is not here", folder.trust().display()))
                 .expected("trust.json, or root.pem to sign another")
-                .remedy("bring either back"));
+                .hint("bring either back"));
         }
-        None => create_key(deeds, &folder.root_key(), "signs trust.json; move it off this machine")?,
+        None => create_key(changes, &folder.root_key(), "signs trust.json; move it off this machine")?,
     };
     if !folder.pin().exists() {
-        pin(deeds, &root)?;
+        pin(changes, &root)?;
     }
-    let issuer = match existing_key(deeds, &folder.issuer_key())? {
+    let issuer = match existing_key(changes, &folder.issuer_key())? {
         Some(issuer) => issuer,
-        None => create_key(deeds, &folder.issuer_key(), "signs credentials")?,
+        None => create_key(changes, &folder.issuer_key(), "signs credentials")?,
     };
     let realm = match wanted {
         Some(realm) => realm.clone(),
@@ -90,7 +90,7 @@ fn make(deeds: &mut Deeds, root: Option<SecretKey>, wanted: Option<&Name>) -> Fa
         v: Version,
         realm,
         version: 1,
-        expires_at: deeds.now().plus(LIFE),
+        expires_at: changes.now().plus(LIFE),
         roots: vec![root.public().jwk()],
         threshold: 1,
         issuers: vec![Issuer { name: super::default_name("issuer"), jwk: issuer.public().jwk() }],
@@ -98,32 +98,37 @@ fn make(deeds: &mut Deeds, root: Option<SecretKey>, wanted: Option<&Name>) -> Fa
     };
     let bytes = Trust::sign(&body, &[&root]);
     let note = format!("realm {}, version 1, {}", body.realm, until(body.expires_at));
-    deeds.write(Verb::Made, &folder.trust(), &bytes, note)?;
+    changes.write(Action::Made, &folder.trust(), &bytes, note)?;
     Ok(load_trust(&folder)?)
 }
 
 /// The next version of a bundle, the same in everything but its end.
-fn renew(deeds: &mut Deeds, root: &SecretKey, trust: &Trust) -> Fallible<Trust> {
-    let folder = deeds.folder().clone();
+fn renew(changes: &mut ChangeReport, root: &SecretKey, trust: &Trust) -> CliResult<Trust> {
+    let folder = changes.folder().clone();
     let mut body = body_of(&keys::read_public(&folder.trust(), MAX_TRUST)?).ok_or_else(|| {
-        Failure::keys(format!("{} changed while it was read", folder.trust().display())).remedy("run it again")
+        CliError::keys(format!("{} changed while it was read", folder.trust().display())).hint("run it again")
     })?;
     body.version = trust.version().saturating_add(1);
-    body.expires_at = deeds.now().plus(LIFE);
+    body.expires_at = changes.now().plus(LIFE);
     let bytes = Trust::sign(&body, &[root]);
     if let Err(error) = Trust::verify(&bytes, pin_of(root)) {
         let note = format!("past half its life, and this root alone cannot renew it: {error}");
-        deeds.note(Verb::Left, &folder.trust(), note);
+        changes.note(Action::Left, &folder.trust(), note);
         return Ok(trust.clone());
     }
     let note = format!("version {}, {}; clients take it at their next start", body.version, until(body.expires_at));
-    deeds.write(Verb::Renewed, &folder.trust(), &bytes, note)?;
+    changes.write(Action::Renewed, &folder.trust(), &bytes, note)?;
     Ok(load_trust(&folder)?)
 }
 
-fn pin(deeds: &mut Deeds, root: &SecretKey) -> Fallible<()> {
-    let path = deeds.folder().pin();
-    deeds.write(Verb::Made, &path, format!("{}\n", pin_of(root)).as_bytes(), "the pin: give it to every client by hand")
+fn pin(changes: &mut ChangeReport, root: &SecretKey) -> CliResult<()> {
+    let path = changes.folder().pin();
+    changes.write(
+        Action::Made,
+        &path,
+        format!("{}\n", pin_of(root)).as_bytes(),
+        "the pin: give it to every client by hand",
+    )
 }
 
 fn pin_of(root: &SecretKey) -> Thumbprint {

@@ -8,22 +8,22 @@ use countersign_testkit::realm::{Realm, full_grant, name, to};
 use serde_json::json;
 
 use super::fixture::{World, bare, job, presence, security, uuid};
-use super::{Filter, Gap, Genuine, Kind, MAX_SUBJECT, Occurrence, Seen, Sight};
+use super::{Filter, Gap, Kind, MAX_SUBJECT, Observation, ObservedMessage, Occurrence, VerifiedMessage};
 
 /// The reason why it is rejected and who signed it.
 #[track_caller]
-fn rejected(seen: &Seen) -> (Reason, Option<&str>) {
+fn rejected(seen: &ObservedMessage) -> (Reason, Option<&str>) {
     let rejected = seen.verdict.as_ref().unwrap_err();
     (rejected.reason, rejected.signer.as_ref().map(Name::as_str))
 }
 
-fn route(seen: &Seen) -> (Option<&str>, Option<String>) {
+fn route(seen: &ObservedMessage) -> (Option<&str>, Option<String>) {
     (seen.from().map(Name::as_str), seen.to())
 }
 
-fn only(mut sights: Vec<Sight>) -> Seen {
+fn only(mut sights: Vec<Observation>) -> ObservedMessage {
     match (sights.pop(), sights.len()) {
-        (Some(Sight::Message(seen)), 0) => *seen,
+        (Some(Observation::Message(seen)), 0) => *seen,
         other => panic!("{other:?}"),
     }
 }
@@ -34,12 +34,12 @@ fn a_command_and_its_reply_are_seen_with_who_signed_them_and_for_whom() {
     let ping = world.ping();
     let seen = world.seen(&ping);
     assert_eq!((seen.kind, route(&seen)), (Kind::Command, (Some("alice"), Some("worker-1".to_owned()))));
-    assert!(matches!(&seen.verdict, Ok(Genuine::Command(command)) if command.command.name.as_str() == "ping"));
+    assert!(matches!(&seen.verdict, Ok(VerifiedMessage::Command(command)) if command.command.name.as_str() == "ping"));
 
     let reply = world.reply(&ping, 0, Outcome::Succeeded(json!(1)));
     let seen = world.seen(&reply);
     assert_eq!((seen.kind, route(&seen)), (Kind::Reply, (Some("worker-1"), Some("alice".to_owned()))));
-    let Ok(Genuine::Reply(_, outcome, command)) = seen.verdict else { panic!("{seen:?}") };
+    let Ok(VerifiedMessage::Reply(_, outcome, command)) = seen.verdict else { panic!("{seen:?}") };
     assert_eq!((outcome, command), (Outcome::Succeeded(json!(1)), Some(name("ping"))));
 }
 
@@ -48,7 +48,7 @@ fn a_reply_to_a_command_that_was_not_seen_has_no_name_for_it() {
     let mut world = World::new();
     let ping = world.ping();
     let reply = world.reply(&ping, 0, Outcome::Accepted);
-    assert!(matches!(world.seen(&reply).verdict, Ok(Genuine::Reply(_, Outcome::Accepted, None))));
+    assert!(matches!(world.seen(&reply).verdict, Ok(VerifiedMessage::Reply(_, Outcome::Accepted, None))));
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn every_event_has_its_kind_and_is_for_everyone() {
         let event = world.event(n, &data);
         let seen = world.seen(&event);
         assert_eq!((seen.kind, route(&seen)), (kind, (Some("worker-1"), None)));
-        assert!(matches!(seen.verdict, Ok(Genuine::Event(_, found)) if found == data));
+        assert!(matches!(seen.verdict, Ok(VerifiedMessage::Event(_, found)) if found == data));
     }
 }
 
@@ -78,7 +78,7 @@ fn a_trust_bundle_is_judged_by_the_pin() {
     let good = world.trust("demo");
     let seen = only(world.take(&bare("cs.demo.trust", good.clone())));
     assert_eq!((seen.kind, route(&seen)), (Kind::Trust, (None, None)));
-    let Ok(Genuine::Trust(trust, payload)) = seen.verdict else { panic!("{seen:?}") };
+    let Ok(VerifiedMessage::Trust(trust, payload)) = seen.verdict else { panic!("{seen:?}") };
     assert_eq!((trust.version(), &payload["version"]), (2, &json!(2)));
 
     let mut other = World::new();
@@ -239,7 +239,7 @@ fn a_subject_is_kept_no_longer_than_any_of_ours() {
 }
 
 /// A command, a reply, events, a trust bundle, a gap and something else, and two that are rejected.
-fn traffic() -> (World, Vec<(&'static str, Sight)>) {
+fn traffic() -> (World, Vec<(&'static str, Observation)>) {
     let mut world = World::new();
     let ping = world.ping();
     let to_two = world.draft(to("worker-2"), "stop", json!({})).sign(&world.alice);
@@ -263,7 +263,7 @@ fn traffic() -> (World, Vec<(&'static str, Sight)>) {
         ("moved", Signed { subject: "cs.demo.event.worker-2.x".to_owned(), ..reply }),
     ] {
         for sight in world.take(&message.delivery()) {
-            sights.push((if matches!(sight, Sight::Gap(_)) { "gap" } else { label }, sight));
+            sights.push((if matches!(sight, Observation::Gap(_)) { "gap" } else { label }, sight));
         }
     }
     let trust = world.trust("demo");

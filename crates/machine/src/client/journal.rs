@@ -1,7 +1,7 @@
 //! What a client remembers of the commands that it has decided on, and what of that lies on disk (section 8).
 
-mod kept;
 mod records;
+mod retained_reply;
 mod snapshot;
 
 use countersign_protocol::envelope::Signed;
@@ -10,7 +10,6 @@ use countersign_protocol::limits::{MAX_KEPT_REPLIES, MAX_RECORDS, UNSYNCED};
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::Status;
 use countersign_protocol::time::Millis;
-use serde::{Deserialize, Serialize};
 
 use super::effect::JobKey;
 use super::refusal::ReplyContext;
@@ -21,14 +20,13 @@ pub use self::snapshot::Part;
 /// What the remembered answers to queries may take, in bytes.
 pub(super) const MAX_QUERY_REPLIES: usize = 8 * 1_024 * 1_024;
 
-/// One change of the record. The log on disk is a sequence of these, and [`Restored`] is their sum.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// One change of what is remembered. The journal on disk is a sequence of these, and [`Restored`] is their sum.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Entry {
     /// An epoch began: the process started, or its clock was set.
-    Started(Started),
+    EpochStarted(EpochStart),
     /// A command was decided on; nothing of it has happened yet.
-    Begun(Begun),
+    Started(Started),
     /// A reply that is not final was signed; this is its `seq`.
     Interim {
         /// The command.
@@ -37,9 +35,8 @@ pub enum Entry {
         seq: u64,
     },
     /// A command's final reply was signed.
-    Ended(Ended),
-    /// The clock was at least this far. Earlier versions ended with one of another name.
-    #[serde(alias = "stopped")]
+    Finished(Finished),
+    /// The clock was at least this far.
     Mark {
         /// The client's time.
         at: Millis,
@@ -47,8 +44,8 @@ pub enum Entry {
 }
 
 /// The begin of an epoch, and what holds from then on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Started {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EpochStart {
     /// What the clock said.
     pub at: Millis,
     /// The epoch.
@@ -60,10 +57,9 @@ pub struct Started {
 }
 
 /// A command that was decided on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Begun {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Started {
     /// Who asked, and where the replies go.
-    #[serde(rename = "asker")]
     pub reply_context: ReplyContext,
     /// The command's name.
     pub command: Name,
@@ -76,8 +72,8 @@ pub struct Begun {
 }
 
 /// A command's end.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Ended {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Finished {
     /// The command.
     pub key: JobKey,
     /// When it ended.
@@ -88,11 +84,11 @@ pub struct Ended {
     pub reply: Option<Signed>,
 }
 
-/// What the log on disk adds up to. It holds no more at any time than the client would: what may be forgotten by the time
-/// that the log has come to is forgotten while it is read.
+/// What the journal on disk adds up to. It holds no more at any time than the client would: what may be forgotten by the time
+/// that the journal has come to is forgotten while it is read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Restored {
-    pub(super) started: Option<Started>,
+    pub(super) epoch_start: Option<EpochStart>,
     pub(super) mark: Millis,
     pub(super) records: Records,
 }
@@ -100,27 +96,27 @@ pub struct Restored {
 impl Default for Restored {
     fn default() -> Self {
         let records = Records::new(MAX_RECORDS, MAX_KEPT_REPLIES - MAX_QUERY_REPLIES);
-        Self { started: None, mark: Millis::default(), records }
+        Self { epoch_start: None, mark: Millis::default(), records }
     }
 }
 
 impl Restored {
-    /// Adds the next entry of the log. Entries that speak of an unknown command are passed over: its record was forgotten.
+    /// Adds the next entry of the journal. Entries that speak of an unknown command are passed over: its record was forgotten.
     pub fn apply(&mut self, entry: Entry) {
         match entry {
-            Entry::Started(started) => {
-                self.mark = started.at;
-                self.started = Some(started);
+            Entry::EpochStarted(epoch_start) => {
+                self.mark = epoch_start.at;
+                self.epoch_start = Some(epoch_start);
             }
-            Entry::Begun(begun) => {
-                self.records.begin(begun);
+            Entry::Started(started) => {
+                self.records.begin(started);
             }
             Entry::Interim { key, seq } => {
                 if let Some(record) = self.records.find_mut(key) {
                     record.next_seq = seq.saturating_add(1);
                 }
             }
-            Entry::Ended(ended) => {
+            Entry::Finished(ended) => {
                 self.records.end(ended);
             }
             Entry::Mark { at } => self.mark = self.mark.max(at),
@@ -128,14 +124,14 @@ impl Restored {
         self.records.purge(self.mark);
     }
 
-    /// The latest moment at which an earlier run may have acted, which is the later of two: what the record says, and what of
+    /// The latest moment at which an earlier run may have acted, which is the later of two: what the journal says, and what of
     /// it may be lost; and when its epoch began.
     pub(super) fn latest(&self) -> Option<Millis> {
-        self.started.as_ref().map(|started| started.since.max(self.mark.plus(UNSYNCED)))
+        self.epoch_start.as_ref().map(|epoch_start| epoch_start.since.max(self.mark.plus(UNSYNCED)))
     }
 
     /// The version of the last trust bundle that was accepted.
     pub fn trust_version(&self) -> Option<u64> {
-        self.started.as_ref().map(|started| started.trust)
+        self.epoch_start.as_ref().map(|epoch_start| epoch_start.trust)
     }
 }

@@ -56,20 +56,20 @@ impl Termination for Exit {
 
 /// What went wrong, for a person: what happened, what was expected, what to do; at most three lines.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct CliError {
     exit: Exit,
     what: String,
     expected: Option<String>,
-    remedy: Option<String>,
+    hint: Option<String>,
 }
 
 /// What every step of the binary returns.
-pub(crate) type Fallible<T> = Result<T, Failure>;
+pub(crate) type CliResult<T> = Result<T, CliError>;
 
-impl Failure {
+impl CliError {
     /// A failure that ends the command with this status.
     pub(crate) fn new(exit: Exit, what: impl fmt::Display) -> Self {
-        Self { exit, what: what.to_string(), expected: None, remedy: None }
+        Self { exit, what: what.to_string(), expected: None, hint: None }
     }
 
     /// Wrong usage, or invalid arguments.
@@ -91,8 +91,8 @@ impl Failure {
 
     /// Says what to do.
     #[must_use]
-    pub(crate) fn remedy(mut self, remedy: impl fmt::Display) -> Self {
-        self.remedy = Some(remedy.to_string());
+    pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hint = Some(hint.to_string());
         self
     }
 
@@ -108,7 +108,7 @@ impl Failure {
     pub(crate) fn at_the_prompt(mut self) -> Self {
         self.what = help::at_the_prompt(&self.what);
         self.expected = self.expected.map(|text| help::at_the_prompt(&text));
-        self.remedy = self.remedy.map(|text| help::at_the_prompt(&text));
+        self.hint = self.hint.map(|text| help::at_the_prompt(&text));
         self
     }
 
@@ -119,24 +119,24 @@ impl Failure {
 
     /// The lines, each with its label; not yet escaped.
     pub(crate) fn lines(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let lines = [("error", Some(&self.what)), ("expected", self.expected.as_ref()), ("try", self.remedy.as_ref())];
+        let lines = [("error", Some(&self.what)), ("expected", self.expected.as_ref()), ("try", self.hint.as_ref())];
         lines.into_iter().filter_map(|(label, line)| Some((label, line?.as_str())))
     }
 }
 
-impl From<KeyFileError> for Failure {
+impl From<KeyFileError> for CliError {
     fn from(error: KeyFileError) -> Self {
-        Self::keys(error.what()).expected(error.expected()).remedy(error.remedy())
+        Self::keys(error.what()).expected(error.expected()).hint(error.hint())
     }
 }
 
-impl From<LinkError> for Failure {
+impl From<LinkError> for CliError {
     fn from(error: LinkError) -> Self {
         let exit = match error {
             LinkError::Url { .. } => Exit::Usage,
             LinkError::NoBroker { .. } | LinkError::Refused { .. } => Exit::Broker,
             LinkError::System(_) => Exit::Failed,
         };
-        Self::new(exit, &error).expected(error.expected()).remedy(error.remedy())
+        Self::new(exit, &error).expected(error.expected()).hint(error.hint())
     }
 }

@@ -1,9 +1,9 @@
-//! Writing the log anew beside the loop that owns it.
+//! Writing the journal anew beside the loop that owns it.
 //!
 //! A thread writes the new file. First come the records, in parts that the loop makes of what it has, a few at a time; they
-//! need not be of one moment, because behind them comes, copied from the log in use, all that was appended to it since the
+//! need not be of one moment, because behind them comes, copied from the journal in use, all that was appended to it since the
 //! first part. Only when next to nothing is missing does the loop append the rest itself, and puts the new file in the old
-//! one's place. Until then the old one is the record, and whatever the thread does, it is whole.
+//! one's place. Until then the old one is the journal, and whatever the thread does, it is whole.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -15,19 +15,20 @@ use std::thread;
 use countersign_machine::client::{Entry, JobKey, Part};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{MAGIC, frame, length_of};
+use super::format::{self, MAGIC};
+use super::length_of;
 
 /// How many records the loop makes a part of: less than a millisecond of its time.
 pub(super) const PART: usize = 256;
 /// How much the loop appends itself, in bytes, at most.
 const REST: u64 = 1024 * 1024;
 
-/// A log that is being written beside the one in use.
+/// A journal that is being written beside the one in use.
 #[derive(Debug)]
 pub(super) struct Compaction {
     path: PathBuf,
     tasks: Sender<Task>,
-    wishes: UnboundedReceiver<Wish>,
+    requests: UnboundedReceiver<CompactionRequest>,
     /// The last command that a part was made of.
     after: Option<JobKey>,
 }
@@ -35,7 +36,7 @@ pub(super) struct Compaction {
 /// What the loop gives the thread to do.
 enum Task {
     Part(Part),
-    /// Copy what was appended to the log in use, up to this byte, and bring everything to the disk.
+    /// Copy what was appended to the journal in use, up to this byte, and bring everything to the disk.
     Tail(u64),
     /// The new file has the old one's place: the folder is to go to the disk, and the old file to be closed, which takes a while.
     Close(PathBuf, File),
@@ -43,53 +44,53 @@ enum Task {
 
 /// What the thread wants next.
 #[derive(Debug)]
-pub(crate) struct Wish(io::Result<Want>);
+pub(crate) struct CompactionRequest(io::Result<Need>);
 
 #[derive(Debug)]
-enum Want {
+enum Need {
     /// The next part.
     Part,
-    /// More of the tail, or to be told that this is enough: so much of the log in use is copied.
+    /// More of the tail, or to be told that this is enough: so much of the journal in use is copied.
     Tail { copied: u64, file: File, length: u64 },
 }
 
 /// What a wish leads to.
-pub(super) enum Outcome {
+pub(super) enum CompactionStep {
     /// It goes on.
     On,
-    /// The new file, its length, and up to which byte of the log in use it has everything.
+    /// The new file, its length, and up to which byte of the journal in use it has everything.
     Done { file: File, length: u64, copied: u64 },
 }
 
 impl Compaction {
-    /// Begins. `log` is the one in use, of which so much is whole.
+    /// Begins. `journal` is the one in use, of which so much is whole.
     pub(super) fn begin(path: PathBuf, log: &File, good: u64, started: &Entry) -> io::Result<Self> {
         remove(&path)?;
         let mut options = OpenOptions::new();
         // Not over one that the thread of another compaction may still write to.
         let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         let mut head = MAGIC.to_vec();
-        frame(started, &mut head)?;
-        let (log, (tasks, for_thread), (wish, wishes)) = (log.try_clone()?, channel(), unbounded_channel());
+        format::write(started, &mut head)?;
+        let (log, (tasks, for_thread), (next_request, requests)) = (log.try_clone()?, channel(), unbounded_channel());
         let writer = Writer { log, copied: good, length: 0, file, tasks: for_thread };
-        thread::Builder::new().name("compaction".to_owned()).spawn(move || writer.run(&head, &wish))?;
-        Ok(Self { path, tasks, wishes, after: None })
+        thread::Builder::new().name("compaction".to_owned()).spawn(move || writer.run(&head, &next_request))?;
+        Ok(Self { path, tasks, requests, after: None })
     }
 
     /// What the thread wants next. Nothing is lost when this is dropped while it waits.
-    pub(super) async fn wish(&mut self) -> Wish {
-        self.wishes.recv().await.unwrap_or_else(|| Wish(Err(gone())))
+    pub(super) async fn next_request(&mut self) -> CompactionRequest {
+        self.requests.recv().await.unwrap_or_else(|| CompactionRequest(Err(gone())))
     }
 
-    /// Fulfils a wish. So much of the log in use is whole.
-    pub(super) fn fulfil(
+    /// Serves a request. So much of the journal in use is whole.
+    pub(super) fn serve(
         &mut self,
-        Wish(want): Wish,
+        CompactionRequest(want): CompactionRequest,
         good: u64,
         part: impl FnOnce(Option<JobKey>) -> Part,
-    ) -> io::Result<Outcome> {
+    ) -> io::Result<CompactionStep> {
         let task = match want? {
-            Want::Part => {
+            Need::Part => {
                 let part = part(self.after);
                 match part.last() {
                     Some(last) => {
@@ -99,13 +100,13 @@ impl Compaction {
                     None => Task::Tail(good),
                 }
             }
-            Want::Tail { copied, file, length } if good.saturating_sub(copied) <= REST => {
-                return Ok(Outcome::Done { file, length, copied });
+            Need::Tail { copied, file, length } if good.saturating_sub(copied) <= REST => {
+                return Ok(CompactionStep::Done { file, length, copied });
             }
-            Want::Tail { .. } => Task::Tail(good),
+            Need::Tail { .. } => Task::Tail(good),
         };
         self.tasks.send(task).map_err(|_| gone())?;
-        Ok(Outcome::On)
+        Ok(CompactionStep::On)
     }
 
     /// The new file is in its place.
@@ -149,7 +150,7 @@ pub(super) fn copy(from: &File, start: u64, end: u64, to: &File, at: u64) -> io:
 }
 
 fn gone() -> io::Error {
-    io::Error::other("the thread that writes the record anew is gone")
+    io::Error::other("the thread that writes the journal anew is gone")
 }
 
 /// The thread's own.
@@ -162,16 +163,16 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, head: &[u8], wishes: &UnboundedSender<Wish>) {
-        let mut want = self.write(head).map(|()| Want::Part);
+    fn run(mut self, head: &[u8], requests: &UnboundedSender<CompactionRequest>) {
+        let mut want = self.write(head).map(|()| Need::Part);
         loop {
             let failed = want.is_err();
             // The loop is gone, or has given up, where nobody takes it.
-            if wishes.send(Wish(want)).is_err() || failed {
+            if requests.send(CompactionRequest(want)).is_err() || failed {
                 return;
             }
             want = match self.tasks.recv() {
-                Ok(Task::Part(part)) => self.part(&part).map(|()| Want::Part),
+                Ok(Task::Part(part)) => self.part(&part).map(|()| Need::Part),
                 Ok(Task::Tail(end)) => self.tail(end),
                 Ok(Task::Close(folder, old)) => {
                     // After a crash of the machine the old one may be there again, in an epoch that has ended.
@@ -189,19 +190,19 @@ impl Writer {
         let mut bytes = Vec::new();
         for entry in part.entries() {
             bytes.clear();
-            frame(&entry, &mut bytes)?;
+            format::write(&entry, &mut bytes)?;
             writer.write_all(&bytes)?;
             self.length = self.length.saturating_add(length_of(&bytes));
         }
         writer.flush()
     }
 
-    fn tail(&mut self, end: u64) -> io::Result<Want> {
+    fn tail(&mut self, end: u64) -> io::Result<Need> {
         copy(&self.log, self.copied, end, &self.file, self.length)?;
         self.length = self.length.saturating_add(end.saturating_sub(self.copied));
         self.copied = end;
         self.file.sync_all()?;
-        Ok(Want::Tail { copied: end, file: self.file.try_clone()?, length: self.length })
+        Ok(Need::Tail { copied: end, file: self.file.try_clone()?, length: self.length })
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -15,7 +15,7 @@ use countersign_protocol::trust::{Issuer, Trust, TrustBody};
 use countersign_testkit::realm::{Draft, Realm, START, full_grant, message_id, name, to};
 use serde_json::{Value, json};
 
-use super::{Gap, Seen, Sight, Watcher};
+use super::{Gap, Observation, ObservedMessage, Watcher};
 
 /// The realm `demo` with the operator `alice` and the client `worker-1` in the group `web`.
 pub(crate) struct World {
@@ -41,24 +41,24 @@ impl World {
     }
 
     /// Takes what arrives.
-    pub(crate) fn take(&mut self, delivery: &Delivery) -> Vec<Sight> {
+    pub(crate) fn take(&mut self, delivery: &Delivery) -> Vec<Observation> {
         self.watcher.take(delivery, START).collect()
     }
 
     /// Takes a message, before which nothing is missing.
-    pub(crate) fn seen(&mut self, message: &Signed) -> Seen {
+    pub(crate) fn seen(&mut self, message: &Signed) -> ObservedMessage {
         let (gap, seen) = self.gap_and_seen(message);
         assert_eq!(gap, None);
         seen
     }
 
     /// Takes a message, and what is missing before it.
-    pub(crate) fn gap_and_seen(&mut self, message: &Signed) -> (Option<Gap>, Seen) {
+    pub(crate) fn gap_and_seen(&mut self, message: &Signed) -> (Option<Gap>, ObservedMessage) {
         let mut gap = None;
         for sight in self.take(&message.delivery()) {
             match sight {
-                Sight::Gap(found) => gap = Some(found),
-                Sight::Message(seen) => return (gap, *seen),
+                Observation::Gap(found) => gap = Some(found),
+                Observation::Message(seen) => return (gap, *seen),
             }
         }
         panic!("no message");

@@ -65,16 +65,16 @@ pub(crate) enum Kind {
 
 /// Something that was seen.
 #[derive(Debug)]
-pub(crate) enum Sight {
+pub(crate) enum Observation {
     /// A message.
-    Message(Box<Seen>),
+    Message(Box<ObservedMessage>),
     /// Messages that are missing.
     Gap(Gap),
 }
 
 /// A message, judged.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct ObservedMessage {
     /// When it arrived here.
     pub(crate) at: Millis,
     /// The subject that it arrived on: raw, and cut.
@@ -82,14 +82,14 @@ pub(crate) struct Seen {
     /// What belongs on that subject.
     pub(crate) kind: Kind,
     /// What it is, or why it is rejected.
-    pub(crate) verdict: Result<Genuine, Rejected>,
+    pub(crate) verdict: Result<VerifiedMessage, Rejected>,
     /// Whether it was seen before. A rejected one never was: anybody can make copies.
     pub(crate) occurrence: Occurrence,
 }
 
 /// A message that holds. Its texts are its signer's, raw.
 #[derive(Debug)]
-pub(crate) enum Genuine {
+pub(crate) enum VerifiedMessage {
     /// A command.
     Command(Command),
     /// A reply, what it comes to, and the name of the command that it answers where that was seen.
@@ -135,7 +135,7 @@ pub(crate) struct Watcher {
 
 /// What a message came to that holds.
 struct Judged {
-    message: Genuine,
+    message: VerifiedMessage,
     occurrence: Occurrence,
     gap: Option<(Name, Skipped)>,
 }
@@ -147,7 +147,7 @@ impl Watcher {
     }
 
     /// Takes what arrived: first what is missing before it, if anything is, then the message.
-    pub(crate) fn take(&mut self, delivery: &Delivery, now: Millis) -> impl Iterator<Item = Sight> + use<> {
+    pub(crate) fn take(&mut self, delivery: &Delivery, now: Millis) -> impl Iterator<Item = Observation> + use<> {
         let place = Place::of(delivery.subject());
         let ours = place.realm == Some(self.verifier.trust().realm().as_str());
         let kind = if ours { place.kind } else { Kind::Other };
@@ -164,10 +164,11 @@ impl Watcher {
             Ok(Judged { message, occurrence, gap }) => (Ok(message), occurrence, gap),
             Err(rejected) => (Err(rejected), Occurrence::First, None),
         };
-        let gap = gap.map(|(client, Skipped { missing, away })| Sight::Gap(Gap { at: now, client, missing, away }));
+        let gap =
+            gap.map(|(client, Skipped { missing, away })| Observation::Gap(Gap { at: now, client, missing, away }));
         let subject = delivery.subject().chars().take(MAX_SUBJECT).collect();
-        let seen = Seen { at: now, subject, kind, verdict, occurrence };
-        gap.into_iter().chain([Sight::Message(Box::new(seen))])
+        let seen = ObservedMessage { at: now, subject, kind, verdict, occurrence };
+        gap.into_iter().chain([Observation::Message(Box::new(seen))])
     }
 
     /// Messages may have passed by unseen: the connection was lost, or more arrived than was taken.
@@ -198,7 +199,7 @@ impl Watcher {
             return Err(signed(Reason::Address, &message.from, "the subject does not belong to the target"));
         }
         let occurrence = self.memory.command(digest, &message.command.name);
-        Ok(Judged { message: Genuine::Command(message), occurrence, gap: None })
+        Ok(Judged { message: VerifiedMessage::Command(message), occurrence, gap: None })
     }
 
     fn reply(&mut self, delivery: &Delivery, now: Millis) -> Result<Judged, Rejected> {
@@ -215,7 +216,7 @@ impl Watcher {
         let outcome = message.outcome().map_err(|error| signed(Reason::Envelope, &message.from, &error))?;
         let (occurrence, gap) = self.number(&credential, (message.boot, message.n), false);
         let command = self.memory.name_of(&message.command_digest).cloned();
-        Ok(Judged { message: Genuine::Reply(message, outcome, command), occurrence, gap })
+        Ok(Judged { message: VerifiedMessage::Reply(message, outcome, command), occurrence, gap })
     }
 
     fn event(&mut self, delivery: &Delivery, now: Millis) -> Result<Judged, Rejected> {
@@ -227,7 +228,7 @@ impl Watcher {
         }
         let data = message.data().map_err(|error| signed(Reason::Envelope, &message.from, &error))?;
         let (occurrence, gap) = self.number(&credential, (message.boot, message.n), true);
-        Ok(Judged { message: Genuine::Event(message, data), occurrence, gap })
+        Ok(Judged { message: VerifiedMessage::Event(message, data), occurrence, gap })
     }
 
     /// A bundle as whoever has only the pin judges it: not whether it succeeds the one in force.
@@ -239,7 +240,7 @@ impl Watcher {
             return Err(unsigned(Reason::Realm, &format!("for the realm {}, but this is {realm}", trust.realm())));
         }
         let payload = payload(delivery.body()).unwrap_or_default();
-        Ok(Judged { message: Genuine::Trust(trust, payload), occurrence: Occurrence::First, gap: None })
+        Ok(Judged { message: VerifiedMessage::Trust(trust, payload), occurrence: Occurrence::First, gap: None })
     }
 
     /// What the number of a client's message tells; `fresh` says that it is never sent from a record.
@@ -287,14 +288,14 @@ impl From<EventKind> for Kind {
     }
 }
 
-impl Seen {
+impl ObservedMessage {
     /// Who signed it; only where the signature holds.
     pub(crate) fn from(&self) -> Option<&Name> {
         match &self.verdict {
-            Ok(Genuine::Command(command)) => Some(&command.from),
-            Ok(Genuine::Reply(reply, ..)) => Some(&reply.from),
-            Ok(Genuine::Event(event, _)) => Some(&event.from),
-            Ok(Genuine::Trust(..)) => None,
+            Ok(VerifiedMessage::Command(command)) => Some(&command.from),
+            Ok(VerifiedMessage::Reply(reply, ..)) => Some(&reply.from),
+            Ok(VerifiedMessage::Event(event, _)) => Some(&event.from),
+            Ok(VerifiedMessage::Trust(..)) => None,
             Err(rejected) => rejected.signer.as_ref(),
         }
     }
@@ -302,13 +303,13 @@ impl Seen {
     /// Whom the signer made it for: `worker-1`, `@web`, `@all`; nobody in particular where it is an event.
     pub(crate) fn to(&self) -> Option<String> {
         match self.verdict.as_ref().ok()? {
-            Genuine::Command(command) => Some(match &command.to {
+            VerifiedMessage::Command(command) => Some(match &command.to {
                 Target::Client(client) => client.to_string(),
                 Target::Group(group) => format!("@{group}"),
                 Target::All(_) => "@all".to_owned(),
             }),
-            Genuine::Reply(reply, ..) => Some(reply.to.to_string()),
-            Genuine::Event(..) | Genuine::Trust(..) => None,
+            VerifiedMessage::Reply(reply, ..) => Some(reply.to.to_string()),
+            VerifiedMessage::Event(..) | VerifiedMessage::Trust(..) => None,
         }
     }
 }

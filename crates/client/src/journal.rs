@@ -1,12 +1,11 @@
-//! The record on disk (section 8): an append-only log of the machine's entries, in a folder that one client holds.
+//! The journal on disk (section 8): an append-only sequence of the machine's entries, in a folder that one client holds.
 //!
-//! A line says what the file is. Then come frames: the payload's length and its CRC-32, both as 4 bytes, little end first,
-//! and the payload, one [`Entry`] in JSON. One turn of the client is one write. It goes to the operating system before
-//! anything of that turn happens, which survives a crash of the process at any instant without an fsync. A crash of the machine
+//! [`format`] says what it looks like. One turn of the client is one write. It goes to the operating system before anything of that turn happens, which survives a crash of the process at any instant without an fsync. A crash of the machine
 //! may lose the last seconds: the next start begins another epoch, in which nothing that was lost can run again. What that
 //! epoch rests on, the client's time, is brought to the disk when a run begins and then beside the loop ([`sync`]).
 
 mod compaction;
+mod format;
 mod load;
 mod space;
 pub(crate) mod sync;
@@ -26,16 +25,10 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-pub(crate) use self::compaction::Wish;
-use self::compaction::{Compaction, Outcome};
+pub(crate) use self::compaction::CompactionRequest;
+use self::compaction::{Compaction, CompactionStep};
 use self::space::{END, Space};
 
-/// The first line of a record: what the file is, and the version of its form.
-const MAGIC: &[u8] = b"countersign-record 1\n";
-/// What precedes a payload: its length and its checksum.
-const HEAD: usize = 8;
-/// The longest payload, in bytes. An entry with the longest reply has less than half of it.
-const MAX_PAYLOAD: usize = 4 * 1024 * 1024;
 /// A record shorter than this is not compacted.
 const WORTH_COMPACTING: u64 = 16 * 1024 * 1024;
 
@@ -48,9 +41,9 @@ pub struct LockedStateDir {
     folder: File,
 }
 
-/// The log of one client, open and locked.
+/// The journal of one client, open and locked.
 #[derive(Debug)]
-pub(crate) struct Log {
+pub(crate) struct Journal {
     file: File,
     path: PathBuf,
     /// How much of the file is whole.
@@ -67,11 +60,11 @@ pub(crate) struct Log {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalError {
     path: PathBuf,
-    fault: Fault,
+    fault: JournalFault,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Fault {
+enum JournalFault {
     /// Another process holds it.
     Locked,
     /// It was removed, or another one was put in its place: the lock keeps nobody out of that.
@@ -82,52 +75,54 @@ enum Fault {
     /// Somebody else can put another folder in its place.
     Exposed(KeyFileError),
     /// The file is something else, or of another version.
-    NotARecord,
+    NotAJournal,
     /// At this byte there is something that a crash of the process does not leave behind.
     Damaged(u64),
     Io(String),
 }
 
 impl JournalError {
-    fn new(path: &Path, fault: Fault) -> Self {
+    fn new(path: &Path, fault: JournalFault) -> Self {
         Self { path: path.to_owned(), fault }
     }
 
     fn io(path: &Path, error: &io::Error) -> Self {
-        Self::new(path, Fault::Io(error.to_string()))
+        Self::new(path, JournalFault::Io(error.to_string()))
     }
 
     /// Whether another process has the folder, and nothing else is wrong with it.
     pub fn is_held(&self) -> bool {
-        self.fault == Fault::Locked
+        self.fault == JournalFault::Locked
     }
 
     /// What was expected.
     pub fn expected(&self) -> &'static str {
         match &self.fault {
-            Fault::Locked => "one client for one folder: two would not know what the other has run",
-            Fault::Replaced => "the folder that this client has locked, for as long as it runs",
-            Fault::Foreign(_) | Fault::Open(_) => "a folder of this user alone, of mode 0700",
-            Fault::Exposed(error) => error.expected(),
-            Fault::NotARecord => "a record of this version, or none",
-            Fault::Damaged(_) => "entries whose checksums hold: without them a command could run a second time",
-            Fault::Io(_) => "a folder that this process can write to, and room on the disk",
+            JournalFault::Locked => "one client for one folder: two would not know what the other has run",
+            JournalFault::Replaced => "the folder that this client has locked, for as long as it runs",
+            JournalFault::Foreign(_) | JournalFault::Open(_) => "a folder of this user alone, of mode 0700",
+            JournalFault::Exposed(error) => error.expected(),
+            JournalFault::NotAJournal => "a journal of this version, or none",
+            JournalFault::Damaged(_) => "entries whose checksums hold: without them a command could run a second time",
+            JournalFault::Io(_) => "a folder that this process can write to, and room on the disk",
         }
     }
 
     /// What to do.
-    pub fn remedy(&self) -> String {
+    pub fn hint(&self) -> String {
         let path = escape(&self.path.to_string_lossy()).into_owned();
         match &self.fault {
-            Fault::Locked => "stop the other client, or give this one another name or `--state`".to_owned(),
-            Fault::Replaced => "start it again, and replace a state folder only while its client is stopped".to_owned(),
-            Fault::Foreign(_) => "run as its owner, or choose another folder by `--state`".to_owned(),
-            Fault::Open(_) => format!("run `chmod 700 {path}`"),
-            Fault::Exposed(error) => error.remedy(),
-            Fault::NotARecord | Fault::Damaged(_) => format!(
+            JournalFault::Locked => "stop the other client, or give this one another name or `--state`".to_owned(),
+            JournalFault::Replaced => {
+                "start it again, and replace a state folder only while its client is stopped".to_owned()
+            }
+            JournalFault::Foreign(_) => "run as its owner, or choose another folder by `--state`".to_owned(),
+            JournalFault::Open(_) => format!("run `chmod 700 {path}`"),
+            JournalFault::Exposed(error) => error.hint(),
+            JournalFault::NotAJournal | JournalFault::Damaged(_) => format!(
                 "move {path} away: the client then begins a new epoch, and refuses every command from before it"
             ),
-            Fault::Io(_) => "check the folder and the disk, or choose another folder by `--state`".to_owned(),
+            JournalFault::Io(_) => "check the folder and the disk, or choose another folder by `--state`".to_owned(),
         }
     }
 }
@@ -137,14 +132,14 @@ impl fmt::Display for JournalError {
         let path = self.path.to_string_lossy();
         let path = escape(&path);
         match &self.fault {
-            Fault::Locked => write!(f, "another client holds {path}"),
-            Fault::Replaced => write!(f, "{path} was removed or replaced while the client ran"),
-            Fault::Foreign(owner) => write!(f, "{path} belongs to user {owner}"),
-            Fault::Open(mode) => write!(f, "{path} is open to others: its mode is {mode:04o}"),
-            Fault::Exposed(error) => f.write_str(&error.what()),
-            Fault::NotARecord => write!(f, "{path} is not a client's record, or one of another version"),
-            Fault::Damaged(at) => write!(f, "{path} is damaged at byte {at}, and more follows"),
-            Fault::Io(error) => write!(f, "{path}: {error}"),
+            JournalFault::Locked => write!(f, "another client holds {path}"),
+            JournalFault::Replaced => write!(f, "{path} was removed or replaced while the client ran"),
+            JournalFault::Foreign(owner) => write!(f, "{path} belongs to user {owner}"),
+            JournalFault::Open(mode) => write!(f, "{path} is open to others: its mode is {mode:04o}"),
+            JournalFault::Exposed(error) => f.write_str(&error.what()),
+            JournalFault::NotAJournal => write!(f, "{path} is not a client's journal, or one of another version"),
+            JournalFault::Damaged(at) => write!(f, "{path} is damaged at byte {at}, and more follows"),
+            JournalFault::Io(error) => write!(f, "{path}: {error}"),
         }
     }
 }
@@ -179,25 +174,25 @@ impl LockedStateDir {
             Err(_) => return Ok(()),
         };
         match self.folder.metadata() {
-            Ok(about) if there != Some(id(&about)) => Err(JournalError::new(&self.path, Fault::Replaced)),
+            Ok(about) if there != Some(id(&about)) => Err(JournalError::new(&self.path, JournalFault::Replaced)),
             Ok(_) | Err(_) => Ok(()),
         }
     }
 }
 
-impl Log {
-    /// Opens the log in a folder, and adds up what it holds. A last frame that is not complete was never acted upon, and is
+impl Journal {
+    /// Opens the journal in a folder, and adds up what it holds. A last frame that is not complete was never acted upon, and is
     /// cut off.
     pub(crate) fn open(folder: LockedStateDir) -> Result<(Self, Restored), JournalError> {
-        let path = folder.path().join("record");
+        let path = folder.path().join("journal");
         let failed = |error: io::Error| JournalError::io(&path, &error);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         let (restored, good) = load::load(&file, length).map_err(|error| match error {
-            load::Error::NotARecord => JournalError::new(&path, Fault::NotARecord),
-            load::Error::Damaged(at) => JournalError::new(&path, Fault::Damaged(at)),
+            load::Error::NotAJournal => JournalError::new(&path, JournalFault::NotAJournal),
+            load::Error::Damaged(at) => JournalError::new(&path, JournalFault::Damaged(at)),
             load::Error::Io(error) => failed(error),
         })?;
         if good < length {
@@ -206,12 +201,12 @@ impl Log {
         }
         compaction::remove(&path.with_extension("new")).map_err(failed)?;
         let (spoiled, space, compact_at) = (good < length, Space::behind(good), WORTH_COMPACTING);
-        let mut log = Self { file, good, spoiled, space, compact_at, compaction: None, folder, path };
-        log.cut().map_err(|error| log.error(&error))?;
-        if log.good == 0 {
-            log.write(MAGIC).map_err(|error| log.error(&error))?;
+        let mut journal = Self { file, good, spoiled, space, compact_at, compaction: None, folder, path };
+        journal.cut().map_err(|error| journal.error(&error))?;
+        if journal.good == 0 {
+            journal.write(format::MAGIC).map_err(|error| journal.error(&error))?;
         }
-        Ok((log, restored))
+        Ok((journal, restored))
     }
 
     /// Appends entries by one write, after which there is room for the ends of so many commands. When it fails nothing was
@@ -223,8 +218,8 @@ impl Log {
     ) -> io::Result<()> {
         let (mut frames, mut begins) = (Vec::new(), false);
         for entry in entries {
-            begins |= matches!(entry, Entry::Begun(_));
-            frame(entry, &mut frames)?;
+            begins |= matches!(entry, Entry::Started(_));
+            format::write(entry, &mut frames)?;
         }
         if frames.is_empty() {
             return Ok(());
@@ -240,7 +235,7 @@ impl Log {
         JournalError::io(&self.path, error)
     }
 
-    /// Appends the first entries of a run, and makes sure that all of the log is on the disk.
+    /// Appends the first entries of a run, and makes sure that all of the journal is on the disk.
     pub(crate) fn append_for_good<'a>(&mut self, entries: impl IntoIterator<Item = &'a Entry>) -> io::Result<()> {
         self.append(entries, 0)?;
         self.file.sync_all()?;
@@ -257,16 +252,16 @@ impl Log {
         self.folder.check_place()
     }
 
-    /// Whether the log has grown so much that writing it anew is worth while: past 16 MiB, and twice its size after the
+    /// Whether the journal has grown so much that writing it anew is worth while: past 16 MiB, and twice its size after the
     /// last time.
     pub(crate) fn wants_compaction(&self) -> bool {
         self.good > self.compact_at && self.compaction.is_none()
     }
 
-    /// Begins to write the log anew, beside the one in use, with what a log begins with.
+    /// Begins to write the journal anew, beside the one in use, with what a journal begins with.
     pub(crate) fn compact(&mut self, started: &Entry) -> io::Result<()> {
-        let begun = Compaction::begin(self.path.with_extension("new"), &self.file, self.good, started);
-        match begun {
+        let started = Compaction::begin(self.path.with_extension("new"), &self.file, self.good, started);
+        match started {
             Ok(compaction) => {
                 self.compaction = Some(compaction);
                 Ok(())
@@ -275,26 +270,26 @@ impl Log {
         }
     }
 
-    /// What the new log wants next; never anything where none is being written.
-    pub(crate) async fn wish(&mut self) -> Wish {
+    /// What the new journal wants next; never anything where none is being written.
+    pub(crate) async fn next_request(&mut self) -> CompactionRequest {
         match &mut self.compaction {
-            Some(compaction) => compaction.wish().await,
+            Some(compaction) => compaction.next_request().await,
             None => pending().await,
         }
     }
 
-    /// Fulfils a wish of the new log, which takes no longer however much there is on record. Once it has everything, it takes
+    /// Serves a request of the new journal, which takes no longer however much there is on record. Once it has everything, it takes
     /// the place of the old one. When that fails, the old one goes on.
-    pub(crate) fn fulfil(
+    pub(crate) fn serve(
         &mut self,
-        wish: Wish,
+        next_request: CompactionRequest,
         unfinished: usize,
         part: impl FnOnce(Option<JobKey>, usize) -> Part,
     ) -> io::Result<()> {
         let Some(compaction) = &mut self.compaction else { return Ok(()) };
-        let replaced = match compaction.fulfil(wish, self.good, |after| part(after, compaction::PART)) {
-            Ok(Outcome::On) => return Ok(()),
-            Ok(Outcome::Done { file, length, copied }) => self.replace(file, length, copied, unfinished),
+        let replaced = match compaction.serve(next_request, self.good, |after| part(after, compaction::PART)) {
+            Ok(CompactionStep::On) => return Ok(()),
+            Ok(CompactionStep::Done { file, length, copied }) => self.replace(file, length, copied, unfinished),
             Err(error) => Err(error),
         };
         replaced.map_err(|error| self.give_up(error))
@@ -316,7 +311,7 @@ impl Log {
         Ok(())
     }
 
-    /// Leaves the old log as it is, until it has grown some more.
+    /// Leaves the old journal as it is, until it has grown some more.
     fn give_up(&mut self, error: io::Error) -> io::Error {
         self.compact_at = self.good.saturating_add(WORTH_COMPACTING);
         if let Some(compaction) = self.compaction.take() {
@@ -348,7 +343,7 @@ impl Log {
 }
 
 #[cfg(test)]
-impl Log {
+impl Journal {
     /// Writes to another file from now on.
     pub(crate) fn exchange_file(&mut self, file: File) -> File {
         std::mem::replace(&mut self.file, file)
@@ -364,19 +359,19 @@ impl Log {
 fn lock(folder: &Path) -> Result<File, JournalError> {
     let failed = |error: io::Error| JournalError::io(folder, &error);
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    refuse_exposed(folder).map_err(|error| JournalError::new(folder, Fault::Exposed(error)))?;
+    refuse_exposed(folder).map_err(|error| JournalError::new(folder, JournalFault::Exposed(error)))?;
     let held = File::open(folder).map_err(failed)?;
     let about = held.metadata().map_err(failed)?;
     if about.uid() != geteuid().as_raw() {
-        return Err(JournalError::new(folder, Fault::Foreign(about.uid())));
+        return Err(JournalError::new(folder, JournalFault::Foreign(about.uid())));
     }
     let mode = about.mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(JournalError::new(folder, Fault::Open(mode)));
+        return Err(JournalError::new(folder, JournalFault::Open(mode)));
     }
     match flock(&held, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(held),
-        Err(Errno::WOULDBLOCK) => Err(JournalError::new(folder, Fault::Locked)),
+        Err(Errno::WOULDBLOCK) => Err(JournalError::new(folder, JournalFault::Locked)),
         Err(error) => Err(failed(error.into())),
     }
 }
@@ -384,16 +379,6 @@ fn lock(folder: &Path) -> Result<File, JournalError> {
 /// What the ends of so many commands take at least, in bytes.
 fn ends(unfinished: usize) -> u64 {
     END.saturating_mul(u64::try_from(unfinished).unwrap_or(u64::MAX))
-}
-
-fn frame(entry: &Entry, into: &mut Vec<u8>) -> io::Result<()> {
-    let payload = serde_json::to_vec(entry)?;
-    let length = u32::try_from(payload.len()).ok().filter(|_| payload.len() <= MAX_PAYLOAD);
-    let length = length.ok_or_else(|| io::Error::other("an entry that is too long for the record"))?;
-    into.extend(length.to_le_bytes());
-    into.extend(crc32fast::hash(&payload).to_le_bytes());
-    into.extend(payload);
-    Ok(())
 }
 
 fn length_of(bytes: &[u8]) -> u64 {

@@ -1,4 +1,4 @@
-//! Bringing the record to the disk without holding up the loop: an fsync may take seconds.
+//! Bringing the journal to the disk without holding up the loop: an fsync may take seconds.
 
 use std::fs::File;
 use std::io;

@@ -5,7 +5,7 @@
 const LONGEST: usize = 64;
 
 /// The candidate that is most like a word, if one is rather like it and no other is so much so.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > LONGEST {
         return None;
     }
@@ -31,26 +31,26 @@ mod tests {
 
     #[test]
     fn a_typo_finds_what_was_meant() {
-        assert_eq!(nearest("wroker-1", ["web-1", "worker-1", "press"]), Some("worker-1"));
-        assert_eq!(nearest("wbe", ["db", "web"]), Some("web"));
+        assert_eq!(suggest("wroker-1", ["web-1", "worker-1", "press"]), Some("worker-1"));
+        assert_eq!(suggest("wbe", ["db", "web"]), Some("web"));
     }
 
     #[test]
     fn of_several_that_are_equally_near_none_is_meant() {
-        assert_eq!(nearest("worker-3", ["worker-1", "worker-2"]), None);
-        assert_eq!(nearest("worker-3", ["worker-1", "worker-2", "worker-33"]), Some("worker-33"));
+        assert_eq!(suggest("worker-3", ["worker-1", "worker-2"]), None);
+        assert_eq!(suggest("worker-3", ["worker-1", "worker-2", "worker-33"]), Some("worker-33"));
     }
 
     #[test]
     fn a_word_that_is_longer_than_any_name_is_like_nothing() {
         let longest = "a".repeat(64);
-        assert_eq!(nearest(&longest, [longest.as_str()]), Some(longest.as_str()));
-        assert_eq!(nearest(&"a".repeat(65), [longest.as_str()]), None);
+        assert_eq!(suggest(&longest, [longest.as_str()]), Some(longest.as_str()));
+        assert_eq!(suggest(&"a".repeat(65), [longest.as_str()]), None);
     }
 
     #[test]
     fn what_is_like_nothing_finds_nothing() {
-        assert_eq!(nearest("zzz", ["web-1", "worker-1"]), None);
-        assert_eq!(nearest("worker-1", []), None);
+        assert_eq!(suggest("zzz", ["web-1", "worker-1"]), None);
+        assert_eq!(suggest("worker-1", []), None);
     }
 }

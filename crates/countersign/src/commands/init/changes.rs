@@ -6,23 +6,23 @@ use countersign_host::keys::{self, KeyFolder};
 use countersign_protocol::time::Millis;
 use serde::Serialize;
 
-use crate::failure::Fallible;
+use crate::cli_error::CliResult;
 
 /// The folder that is worked on, and what was done to it so far.
 #[derive(Debug)]
-pub(super) struct Deeds {
+pub(super) struct ChangeReport {
     folder: KeyFolder,
     now: Millis,
-    done: Vec<Deed>,
+    done: Vec<FileChange>,
 }
 
 /// What became of one file.
 #[derive(Debug, Serialize)]
-pub(super) struct Deed {
+pub(super) struct FileChange {
     /// Below the folder of keys.
     pub(super) file: String,
     /// What was done.
-    pub(super) did: Verb,
+    pub(super) did: Action,
     /// What a person may want to know of it; may be empty.
     pub(super) note: String,
 }
@@ -30,7 +30,7 @@ pub(super) struct Deed {
 /// What was done to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Verb {
+pub(super) enum Action {
     /// It was not there.
     Made,
     /// There is a new one in its place.
@@ -39,7 +39,7 @@ pub(super) enum Verb {
     Left,
 }
 
-impl Verb {
+impl Action {
     /// The word.
     pub(super) fn word(self) -> &'static str {
         match self {
@@ -50,7 +50,7 @@ impl Verb {
     }
 }
 
-impl Deeds {
+impl ChangeReport {
     pub(super) fn new(folder: KeyFolder, now: Millis) -> Self {
         Self { folder, now, done: Vec::new() }
     }
@@ -63,29 +63,29 @@ impl Deeds {
         self.now
     }
 
-    pub(super) fn into_done(self) -> Vec<Deed> {
+    pub(super) fn into_done(self) -> Vec<FileChange> {
         self.done
     }
 
     /// Whether anything was written.
     pub(super) fn changed(&self) -> bool {
-        self.done.iter().any(|deed| deed.did != Verb::Left)
+        self.done.iter().any(|deed| deed.did != Action::Left)
     }
 
-    pub(super) fn note(&mut self, did: Verb, path: &Path, note: impl Into<String>) {
+    pub(super) fn note(&mut self, did: Action, path: &Path, note: impl Into<String>) {
         let file = path.strip_prefix(self.folder.path()).unwrap_or(path).display().to_string();
-        self.done.push(Deed { file, did, note: note.into() });
+        self.done.push(FileChange { file, did, note: note.into() });
     }
 
     /// Makes a secret file where there is none.
-    pub(super) fn create(&mut self, path: &Path, secret: &[u8], note: impl Into<String>) -> Fallible<()> {
+    pub(super) fn create(&mut self, path: &Path, secret: &[u8], note: impl Into<String>) -> CliResult<()> {
         keys::create_secret(path, secret)?;
-        self.note(Verb::Made, path, note);
+        self.note(Action::Made, path, note);
         Ok(())
     }
 
     /// Writes a file that is no secret, at once and as a whole.
-    pub(super) fn write(&mut self, did: Verb, path: &Path, bytes: &[u8], note: impl Into<String>) -> Fallible<()> {
+    pub(super) fn write(&mut self, did: Action, path: &Path, bytes: &[u8], note: impl Into<String>) -> CliResult<()> {
         keys::replace_public(path, bytes)?;
         self.note(did, path, note);
         Ok(())

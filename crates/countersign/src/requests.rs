@@ -13,14 +13,14 @@ use countersign_protocol::time::Millis;
 use countersign_server::{Follow, Operator, OperatorConfig, OperatorError, OperatorEvent};
 
 use crate::args::Options;
+use crate::cli_error::{CliError, CliResult, Exit};
 use crate::duration::Span;
-use crate::failure::{Exit, Failure, Fallible};
-use crate::nearest::nearest;
 use crate::output::Gathering;
 use crate::realm::{Realm, listed};
+use crate::suggest::suggest;
 
 /// Connects as the operator whom the options name.
-pub(crate) async fn connect(options: &Options, follow: Follow) -> Fallible<Operator> {
+pub(crate) async fn connect(options: &Options, follow: Follow) -> CliResult<Operator> {
     let realm = Realm::open(options)?;
     let member = realm.member(Role::Operator, &realm.operator(options)?, SKEW)?;
     refuse_long_life(options.ttl, &member.identity)?;
@@ -85,61 +85,61 @@ pub(crate) fn exit(report: &Report) -> Exit {
 }
 
 /// What every client would refuse is not sent.
-pub(crate) fn refuse_long_life(ttl: Span, identity: &Identity) -> Fallible<()> {
+pub(crate) fn refuse_long_life(ttl: Span, identity: &Identity) -> CliResult<()> {
     let granted = identity.credential().grant().map_or(MAX_TTL, |grant| grant.max_ttl_ms);
     let longest = Span::from_millis(granted.min(MAX_TTL));
     if ttl <= longest {
         return Ok(());
     }
-    Err(Failure::usage(format!("--ttl {ttl} is longer than a command of {} may live", identity.name()))
+    Err(CliError::usage(format!("--ttl {ttl} is longer than a command of {} may live", identity.name()))
         .expected(format!("at most {longest}"))
-        .remedy(format!("--ttl {longest}, and --timeout for how long to wait")))
+        .hint(format!("--ttl {longest}, and --timeout for how long to wait")))
 }
 
 /// What an order came to that was not given; the operator says what else could have been meant.
-pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> Failure {
+pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> CliError {
     match error {
         OperatorError::Link(error) => error.into(),
         OperatorError::Request(RequestError::UnknownClient(unknown)) => unknown_client(&unknown, operator),
         OperatorError::Request(RequestError::Nobody { ref audience, .. }) => nobody(&error, audience, operator),
         OperatorError::Request(RequestError::OverLimit { .. }) => {
-            Failure::new(Exit::Broker, format!("{error}; nothing was sent"))
+            CliError::new(Exit::Broker, format!("{error}; nothing was sent"))
                 .expected(format!("a broker that takes {MIN_MAX_PAYLOAD} bytes, or a smaller command"))
-                .remedy("raise `max_payload` in the broker's configuration, or send less")
+                .hint("raise `max_payload` in the broker's configuration, or send less")
         }
-        OperatorError::Request(RequestError::NotInForce { .. }) => Failure::keys(format!("{error}; nothing was sent"))
+        OperatorError::Request(RequestError::NotInForce { .. }) => CliError::keys(format!("{error}; nothing was sent"))
             .expected("a credential that is in force; what is under way is still waited for")
-            .remedy("run `countersign init` where the issuer's key is, and start again with the new credential"),
-        OperatorError::Request(_) => Failure::usage(error)
+            .hint("run `countersign init` where the issuer's key is, and start again with the new credential"),
+        OperatorError::Request(_) => CliError::usage(error)
             .expected("a command that its own schema allows; nothing was sent")
-            .remedy("`countersign schema NAME.args` shows what a built-in command takes"),
-        OperatorError::Roster(_) => Failure::new(Exit::Broker, error)
+            .hint("`countersign schema NAME.args` shows what a built-in command takes"),
+        OperatorError::Roster(_) => CliError::new(Exit::Broker, error)
             .expected("the stream of presences; without it nobody knows who is there, and nothing was sent")
-            .remedy("run `countersign setup` once, or name the clients one by one"),
-        OperatorError::Silent(_) => Failure::new(Exit::Broker, format!("{error}; nothing was sent"))
+            .hint("run `countersign setup` once, or name the clients one by one"),
+        OperatorError::Silent(_) => CliError::new(Exit::Broker, format!("{error}; nothing was sent"))
             .expected("some part of it every few seconds, however slow the line; --timeout has no part in this")
-            .remedy(
+            .hint(
                 "run `countersign setup` once if the broker keeps no presences yet; else check the line to it, or name \
                  the clients one by one",
             ),
         OperatorError::Disconnected => {
-            Failure::new(Exit::Broker, "the connection to the broker is lost; nothing was sent")
+            CliError::new(Exit::Broker, "the connection to the broker is lost; nothing was sent")
                 .expected("a broker; the connection is being made anew by itself")
-                .remedy("try again when the broker is back")
+                .hint("try again when the broker is back")
         }
-        OperatorError::ReplySubscriptionDenied(_) => Failure::new(Exit::Broker, format!("{error}; nothing was sent"))
+        OperatorError::ReplySubscriptionDenied(_) => CliError::new(Exit::Broker, format!("{error}; nothing was sent"))
             .expected("that its list of users lets this connection key hear the operator's replies (nats/users.conf)")
-            .remedy("run `countersign init`, and make the broker read its configuration again"),
+            .hint("run `countersign init`, and make the broker read its configuration again"),
         OperatorError::Interrupted => interrupted(Exit::Interrupted),
-        OperatorError::Random(_) => Failure::new(Exit::Failed, error)
+        OperatorError::Random(_) => CliError::new(Exit::Failed, error)
             .expected("random bytes from the operating system")
-            .remedy("run it again, on Linux 3.17 or later"),
+            .hint("run it again, on Linux 3.17 or later"),
     }
 }
 
 /// A signal, or the person, ended it, and nothing was sent.
-pub(crate) fn interrupted(exit: Exit) -> Failure {
-    Failure::new(exit, "interrupted before anything was sent")
+pub(crate) fn interrupted(exit: Exit) -> CliError {
+    CliError::new(exit, "interrupted before anything was sent")
 }
 
 /// The groups that some client of the roster is in.
@@ -150,12 +150,12 @@ pub(crate) fn groups(operator: &Operator) -> BTreeSet<&Name> {
 }
 
 /// There is no client of a name.
-pub(crate) fn unknown_client(unknown: &Name, operator: Option<&Operator>) -> Failure {
+pub(crate) fn unknown_client(unknown: &Name, operator: Option<&Operator>) -> CliError {
     let known: Vec<Name> = operator.map(|it| it.known().into_iter().cloned().collect()).unwrap_or_default();
-    let near = nearest(unknown.as_str(), known.iter().map(Name::as_str));
-    Failure::usage(format!("{unknown} is no client that the roster or the folder of keys knows; nothing was sent"))
+    let near = suggest(unknown.as_str(), known.iter().map(Name::as_str));
+    CliError::usage(format!("{unknown} is no client that the roster or the folder of keys knows; nothing was sent"))
         .expected(format!("one that is known: {}", listed(&known)))
-        .remedy(match near {
+        .hint(match near {
             Some(near) => format!("name {near} instead"),
             None => format!(
                 "`countersign init --client {unknown}`, then `countersign client --name {unknown}`; one that has its key \
@@ -165,25 +165,25 @@ pub(crate) fn unknown_client(unknown: &Name, operator: Option<&Operator>) -> Fai
 }
 
 /// What is wrong with a group that no client of the roster is in.
-pub(crate) fn unknown_group(group: &Name, operator: &Operator) -> Option<Failure> {
+pub(crate) fn unknown_group(group: &Name, operator: &Operator) -> Option<CliError> {
     let audience = Audience::Group(group.clone());
     let error = RequestError::Nobody { audience: audience.clone(), ended: 0, out_of_reach: 0 };
     (!groups(operator).contains(group)).then(|| nobody(&error.into(), &audience, Some(operator)))
 }
 
-fn nobody(error: &OperatorError, audience: &Audience, operator: Option<&Operator>) -> Failure {
+fn nobody(error: &OperatorError, audience: &Audience, operator: Option<&Operator>) -> CliError {
     let groups: Vec<Name> = operator.map(|it| groups(it).into_iter().cloned().collect()).unwrap_or_default();
-    let failure = Failure::usage(format!("{error}; nothing was sent"));
+    let failure = CliError::usage(format!("{error}; nothing was sent"));
     match audience {
         Audience::Group(group) if !groups.contains(group) => {
-            let near = nearest(group.as_str(), groups.iter().map(Name::as_str));
-            failure.expected(format!("a group that the roster knows: {}", listed(&groups))).remedy(match near {
+            let near = suggest(group.as_str(), groups.iter().map(Name::as_str));
+            failure.expected(format!("a group that the roster knows: {}", listed(&groups))).hint(match near {
                 Some(near) => format!("@{near}"),
                 None => "`countersign clients` shows who is there, and in which groups".to_owned(),
             })
         }
         _ => failure
             .expected("a client that is there, and that the operator's grant reaches")
-            .remedy("`countersign clients` shows who is there"),
+            .hint("`countersign clients` shows who is there"),
     }
 }

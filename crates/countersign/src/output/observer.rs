@@ -22,8 +22,8 @@ use super::answer::counted;
 use super::status::percent;
 use super::{Output, json};
 use crate::args::Format;
-use crate::failure::{Exit, Failure, Fallible};
-use crate::traffic::{Gap, Genuine, Kind, Occurrence, Seen, Sight};
+use crate::cli_error::{CliError, CliResult, Exit};
+use crate::observer::{Gap, Kind, Observation, ObservedMessage, Occurrence, VerifiedMessage};
 
 /// How much of what a message says is shown to people, in characters before they are escaped.
 const MAX_SUMMARY: usize = 240;
@@ -31,15 +31,15 @@ const MAX_SUMMARY: usize = 240;
 const MAX_SUBJECT: usize = 96;
 
 /// How often it is looked whether anybody reads standard output still.
-pub(crate) const GLANCE: Duration = Duration::from_secs(1);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Output {
     /// Prints what was seen in a line of its own; `false` where nobody reads any more.
-    pub(crate) fn sight(self, sight: &Sight, format: Format) -> Fallible<bool> {
+    pub(crate) fn sight(self, sight: &Observation, format: Format) -> CliResult<bool> {
         let unwritable = |error| {
-            Failure::new(Exit::Failed, format!("standard output cannot be written: {error}"))
+            CliError::new(Exit::Failed, format!("standard output cannot be written: {error}"))
                 .expected("a place for what is seen")
-                .remedy("free some space, or print it elsewhere")
+                .hint("free some space, or print it elsewhere")
         };
         let line = match format {
             Format::Table => for_people(sight),
@@ -69,10 +69,10 @@ pub(crate) fn is_read() -> bool {
 }
 
 /// One line with its colours, which are taken out where they do not belong.
-pub(super) fn for_people(sight: &Sight) -> String {
+pub(super) fn for_people(sight: &Observation) -> String {
     match sight {
-        Sight::Gap(gap) => line(gap.at, ("gap", AnsiColor::Yellow), "-", gap.client.as_str(), &missing(gap)),
-        Sight::Message(seen) => {
+        Observation::Gap(gap) => line(gap.at, ("gap", AnsiColor::Yellow), "-", gap.client.as_str(), &missing(gap)),
+        Observation::Message(seen) => {
             let mark = match (&seen.verdict, seen.occurrence) {
                 (Ok(_), Occurrence::First) => ("ok", AnsiColor::Green),
                 (Ok(_), Occurrence::Again) => ("ok again", AnsiColor::Yellow),
@@ -90,25 +90,27 @@ fn line(at: Millis, (mark, colour): (&str, AnsiColor), kind: &str, who: &str, su
     format!("{time}  {style}{mark:10}{style:#}  {kind:8}  {who:24}  {}", shown(summary, MAX_SUMMARY))
 }
 
-fn who(seen: &Seen) -> String {
+fn who(seen: &ObservedMessage) -> String {
     let to = seen.to();
     match (&seen.verdict, seen.from()) {
-        (Ok(Genuine::Trust(..)), _) => "roots → everyone".to_owned(),
+        (Ok(VerifiedMessage::Trust(..)), _) => "roots → everyone".to_owned(),
         (Ok(_), Some(from)) => format!("{from} → {}", to.as_deref().unwrap_or("everyone")),
         (Err(_), Some(signer)) => format!("{signer} → ?"),
         (_, None) => "?".to_owned(),
     }
 }
 
-fn summary(seen: &Seen) -> String {
+fn summary(seen: &ObservedMessage) -> String {
     match &seen.verdict {
-        Ok(Genuine::Command(command)) => of_command(command),
-        Ok(Genuine::Reply(reply, outcome, command)) => {
+        Ok(VerifiedMessage::Command(command)) => of_command(command),
+        Ok(VerifiedMessage::Reply(reply, outcome, command)) => {
             let command = command.as_ref().map_or_else(|| reply.command_id.to_string(), ToString::to_string);
             format!("{command} {}{}", reply.status, of_outcome(outcome))
         }
-        Ok(Genuine::Event(event, data)) => of_event(event, data),
-        Ok(Genuine::Trust(trust, _)) => format!("version {}, until {}", trust.version(), trust.expires_at().utc()),
+        Ok(VerifiedMessage::Event(event, data)) => of_event(event, data),
+        Ok(VerifiedMessage::Trust(trust, _)) => {
+            format!("version {}, until {}", trust.version(), trust.expires_at().utc())
+        }
         Err(rejected) => format!("{}: {}", shown(&seen.subject, MAX_SUBJECT), rejected.detail),
     }
 }
@@ -197,10 +199,10 @@ enum Message<'a> {
 }
 
 impl<'a> Line<'a> {
-    pub(super) fn of(sight: &'a Sight) -> Self {
+    pub(super) fn of(sight: &'a Observation) -> Self {
         let seen = match sight {
-            Sight::Message(seen) => seen,
-            Sight::Gap(gap) => {
+            Observation::Message(seen) => seen,
+            Observation::Gap(gap) => {
                 return Self {
                     at: gap.at,
                     verdict: Kind::Gap.as_str(),
@@ -229,10 +231,10 @@ impl<'a> Line<'a> {
             to: seen.to(),
             missing: None,
             message: seen.verdict.as_ref().ok().map(|genuine| match genuine {
-                Genuine::Command(command) => Message::Command(command),
-                Genuine::Reply(reply, ..) => Message::Reply(reply),
-                Genuine::Event(event, _) => Message::Event(event),
-                Genuine::Trust(_, payload) => Message::Trust(payload),
+                VerifiedMessage::Command(command) => Message::Command(command),
+                VerifiedMessage::Reply(reply, ..) => Message::Reply(reply),
+                VerifiedMessage::Event(event, _) => Message::Event(event),
+                VerifiedMessage::Trust(_, payload) => Message::Trust(payload),
             }),
         }
     }

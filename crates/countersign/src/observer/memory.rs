@@ -42,7 +42,7 @@ struct Boot {
     id: Uuid,
     /// The number after the highest that was seen.
     next: u64,
-    /// Whether what is skipped is missing. Until its first event only replies were seen, and those may be from the record:
+    /// Whether what is skipped is missing. Until its first event only replies were seen, and those may be from the journal:
     /// what was signed between them may have passed by before this watch began.
     counted: bool,
     /// The numbers that were skipped and have not come since.
@@ -186,7 +186,7 @@ mod tests {
         let mut memory = Memory::new();
         let mut take = |n, fresh| memory.number(&name("worker-1"), &[], boot(1), n, fresh);
         assert_eq!(take(3, false), (Occurrence::First, None));
-        assert_eq!(take(9, false), (Occurrence::First, None), "both may be from the record");
+        assert_eq!(take(9, false), (Occurrence::First, None), "both may be from the journal");
         assert_eq!(take(3, false), (Occurrence::Again, None));
         assert_eq!(take(50, true), (Occurrence::First, None));
         assert_eq!(take(52, false), (Occurrence::First, Some(Skipped { missing: 1, away: false })));

@@ -22,16 +22,16 @@ const DETACHED: &str = "..";
 
 /// A final reply that is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(in crate::client) enum Kept {
+pub(in crate::client) enum RetainedReply {
     /// One that this program puts together again.
-    Short(Short),
+    CompactReply(CompactReply),
     /// One in another form, of another version of the program.
     Whole(Box<Signed>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(in crate::client) struct Short {
-    signer: Arc<Signer>,
+pub(in crate::client) struct CompactReply {
+    signer: Arc<ReplySigner>,
     issued_at: Millis,
     n: u64,
     seq: u64,
@@ -44,7 +44,7 @@ pub(in crate::client) struct Short {
 
 /// What the replies of one process have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(in crate::client) struct Signer {
+pub(in crate::client) struct ReplySigner {
     realm: Name,
     name: Name,
     jti: Uuid,
@@ -56,7 +56,7 @@ pub(in crate::client) struct Signer {
 
 /// What a body says of itself that its command's record does not.
 #[derive(Deserialize)]
-struct Facts {
+struct ReplyFields {
     realm: Name,
     from: Name,
     credential: Uuid,
@@ -68,16 +68,16 @@ struct Facts {
     seq: u64,
 }
 
-impl Kept {
+impl RetainedReply {
     /// Keeps the final reply to a command, with what it shares with those before it.
     pub(super) fn new(
         reply: Signed,
         reply_context: &ReplyContext,
         status: Status,
-        signers: &mut Recent<Signer>,
+        signers: &mut Interner<ReplySigner>,
     ) -> Self {
-        match Short::new(&reply, reply_context, status, signers) {
-            Some(short) => Self::Short(short),
+        match CompactReply::new(&reply, reply_context, status, signers) {
+            Some(short) => Self::CompactReply(short),
             None => Self::Whole(Box::new(reply)),
         }
     }
@@ -85,7 +85,7 @@ impl Kept {
     /// The reply as it was signed.
     pub(super) fn signed(&self, reply_context: &ReplyContext, status: Status) -> Signed {
         match self {
-            Self::Short(short) => short.signed(reply_context, status),
+            Self::CompactReply(short) => short.signed(reply_context, status),
             Self::Whole(signed) => (**signed).clone(),
         }
     }
@@ -93,18 +93,23 @@ impl Kept {
     /// What it takes in memory beside its record, in bytes; the credential is shared.
     pub(super) fn weight(&self) -> usize {
         match self {
-            Self::Short(short) => short.rest.len(),
+            Self::CompactReply(short) => short.rest.len(),
             Self::Whole(reply) => reply.subject.len() + reply.signature.len() + reply.body.len(),
         }
     }
 }
 
-impl Short {
-    fn new(reply: &Signed, reply_context: &ReplyContext, status: Status, signers: &mut Recent<Signer>) -> Option<Self> {
-        let Facts { realm, from, credential, issued_at, epoch, boot, n, state, seq } =
+impl CompactReply {
+    fn new(
+        reply: &Signed,
+        reply_context: &ReplyContext,
+        status: Status,
+        signers: &mut Interner<ReplySigner>,
+    ) -> Option<Self> {
+        let ReplyFields { realm, from, credential, issued_at, epoch, boot, n, state, seq } =
             serde_json::from_slice(&reply.body).ok()?;
         let (protected, signature) = reply.signature.split_once(DETACHED)?;
-        let signer = Signer {
+        let signer = ReplySigner {
             realm,
             name: from,
             jti: credential,
@@ -139,7 +144,7 @@ impl Short {
 
     /// The body up to its status.
     fn head(&self, reply_context: &ReplyContext, status: Status) -> Vec<u8> {
-        let Signer { realm, name, jti, epoch, boot, .. } = &*self.signer;
+        let ReplySigner { realm, name, jti, epoch, boot, .. } = &*self.signer;
         let mut head = crate::client::message::to_json(&Reply {
             v: Version,
             id: message_id(*boot, self.n, self.issued_at),
@@ -170,9 +175,9 @@ impl Short {
 /// The values that were seen last, so that those who have the same one share it. It is no part of any state: two are always
 /// equal.
 #[derive(Debug, Clone)]
-pub(super) struct Recent<T>(VecDeque<Arc<T>>);
+pub(super) struct Interner<T>(VecDeque<Arc<T>>);
 
-impl<T: PartialEq> Recent<T> {
+impl<T: PartialEq> Interner<T> {
     /// How many there are, at most.
     const MOST: usize = 32;
 
@@ -191,20 +196,20 @@ impl<T: PartialEq> Recent<T> {
     }
 }
 
-impl<T> Default for Recent<T> {
+impl<T> Default for Interner<T> {
     fn default() -> Self {
         Self(VecDeque::new())
     }
 }
 
-impl<T> PartialEq for Recent<T> {
+impl<T> PartialEq for Interner<T> {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl<T> Eq for Recent<T> {}
+impl<T> Eq for Interner<T> {}
 
-impl<T> Hash for Recent<T> {
+impl<T> Hash for Interner<T> {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }

@@ -15,7 +15,7 @@ use countersign_protocol::text::echo;
 use serde_json::{Map, Value};
 
 use crate::args::CommandArgs;
-use crate::failure::{Failure, Fallible};
+use crate::cli_error::{CliError, CliResult};
 
 /// What all clients are called, after an @: no group has this name.
 pub(crate) const EVERYONE: &str = "all";
@@ -31,7 +31,7 @@ pub(crate) struct Request {
 
 /// Where the arguments of `call` come from.
 #[derive(Debug, Clone, Copy)]
-enum ArgsFrom<'a> {
+enum ArgsSource<'a> {
     /// There are none, unless the last word is `-`.
     Words,
     /// The option `--args`.
@@ -42,7 +42,7 @@ enum ArgsFrom<'a> {
 
 /// Where the words were typed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Place<'a> {
+pub(crate) enum InputContext<'a> {
     /// In a shell: targets are named, and standard input is the command's.
     Shell,
     /// At the prompt: a command that names nobody is for these, if there are any.
@@ -50,24 +50,24 @@ pub(crate) enum Place<'a> {
 }
 
 /// What an order's words ask for.
-pub(crate) fn request(order: &CommandArgs, place: Place<'_>) -> Fallible<Request> {
+pub(crate) fn request(order: &CommandArgs, context: InputContext<'_>) -> CliResult<Request> {
     match order {
-        CommandArgs::Start(of) => plain(Builtin::Start, &of.targets, place),
-        CommandArgs::Stop(of) => plain(Builtin::Stop, &of.targets, place),
-        CommandArgs::Terminate(of) => plain(Builtin::Terminate, &of.targets, place),
-        CommandArgs::Ping(of) => plain(Builtin::Ping, &of.targets, place),
-        CommandArgs::Status(of) => plain(Builtin::Status, &of.targets, place),
-        CommandArgs::Jobs(of) => plain(Builtin::Jobs, &of.targets, place),
-        CommandArgs::Calculate { words } => calculate(words, place),
-        CommandArgs::Cancel { words } => of_command(Builtin::Cancel, words, place),
-        CommandArgs::Result { words } => of_command(Builtin::Result, words, place),
+        CommandArgs::Start(of) => plain(Builtin::Start, &of.targets, context),
+        CommandArgs::Stop(of) => plain(Builtin::Stop, &of.targets, context),
+        CommandArgs::Terminate(of) => plain(Builtin::Terminate, &of.targets, context),
+        CommandArgs::Ping(of) => plain(Builtin::Ping, &of.targets, context),
+        CommandArgs::Status(of) => plain(Builtin::Status, &of.targets, context),
+        CommandArgs::Jobs(of) => plain(Builtin::Jobs, &of.targets, context),
+        CommandArgs::Calculate { words } => calculate(words, context),
+        CommandArgs::Cancel { words } => of_command(Builtin::Cancel, words, context),
+        CommandArgs::Result { words } => of_command(Builtin::Result, words, context),
         CommandArgs::Call { words, args, args_file } => {
             let from = match (args, args_file) {
-                (Some(text), _) => ArgsFrom::Text(text),
-                (None, Some(path)) => ArgsFrom::File(path),
-                (None, None) => ArgsFrom::Words,
+                (Some(text), _) => ArgsSource::Text(text),
+                (None, Some(path)) => ArgsSource::File(path),
+                (None, None) => ArgsSource::Words,
             };
-            any(words, from, place)
+            any(words, from, context)
         }
     }
 }
@@ -78,27 +78,27 @@ pub(crate) fn cancel(clients: Vec<Name>, command: CommandId) -> Request {
 }
 
 /// TARGET…
-fn plain(builtin: Builtin, words: &[String], place: Place<'_>) -> Fallible<Request> {
+fn plain(builtin: Builtin, words: &[String], context: InputContext<'_>) -> CliResult<Request> {
     // Only at the prompt: in a shell, clap asks for targets.
     let missing = || {
-        Failure::usage("nobody is named, and there is not exactly one client")
+        CliError::usage("nobody is named, and there is not exactly one client")
             .expected("TARGET: a client, several, @group or @all")
-            .remedy("`use TARGET` before, or `clients` to see who is there")
+            .hint("`use TARGET` before, or `clients` to see who is there")
     };
-    Ok(Request { audience: audience(words, place, missing)?, call: call(builtin, Map::new()) })
+    Ok(Request { audience: audience(words, context, missing)?, call: call(builtin, Map::new()) })
 }
 
 /// TARGET… X MSG
-fn calculate(words: &[String], place: Place<'_>) -> Fallible<Request> {
-    let missing = || too_few(words, "X MSG", "calculate worker-1 2.5 done", place);
+fn calculate(words: &[String], context: InputContext<'_>) -> CliResult<Request> {
+    let missing = || too_few(words, "X MSG", "calculate worker-1 2.5 done", context);
     let [names @ .., x, msg] = words else {
         return Err(missing());
     };
-    let audience = audience(names, place, missing)?;
+    let audience = audience(names, context, missing)?;
     let wrong = |what: String| {
-        Failure::usage(what)
+        CliError::usage(what)
             .expected(format!("a number of seconds from 0 to {MAX_SECONDS}, and after it the message"))
-            .remedy("countersign calculate worker-1 2.5 \"all done\"")
+            .hint("countersign calculate worker-1 2.5 \"all done\"")
     };
     let seconds: f64 = x.parse().map_err(|_| wrong(format!("X is `{}`, which is not a number", echo(x))))?;
     if !seconds.is_finite() {
@@ -112,9 +112,9 @@ fn calculate(words: &[String], place: Place<'_>) -> Fallible<Request> {
     }
     let length = msg.chars().count();
     if length > MAX_MESSAGE {
-        return Err(Failure::usage(format!("MSG is too long: {length} characters"))
+        return Err(CliError::usage(format!("MSG is too long: {length} characters"))
             .expected(format!("at most {MAX_MESSAGE} characters"))
-            .remedy("shorten it"));
+            .hint("shorten it"));
     }
     let mut args = Map::new();
     // The sum makes 0 of -0.
@@ -124,70 +124,70 @@ fn calculate(words: &[String], place: Place<'_>) -> Fallible<Request> {
 }
 
 /// TARGET… COMMAND-ID
-fn of_command(builtin: Builtin, words: &[String], place: Place<'_>) -> Fallible<Request> {
+fn of_command(builtin: Builtin, words: &[String], context: InputContext<'_>) -> CliResult<Request> {
     let missing = || {
         let example = format!("{builtin} worker-1 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90");
-        too_few(words, "COMMAND-ID", &example, place)
+        too_few(words, "COMMAND-ID", &example, context)
     };
     let (id, names) = words.split_last().ok_or_else(missing)?;
-    let audience = audience(names, place, missing)?;
+    let audience = audience(names, context, missing)?;
     let id: MessageId = id.parse().map_err(|_| {
-        Failure::usage(format!("`{}` is not the id of a command", echo(id)))
+        CliError::usage(format!("`{}` is not the id of a command", echo(id)))
             .expected("a UUID of version 7 in lower case with hyphens, after the targets")
-            .remedy("`countersign jobs TARGET` lists the ids")
+            .hint("`countersign jobs TARGET` lists the ids")
     })?;
     let command = CommandId { command_id: id, command_digest: None };
     Ok(Request { audience, call: of_id(builtin, command) })
 }
 
 /// TARGET… NAME [-]
-fn any(words: &[String], from: ArgsFrom<'_>, place: Place<'_>) -> Fallible<Request> {
-    let missing = || too_few(words, "NAME", "call worker-1 ping", place);
+fn any(words: &[String], from: ArgsSource<'_>, context: InputContext<'_>) -> CliResult<Request> {
+    let missing = || too_few(words, "NAME", "call worker-1 ping", context);
     let (words, from_stdin) = match words {
         [words @ .., last] if last == "-" => (words, true),
         words => (words, false),
     };
     let (name, names) = words.split_last().ok_or_else(missing)?;
-    let audience = audience(names, place, missing)?;
+    let audience = audience(names, context, missing)?;
     let name: Name = name.parse().map_err(|error| {
-        Failure::usage(error)
+        CliError::usage(error)
             .expected("the name of a command, after the targets")
-            .remedy("`countersign status TARGET` lists the commands that a client knows")
+            .hint("`countersign status TARGET` lists the commands that a client knows")
     })?;
     let args = match (from, from_stdin) {
-        (ArgsFrom::Words, false) => Map::new(),
-        (ArgsFrom::Words, true) if matches!(place, Place::Prompt(_)) => {
-            return Err(Failure::usage("standard input is the prompt's own: `-` cannot read arguments from it")
+        (ArgsSource::Words, false) => Map::new(),
+        (ArgsSource::Words, true) if matches!(context, InputContext::Prompt(_)) => {
+            return Err(CliError::usage("standard input is the prompt's own: `-` cannot read arguments from it")
                 .expected("arguments on the line, or in a file")
-                .remedy("--args '{\"x\": 2.5, \"msg\": \"done\"}', or --args-file FILE"));
+                .hint("--args '{\"x\": 2.5, \"msg\": \"done\"}', or --args-file FILE"));
         }
-        (ArgsFrom::Words, true) => object("standard input", &bounded("standard input", stdin().lock())?)?,
-        (ArgsFrom::Text(text), false) => object("--args", text.as_bytes())?,
-        (ArgsFrom::File(path), false) => {
+        (ArgsSource::Words, true) => object("standard input", &bounded("standard input", stdin().lock())?)?,
+        (ArgsSource::Text(text), false) => object("--args", text.as_bytes())?,
+        (ArgsSource::File(path), false) => {
             let name = path.display().to_string();
             let file = File::open(path).map_err(|error| unreadable(&name, &error))?;
             object(&name, &bounded(&name, file)?)?
         }
-        (ArgsFrom::Text(_) | ArgsFrom::File(_), true) => {
-            return Err(Failure::usage("the arguments are given twice")
+        (ArgsSource::Text(_) | ArgsSource::File(_), true) => {
+            return Err(CliError::usage("the arguments are given twice")
                 .expected("one of --args, --args-file and `-`")
-                .remedy("leave one out"));
+                .hint("leave one out"));
         }
     };
     Ok(Request { audience, call: Call { name, args } })
 }
 
 /// Whom words name: clients, each once, or one group, or all; whom it is for usually, where there are none.
-fn audience(words: &[String], place: Place<'_>, missing: impl FnOnce() -> Failure) -> Fallible<Audience> {
-    match (words, place) {
-        ([], Place::Prompt(Some(usual))) => Ok(usual.clone()),
-        ([], Place::Prompt(None) | Place::Shell) => Err(missing()),
+fn audience(words: &[String], context: InputContext<'_>, missing: impl FnOnce() -> CliError) -> CliResult<Audience> {
+    match (words, context) {
+        ([], InputContext::Prompt(Some(usual))) => Ok(usual.clone()),
+        ([], InputContext::Prompt(None) | InputContext::Shell) => Err(missing()),
         _ => target(words),
     }
 }
 
 /// TARGET…: clients, each once, or one group, or all.
-pub(crate) fn target(words: &[String]) -> Fallible<Audience> {
+pub(crate) fn target(words: &[String]) -> CliResult<Audience> {
     if let [one] = words
         && let Some(group) = one.strip_prefix('@')
     {
@@ -200,9 +200,9 @@ pub(crate) fn target(words: &[String]) -> Fallible<Audience> {
     let mut clients = Vec::new();
     for word in words {
         if word.starts_with('@') {
-            return Err(Failure::usage(format!("`{}` stands beside other targets", echo(word)))
+            return Err(CliError::usage(format!("`{}` stands beside other targets", echo(word)))
                 .expected("the names of clients, or one @group, or @all")
-                .remedy("give one command to the group and another to the rest"));
+                .hint("give one command to the group and another to the rest"));
         }
         let client: Name = word.parse().map_err(|_| not_a_name(word, "the name of a client, @group or @all"))?;
         if !clients.contains(&client) {
@@ -212,10 +212,10 @@ pub(crate) fn target(words: &[String]) -> Fallible<Audience> {
     Ok(Audience::Clients(clients))
 }
 
-fn not_a_name(word: &str, what: &str) -> Failure {
-    Failure::usage(format!("`{}` is not {what}", echo(word)))
+fn not_a_name(word: &str, what: &str) -> CliError {
+    CliError::usage(format!("`{}` is not {what}", echo(word)))
         .expected("1 to 64 of a-z, 0-9, - and _, with a letter or digit at both ends")
-        .remedy("countersign ping worker-1")
+        .hint("countersign ping worker-1")
 }
 
 fn of_id(builtin: Builtin, CommandId { command_id, command_digest }: CommandId) -> Call {
@@ -232,43 +232,43 @@ fn call(builtin: Builtin, args: Map<String, Value>) -> Call {
     Call { name: builtin.name().parse().expect("a name"), args }
 }
 
-fn object(source: &str, bytes: &[u8]) -> Fallible<Map<String, Value>> {
+fn object(source: &str, bytes: &[u8]) -> CliResult<Map<String, Value>> {
     json::parse(bytes).map_err(|error| {
-        Failure::usage(format!("the arguments from {source} are not valid: {error}"))
+        CliError::usage(format!("the arguments from {source} are not valid: {error}"))
             .expected("one JSON object, no member twice, such as {\"x\": 2.5, \"msg\": \"done\"}")
-            .remedy("`countersign schema NAME.args` shows what a built-in command takes")
+            .hint("`countersign schema NAME.args` shows what a built-in command takes")
     })
 }
 
-fn bounded(source: &str, from: impl Read) -> Fallible<Vec<u8>> {
+fn bounded(source: &str, from: impl Read) -> CliResult<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(MAX_BODY).unwrap_or(u64::MAX);
     from.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| unreadable(source, &error))?;
     if bytes.len() > MAX_BODY {
-        return Err(Failure::usage(format!("the arguments from {source} are too long"))
+        return Err(CliError::usage(format!("the arguments from {source} are too long"))
             .expected(format!("at most {MAX_BODY} bytes for the whole command"))
-            .remedy("shorten them"));
+            .hint("shorten them"));
     }
     Ok(bytes)
 }
 
-fn unreadable(source: &str, error: &std::io::Error) -> Failure {
-    Failure::usage(format!("{source} cannot be read: {error}"))
+fn unreadable(source: &str, error: &std::io::Error) -> CliError {
+    CliError::usage(format!("{source} cannot be read: {error}"))
         .expected("a file with one JSON object")
-        .remedy("check the name and its permissions")
+        .hint("check the name and its permissions")
 }
 
 /// There are fewer words than the targets and what follows them.
-fn too_few(words: &[String], following: &str, example: &str, place: Place<'_>) -> Failure {
+fn too_few(words: &[String], following: &str, example: &str, context: InputContext<'_>) -> CliError {
     let got = if words.is_empty() { "nothing".to_owned() } else { format!("only `{}`", echo(&words.join(" "))) };
-    let form = match place {
-        Place::Shell => format!("TARGET… {following}"),
-        Place::Prompt(Some(_)) => format!("[TARGET…] {following}"),
-        Place::Prompt(None) => {
+    let form = match context {
+        InputContext::Shell => format!("TARGET… {following}"),
+        InputContext::Prompt(Some(_)) => format!("[TARGET…] {following}"),
+        InputContext::Prompt(None) => {
             format!("TARGET… {following}; without TARGET after `use TARGET`, or for the only client")
         }
     };
-    Failure::usage(format!("something is missing: {got} was given"))
+    CliError::usage(format!("something is missing: {got} was given"))
         .expected(form)
-        .remedy(format!("countersign {example}"))
+        .hint(format!("countersign {example}"))
 }

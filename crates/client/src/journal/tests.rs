@@ -2,13 +2,14 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use countersign_machine::client::{Catalogue, Client, Config, Effect, Ended, Now, StartUp};
+use countersign_machine::client::{Catalogue, Client, Config, Effect, ExecutionResult, Now, StartUp};
 use countersign_protocol::command::Command;
 use countersign_protocol::id::Uuid;
 use countersign_testkit::realm::{Draft, Realm, START, full_grant, to};
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
+use super::format::{HEAD, MAGIC, MAX_PAYLOAD};
 use super::*;
 use crate::registry::Commands;
 
@@ -56,7 +57,7 @@ fn life(calls: u64) -> Life {
         });
         if let Some(key) = executed.filter(|_| call < calls) {
             let result = json!({"x": 1, "msg": "ü\n"});
-            entries.extend(machine.finished(key, Ended::Done(result), now(30)).entries);
+            entries.extend(machine.finished(key, ExecutionResult::Done(result), now(30)).entries);
         }
     }
     Life { machine, entries }
@@ -72,8 +73,8 @@ fn folder() -> TempDir {
     tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempdir().unwrap()
 }
 
-fn open(folder: &Path) -> Result<(Log, Restored), JournalError> {
-    LockedStateDir::at(folder.to_owned()).and_then(Log::open)
+fn open(folder: &Path) -> Result<(Journal, Restored), JournalError> {
+    LockedStateDir::at(folder.to_owned()).and_then(Journal::open)
 }
 
 /// A folder with a log of these entries in it, and the log's bytes.
@@ -83,18 +84,18 @@ fn written(entries: &[Entry]) -> (TempDir, PathBuf, Vec<u8>) {
     assert_eq!(restored, Restored::default());
     log.append(entries, 0).unwrap();
     drop(log);
-    let path = folder.path().join("record");
+    let path = folder.path().join("journal");
     let bytes = fs::read(&path).unwrap();
     (folder, path, bytes)
 }
 
-fn fault(folder: &TempDir) -> Fault {
+fn fault(folder: &TempDir) -> JournalFault {
     open(folder.path()).unwrap_err().fault
 }
 
 fn frame_of(entry: &Entry) -> Vec<u8> {
     let mut bytes = Vec::new();
-    frame(entry, &mut bytes).unwrap();
+    format::write(entry, &mut bytes).unwrap();
     bytes
 }
 
@@ -126,7 +127,7 @@ fn a_last_frame_that_is_cut_short_anywhere_is_cut_off_and_nothing_before_it() {
 fn a_log_that_was_cut_while_it_was_made_is_made_again() {
     for length in 0..MAGIC.len() {
         let folder = folder();
-        let path = folder.path().join("record");
+        let path = folder.path().join("journal");
         fs::write(&path, &MAGIC[..length]).unwrap();
         let (_log, restored) = open(folder.path()).unwrap();
         assert_eq!((restored, fs::read(&path).unwrap()), (Restored::default(), MAGIC.to_vec()), "{length} bytes");
@@ -166,7 +167,7 @@ fn zeros_with_something_behind_them_are_damage() {
     let (folder, path, bytes) = written(&life.entries);
     for gap in [HEAD, 5_000] {
         fs::write(&path, [bytes.clone(), vec![0; gap], frame_of(&life.entries[0])].concat()).unwrap();
-        assert_eq!(fault(&folder), Fault::Damaged(u64::try_from(bytes.len()).unwrap()), "{gap} zeros");
+        assert_eq!(fault(&folder), JournalFault::Damaged(u64::try_from(bytes.len()).unwrap()), "{gap} zeros");
     }
 }
 
@@ -184,7 +185,7 @@ fn one_damaged_byte_before_the_last_frame_is_never_passed_over() {
                 damaged[at] ^= flip;
                 fs::write(&path, damaged).unwrap();
                 let found = u64::try_from(start).unwrap();
-                assert_eq!(fault(&folder), Fault::Damaged(found), "byte {at}, flipped by {flip:#x}");
+                assert_eq!(fault(&folder), JournalFault::Damaged(found), "byte {at}, flipped by {flip:#x}");
             }
         }
         start = end;
@@ -199,33 +200,33 @@ fn a_complete_last_frame_with_a_bad_checksum_is_damage_and_no_torn_tail() {
     bytes[last] ^= 1;
     fs::write(&path, &bytes).unwrap();
     let start = u64::try_from(bytes.len() - frame_of(life.entries.last().unwrap()).len()).unwrap();
-    assert_eq!(fault(&folder), Fault::Damaged(start));
+    assert_eq!(fault(&folder), JournalFault::Damaged(start));
     assert_eq!(fs::read(&path).unwrap(), bytes, "nothing is touched");
 }
 
 #[test]
-fn something_else_is_no_record() {
+fn something_else_is_no_journal() {
     let folder = folder();
     for text in ["countersign-record 2\n", "x", "\0\0\0\0"] {
-        fs::write(folder.path().join("record"), text).unwrap();
-        assert_eq!(fault(&folder), Fault::NotARecord, "{text:?}");
+        fs::write(folder.path().join("journal"), text).unwrap();
+        assert_eq!(fault(&folder), JournalFault::NotAJournal, "{text:?}");
     }
 }
 
 /// Everything that a compaction wants, one wish after another, and what happens before each is fulfilled.
-fn compact(log: &mut Log, machine: &Client, size: usize, mut before: impl FnMut(&mut Log)) -> io::Result<()> {
+fn compact(log: &mut Journal, machine: &Client, size: usize, mut before: impl FnMut(&mut Journal)) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    log.compact(&machine.started())?;
+    log.compact(&machine.epoch_started())?;
     while log.compaction.is_some() {
-        let wish = runtime.block_on(log.wish());
+        let next_request = runtime.block_on(log.next_request());
         before(log);
-        log.fulfil(wish, machine.unfinished(), |after, _| machine.part(after, size))?;
+        log.serve(next_request, machine.unfinished(), |after, _| machine.part(after, size))?;
     }
     Ok(())
 }
 
 fn snapshot(machine: &Client) -> Vec<Entry> {
-    std::iter::once(machine.started()).chain(machine.part(None, usize::MAX).entries()).collect()
+    std::iter::once(machine.epoch_started()).chain(machine.part(None, usize::MAX).entries()).collect()
 }
 
 #[test]
@@ -241,7 +242,7 @@ fn a_compacted_log_adds_up_to_the_same() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let (_log, restored) = open(folder.path()).unwrap();
     assert_eq!(restored, sum(snapshot(&life.machine).iter().chain([&more])));
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the record alone");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the journal alone");
 }
 
 /// What is appended while a log is compacted, and the moment of a crash: at each there is a record, and it is whole.
@@ -253,11 +254,11 @@ fn a_crash_at_any_moment_of_a_compaction_loses_nothing_and_what_is_appended_mean
     let (mut log, _) = open(folder.path()).unwrap();
     let crashed = self::folder();
     let is_whole = |appended: usize| {
-        fs::copy(&path, crashed.path().join("record")).unwrap();
-        fs::write(crashed.path().join("record.new"), "half of it").unwrap();
+        fs::copy(&path, crashed.path().join("journal")).unwrap();
+        fs::write(crashed.path().join("journal.new"), "half of it").unwrap();
         let (_, restored) = open(crashed.path()).unwrap();
         assert_eq!(restored, sum(&life.entries[..old.len() + appended]), "after {appended} more");
-        assert!(!crashed.path().join("record.new").exists());
+        assert!(!crashed.path().join("journal.new").exists());
     };
     let mut appended = 0;
     compact(&mut log, &life.machine, 1, |log| {
@@ -271,11 +272,11 @@ fn a_crash_at_any_moment_of_a_compaction_loses_nothing_and_what_is_appended_mean
     .unwrap();
     assert!(appended > 3, "{appended} were appended meanwhile");
     log.append(&new[appended..], 0).unwrap();
-    fs::copy(&path, crashed.path().join("record")).unwrap();
+    fs::copy(&path, crashed.path().join("journal")).unwrap();
     let (_log, mut restored) = open(crashed.path()).unwrap();
     // The new log begins with the time at which it was begun.
-    restored.apply(life.machine.started());
-    assert_eq!(restored, sum(life.entries.iter().chain([&life.machine.started()])));
+    restored.apply(life.machine.epoch_started());
+    assert_eq!(restored, sum(life.entries.iter().chain([&life.machine.epoch_started()])));
 }
 
 #[test]
@@ -283,37 +284,39 @@ fn on_a_disk_that_is_full_what_has_begun_can_end_and_nothing_begins_before_there
     let life = life(3);
     let (folder, _, _) = written(&[]);
     let (mut log, _) = open(folder.path()).unwrap();
-    let begun = life.entries.iter().find(|entry| matches!(entry, Entry::Begun(_))).unwrap();
+    let started = life.entries.iter().find(|entry| matches!(entry, Entry::Started(_))).unwrap();
     let end = |reply: bool| {
         let ended = life.entries.iter().find_map(|entry| match entry {
-            Entry::Ended(ended) => Some(ended.clone()),
+            Entry::Finished(ended) => Some(ended.clone()),
             _ => None,
         });
         let mut ended = ended.unwrap();
         ended.reply = ended.reply.filter(|_| reply);
-        Entry::Ended(ended)
+        Entry::Finished(ended)
     };
     let frame = |entry: &Entry| length_of(&frame_of(entry));
     assert!(frame(&end(false)) < space::END, "what is kept for an end is enough");
-    log.space.full_at = log.good + 2 * (frame(begun) + space::END);
-    log.append([begun], 1).unwrap();
-    log.append([begun], 2).unwrap();
-    assert!(log.append([begun], 3).is_err(), "its end would not fit");
+    log.space.full_at = log.good + 2 * (frame(started) + space::END);
+    log.append([started], 1).unwrap();
+    log.append([started], 2).unwrap();
+    assert!(log.append([started], 3).is_err(), "its end would not fit");
     assert!(log.append([&end(true)], 1).is_err(), "the other end would not fit any more");
     log.append([&end(false)], 1).unwrap();
-    log.space.full_at += frame(begun) + space::END;
-    assert!(log.append([begun], 2).is_err(), "it fits again, but not much more does");
+    log.space.full_at += frame(started) + space::END;
+    assert!(log.append([started], 2).is_err(), "it fits again, but not much more does");
     log.append([&end(false)], 0).unwrap();
     log.space.full_at += space::CHUNK;
-    log.append([begun], 1).unwrap();
+    log.append([started], 1).unwrap();
 }
 
 /// An entry whose payload is about so long.
 fn long_entry(length: usize) -> Entry {
-    let begun = life(0).entries.into_iter().find(|entry| matches!(entry, Entry::Begun(_))).unwrap();
-    let mut value = serde_json::to_value(begun).unwrap();
-    value["begun"]["reply_context"]["reply_to"] = Value::from("r".repeat(length));
-    serde_json::from_value(value).unwrap()
+    let mut started = life(0).entries.into_iter().find_map(|entry| match entry {
+        Entry::Started(started) => Some(started),
+        _ => None,
+    });
+    started.as_mut().unwrap().reply_context.reply_to = "r".repeat(length);
+    Entry::Started(started.unwrap())
 }
 
 #[test]
@@ -347,11 +350,11 @@ fn a_compaction_that_fails_leaves_the_old_log_in_use() {
     let life = life(2);
     let (folder, path, bytes) = written(&life.entries);
     let (mut log, _) = open(folder.path()).unwrap();
-    fs::create_dir(folder.path().join("record.new")).unwrap();
+    fs::create_dir(folder.path().join("journal.new")).unwrap();
     assert!(compact(&mut log, &life.machine, 9, |_| {}).is_err());
-    fs::remove_dir(folder.path().join("record.new")).unwrap();
+    fs::remove_dir(folder.path().join("journal.new")).unwrap();
     // What it has written is gone when it is to take the old one's place.
-    let new = folder.path().join("record.new");
+    let new = folder.path().join("journal.new");
     assert!(compact(&mut log, &life.machine, 9, |_| fs::remove_file(&new).unwrap_or_default()).is_err());
     assert!(!log.wants_compaction());
     let more = Entry::Mark { at: START };
@@ -390,11 +393,11 @@ fn a_second_client_on_the_same_folder_is_refused_whatever_was_removed_from_it() 
     let folder = folder();
     fs::write(folder.path().join("lock"), "").unwrap();
     let (first, _) = open(folder.path()).unwrap();
-    assert_eq!(fault(&folder), Fault::Locked);
+    assert_eq!(fault(&folder), JournalFault::Locked);
     for file in fs::read_dir(folder.path()).unwrap() {
         fs::remove_file(file.unwrap().path()).unwrap();
     }
-    assert_eq!(fault(&folder), Fault::Locked);
+    assert_eq!(fault(&folder), JournalFault::Locked);
     drop(first);
     assert!(open(folder.path()).is_ok());
 }
@@ -406,9 +409,9 @@ fn a_folder_that_is_removed_or_replaced_is_noticed() {
     let (log, _) = open(&path).unwrap();
     assert_eq!(log.check_place(), Ok(()));
     fs::rename(&path, outer.path().join("elsewhere")).unwrap();
-    assert_eq!(log.check_place().unwrap_err().fault, Fault::Replaced);
+    assert_eq!(log.check_place().unwrap_err().fault, JournalFault::Replaced);
     drop(open(&path).unwrap());
-    assert_eq!(log.check_place().unwrap_err().fault, Fault::Replaced);
+    assert_eq!(log.check_place().unwrap_err().fault, JournalFault::Replaced);
 }
 
 #[test]
@@ -420,11 +423,11 @@ fn the_folder_is_made_private_and_one_that_others_can_enter_is_refused() {
         let mode = fs::metadata(folder.path().join(made)).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o700, "{made}");
     }
-    assert_eq!(fs::metadata(below.join("record")).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert_eq!(fs::metadata(below.join("journal")).unwrap().permissions().mode() & 0o7777, 0o600);
     fs::set_permissions(&below, fs::Permissions::from_mode(0o755)).unwrap();
     let error = open(&below).unwrap_err();
-    assert_eq!(error.fault, Fault::Open(0o755));
-    assert!(error.remedy().contains("chmod 700"), "{error}");
+    assert_eq!(error.fault, JournalFault::Open(0o755));
+    assert!(error.hint().contains("chmod 700"), "{error}");
 }
 
 #[test]
@@ -433,9 +436,9 @@ fn loading_holds_no_more_than_what_is_kept() {
     let late = Entry::Mark { at: START.plus(95_000 + 3_600_000) };
     let (folder, _, _) = written(&[life.entries.as_slice(), &[late]].concat());
     let (_log, restored) = open(folder.path()).unwrap();
-    let begun = |entry: &Entry| matches!(entry, Entry::Begun(_));
-    let left = snapshot(&restart(restored)).iter().filter(|entry| begun(entry)).count();
-    assert_eq!((life.entries.iter().filter(|entry| begun(entry)).count(), left), (10, 1), "only what has not ended");
+    let started = |entry: &Entry| matches!(entry, Entry::Started(_));
+    let left = snapshot(&restart(restored)).iter().filter(|entry| started(entry)).count();
+    assert_eq!((life.entries.iter().filter(|entry| started(entry)).count(), left), (10, 1), "only what has not ended");
 }
 
 fn restart(restored: Restored) -> Client {

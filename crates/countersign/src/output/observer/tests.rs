@@ -10,17 +10,17 @@ use serde_json::{Value, json};
 
 use super::super::json;
 use super::{Line, MAX_SUMMARY, for_people};
-use crate::traffic::Sight;
-use crate::traffic::fixture::{World, bare, id_of, job, presence, security};
+use crate::observer::Observation;
+use crate::observer::fixture::{World, bare, id_of, job, presence, security};
 
 const HOSTILE: &str = "\u{1b}[2J\u{9b}31m\u{7}\rok\u{202e}neves\u{2066}\u{200b}\u{2028}\n\u{85}end";
 
 /// The lines for people, without colours.
-fn lines(sights: &[Sight]) -> Vec<String> {
+fn lines(sights: &[Observation]) -> Vec<String> {
     sights.iter().map(|sight| anstream::adapter::strip_str(&for_people(sight)).to_string()).collect()
 }
 
-fn documents(sights: &[Sight]) -> Vec<Value> {
+fn documents(sights: &[Observation]) -> Vec<Value> {
     sights.iter().map(|sight| serde_json::from_str(&json::line(&Line::of(sight)).unwrap()).unwrap()).collect()
 }
 
@@ -49,7 +49,7 @@ fn every_kind_has_its_line() {
         Signed { body: unseen.body.clone(), ..calculate.clone() },
         Signed { subject: to_all.subject, ..calculate },
     ];
-    let mut sights: Vec<Sight> = messages.iter().flat_map(|message| world.take(&message.delivery())).collect();
+    let mut sights: Vec<Observation> = messages.iter().flat_map(|message| world.take(&message.delivery())).collect();
     let trust = world.trust("demo");
     sights.extend(world.take(&bare("cs.demo.trust", trust)));
     sights.extend(world.take(&bare("cs.demo.x", Vec::new())));

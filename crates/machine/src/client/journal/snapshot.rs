@@ -1,7 +1,7 @@
-//! The whole record as entries, part by part: for a log that is written beside the one in use.
+//! The whole record as entries, part by part: for a journal that is written beside the one in use.
 
 use super::records::Record;
-use super::{Entry, Started};
+use super::{Entry, EpochStart};
 use crate::client::Client;
 use crate::client::effect::JobKey;
 
@@ -11,7 +11,7 @@ use crate::client::effect::JobKey;
 pub struct Part(Vec<Record>);
 
 impl Part {
-    /// What a log says of its records.
+    /// What a journal says of its records.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
         self.0.iter().flat_map(Record::entries)
     }
@@ -23,15 +23,15 @@ impl Part {
 }
 
 impl Client {
-    /// What a log begins with.
-    pub fn started(&self) -> Entry {
-        Entry::Started(Started { at: self.clock.mark(), ..self.started.clone() })
+    /// What a journal begins with.
+    pub fn epoch_started(&self) -> Entry {
+        Entry::EpochStarted(EpochStart { at: self.clock.mark(), ..self.epoch_start.clone() })
     }
 
     /// The next records after a command, in the order of their keys, so many at most.
     ///
-    /// A log that has [`Self::started`], every part one after another, and then whatever was written since the first of
-    /// these, adds up to the record: what an entry says twice changes nothing.
+    /// A journal that has [`Self::started`], every part one after another, and then whatever was written since the first of
+    /// these, adds up to the journal: what an entry says twice changes nothing.
     pub fn part(&self, after: Option<JobKey>, count: usize) -> Part {
         Part(self.records.after(after, count))
     }

@@ -1,4 +1,4 @@
-//! Reading a log, and telling what a crash leaves behind from damage.
+//! Reading a journal, and telling what a crash leaves behind from damage.
 //!
 //! A crash of the process in the middle of its last write leaves a frame that is not complete: it was never acted upon, and
 //! is cut off. Where the machine crashed too, there may be zeros instead of the last that was written: that may have been
@@ -10,12 +10,13 @@ use std::io::{self, BufReader, Read};
 
 use countersign_machine::client::Restored;
 
-use super::{HEAD, MAGIC, MAX_PAYLOAD, length_of};
+use super::format::{self, HEAD, MAGIC, MAX_PAYLOAD};
+use super::length_of;
 
-/// Why a log cannot be read.
+/// Why a journal cannot be read.
 #[derive(Debug)]
 pub(super) enum Error {
-    NotARecord,
+    NotAJournal,
     Damaged(u64),
     Io(io::Error),
 }
@@ -26,7 +27,7 @@ impl From<io::Error> for Error {
     }
 }
 
-/// What a log of this length adds up to, and how much of it is whole.
+/// What a journal of this length adds up to, and how much of it is whole.
 pub(super) fn load(file: &File, length: u64) -> Result<(Restored, u64), Error> {
     let mut reader = BufReader::with_capacity(1 << 20, file);
     let mut restored = Restored::default();
@@ -34,7 +35,7 @@ pub(super) fn load(file: &File, length: u64) -> Result<(Restored, u64), Error> {
     reader.by_ref().take(length_of(MAGIC)).read_to_end(&mut first)?;
     if first != MAGIC {
         // A process that crashed while it made the file.
-        return if MAGIC.starts_with(&first) { Ok((restored, 0)) } else { Err(Error::NotARecord) };
+        return if MAGIC.starts_with(&first) { Ok((restored, 0)) } else { Err(Error::NotAJournal) };
     }
     let mut at = length_of(MAGIC);
     while at < length {
@@ -58,7 +59,7 @@ pub(super) fn load(file: &File, length: u64) -> Result<(Restored, u64), Error> {
             }
             break;
         }
-        let entry = if crc32fast::hash(&payload) == sum { serde_json::from_slice(&payload).ok() } else { None };
+        let entry = if crc32fast::hash(&payload) == sum { format::read(&payload) } else { None };
         let Some(entry) = entry else {
             // No entry ends in a zero: the machine crashed before the last of it, and all behind it, was on disk.
             let lost = payload.ends_with(&[0]) && all_zeros(&mut reader)?;

@@ -4,7 +4,7 @@ use countersign_protocol::event::EventData;
 use countersign_protocol::name::Name;
 
 use super::place::Place;
-use super::{Genuine, Kind, Occurrence, Seen, Sight, Watcher};
+use super::{Kind, Observation, ObservedMessage, Occurrence, VerifiedMessage, Watcher};
 
 /// What is asked for. Within a list one that fits is enough; a list that is empty asks for nothing in particular.
 #[derive(Debug, Default)]
@@ -21,16 +21,16 @@ pub(crate) struct Filter {
 
 impl Filter {
     /// Whether it is to be shown; the watcher knows who is in which group.
-    pub(crate) fn shows(&self, sight: &Sight, watcher: &Watcher) -> bool {
+    pub(crate) fn shows(&self, sight: &Observation, watcher: &Watcher) -> bool {
         let fits = |kind: Kind| self.kinds.is_empty() || self.kinds.iter().any(|asked| kind.is(*asked));
         match sight {
             // Whom it was for that is missing, nobody knows.
-            Sight::Gap(gap) => {
+            Observation::Gap(gap) => {
                 fits(Kind::Gap)
                     && self.operators.is_empty()
                     && (self.clients.is_empty() || self.clients.contains(&gap.client))
             }
-            Sight::Message(seen) => {
+            Observation::Message(seen) => {
                 let place = Place::of(&seen.subject);
                 let of_client = |client: &Name| concerns_client(seen, &place, client, watcher);
                 let of_operator = |operator: &Name| concerns_operator(seen, &place, operator);
@@ -44,17 +44,17 @@ impl Filter {
 }
 
 /// A client and an operator may have one name; which of them signs, the kind decides.
-fn concerns_client(seen: &Seen, place: &Place<'_>, client: &Name, watcher: &Watcher) -> bool {
+fn concerns_client(seen: &ObservedMessage, place: &Place<'_>, client: &Name, watcher: &Watcher) -> bool {
     place.everyone
         || place.client == Some(client.as_str())
         || place.group.is_some_and(|group| watcher.is_member(client, group))
         || (seen.kind != Kind::Command && seen.from() == Some(client))
 }
 
-fn concerns_operator(seen: &Seen, place: &Place<'_>, operator: &Name) -> bool {
+fn concerns_operator(seen: &ObservedMessage, place: &Place<'_>, operator: &Name) -> bool {
     let told_of = match &seen.verdict {
-        Ok(Genuine::Event(_, EventData::Job(job))) => Some(&job.operator),
-        Ok(Genuine::Event(_, EventData::Security(security))) => security.signer.as_ref(),
+        Ok(VerifiedMessage::Event(_, EventData::Job(job))) => Some(&job.operator),
+        Ok(VerifiedMessage::Event(_, EventData::Security(security))) => security.signer.as_ref(),
         _ => None,
     };
     place.operator == Some(operator.as_str())

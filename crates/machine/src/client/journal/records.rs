@@ -13,8 +13,8 @@ use countersign_protocol::name::Name;
 use countersign_protocol::reply::{Progress, Status};
 use countersign_protocol::time::Millis;
 
-use super::kept::{Kept, Recent, Signer};
-use super::{Begun, Ended, Entry};
+use super::retained_reply::{Interner, ReplySigner, RetainedReply};
+use super::{Entry, Finished, Started};
 use crate::client::effect::JobKey;
 use crate::client::refusal::ReplyContext;
 
@@ -23,7 +23,7 @@ const FORGOTTEN_IN_A_TURN: usize = 64;
 
 /// A [`JobKey`] whose operator's thumbprint all of its records share.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Key {
+struct RecordKey {
     id: MessageId,
     operator: Arc<Thumbprint>,
 }
@@ -31,7 +31,7 @@ struct Key {
 /// One command that was decided on. There may be a million: what a record shares with others, it shares in memory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::client) struct Record {
-    key: Key,
+    key: RecordKey,
     digest: Digest,
     operator: Arc<Name>,
     command: Arc<Name>,
@@ -43,7 +43,7 @@ pub(in crate::client) struct Record {
     pub(in crate::client) phase: Phase,
     pub(in crate::client) long_running: bool,
     /// Whether its end is not on disk yet: until it is, nobody is told of it.
-    pub(in crate::client) held: bool,
+    pub(in crate::client) unsynced: bool,
     /// When it may be forgotten at the latest, since it is of an earlier epoch.
     at_most: Millis,
 }
@@ -51,7 +51,7 @@ pub(in crate::client) struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::client) enum Phase {
     Running(Box<Running>),
-    Ended { at: Millis, status: Status, reply: Option<Kept> },
+    Finished { at: Millis, status: Status, reply: Option<RetainedReply> },
 }
 
 /// What is known of a command that runs.
@@ -101,29 +101,29 @@ impl Record {
     pub(in crate::client) fn answer(&self) -> Option<Signed> {
         match &self.phase {
             Phase::Running(running) => running.interim.clone(),
-            Phase::Ended { .. } if self.held => None,
-            Phase::Ended { .. } => self.reply(),
+            Phase::Finished { .. } if self.unsynced => None,
+            Phase::Finished { .. } => self.reply(),
         }
     }
 
-    /// What a log says of it.
+    /// What a journal says of it.
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
         let (key, reply_context) = (self.key(), self.reply_context());
         let Self { at, until, long_running, .. } = *self;
-        let begun = Begun { reply_context, command: (*self.command).clone(), long_running, at, until };
+        let started = Started { reply_context, command: (*self.command).clone(), long_running, at, until };
         let interim = self.next_seq.checked_sub(1).map(|seq| Entry::Interim { key, seq });
         let ended = match &self.phase {
             Phase::Running(_) => None,
-            Phase::Ended { at, status, .. } => {
-                Some(Entry::Ended(Ended { key, at: *at, status: *status, reply: self.reply() }))
+            Phase::Finished { at, status, .. } => {
+                Some(Entry::Finished(Finished { key, at: *at, status: *status, reply: self.reply() }))
             }
         };
-        [Some(Entry::Begun(begun)), interim, ended].into_iter().flatten()
+        [Some(Entry::Started(started)), interim, ended].into_iter().flatten()
     }
 
     fn reply(&self) -> Option<Signed> {
         match &self.phase {
-            Phase::Ended { status, reply: Some(kept), .. } => Some(kept.signed(&self.reply_context(), *status)),
+            Phase::Finished { status, reply: Some(kept), .. } => Some(kept.signed(&self.reply_context(), *status)),
             _ => None,
         }
     }
@@ -132,8 +132,8 @@ impl Record {
     fn due(&self) -> Option<Millis> {
         let due = match &self.phase {
             Phase::Running(_) => return None,
-            Phase::Ended { at, .. } if self.long_running => self.until.max(at.plus(JOB_RETENTION)),
-            Phase::Ended { .. } => self.until,
+            Phase::Finished { at, .. } if self.long_running => self.until.max(at.plus(JOB_RETENTION)),
+            Phase::Finished { .. } => self.until,
         };
         Some(due.min(self.at_most))
     }
@@ -143,25 +143,25 @@ impl Record {
 /// taken; kept replies are, and jobs that have ended and whose command is late.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::client) struct Records {
-    records: BTreeMap<Key, Box<Record>>,
-    running: BTreeSet<(Millis, Key)>,
-    ended_jobs: BTreeSet<(Millis, Key)>,
-    due: BTreeSet<(Millis, Key)>,
-    operators: BTreeMap<Arc<Thumbprint>, Own>,
-    kept: BTreeSet<(Millis, Key)>,
+    records: BTreeMap<RecordKey, Box<Record>>,
+    running: BTreeSet<(Millis, RecordKey)>,
+    ended_jobs: BTreeSet<(Millis, RecordKey)>,
+    due: BTreeSet<(Millis, RecordKey)>,
+    operators: BTreeMap<Arc<Thumbprint>, OperatorUsage>,
+    kept: BTreeSet<(Millis, RecordKey)>,
     kept_bytes: usize,
     bound: usize,
     kept_bound: usize,
     /// The high-water mark of the clock: what is due by it counts as forgotten.
     mark: Millis,
-    names: Recent<Name>,
-    reply_tos: Recent<String>,
-    signers: Recent<Signer>,
+    names: Interner<Name>,
+    reply_tos: Interner<String>,
+    signers: Interner<ReplySigner>,
 }
 
 /// What is counted for one operator key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-struct Own {
+struct OperatorUsage {
     records: usize,
     /// The jobs that have ended, by when their command is late: from then on they may give way.
     ended_jobs: BTreeSet<(Millis, MessageId)>,
@@ -180,9 +180,9 @@ impl Records {
             bound,
             kept_bound,
             mark: Millis::new(0),
-            names: Recent::default(),
-            reply_tos: Recent::default(),
-            signers: Recent::default(),
+            names: Interner::default(),
+            reply_tos: Interner::default(),
+            signers: Interner::default(),
         }
     }
 
@@ -223,16 +223,21 @@ impl Records {
 
     /// The records of all keys that have used an id.
     pub(in crate::client) fn of_id(&self, id: MessageId) -> impl Iterator<Item = &Record> {
-        let first = Key { id, operator: Arc::new(Thumbprint::MIN) };
+        let first = RecordKey { id, operator: Arc::new(Thumbprint::MIN) };
         let same_id = self.records.range(first..).take_while(move |(key, _)| key.id == id);
         same_id.map(|(_, record)| &**record).filter(|record| self.lives(record))
     }
 
-    pub(in crate::client) fn begin(&mut self, begun: Begun) {
-        let Begun { reply_context: ReplyContext { key, operator, reply_to, digest }, command, long_running, at, until } =
-            begun;
+    pub(in crate::client) fn begin(&mut self, started: Started) {
+        let Started {
+            reply_context: ReplyContext { key, operator, reply_to, digest },
+            command,
+            long_running,
+            at,
+            until,
+        } = started;
         self.withdraw(key);
-        let own = self.key(key).unwrap_or_else(|| Key { id: key.id, operator: Arc::new(key.operator) });
+        let own = self.key(key).unwrap_or_else(|| RecordKey { id: key.id, operator: Arc::new(key.operator) });
         self.operators.entry(Arc::clone(&own.operator)).or_default().records += 1;
         self.running.insert((at, own.clone()));
         let phase = Phase::Running(Box::new(Running { interim: None, progress: None, progressed: i64::MIN }));
@@ -246,7 +251,7 @@ impl Records {
             next_seq: 0,
             phase,
             long_running,
-            held: false,
+            unsynced: false,
             at_most: Millis::new(i64::MAX),
             key: own.clone(),
         };
@@ -255,24 +260,24 @@ impl Records {
 
     /// The ended command whose final reply this is.
     pub(in crate::client) fn answered_by(&self, reply: &Signed, id: MessageId) -> Option<JobKey> {
-        let first = Key { id, operator: Arc::new(Thumbprint::MIN) };
+        let first = RecordKey { id, operator: Arc::new(Thumbprint::MIN) };
         let mut same_id = self.records.range(first..).take_while(|(key, _)| key.id == id);
         let found = same_id.find(|(_, record)| !record.is_running() && record.answer().as_ref() == Some(reply));
         found.map(|(_, record)| record.key())
     }
 
     /// Notes the end of a command; the reply is kept as long as there is room for it.
-    pub(in crate::client) fn end(&mut self, ended: Ended) {
-        let Ended { key, at, status, reply } = ended;
+    pub(in crate::client) fn end(&mut self, ended: Finished) {
+        let Finished { key, at, status, reply } = ended;
         let Some(own) = self.key(key) else { return };
         let Some(record) = self.records.get_mut(&own).filter(|record| record.is_running()) else { return };
         self.running.remove(&(record.at, own.clone()));
-        let reply = reply.map(|reply| Kept::new(reply, &record.reply_context(), status, &mut self.signers));
+        let reply = reply.map(|reply| RetainedReply::new(reply, &record.reply_context(), status, &mut self.signers));
         if let Some(reply) = &reply {
             self.kept.insert((at, own.clone()));
             self.kept_bytes += reply.weight();
         }
-        record.phase = Phase::Ended { at, status, reply };
+        record.phase = Phase::Finished { at, status, reply };
         if record.long_running {
             self.ended_jobs.insert((at, own.clone()));
             if let Some(operator) = self.operators.get_mut(&own.operator) {
@@ -285,16 +290,16 @@ impl Records {
         while self.kept_bytes > self.kept_bound {
             let Some((_, oldest)) = self.kept.pop_first() else { break };
             let Some(record) = self.records.get_mut(&oldest) else { continue };
-            if let Phase::Ended { reply, .. } = &mut record.phase {
-                self.kept_bytes -= reply.take().as_ref().map_or(0, Kept::weight);
+            if let Phase::Finished { reply, .. } = &mut record.phase {
+                self.kept_bytes -= reply.take().as_ref().map_or(0, RetainedReply::weight);
             }
         }
     }
 
     /// Keeps the end of a command to itself, or no longer does.
-    pub(in crate::client) fn hold(&mut self, key: JobKey, held: bool) {
+    pub(in crate::client) fn set_unsynced(&mut self, key: JobKey, unsynced: bool) {
         if let Some(record) = self.find_mut(key) {
-            record.held = held;
+            record.unsynced = unsynced;
         }
     }
 
@@ -312,10 +317,10 @@ impl Records {
         if let Some(due) = record.due() {
             self.due.remove(&(due, own.clone()));
         }
-        if let Phase::Ended { at, reply, .. } = &record.phase {
+        if let Phase::Finished { at, reply, .. } = &record.phase {
             self.ended_jobs.remove(&(*at, own.clone()));
             if self.kept.remove(&(*at, own.clone())) {
-                self.kept_bytes -= reply.as_ref().map_or(0, Kept::weight);
+                self.kept_bytes -= reply.as_ref().map_or(0, RetainedReply::weight);
             }
         }
         if let Some(operator) = self.operators.get_mut(&own.operator) {
@@ -350,7 +355,7 @@ impl Records {
             if !self.is_due() {
                 break;
             }
-            if let Some((_, Key { id, operator })) = self.due.first().cloned() {
+            if let Some((_, RecordKey { id, operator })) = self.due.first().cloned() {
                 self.withdraw(JobKey { id, operator: *operator });
             }
         }
@@ -372,15 +377,15 @@ impl Records {
 
     /// So many records, in the order of their keys, from the first one after a key.
     pub(super) fn after(&self, key: Option<JobKey>, count: usize) -> Vec<Record> {
-        let key = key.map(|JobKey { id, operator }| Key { id, operator: Arc::new(operator) });
+        let key = key.map(|JobKey { id, operator }| RecordKey { id, operator: Arc::new(operator) });
         let from = key.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         self.records.range((from, Bound::Unbounded)).take(count).map(|(_, record)| (**record).clone()).collect()
     }
 
     /// A key as the records of its operator have it; `None` where there are none.
-    fn key(&self, key: JobKey) -> Option<Key> {
+    fn key(&self, key: JobKey) -> Option<RecordKey> {
         let (operator, _) = self.operators.get_key_value(&key.operator)?;
-        Some(Key { id: key.id, operator: Arc::clone(operator) })
+        Some(RecordKey { id: key.id, operator: Arc::clone(operator) })
     }
 
     fn lives(&self, record: &Record) -> bool {
@@ -388,7 +393,7 @@ impl Records {
     }
 }
 
-fn shared<T: PartialEq>(recent: &mut Recent<T>, value: T) -> Arc<T> {
+fn shared<T: PartialEq>(recent: &mut Interner<T>, value: T) -> Arc<T> {
     recent.share(&value).unwrap_or_else(|| recent.add(Arc::new(value)))
 }
 

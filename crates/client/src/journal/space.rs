@@ -1,4 +1,4 @@
-//! Room on the disk that the log has before it needs it, so that whatever has begun can be written to its end.
+//! Room on the disk that the journal has before it needs it, so that whatever has begun can be written to its end.
 
 use std::fs::File;
 use std::io;
@@ -6,12 +6,12 @@ use std::io;
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use rustix::io::Errno;
 
-/// How much is taken at a time, and how much there must be again before a log that has run out of it goes on.
+/// How much is taken at a time, and how much there must be again before a journal that has run out of it goes on.
 pub(super) const CHUNK: u64 = 256 * 1024;
 /// How much the end of one command takes without its reply: less than this.
 pub(super) const END: u64 = 256;
 
-/// The room behind the end of a log.
+/// The room behind the end of a journal.
 #[derive(Debug)]
 pub(super) struct Space {
     /// Up to this byte of the file the disk has room, whatever else is written to it.
