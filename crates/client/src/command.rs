@@ -72,12 +72,12 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-/// What a command may know of its order.
+/// What a command may know of how it was given.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// The command's id.
     pub command_id: MessageId,
-    /// The operator who ordered it.
+    /// The operator who gave it.
     pub operator: Name,
     /// The wall clock when it began.
     pub now: Millis,
@@ -86,16 +86,16 @@ pub struct Context {
 /// What a long-running command may know and do.
 #[derive(Debug, Clone)]
 pub struct JobContext {
-    pub(crate) order: Context,
+    pub(crate) context: Context,
     pub(crate) key: JobKey,
     pub(crate) progress: mpsc::Sender<(JobKey, Progress)>,
     pub(crate) console: Console,
 }
 
 impl JobContext {
-    /// What it knows of its order.
-    pub fn order(&self) -> &Context {
-        &self.order
+    /// Which command it is, and who gave it.
+    pub fn context(&self) -> &Context {
+        &self.context
     }
 
     /// Reports how far the job is: a fraction from 0 to 1, and perhaps what it is doing, in at most 256 characters. At most

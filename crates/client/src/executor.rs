@@ -45,17 +45,18 @@ impl Executor {
 
     /// Runs a command: an immediate one to its end, which is returned; the end of another is told by [`Self::news`].
     pub(crate) fn execute(&mut self, execution: Execution, now: Millis) -> Option<ExecutionResult> {
-        let Execution { key, name, args, operator, .. } = execution;
-        let order = Context { command_id: key.id, operator, now };
-        match self.runs.get(&name) {
+        let key = execution.key();
+        let context = Context { command_id: key.id, operator: execution.operator().clone(), now };
+        match self.runs.get(execution.name()) {
             Some(Run::Immediate(run)) => {
                 // What a panic leaves half done is the command's own; the client shares nothing with it.
-                let ended = catch_unwind(AssertUnwindSafe(|| run(&args, &order)));
+                let ended = catch_unwind(AssertUnwindSafe(|| run(execution.args(), &context)));
                 Some(ended.unwrap_or_else(|_| panicked()))
             }
             Some(Run::LongRunning(start)) => {
-                let context = JobContext { order, key, progress: self.report.clone(), console: self.console.clone() };
-                let started = catch_unwind(AssertUnwindSafe(|| start(args, context)));
+                let (progress, console) = (self.report.clone(), self.console.clone());
+                let job = JobContext { context, key, progress, console };
+                let started = catch_unwind(AssertUnwindSafe(|| start(execution.into_args(), job)));
                 let Ok(job) = started else { return Some(panicked()) };
                 let handle = self.tasks.spawn(job);
                 self.keys.insert(handle.id(), key);

@@ -12,9 +12,7 @@ use countersign_host::clock;
 use countersign_host::keys::Member;
 use countersign_host::link::{self, Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING};
 use countersign_host::verify::open_all;
-use countersign_machine::client::{
-    self as machine, Config, Effect, Entry, Execution, JobKey, Level, Mark, Now, StartUp, Step,
-};
+use countersign_machine::client::{self as machine, Config, Effect, Entry, Execution, Level, Mark, Now, StartUp, Step};
 use countersign_protocol::envelope::{Delivery, Verifier};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::limits::MIN_MAX_PAYLOAD;
@@ -418,7 +416,7 @@ impl Shell {
     }
 
     fn execute(&mut self, execution: Execution) -> Option<Step> {
-        let key: JobKey = execution.key;
+        let key = execution.key();
         let ended = self.executor.execute(execution, clock::wall())?;
         Some(self.machine.finished(key, ended, now()))
     }

@@ -496,7 +496,7 @@ fn progress_that_cannot_be_recorded_is_given_up() {
     let job = worker.calculate(1.0);
     worker.disk_full = true;
     let progress = Progress { fraction: 0.5, message: None };
-    let step = worker.client.progressed(worker.running[0].key, progress, worker.now);
+    let step = worker.client.progressed(worker.running[0].key(), progress, worker.now);
     assert!(worker.carry_out(step).is_empty());
     assert!(worker.send(&job).is_empty());
     worker.disk_full = false;
@@ -530,7 +530,7 @@ fn a_result_that_fits_no_message_is_too_large_and_one_that_just_fits_is_not() {
     ];
     for (result, expected) in results {
         worker.calculate(1.0);
-        let key = worker.running.remove(0).key;
+        let key = worker.running.remove(0).key();
         let step = worker.client.finished(key, ExecutionResult::Done(result), worker.now);
         let published = worker.carry_out(step);
         let reply = &worker.replies(&published)[0];

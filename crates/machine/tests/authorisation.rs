@@ -189,7 +189,7 @@ fn two_operators_may_use_one_id() {
 }
 
 #[test]
-fn result_finds_the_askers_own_command_first_and_anothers_only_where_the_id_is_unique() {
+fn result_finds_the_operators_own_command_first_and_anothers_only_where_the_id_is_unique() {
     let mut worker = Worker::ready();
     let (bob, carol) = (worker.realm.operator("bob", full_grant()), worker.realm.operator("carol", full_grant()));
     let now = worker.now.wall;
@@ -211,7 +211,7 @@ fn result_finds_the_askers_own_command_first_and_anothers_only_where_the_id_is_u
 }
 
 #[test]
-fn a_digest_finds_the_askers_own_command_and_never_another_of_the_same_id() {
+fn a_digest_finds_the_operators_own_command_and_never_another_of_the_same_id() {
     let mut worker = Worker::ready();
     let bob = worker.realm.operator("bob", full_grant());
     let (alice, now) = (worker.alice.clone(), worker.now.wall);

@@ -100,7 +100,7 @@ impl Simulation {
                 let args = match command {
                     "calculate" => json!({ "x": 1, "msg": "done" }),
                     "cancel" => match worker.running.first() {
-                        Some(execution) => json!({ "command_id": execution.key.id }),
+                        Some(execution) => json!({ "command_id": execution.key().id }),
                         None => json!({}),
                     },
                     _ => json!({}),
@@ -122,9 +122,9 @@ impl Simulation {
                 let execution = worker.running.remove(0);
                 let ended = match fails {
                     true => ExecutionResult::Failed { message: "no".to_owned(), details: None },
-                    false => ExecutionResult::Done(execution.args),
+                    false => ExecutionResult::Done(execution.args().clone()),
                 };
-                let step = worker.client.finished(execution.key, ended, worker.now);
+                let step = worker.client.finished(execution.key(), ended, worker.now);
                 worker.carry_out(step)
             }
             Action::Deliver(_) | Action::Complete { .. } => Vec::new(),

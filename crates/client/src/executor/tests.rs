@@ -4,9 +4,11 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use countersign_machine::client::{self as machine, Catalogue, Client, Config, Effect, Now, Restored, StartUp};
 use countersign_protocol::command::NoArgs;
-use countersign_protocol::key::SecretKey;
-use countersign_testkit::realm::{START, message_id, name};
+use countersign_protocol::id::Uuid;
+use countersign_protocol::schema::Schema;
+use countersign_testkit::realm::{Draft, Realm, START, full_grant, message_id, name, to};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -113,12 +115,39 @@ impl Write for Paper {
 }
 
 fn key(number: u64) -> JobKey {
-    JobKey { id: message_id(number), operator: SecretKey::from_seed([1; 32]).public().thumbprint() }
+    let alice = Realm::new("demo").operator("alice", full_grant());
+    JobKey { id: message_id(number), operator: alice.credential().kid() }
 }
 
-fn order(number: u64, command: &str, args: Value) -> Execution {
-    let long_running = true;
-    Execution { key: key(number), name: name(command), args, operator: name("alice"), long_running }
+/// What the machine of a ready client hands out for a long-running command: nothing else makes an execution.
+fn execution(number: u64, command: &str, args: Value) -> Execution {
+    let realm = Realm::new("demo");
+    let (alice, anything) = (realm.operator("alice", full_grant()), Arc::new(Schema::of::<Value>("anything")));
+    let known = machine::DataCommand {
+        name: name(command),
+        arguments: Arc::clone(&anything),
+        result: anything,
+        long_running: true,
+    };
+    let start = StartUp {
+        config: Config::default(),
+        identity: realm.client("worker-1", &[]),
+        catalogue: Catalogue::new([known]).unwrap(),
+        trust: realm.trust.clone(),
+        restored: Restored::default(),
+        boot: Uuid::from_random([1; 16]),
+        epoch: Uuid::from_random([2; 16]),
+    };
+    let now = Now { wall: START, since_boot: 0 };
+    let (mut client, _) = Client::start(start, now).unwrap();
+    let mut give = |number, command, args| {
+        let command =
+            Draft::new(&alice, to("worker-1"), command, args, number, START).epoch(client.epoch()).sign(&alice);
+        client.receive(realm.open(&command, START).unwrap(), now).effects
+    };
+    give(u64::MAX >> 16, "start", json!({}));
+    let mut effects = give(number, command, args).into_iter();
+    effects.find_map(|effect| if let Effect::Execute(execution) = effect { Some(execution) } else { None }).unwrap()
 }
 
 fn executor(commands: Commands, paper: Paper) -> Executor {
@@ -136,7 +165,7 @@ fn broken(ended: Option<ExecutionResult>, word: &str) {
 #[tokio::test]
 async fn an_immediate_command_ends_on_the_spot_and_knows_its_order() {
     let mut executor = executor(Commands::new().immediate(Echo).unwrap(), Paper::default());
-    let ended = executor.execute(order(1, "echo", json!({})), START);
+    let ended = executor.execute(execution(1, "echo", json!({})), START);
     assert_eq!(ended, Some(ExecutionResult::Done(json!([message_id(1), "alice", START]))));
 }
 
@@ -145,19 +174,19 @@ async fn a_command_that_panics_is_broken_and_the_next_one_runs() {
     let commands =
         Commands::new().immediate(Panics).unwrap().immediate(Echo).unwrap().long_running(PanicsLater).unwrap();
     let mut executor = executor(commands, Paper::default());
-    broken(executor.execute(order(1, "panics", json!({})), START), "panicked");
-    assert_eq!(executor.execute(order(2, "panics-later", json!({})), START), None);
+    broken(executor.execute(execution(1, "panics", json!({})), START), "panicked");
+    assert_eq!(executor.execute(execution(2, "panics-later", json!({})), START), None);
     assert_eq!(
         next_event(&mut executor).await,
         JobEvent::Finished(key(2), ExecutionResult::Broken("it panicked".to_owned()))
     );
-    assert!(matches!(executor.execute(order(3, "echo", json!({})), START), Some(ExecutionResult::Done(_))));
+    assert!(matches!(executor.execute(execution(3, "echo", json!({})), START), Some(ExecutionResult::Done(_))));
 }
 
 #[tokio::test]
 async fn a_failure_of_the_command_is_told_as_such() {
     let mut executor = executor(Commands::new().long_running(Fails).unwrap(), Paper::default());
-    assert_eq!(executor.execute(order(1, "fails", json!({})), START), None);
+    assert_eq!(executor.execute(execution(1, "fails", json!({})), START), None);
     let failed = ExecutionResult::Failed { message: "no luck".to_owned(), details: None };
     assert_eq!(next_event(&mut executor).await, JobEvent::Finished(key(1), failed));
 }
@@ -165,8 +194,8 @@ async fn a_failure_of_the_command_is_told_as_such() {
 #[tokio::test]
 async fn what_is_not_registered_or_cannot_be_read_is_broken() {
     let mut executor = executor(Commands::new().immediate(Echo).unwrap(), Paper::default());
-    broken(executor.execute(order(1, "nothing", json!({})), START), "not registered");
-    broken(executor.execute(order(2, "echo", json!({"x": 1})), START), "cannot be read");
+    broken(executor.execute(execution(1, "nothing", json!({})), START), "not registered");
+    broken(executor.execute(execution(2, "echo", json!({"x": 1})), START), "cannot be read");
 }
 
 #[tokio::test]
@@ -175,7 +204,7 @@ async fn a_cancelled_job_is_dropped_and_told_as_cancelled() {
     let waits = Waits { go: Arc::clone(&go), dropped: Arc::clone(&dropped) };
     let mut executor = executor(Commands::new().long_running(waits).unwrap(), Paper::default());
     for number in 1..=2 {
-        assert_eq!(executor.execute(order(number, "waits", json!({})), START), None);
+        assert_eq!(executor.execute(execution(number, "waits", json!({})), START), None);
     }
     tokio::task::yield_now().await;
     executor.cancel(key(1));
@@ -193,7 +222,7 @@ async fn a_job_that_was_done_before_it_was_cancelled_is_done() {
     go.notify_one();
     let waits = Waits { go, dropped: Arc::clone(&dropped) };
     let mut executor = executor(Commands::new().long_running(waits).unwrap(), Paper::default());
-    assert_eq!(executor.execute(order(1, "waits", json!({})), START), None);
+    assert_eq!(executor.execute(execution(1, "waits", json!({})), START), None);
     timeout(Duration::from_secs(30), dropped.notified()).await.unwrap();
     executor.cancel(key(1));
     assert_eq!(next_event(&mut executor).await, JobEvent::Finished(key(1), ExecutionResult::Done(json!("done"))));
@@ -202,7 +231,7 @@ async fn a_job_that_was_done_before_it_was_cancelled_is_done() {
 #[tokio::test]
 async fn progress_is_within_its_bounds_and_never_blocks_the_job() {
     let mut executor = executor(Commands::new().long_running(Reports).unwrap(), Paper::default());
-    assert_eq!(executor.execute(order(1, "reports", json!({})), START), None);
+    assert_eq!(executor.execute(execution(1, "reports", json!({})), START), None);
     let (mut reports, mut ended) = (Vec::new(), false);
     while !(ended && reports.len() == MAX_REPORTS) {
         match next_event(&mut executor).await {
@@ -225,7 +254,7 @@ async fn calculate_reports_every_two_seconds_and_prints_its_message_escaped_at_t
     let mut executor = executor(Commands::standard().unwrap(), paper.clone());
     let start = Instant::now();
     let args = json!({"x": 5.0, "msg": "done\u{1b}[2J\n"});
-    assert_eq!(executor.execute(order(1, "calculate", args.clone()), START), None);
+    assert_eq!(executor.execute(execution(1, "calculate", args.clone()), START), None);
     for (seconds, part) in [(2, 0.4), (4, 0.8)] {
         let JobEvent::Progress(from, progress) = next_event(&mut executor).await else { panic!("it ended too early") };
         assert_eq!((from, progress.fraction, progress.message), (key(1), part, None));
@@ -242,7 +271,7 @@ async fn a_calculation_of_no_time_at_all_prints_and_ends() {
     let paper = Paper::default();
     let mut executor = executor(Commands::standard().unwrap(), paper.clone());
     let args = json!({"x": 0.0, "msg": ""});
-    assert_eq!(executor.execute(order(1, "calculate", args.clone()), START), None);
+    assert_eq!(executor.execute(execution(1, "calculate", args.clone()), START), None);
     assert_eq!(next_event(&mut executor).await, JobEvent::Finished(key(1), ExecutionResult::Done(args)));
     assert_eq!(*paper.0.lock().unwrap(), b"\n");
 }
@@ -261,7 +290,7 @@ async fn a_message_that_cannot_be_printed_fails_the_calculation() {
     }
     let runs = Commands::standard().unwrap().into_parts().unwrap().1;
     let mut executor = Executor::new(runs, Console::new(Full));
-    assert_eq!(executor.execute(order(1, "calculate", json!({"x": 0.0, "msg": "m"})), START), None);
+    assert_eq!(executor.execute(execution(1, "calculate", json!({"x": 0.0, "msg": "m"})), START), None);
     let failed = ExecutionResult::Failed { message: "no room on the paper".to_owned(), details: None };
     assert_eq!(next_event(&mut executor).await, JobEvent::Finished(key(1), failed));
 }
@@ -287,7 +316,7 @@ async fn jobs_that_print_where_nobody_reads_end_and_what_is_lost_is_an_error() {
     let mut number = 0;
     let mut end_of_next = async || {
         number += 1;
-        executor.execute(order(number, "calculate", args.clone()), START);
+        executor.execute(execution(number, "calculate", args.clone()), START);
         let JobEvent::Finished(ended, end) = executor.next_event().await else {
             panic!("it is a calculation of no time")
         };

@@ -52,7 +52,7 @@ fn life(calls: u64) -> Life {
         let step = machine.receive(command, now(20));
         entries.extend(step.entries);
         let executed = step.effects.into_iter().find_map(|effect| match effect {
-            Effect::Execute(execution) => Some(execution.key),
+            Effect::Execute(execution) => Some(execution.key()),
             _ => None,
         });
         if let Some(key) = executed.filter(|_| call < calls) {

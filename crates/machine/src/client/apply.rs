@@ -1,14 +1,14 @@
-//! From a decision to its journal, its effects and its replies. What is not [`Recorded`] cannot be carried out.
+//! What is carried out for a recorded command: its effects and its replies.
 
 use countersign_protocol::command::{CommandKind, DryRun};
 use countersign_protocol::envelope::Reason;
 use countersign_protocol::event::EventData;
 use countersign_protocol::reply::Outcome;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::effect::{self, Effect, Execution, JobKey, Level, Note, Step};
+use super::effect::{self, Effect, JobKey, Level, Note, Step};
 use super::journal::{self, Entry, Phase, Started};
-use super::pipeline::{Decided, Decision};
+use super::pipeline::{Action, Execution, OwnCommand, Recorded};
 use super::refusal::ReplyContext;
 use super::state::{self, State};
 use super::{Client, Moment, Termination, message};
@@ -16,20 +16,7 @@ use super::{Client, Moment, Termination, message};
 /// How long `terminate` waits for cancelled jobs to end, in milliseconds.
 const TERMINATION_TIMEOUT: i64 = 2_000;
 
-/// A command that is in the journal: nothing else can be carried out.
-pub(super) struct Recorded {
-    reply_context: ReplyContext,
-    decision: Decision,
-}
-
 impl Client {
-    pub(super) fn record(&mut self, decided: Decided, step: &mut Step) -> Recorded {
-        let Decided { started, decision, kind } = decided;
-        let reply_context = started.reply_context.clone();
-        self.remember(started, kind, step);
-        Recorded { reply_context, decision }
-    }
-
     /// Remembers what was decided: queries in memory, as far as they fit, and everything else on disk too.
     pub(super) fn remember(&mut self, started: Started, kind: CommandKind, step: &mut Step) {
         if kind == CommandKind::Query {
@@ -44,23 +31,28 @@ impl Client {
         }
     }
 
+    /// Carries out a recorded command: to its final reply, or to the start of an execution.
     pub(super) fn apply(&mut self, recorded: Recorded, moment: Moment, step: &mut Step) {
-        let Recorded { reply_context, decision } = recorded;
+        let (reply_context, action) = recorded.into_parts();
         let key = reply_context.key;
-        let outcome = match decision {
-            Decision::DryRun => Outcome::Succeeded(json!(DryRun::default())),
-            Decision::Start => {
+        let command = match action {
+            Action::Own(command) => command,
+            Action::Execute(execution) => return self.execute(execution, moment, step),
+        };
+        let outcome = match command {
+            OwnCommand::DryRun => Outcome::Succeeded(json!(DryRun::default())),
+            OwnCommand::Start => {
                 let (state, changed) = state::start(self.state);
                 self.change(state, moment, step);
                 Outcome::Succeeded(json!({ "changed": changed }))
             }
-            Decision::Stop => {
+            OwnCommand::Stop => {
                 let (state, changed) = state::stop(self.state);
                 self.change(state, moment, step);
                 Outcome::Succeeded(json!({ "changed": changed, "running": self.running_jobs() }))
             }
-            Decision::Terminate => return self.begin_termination(Some(key), moment, step),
-            Decision::Cancel(asked) => match self.find(asked, key.operator) {
+            OwnCommand::Terminate => return self.begin_termination(Some(key), moment, step),
+            OwnCommand::Cancel(named) => match self.find(named, key.operator) {
                 Some(record) => {
                     let running = record.long_running && record.is_running();
                     step.effects.extend(running.then_some(Effect::Cancel(record.key())));
@@ -68,25 +60,21 @@ impl Client {
                 }
                 None => Outcome::Failed(message::not_found()),
             },
-            Decision::Status => {
+            OwnCommand::Status => {
                 let info = self.info(self.outbox.next());
                 Outcome::Succeeded(json!(info))
             }
-            Decision::Jobs => Outcome::Succeeded(json!(self.job_list())),
-            Decision::Result(asked) => self.result(asked, &reply_context, moment),
-            Decision::Execute(args) => return self.execute(key, args, moment, step),
+            OwnCommand::Jobs => Outcome::Succeeded(json!(self.job_list())),
+            OwnCommand::Result(named) => self.result(named, &reply_context, moment),
         };
         self.finish(&reply_context, outcome, moment, step);
     }
 
-    pub(super) fn execute(&mut self, key: JobKey, args: Value, moment: Moment, step: &mut Step) {
-        let Some(record) = self.records.find(key) else { return };
-        let (name, operator, long_running) = (record.command().clone(), record.operator().clone(), record.long_running);
-        if long_running {
-            self.interim(key, Outcome::Accepted, moment, step);
-            self.job_event(key, moment, step);
+    fn execute(&mut self, execution: Execution, moment: Moment, step: &mut Step) {
+        if execution.is_long_running() {
+            self.interim(execution.key(), Outcome::Accepted, moment, step);
+            self.job_event(execution.key(), moment, step);
         }
-        let execution = Execution { key, name, args, operator, long_running };
         step.effects.push(Effect::Execute(execution));
     }
 

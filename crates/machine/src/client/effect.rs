@@ -5,10 +5,10 @@ use std::fmt;
 use countersign_protocol::envelope::Signed;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::key::Thumbprint;
-use countersign_protocol::name::Name;
 use serde_json::{Map, Value};
 
 use super::journal::Entry;
+use super::pipeline::Execution;
 use super::refusal::ReplyContext;
 use super::state::State;
 
@@ -49,21 +49,6 @@ pub enum Effect {
     Log(Note),
     /// Flush everything that was published, and end the process with status 0.
     Exit,
-}
-
-/// A data command that has been verified, authorised, validated and recorded.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Execution {
-    /// What [`super::Client::finished`] is to name.
-    pub key: JobKey,
-    /// The registered command.
-    pub name: Name,
-    /// Its arguments, an object that satisfies the command's schema and its type.
-    pub args: Value,
-    /// The operator who ordered it.
-    pub operator: Name,
-    /// Whether it runs as a job, beside everything else.
-    pub long_running: bool,
 }
 
 /// How an execution ended.

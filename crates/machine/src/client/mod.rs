@@ -19,11 +19,10 @@ mod state;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use countersign_protocol::command::{Command, CommandKind};
+use countersign_protocol::command::Command;
 use countersign_protocol::envelope::{Authentic, Reason, Rejected};
 use countersign_protocol::event::SecurityReason;
 use countersign_protocol::id::Uuid;
-use countersign_protocol::key::Thumbprint;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Progress};
 use countersign_protocol::time::Millis;
@@ -31,9 +30,10 @@ use countersign_protocol::trust::Trust;
 
 pub use self::catalogue::{Catalogue, DataCommand, RegistrationError};
 pub use self::clock::Now;
-pub use self::effect::{Effect, Execution, ExecutionResult, JobKey, Level, Note, Step};
+pub use self::effect::{Effect, ExecutionResult, JobKey, Level, Note, Step};
 pub use self::epoch::Mark;
 pub use self::journal::{Entry, EpochStart, Finished, Part, Restored, Started};
+pub use self::pipeline::Execution;
 pub use self::refusal::ReplyContext;
 pub use self::start::{Config, StartError, StartUp};
 pub use self::state::State;
@@ -42,9 +42,8 @@ use self::clock::Clock;
 use self::credential::Standing;
 use self::journal::{Phase, Records};
 use self::message::Outbox;
-use self::pipeline::{Addressed, Capacity, Freshness, LocalIdentity};
 use self::rate::ReplyBudget;
-use self::refusal::{Refusal, Rejection};
+use self::refusal::Refusal;
 use self::reject::Alarm;
 
 /// How soon a record that could not be written is tried again, in milliseconds.
@@ -103,28 +102,10 @@ impl Client {
     pub fn receive(&mut self, command: Authentic<Command>, now: Now) -> Step {
         let mut step = Step::default();
         let moment = self.observe(now, &mut step);
-        if let Err(stop) = self.run_pipeline(command, moment, &mut step) {
-            self.reject(stop, moment, &mut step);
+        if let Err(rejection) = self.run_pipeline(command, moment, &mut step) {
+            self.reject(rejection, moment, &mut step);
         }
         step
-    }
-
-    /// The straight line of section 9, from its eighth stage on; the ones before are `Verifier::open`'s.
-    fn run_pipeline(&mut self, command: Authentic<Command>, moment: Moment, step: &mut Step) -> Result<(), Rejection> {
-        let catalogue = Arc::clone(&self.catalogue);
-        let addressed = Addressed::new(command, &self.local_identity(), moment.now, self.config.skew)?;
-        self.can_prove()?;
-        if self.knows(addressed.started()) {
-            return self.repeat(addressed.into_started(), moment, step);
-        }
-        let authorised = addressed.authorise(&self.local_identity())?;
-        let fresh = authorised.fresh(&self.freshness(moment.now))?;
-        let valid = fresh.validate(&catalogue, self.trust_expired)?;
-        let capacity = self.capacity(valid.operator(), valid.kind());
-        let decided = valid.decide(&capacity)?;
-        let recorded = self.record(decided, step);
-        self.apply(recorded, moment, step);
-        Ok(())
     }
 
     /// Counts a message that was not authentic, and reports one whose signature held although its envelope did not.
@@ -285,27 +266,6 @@ impl Client {
     /// How many messages were dropped, by reason.
     pub fn dropped(&self) -> &BTreeMap<Reason, u64> {
         &self.dropped
-    }
-
-    fn local_identity(&self) -> LocalIdentity<'_> {
-        let identity = self.outbox.identity();
-        LocalIdentity { realm: self.trust.realm(), name: identity.name(), groups: identity.credential().groups() }
-    }
-
-    fn freshness(&self, now: Millis) -> Freshness {
-        let Config { skew, max_ttl, .. } = self.config;
-        let EpochStart { epoch, since, .. } = self.epoch_start;
-        Freshness { now, skew, max_ttl, epoch, since, is_assured: self.is_assured(now) }
-    }
-
-    fn capacity(&mut self, operator: Thumbprint, kind: CommandKind) -> Capacity {
-        Capacity {
-            state: self.state,
-            free_slots: self.running_jobs() < self.config.jobs,
-            slots: self.config.jobs,
-            room: kind == CommandKind::Query || self.records.make_room(operator, kind == CommandKind::Control),
-            writable: self.parked.is_empty(),
-        }
     }
 
     fn running_jobs(&self) -> usize {

@@ -24,7 +24,7 @@ impl Client {
             version: self.config.version.clone(),
             started_at: self.started_at,
             heartbeat_ms: self.config.heartbeat.unsigned_abs(),
-            groups: self.local_identity().groups.to_vec(),
+            groups: self.outbox.identity().credential().groups().to_vec(),
             jobs: JobsInfo { running: self.running_jobs() as u64, limit: self.config.jobs as u64 },
             dropped: self.dropped.clone(),
             commands: self.catalogue.listed().to_vec(),

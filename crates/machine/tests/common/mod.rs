@@ -196,17 +196,17 @@ impl Worker {
                     published.push(message);
                 }
                 Effect::Execute(execution) => {
-                    *self.executed.entry(execution.key).or_default() += 1;
-                    if execution.long_running {
+                    *self.executed.entry(execution.key()).or_default() += 1;
+                    if execution.is_long_running() {
                         self.running.push(execution);
                     } else {
                         let result = ExecutionResult::Done(json!(self.now.wall.seconds()));
-                        let step = self.client.finished(execution.key, result, self.now);
+                        let step = self.client.finished(execution.key(), result, self.now);
                         published.extend(self.carry_out(step));
                     }
                 }
                 Effect::Cancel(key) => {
-                    self.running.retain(|execution| execution.key != key);
+                    self.running.retain(|execution| execution.key() != key);
                     let step = self.client.finished(key, ExecutionResult::Cancelled, self.now);
                     published.extend(self.carry_out(step));
                 }
@@ -268,7 +268,7 @@ impl Worker {
     /// Ends the oldest running job with its result.
     pub fn complete(&mut self) -> Vec<Reply> {
         let execution = self.running.remove(0);
-        let step = self.client.finished(execution.key, ExecutionResult::Done(execution.args), self.now);
+        let step = self.client.finished(execution.key(), ExecutionResult::Done(execution.into_args()), self.now);
         let published = self.carry_out(step);
         self.replies(&published)
     }
