@@ -78,7 +78,6 @@ impl Page {
 #[derive(Debug)]
 pub(crate) struct Kept {
     pub(crate) sequence: u64,
-    pub(crate) subject: String,
     pub(crate) delivery: Delivery,
 }
 
@@ -113,12 +112,12 @@ fn kept(message: &Map<String, Value>) -> Option<Kept> {
         None => Some(Vec::new()),
         Some(text) => BASE64.decode(text.as_str()?.as_bytes()).ok(),
     };
-    let subject = message.get("subject")?.as_str()?.to_owned();
+    let subject = message.get("subject")?.as_str()?;
     let (headers, body) = (bytes("hdrs")?, bytes("data")?);
     let headers = String::from_utf8_lossy(&headers);
     let lines = headers.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
-    let delivery = Delivery::new(&subject, false, lines.map(|(name, value)| (name, value.trim())), body.into());
-    Some(Kept { sequence: message.get("seq")?.as_u64()?, subject, delivery })
+    let delivery = Delivery::new(subject, false, lines.map(|(name, value)| (name, value.trim())), body.into());
+    Some(Kept { sequence: message.get("seq")?.as_u64()?, delivery })
 }
 
 /// An answer carries the kept message's own headers and body. The body is copied: the library hands out a slice of all that
@@ -236,9 +235,9 @@ mod tests {
             "hdrs": BASE64.encode(headers.as_bytes()), "data": BASE64.encode(b"{}"),
         });
         let kept = answered(&json!({ "type": "x", "message": message })).unwrap().unwrap();
-        assert_eq!((kept.sequence, kept.subject.as_str()), (8, "cs.demo.event.worker-1.presence"));
+        assert_eq!((kept.sequence, kept.delivery.subject()), (8, "cs.demo.event.worker-1.presence"));
         let as_sent = [(SIGNATURE_HEADER, "a..b"), (CREDENTIAL_HEADER, "c")];
-        let expected = Delivery::new(&kept.subject, false, as_sent, Bytes::from_static(b"{}"));
+        let expected = Delivery::new(kept.delivery.subject(), false, as_sent, Bytes::from_static(b"{}"));
         assert_eq!(format!("{:?}", kept.delivery), format!("{expected:?}"));
     }
 

@@ -1,4 +1,4 @@
-//! PendingCommand and gather, over the link and by the clock.
+//! The operator over the link and by the clock: requests go out, replies come back, and each becomes a report.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZero;

@@ -2,7 +2,8 @@
 //!
 //! What a client had stored may break the connection that reads it: the NATS library gives up at a header block that it
 //! cannot parse. So pages come over connections that serve nothing else. Where one breaks, the message that is next is asked
-//! for on its own, in JSON, which nothing in it can break, and the next page begins after it.
+//! for on its own, in JSON, which nothing in it can break, and the next page begins after it. Where too many break, all the rest
+//! is asked for like that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -33,7 +34,8 @@ const ROSTER_TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_READING: Duration = Duration::from_secs(300);
 /// How many clients the broker may name in all; what comes beyond is its invention.
 const MAX_CLIENTS: usize = 1_048_576;
-/// How many pages may break: whoever holds that many stolen connection keys makes the rest of the roster unknown.
+/// How many pages may break. Whoever holds that many stolen connection keys makes the rest of the roster slow: it is asked for
+/// one by one, which breaks nothing.
 const MAX_BROKEN: usize = 64;
 /// How many of the clients that are left out a notice names.
 const NAMED: usize = 8;
@@ -44,7 +46,7 @@ struct Reading {
     told: usize,
     kept: BTreeSet<Name>,
     broken: usize,
-    /// The subjects of what is kept and is not readable.
+    /// The subjects of what is kept and is no readable presence of its client.
     left_out: Vec<String>,
 }
 
@@ -71,9 +73,9 @@ async fn heard<T>(answer: impl Future<Output = T>) -> Result<T, OperatorError> {
 
 impl Operator {
     /// Takes the last presence of every client into the roster, as far as it holds, and strikes those clients that the broker
-    /// keeps none of and that were not heard lately: whoever retired a client struck it there. What is not readable is left
-    /// out; then [`incomplete`](Self::incomplete) says so, a notice too, and nobody is struck. It is an error only where
-    /// nothing could be read.
+    /// keeps nothing of and that were not heard lately: whoever retired a client struck it there. What is no readable presence
+    /// of its client is left out; then [`incomplete`](Self::incomplete) says so, and a notice too. Where the reading did not
+    /// come to its end nobody is struck. It is an error only where nothing could be read.
     pub async fn refresh(&mut self) -> Result<(), OperatorError> {
         let mut reading = Reading::default();
         let read = timeout(LONGEST_READING, self.read_all(&mut reading)).await;
@@ -86,9 +88,14 @@ impl Operator {
             return Err(error);
         }
         self.incomplete = reading.missing(failed.as_ref());
-        match &self.incomplete {
-            None => self.machine.keep_only(&reading.kept),
-            Some(why) => self.notice(true, format!("the roster is incomplete: {why}")),
+        if failed.is_none() {
+            // What is left out is kept all the same.
+            let named = |subject: &String| subject.split('.').nth(3).and_then(|name| name.parse().ok());
+            reading.kept.extend(reading.left_out.iter().filter_map(named));
+            self.machine.keep_only(&reading.kept);
+        }
+        if let Some(why) = &self.incomplete {
+            self.notice(true, format!("the roster is incomplete: {why}"));
         }
         Ok(())
     }
@@ -133,21 +140,23 @@ impl Operator {
     async fn read_all(&mut self, reading: &mut Reading) -> Result<(), OperatorError> {
         let (mut reader, mut next) = (self.reader().await?, Some(1));
         while let Some(from) = next {
-            let mut page = Page::from(from);
-            let end = self.ask_for_page(&reader, &mut page).await?;
-            reading.told += page.presences.len() + page.too_long.len();
             if reading.told > MAX_CLIENTS {
                 return Err(OperatorError::Roster(format!("it names more than {MAX_CLIENTS} clients")));
             }
-            self.take_kept(&page.presences, &mut reading.kept);
+            if reading.broken > MAX_BROKEN {
+                let kept = self.ask_for_next(&reader, from).await?;
+                next = kept.and_then(|kept| self.take_alone(kept, reading));
+                continue;
+            }
+            let mut page = Page::from(from);
+            let end = self.ask_for_page(&reader, &mut page).await?;
+            reading.told += page.presences.len() + page.too_long.len();
+            self.take_kept(&page.presences, reading);
             reading.left_out.append(&mut page.too_long);
             next = match end {
                 ControlFlow::Break(next) => next,
                 ControlFlow::Continue(()) => {
                     reading.broken += 1;
-                    if reading.broken > MAX_BROKEN {
-                        return Err(OperatorError::Roster(format!("more than {MAX_BROKEN} of its pages break")));
-                    }
                     reader = self.reader().await?;
                     let following = self.ask_for_next(&reader, page.last.saturating_add(1)).await?;
                     following.and_then(|kept| self.take_alone(kept, reading))
@@ -159,11 +168,8 @@ impl Operator {
 
     /// Takes what may have broken a page; the number that the next page begins with.
     fn take_alone(&mut self, kept: Kept, reading: &mut Reading) -> Option<u64> {
-        let before = reading.kept.len();
-        self.take_kept(&[kept.delivery], &mut reading.kept);
-        if reading.kept.len() == before {
-            reading.left_out.push(kept.subject);
-        }
+        reading.told += 1;
+        self.take_kept(&[kept.delivery], reading);
         kept.sequence.checked_add(1)
     }
 
@@ -228,7 +234,7 @@ impl Operator {
             let answer = timeout(TIMEOUT, answers.next()).await.ok()??;
             if let Some(name) = answer.subject.rsplit('.').next().and_then(|token| awaited.remove(token)) {
                 match single(&answer) {
-                    Ok(Some(kept)) => self.take_kept(&[kept.delivery], &mut BTreeSet::new()),
+                    Ok(Some(kept)) => self.take_kept(&[kept.delivery], &mut Reading::default()),
                     Ok(None) => drop(found.absent.insert(name.clone())),
                     Err(why) => found.untold = Some(why),
                 }
@@ -237,20 +243,26 @@ impl Operator {
         Some(())
     }
 
-    fn take_kept(&mut self, deliveries: &[Delivery], kept: &mut BTreeSet<Name>) {
+    /// Takes what is kept into the roster. What is not a presence of the client that its subject names is left out.
+    fn take_kept(&mut self, deliveries: &[Delivery], reading: &mut Reading) {
         let (verifier, wall) = (&self.verifier, clock::wall());
-        for opened in open_all(deliveries, self.threads, |delivery| verifier.open::<Event>(delivery, wall)) {
-            let effects = match opened {
+        let opened = open_all(deliveries, self.threads, |delivery| verifier.open::<Event>(delivery, wall));
+        for (opened, delivery) in opened.into_iter().zip(deliveries) {
+            let (client, effects) = match opened {
                 Ok(event) => {
-                    kept.insert(event.message().from.clone());
-                    self.machine.kept(&event, now())
+                    let (message, is_presence) = (event.message(), event.message().kind == EventKind::Presence);
+                    (is_presence.then(|| message.from.clone()), self.machine.kept(&event, now()))
                 }
+                // One whose credential has expired is kept, and is not there for orders.
                 Err(rejected) => {
-                    // One whose credential has expired is kept, and is not there for orders.
-                    kept.extend(rejected.expired.as_ref().map(|expired| expired.client().clone()));
-                    self.machine.rejected(&rejected)
+                    (rejected.expired.as_ref().map(|it| it.client().clone()), self.machine.rejected(&rejected))
                 }
             };
+            let own = |client: &Name| subject::event(&self.realm, client, EventKind::Presence) == delivery.subject();
+            match client.filter(own) {
+                Some(client) => drop(reading.kept.insert(client)),
+                None => reading.left_out.push(delivery.subject().to_owned()),
+            }
             self.carry_out(effects);
         }
     }

@@ -18,7 +18,7 @@ use countersign_protocol::json::JsonText;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, State};
 use countersign_server::{Operator, OperatorError, OperatorEvent, SetupError, forget, setup};
 use countersign_testkit::broker::PATIENCE;
-use countersign_testkit::hostile::{FakeBroker, header_block, message_frame};
+use countersign_testkit::hostile::{FakeBroker, Peer, header_block, message_frame};
 use countersign_testkit::realm::name;
 use countersign_testkit::slow::{Slow, slow_way};
 use serde_json::{Value, json};
@@ -375,6 +375,29 @@ async fn the_whole_roster_is_found_page_after_page_and_in_it_only_what_verifies(
     let happening = timeout(PATIENCE, operator.next()).await.unwrap().unwrap();
     let OperatorEvent::Update { update: Update::Notice { text, .. }, .. } = happening else { panic!("{happening:?}") };
     assert!(text.contains("signature"), "{text}");
+}
+
+#[tokio::test]
+async fn the_roster_is_read_to_its_end_however_many_in_it_cannot_be_read() {
+    const THIEVES: usize = 70;
+    let demo = Demo::start();
+    setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
+    let mut thief = Peer::connect(demo.broker.port(), Some(seed(11).as_str()));
+    for number in 0..THIEVES {
+        let subject = format!("cs.demo.event.thief-{number}.presence");
+        thief.publish(&subject, None, Some(b"NATS/1.0\r\nA: b\rc\r\n\r\n"), b"{}");
+    }
+    thief.flush();
+    let worker = demo.worker().await;
+    for number in 0..3 {
+        worker.publish(&demo.presence_of(number)).await;
+    }
+    let mut operator = demo.operator().await;
+    timeout(PATIENCE, operator.refresh()).await.unwrap().unwrap();
+    let found: Vec<&str> = operator.roster().entries().map(|it| it.client().as_str()).collect();
+    assert_eq!(found, ["client-0", "client-1", "client-2"]);
+    let why = operator.incomplete().unwrap();
+    assert!(why.contains(": cs.demo.event.thief-0.presence, ") && why.ends_with(", 62 more"), "{why}");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::forge::names;
 use crate::process::{Process, Ran, Signal};
 
 /// A client that takes orders to many from its first moment on: without a skew its epoch is never young.
-fn settled(fleet: &Fleet, client: &str) -> Process {
+pub fn settled(fleet: &Fleet, client: &str) -> Process {
     fleet.client_as(client, fleet.command(&["client", "--name", client, "--skew", "0s"]))
 }
 

@@ -14,7 +14,7 @@ fn ask(peer: &mut Peer, subject: &str, inbox: &str) -> Message {
 }
 
 /// How many messages the stream holds, as the setup key may ask.
-fn held(fleet: &Fleet) -> u64 {
+pub fn held(fleet: &Fleet) -> u64 {
     let mut setup = fleet.peer(&fleet.keys().setup_seed());
     setup.subscribe("_INBOX.setup.test");
     let info = ask(&mut setup, "$JS.API.STREAM.INFO.cs-demo-presence", "_INBOX.setup.test").json();

@@ -12,7 +12,7 @@ fn prompt(fleet: &Fleet, arguments: &[&str]) -> Pty {
 }
 
 /// The same, once it asks for the first line.
-fn asked(fleet: &Fleet, first: &str) -> Pty {
+pub fn asked(fleet: &Fleet, first: &str) -> Pty {
     let mut prompt = prompt(fleet, &[]);
     prompt.wait_for(first);
     prompt

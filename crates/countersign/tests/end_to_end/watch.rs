@@ -15,7 +15,7 @@ use crate::forge::{Forger, id_of};
 use crate::process::{Process, Ran, Signal};
 
 /// Starts it, and waits until it is subscribed.
-fn watching(fleet: &Fleet, arguments: &[&str]) -> Process {
+pub fn watching(fleet: &Fleet, arguments: &[&str]) -> Process {
     let mut watch = fleet.spawn(&[&["watch"], arguments].concat());
     watch.stderr.wait_for("watching cs.demo.>");
     watch

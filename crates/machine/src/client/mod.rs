@@ -21,10 +21,11 @@ use std::sync::Arc;
 
 use countersign_protocol::command::Command;
 use countersign_protocol::envelope::{Authentic, Reason, Rejected};
-use countersign_protocol::event::SecurityReason;
+use countersign_protocol::event::{EventKind, SecurityReason};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Progress};
+use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
 use countersign_protocol::trust::Trust;
 
@@ -210,6 +211,8 @@ impl Client {
         let mut back = Step::default();
         let moment = self.observe(now, &mut back);
         back.entries.clear();
+        self.leave_out_presence(&mut back);
+        self.leave_out_presence(&mut step);
         if let Some(started) = step.started.take() {
             self.records.withdraw(started.reply_context.key);
             self.state = started.state;
@@ -244,6 +247,7 @@ impl Client {
         if let Some(query) = step.query.take() {
             self.queries.withdraw(query);
         }
+        self.leave_out_presence(&mut step);
         step.effects.retain(|effect| !matches!(effect, Effect::Publish(_)));
         step
     }
@@ -309,6 +313,20 @@ impl Client {
             }
             step.entries.extend(parked.entries);
             step.effects.extend(parked.effects);
+        }
+    }
+
+    /// Leaves a presence out of a step that is not written as it was meant, and has another one said at once: it may tell of a
+    /// state that is taken back. Only the last word stays.
+    fn leave_out_presence(&mut self, step: &mut Step) {
+        if step.effects.contains(&Effect::Exit) {
+            return;
+        }
+        let own = subject::event(self.trust.realm(), self.outbox.identity().name(), EventKind::Presence);
+        let before = step.effects.len();
+        step.effects.retain(|effect| !matches!(effect, Effect::Publish(message) if message.subject == own));
+        if step.effects.len() < before {
+            self.heartbeat_at = i64::MIN;
         }
     }
 

@@ -140,7 +140,8 @@ impl PendingCommand {
         let mut effects = Vec::new();
         if let Some(line) = self.lines.get_mut(presence.client()) {
             let was_pending = line.is_pending();
-            line.present(&mut self.context, presence, now, &mut effects);
+            let is_one_of_many = self.broadcast.as_ref().is_some_and(|it| line.waits_for(&it.sent.id));
+            line.present(&mut self.context, presence, is_one_of_many, now, &mut effects);
             self.open = self.open + usize::from(line.is_pending()) - usize::from(was_pending);
         }
         self.finish(effects, now)

@@ -1,13 +1,14 @@
 //! One target of an order, from the command that it is sent to its verdict (sections 5 and 8).
 
 mod others;
+mod reissue;
 
-use countersign_protocol::command::{Builtin, CommandId, CommandKind, Target};
+use countersign_protocol::command::{CommandId, CommandKind, Target};
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::Authentic;
 use countersign_protocol::id::{MessageId, Uuid};
 use countersign_protocol::name::Name;
-use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Reply, State};
+use countersign_protocol::reply::{ErrorCode, Outcome, Reply, State};
 use countersign_protocol::time::Millis;
 
 use self::others::Refused;
@@ -17,15 +18,13 @@ use super::processes::Processes;
 use super::request::RequestContext;
 use super::result_queries::{ResultAnswer, ResultQueries, ResultQuery};
 use super::sent_command::{Resend, SentCommand};
-use super::verdict::{Ignored, NOT_RUN, TargetReport, Verdict};
+use super::verdict::{Ignored, TargetReport, Verdict};
 use super::wait::Wait;
 use super::{
     Effect, FIRST_RETRY, GRACE, Now, POLL_EVERY, Presence, RECOVERY, RequestError, SILENCE, Update, micros, millis,
 };
 
-/// How often one target is sent an order anew, however often it answers with another epoch.
-const MAX_REISSUES: usize = 3;
-/// How long a client that lives may tell nothing of what it accepted, in milliseconds: six result_queries, each with its time.
+/// How long a client that lives may tell nothing of what it accepted, in milliseconds: six queries, each with its time.
 const UNTOLD: i64 = 7 * POLL_EVERY;
 /// How soon after an outage a client that has not answered is asked again, in milliseconds: it may have to find the broker first.
 const ASK_AGAIN: i64 = 2_500;
@@ -425,60 +424,6 @@ impl PendingTarget {
                 self.stage = Stage::Running { wait, poll_at: now.after(POLL_EVERY) };
             }
         }
-    }
-
-    /// Section 8: after `starting` or `wrong_epoch`, the order under a new id with the epoch from the refusal, to this
-    /// client alone. Tells whether it was sent.
-    fn reissue(
-        &mut self,
-        context: &mut RequestContext,
-        error: &ErrorBody,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) -> bool {
-        if context.done || !matches!(error.code, ErrorCode::Starting | ErrorCode::WrongEpoch) {
-            return false;
-        }
-        let not_run = format!("{} was {NOT_RUN}: {} has begun a new epoch", context.order.command.name, self.client);
-        if self.superseded {
-            let text = format!("{not_run}, and a later command went to it; it is not sent anew");
-            effects.push(context.notice(&self.client, text));
-            return false;
-        }
-        let epoch = error.details.as_ref().and_then(|details| details.get("epoch")?.as_str()?.parse::<Uuid>().ok());
-        // The client was in that very epoch before the order was given: it cannot have run the order in an earlier one.
-        let is_young = epoch.is_some() && epoch == self.known.as_ref().map(Presence::epoch);
-        let (may_run_twice, remark) = match context.order.builtin() {
-            // By it the process may have ended that was meant; the one that answers was started since.
-            Some(Builtin::Terminate) => (false, "it may have ended before that, and is not told to end once more"),
-            // Every epoch begins unready: the state that they lead to is the same.
-            Some(Builtin::Start | Builtin::Stop | Builtin::Ping) => (true, ""),
-            _ => (context.options.retry, "only a retry sends it anew"),
-        };
-        if !is_young && !may_run_twice {
-            effects.push(context.notice(&self.client, format!("{not_run}; {remark}")));
-            return false;
-        }
-        if epoch.is_none()
-            || epoch == self.latest.epoch
-            || now.wall >= context.expires_at
-            || self.earlier.len() >= MAX_REISSUES
-        {
-            return false;
-        }
-        let id = context.id(now);
-        let Ok(anew) = SentCommand::new(context, Target::Client(self.client.clone()), epoch, id, now) else {
-            return false;
-        };
-        self.earlier.push(std::mem::replace(&mut self.latest, anew));
-        self.refused = None;
-        self.stage = Stage::waiting(context, now);
-        // A command to many names no epoch, and to a client that is young it has to be said again.
-        if !is_young {
-            effects.push(context.notice(&self.client, format!("{} has begun a new epoch: sent anew", self.client)));
-        }
-        effects.push(self.publish(context));
-        true
     }
 
     /// Asks for the result of what was accepted, or may have been.

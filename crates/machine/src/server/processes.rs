@@ -69,6 +69,11 @@ impl Processes {
         }
     }
 
+    /// Whether this process was heard, or there are too many to tell.
+    pub(super) fn knows(&self, boot: Uuid) -> bool {
+        self.seen.len() == MAX_PROCESSES || self.seen.iter().any(|process| process.boot == boot)
+    }
+
     /// Whether the order is for another process than this one, and that one may still answer.
     pub(super) fn awaits_other_than(&self, boot: Uuid) -> bool {
         let expected = self.seen.iter().find(|process| Some(process.boot) == self.expected);

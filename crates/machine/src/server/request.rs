@@ -87,7 +87,7 @@ pub(super) struct RequestContext {
     pub(super) seed: [u8; 32],
     pub(super) drawn: u64,
     pub(super) ticket: RequestId,
-    /// The ids of all that was sent for it, the latest result_queries included.
+    /// The ids of all that was sent for it, the latest queries for a result included.
     pub(super) issued: BTreeSet<MessageId>,
     /// A later control command went to many.
     pub(super) superseded: bool,

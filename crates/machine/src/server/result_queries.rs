@@ -17,10 +17,10 @@ use super::sent_command::SentCommand;
 use super::verdict::{Ignored, Verdict};
 use super::{Effect, Now, POLL_EVERY};
 
-/// To how many of the latest result_queries for a result an answer is still taken.
+/// To how many of the latest queries for a result an answer is still taken.
 const MAX_RESULT_QUERIES: usize = 4;
 
-/// The latest result_queries that one client was asked.
+/// The latest queries for a result that one client was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct ResultQueries(VecDeque<ResultQuery>);
 

@@ -156,7 +156,7 @@ impl Worker {
         self.synced = 0;
         self.mark = None;
         self.exited = false;
-        self.disk_full = false; // A client whose record cannot be written does not start.
+        self.disk_full = false; // A client whose journal cannot be written does not start.
         self.log = change(std::mem::take(&mut self.log));
         let mut restored = Restored::default();
         self.log.iter().cloned().for_each(|entry| restored.apply(entry));

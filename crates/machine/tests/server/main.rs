@@ -15,3 +15,4 @@ mod properties;
 mod request;
 mod roster;
 mod waiting;
+mod young;

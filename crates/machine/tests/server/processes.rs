@@ -1,11 +1,11 @@
 //! Section 5: two processes that answer as one client, and a restart, which is none of that.
 
-use countersign_machine::server::{CommandRequest, Options, Roster, Taken};
+use countersign_machine::server::{Audience, CommandRequest, Options, Roster, Taken};
 use countersign_protocol::envelope::Authentic;
 use countersign_protocol::event::Event;
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, State};
-use countersign_testkit::realm::START;
+use countersign_testkit::realm::{START, name};
 use serde_json::{Value, json};
 
 use super::common::{Answer, Server, World, at, calculate, calculated, epoch, order, ping, pong, refused, wrong_epoch};
@@ -54,6 +54,26 @@ fn what_a_clone_refuses_is_not_the_verdict_while_the_original_may_answer() {
             assert_eq!((server.word("worker-1"), processes(&server)), ("succeeded", 2));
             assert_eq!((server.alarms(), server.notices().len()), (1, 1), "{:?}", server.notices());
             assert!(server.notices()[0].contains("two processes answer as worker-1"), "{:?}", server.notices());
+        }
+    }
+}
+
+#[test]
+fn what_a_clone_refuses_of_an_order_to_many_is_not_the_verdict_either() {
+    let world = World::with_groups(&[("worker-1", &["web"])]);
+    for audience in [Audience::All, Audience::Group(name("web"))] {
+        for refusal in [wrong_epoch(CLONE), not_ready(), refused(ErrorCode::Starting, json!({ "epoch": epoch(CLONE) }))]
+        {
+            for order in [calculate(), ping()] {
+                let outcome = if order == ping() { pong() } else { calculated() };
+                let mut server = world.server();
+                server.keep(&[presence(&world, ORIGINAL, -3_600_000, -1_000)]);
+                server.give(order, &audience, Options::default()).unwrap();
+                server.take(&says(&world, &server, CLONE, 10, refusal.clone()));
+                assert_eq!((server.report.is_none(), server.sent.len()), (true, 1), "{audience:?} {refusal:?}");
+                server.take(&says(&world, &server, ORIGINAL, 20, outcome));
+                assert_eq!((server.word("worker-1"), processes(&server), server.alarms()), ("succeeded", 2, 1));
+            }
         }
     }
 }

@@ -21,18 +21,24 @@ pub(super) struct Refused {
 
 impl PendingTarget {
     /// The client has just said that it is there. If the process that the order was sent to is over, what another one refused
-    /// stands.
+    /// stands. What went out before this process was there has to be said again.
     pub(in super::super) fn present(
         &mut self,
         context: &mut RequestContext,
         presence: &Presence,
+        is_one_of_many: bool,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
+        let boot = presence.boot();
+        let is_new = !self.processes.knows(boot) && self.known.as_ref().map(Presence::boot) != Some(boot);
         self.last_seen = Some(now.micros);
         self.until = Some(presence.expires_at());
         self.processes.present(presence);
         let is_waiting = self.is_waiting();
+        if is_new && is_waiting && self.refused.is_none() && presence.state() != State::Terminated {
+            self.reissue_to_newcomer(context, presence, is_one_of_many, now, effects);
+        }
         if let Some(Refused { by, error, latency }) = self.refused.take_if(|_| is_waiting)
             && !context.done
         {

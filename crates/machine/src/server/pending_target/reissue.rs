@@ -1,0 +1,112 @@
+//! What is sent to a client once more, because it has begun a new epoch or was not there yet (section 8).
+
+use countersign_protocol::command::{Builtin, Target};
+use countersign_protocol::id::Uuid;
+use countersign_protocol::reply::{ErrorBody, ErrorCode};
+
+use super::{PendingTarget, Stage, is_query};
+use crate::server::request::RequestContext;
+use crate::server::sent_command::SentCommand;
+use crate::server::verdict::NOT_RUN;
+use crate::server::{Effect, Now, Presence};
+
+/// How often one target is sent an order anew, however often it answers with another epoch.
+const MAX_REISSUES: usize = 3;
+
+impl PendingTarget {
+    /// Section 8: after `starting` or `wrong_epoch`, the order under a new id with the epoch from the refusal, to this
+    /// client alone. Tells whether it was sent.
+    pub(super) fn reissue(
+        &mut self,
+        context: &mut RequestContext,
+        error: &ErrorBody,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        if context.done || !matches!(error.code, ErrorCode::Starting | ErrorCode::WrongEpoch) {
+            return false;
+        }
+        let not_run = format!("{} was {NOT_RUN}: {} has begun a new epoch", context.order.command.name, self.client);
+        if self.superseded {
+            let text = format!("{not_run}, and a later command went to it; it is not sent anew");
+            effects.push(context.notice(&self.client, text));
+            return false;
+        }
+        let epoch = error.details.as_ref().and_then(|details| details.get("epoch")?.as_str()?.parse::<Uuid>().ok());
+        // The client was in that very epoch before the order was given: it cannot have run the order in an earlier one.
+        let is_young = epoch.is_some() && epoch == self.known.as_ref().map(Presence::epoch);
+        if !is_young && !self.may_repeat(context) {
+            let remark = match context.order.builtin() {
+                Some(Builtin::Terminate) => "it may have ended before that, and is not told to end once more",
+                _ => "only a retry sends it anew",
+            };
+            effects.push(context.notice(&self.client, format!("{not_run}; {remark}")));
+            return false;
+        }
+        self.reissue_in(context, epoch, now, effects)
+    }
+
+    /// Whether it may be done once more where it may have been done in an earlier epoch.
+    fn may_repeat(&self, context: &RequestContext) -> bool {
+        match context.order.builtin() {
+            // By it the process may have ended that was meant; the one that answers was started since.
+            Some(Builtin::Terminate) => false,
+            // Every epoch begins unready: the state that they lead to is the same.
+            Some(Builtin::Start | Builtin::Stop | Builtin::Ping) => true,
+            _ => context.options.retry,
+        }
+    }
+
+    /// Sends it under a new id, with this epoch. Tells whether it was sent.
+    fn reissue_in(
+        &mut self,
+        context: &mut RequestContext,
+        epoch: Option<Uuid>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        if epoch.is_none()
+            || epoch == self.latest.epoch
+            || now.wall >= context.expires_at
+            || self.earlier.len() >= MAX_REISSUES
+        {
+            return false;
+        }
+        let id = context.id(now);
+        let Ok(anew) = SentCommand::new(context, Target::Client(self.client.clone()), epoch, id, now) else {
+            return false;
+        };
+        self.earlier.push(std::mem::replace(&mut self.latest, anew));
+        self.refused = None;
+        self.stage = Stage::waiting(context, now);
+        // A command to many names no epoch, and to a client that is young it has to be said again.
+        if epoch != self.known.as_ref().map(Presence::epoch) {
+            effects.push(context.notice(&self.client, format!("{} has begun a new epoch: sent anew", self.client)));
+        }
+        effects.push(self.publish(context));
+        true
+    }
+
+    /// Section 8: nothing has answered, and a process is there that had not been heard when the command went out. It may have
+    /// been published before anybody subscribed.
+    pub(super) fn reissue_to_newcomer(
+        &mut self,
+        context: &mut RequestContext,
+        presence: &Presence,
+        is_one_of_many: bool,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let is_over = context.done || context.is_cut_off() || context.expires <= now.micros;
+        if is_over || self.superseded || self.processes.awaits_other_than(presence.boot()) {
+            return;
+        }
+        if !is_query(context) && self.may_repeat(context) {
+            self.reissue_in(context, Some(presence.epoch()), now, effects);
+        } else if !is_one_of_many {
+            // The same bytes never run twice, whatever has become of them. Sent to all again, they could run where they were
+            // refused for the moment.
+            effects.push(self.publish(context));
+        }
+    }
+}
