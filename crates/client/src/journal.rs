@@ -324,6 +324,7 @@ impl Journal {
         self.cut()?;
         if let Err(error) = self.file.write_all_at(bytes, self.good) {
             self.spoiled = true;
+            self.space.failed();
             // Tried again before the next write.
             let _ = self.cut();
             return Err(error);

@@ -48,7 +48,8 @@ pub struct ClientConfig {
     pub trust: Trust,
     /// The broker: `nats://host:port`, or several with commas between.
     pub url: String,
-    /// The folder below which each client has one for its journal, named like the client.
+    /// The folder below which each client has one for its journal, named like the client. A limit on the size of files
+    /// counts as a full disk, in a program that does not let SIGXFSZ end it.
     pub state: PathBuf,
     /// What its administrator decides: skew, bounds, heartbeat.
     pub limits: Config,

@@ -1,5 +1,6 @@
 //! SIGINT and SIGTERM end every command: heard from the start, on a thread and in a runtime of their own, which nothing that
 //! blocks the rest of the process can block. As process 1 of a container, too, which only gets the signals that it hears.
+//! SIGXFSZ is heard and ends nothing: a file that may not grow is an error of the write, as a full disk is.
 
 use std::process::exit;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -57,6 +59,8 @@ fn hear(heard: &watch::Sender<Option<Exit>>, spares_interrupts: &AtomicBool, lis
     let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
     runtime.block_on(async {
         let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+        // It stays heard when this is dropped. Where it cannot be, a limit on the size of files ends the process.
+        let _ = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()));
         let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else { return };
         let _ = listening.send(());
         let mut next = async || loop {

@@ -45,6 +45,32 @@ impl Broker {
         Self::with_arguments(folder, &["-c", text(&path)])
     }
 
+    /// Three that are one cluster, all with one configuration file that lies elsewhere; once they have chosen who leads them.
+    pub fn cluster(configuration: &Path) -> [Self; 3] {
+        // An address of this process's own: a port that is free now may be somebody else's when all of them have started.
+        let [a, b, c, d] = std::process::id().to_be_bytes();
+        let host = Ipv4Addr::new(127, 64 | a & 1 | b & 63, c, d);
+        let routes = [1, 2, 3].map(|number| format!("nats://{host}:{}", 6_220 + number));
+        let all = routes.join(",");
+        let brokers = [0, 1, 2].map(|number| {
+            let name = format!("broker-{number}");
+            let arguments = [
+                ["-c", text(configuration)],
+                ["--server_name", &name],
+                ["--cluster_name", "cluster"],
+                ["--cluster", &routes[number]],
+                ["--routes", &all],
+            ];
+            Self::with_arguments(TempDir::new().unwrap(), &arguments.concat())
+        });
+        let is_led = |broker: &Self| broker.log().contains("JetStream cluster new metadata leader");
+        let leads = |broker: &Self| broker.log().contains("Self is new JetStream cluster metadata leader");
+        brokers[0].until("the cluster has a leader", || {
+            brokers.iter().all(|broker| is_led(broker) || leads(broker)).then_some(())
+        });
+        brokers
+    }
+
     fn with_arguments(folder: TempDir, arguments: &[&str]) -> Self {
         let mut all = vec!["-a", "127.0.0.1", "--ports_file_dir", text(folder.path())];
         let store = folder.path().join("jetstream");

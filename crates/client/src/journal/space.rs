@@ -5,6 +5,7 @@ use std::io;
 
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 /// How much is taken at a time, and how much there must be again before a journal that has run out of it goes on.
 pub(super) const CHUNK: u64 = 256 * 1024;
@@ -42,6 +43,11 @@ impl Space {
         self.until = good;
     }
 
+    /// A write failed, whatever room there was said to be.
+    pub(super) fn failed(&mut self) {
+        self.is_short = true;
+    }
+
     /// Makes sure that the file has room up to a byte. Something new begins only where that leaves a chunk, once the disk was
     /// full.
     pub(super) fn secure(&mut self, file: &File, good: u64, needed: u64, begins: bool) -> io::Result<()> {
@@ -50,11 +56,14 @@ impl Space {
         if needed <= self.until && !must_recover {
             return Ok(());
         }
-        let mut taken = self.take(file, good, ample);
-        if taken.is_err() && !must_recover {
-            taken = self.take(file, good, needed);
+        let taken = self.take(file, good, ample);
+        if taken.is_ok() || must_recover {
+            self.is_short = taken.is_err();
+            return taken;
         }
-        self.is_short = taken.is_err();
+        // That an end found room is no room for what begins.
+        let taken = self.take(file, good, needed);
+        self.is_short |= taken.is_err();
         taken
     }
 
@@ -62,6 +71,10 @@ impl Space {
         #[cfg(test)]
         if until > self.full_at {
             return Err(Errno::NOSPC.into());
+        }
+        // Not every file system looks at it before the room is used.
+        if getrlimit(Resource::Fsize).current.is_some_and(|limit| until > limit) {
+            return Err(Errno::FBIG.into());
         }
         let more = until.saturating_sub(good);
         if self.promises {

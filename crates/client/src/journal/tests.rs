@@ -207,7 +207,7 @@ fn a_complete_last_frame_with_a_bad_checksum_is_damage_and_no_torn_tail() {
 #[test]
 fn something_else_is_no_journal() {
     let folder = folder();
-    for text in ["countersign-record 2\n", "x", "\0\0\0\0"] {
+    for text in ["countersign-journal 2\n", "x", "\0\0\0\0"] {
         fs::write(folder.path().join("journal"), text).unwrap();
         assert_eq!(fault(&folder), JournalFault::NotAJournal, "{text:?}");
     }
@@ -305,6 +305,8 @@ fn on_a_disk_that_is_full_what_has_begun_can_end_and_nothing_begins_before_there
     log.space.full_at += frame(started) + space::END;
     assert!(log.append([started], 2).is_err(), "it fits again, but not much more does");
     log.append([&end(false)], 0).unwrap();
+    log.space.full_at += 2 * (frame(started) + space::END);
+    assert!(log.append([started], 1).is_err(), "that an end found room is no room for what begins");
     log.space.full_at += space::CHUNK;
     log.append([started], 1).unwrap();
 }

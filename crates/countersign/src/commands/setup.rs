@@ -43,7 +43,10 @@ fn advice(why: &str) -> (&'static str, &'static str) {
     let why = why.to_lowercase();
     let has = |parts: &[&str]| parts.iter().any(|part| why.contains(part));
     if has(&["not enabled for account", "10039"]) {
-        ("JetStream in the broker's account of this realm", "add `jetstream: enabled` to that account, and reload")
+        (
+            "JetStream in the broker's account of the presences, as `countersign init` writes it (nats/users.conf)",
+            "run `countersign init` and make the broker read its configuration again: SIGHUP",
+        )
     } else if has(&["unavailable", "not enabled", "no responders", "10076"]) {
         (
             "a NATS server with JetStream",
@@ -56,7 +59,7 @@ fn advice(why: &str) -> (&'static str, &'static str) {
         )
     } else if has(&["timed out", "timeout", "permission"]) {
         (
-            "that the broker lets the setup key make the stream (nats/users.conf)",
+            "that the broker lets the setup key make the stream (nats/users.conf); of a cluster, that most servers run",
             "run `countersign init` and make the broker read its configuration again: SIGHUP; else see its log",
         )
     } else {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 
+use super::stderr;
+
 /// How many texts wait to be printed, at most: a terminal that is stopped must not fill the memory.
 const MAX_WAITING: usize = 4_096;
 /// How many texts, and how many bytes, wait before what clients say unasked is shed. The rest is for verdicts and errors, of
@@ -64,6 +66,8 @@ pub(crate) fn print_above(mut print: impl FnMut(String) -> bool + Send + 'static
     });
     // There is one prompt in a process.
     let _ = ABOVE.set(Above { waiting, texts, bytes, shed: AtomicU64::new(0) });
+    // What was said before by the other way must not be written over the first prompt.
+    stderr::flush(PATIENCE);
 }
 
 /// Whether somebody types.

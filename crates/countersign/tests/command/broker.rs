@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::folder::Folder;
 
 /// A broker for one folder of keys; it ends with the test.
@@ -37,7 +39,8 @@ impl Broker {
         Self::start_as_configured(folder)
     }
 
-    fn start_as_configured(folder: &Folder) -> Self {
+    /// Beside a configuration that is there already.
+    pub fn start_as_configured(folder: &Folder) -> Self {
         let mut command = nats_server();
         command.current_dir(folder.path("")).args(["-c", "nats.conf", "-sd", "store", "-a", "127.0.0.1", "-p", "-1"]);
         let started = command.stderr(Stdio::piped()).spawn();
@@ -58,6 +61,11 @@ impl Broker {
         // What it goes on to say must not fill the pipe.
         std::thread::spawn(move || log.for_each(drop));
         Self { process, port: port.unwrap() }
+    }
+
+    /// Makes it read its configuration again, some time soon.
+    pub fn reload(&self) {
+        kill_process(Pid::from_child(&self.process), Signal::HUP).unwrap();
     }
 
     pub fn url(&self) -> String {

@@ -7,6 +7,7 @@
     reason = "a test that cannot make what it needs is to fail there"
 )]
 
+mod advice;
 mod bad_input;
 mod broker;
 mod client;
@@ -17,3 +18,4 @@ mod one_shot;
 mod permissions;
 mod renewal;
 mod schemas;
+mod writable;

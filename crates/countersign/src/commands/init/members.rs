@@ -142,7 +142,9 @@ impl<'a> Members<'a> {
             };
             return self.issue(Action::Made, holder, key, says, default_life, "");
         }
-        let old = match self.read(holder) {
+        // What others can write to is not passed over: it would take the client's groups from the broker's list of users.
+        let raw = read_public(path, MAX_CREDENTIAL + 2)?;
+        let old = match self.read(holder, &raw) {
             Ok(old) => old,
             Err(why) => {
                 // Whom somebody revoked or replaced by hand is not brought back by the way.
@@ -171,9 +173,8 @@ impl<'a> Members<'a> {
     }
 
     /// The credential that is there, whether it has expired or not.
-    fn read(&self, holder: &Holder<'_>) -> Result<Credential, String> {
-        let raw = read_public(holder.path, MAX_CREDENTIAL + 2).map_err(|error| error.what())?;
-        let text = std::str::from_utf8(&raw).map_err(|error| error.to_string())?;
+    fn read(&self, holder: &Holder<'_>, raw: &[u8]) -> Result<Credential, String> {
+        let text = std::str::from_utf8(raw).map_err(|error| error.to_string())?;
         let credential = Credential::verify(text.trim(), self.trust, self.changes.now(), ANY_TIME)
             .map_err(|error| error.to_string())?;
         if credential.role() != holder.role || credential.name() != holder.name {

@@ -1,0 +1,47 @@
+//! A broker that is three servers: what one of them has, the others have.
+
+use std::time::Instant;
+
+use countersign_testkit::broker::{Broker, PATIENCE};
+use serde_json::Value;
+
+use crate::fleet::Fleet;
+use crate::groups::verdicts;
+use crate::process::Process;
+
+#[test]
+fn setup_keeps_the_presences_on_three_servers_and_the_loss_of_one_hides_nobody() {
+    let fleet = Fleet::without_stream(&["worker-1:web", "worker-2"]);
+    let mut brokers = Broker::cluster(&fleet.path().join("nats.conf"));
+    let all = brokers.each_ref().map(Broker::url);
+    let spawn = |url: &str, arguments: &[&str]| {
+        let mut command = fleet.command(arguments);
+        command.env("NATS_URL", url);
+        Process::spawn(command)
+    };
+    let run = |arguments: &[&str]| spawn(&all.join(","), arguments).ended();
+    let made = run(&["setup"]).exits(0);
+    assert_eq!(made.stderr, "note: the stream cs-demo-presence is as it should be, kept on 3 servers\n");
+
+    let _workers = ["worker-1", "worker-2"].map(|client| {
+        let mut worker = spawn(&all[1..].join(","), &["client", "--name", client]);
+        worker.stderr.wait_for("connected\n");
+        worker
+    });
+    let listed = || {
+        let clients = run(&["clients", "-o", "json"]).exits(0).json();
+        clients["clients"].as_array().unwrap().iter().filter(|entry| entry["state"] != Value::Null).count()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while listed() < 2 {
+        assert!(Instant::now() < deadline, "the presences are not kept");
+    }
+    assert_eq!(verdicts(&run(&["start", "@all", "-o", "json"]).exits(0)), ["worker-1 succeeded", "worker-2 succeeded"]);
+
+    brokers[0].kill();
+    assert_eq!(listed(), 2);
+    for (audience, expected) in [("@all", 2), ("@web", 1)] {
+        let ran = run(&["ping", audience, "-o", "json"]).exits(0);
+        assert_eq!(verdicts(&ran), ["worker-1 succeeded", "worker-2 succeeded"][..expected]);
+    }
+}
