@@ -5,12 +5,14 @@ mod about;
 mod fleet;
 mod flood;
 mod floor;
+mod journal;
 mod part;
 mod pings;
 mod processes;
 mod samples;
 mod table;
 mod world;
+mod worst;
 
 use std::io::Write;
 use std::num::NonZero;
@@ -26,7 +28,8 @@ use tokio::time::timeout;
 pub(crate) type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The benchmarks, by the names that the command line takes.
-const NAMES: [&str; 8] = ["sequential", "in-flight", "all", "one-shot", "start", "idle", "flood", "size"];
+const NAMES: [&str; 10] =
+    ["sequential", "in-flight", "all", "one-shot", "start", "idle", "flood", "worst", "journal", "size"];
 /// Longer than any one benchmark takes.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -79,6 +82,8 @@ async fn benchmark(name: &str, floor: &Floor) -> Fallible<Vec<Line>> {
         "start" => processes::start().await,
         "idle" => processes::idle().await,
         "flood" => flood::flood().await,
+        "worst" => worst::worst().await,
+        "journal" => journal::journal().await,
         "size" => processes::size(),
         _ => Err("there is no such benchmark".into()),
     }

@@ -115,6 +115,11 @@ fn wakes(id: u32) -> Fallible<f64> {
     Ok(sum)
 }
 
+/// A kind of memory of a process, in megabytes.
+pub(crate) fn megabytes(id: u32, member: &str) -> Fallible<f64> {
+    Ok(in_status(&format!("/proc/{id}/status"), member)? * 1_024.0 / 1e6)
+}
+
 /// A number in a `status` file of /proc.
 fn in_status(path: &str, member: &str) -> Fallible<f64> {
     let status = fs::read_to_string(path)?;

@@ -19,6 +19,7 @@ use countersign_protocol::reply::State;
 use countersign_protocol::trust::Trust;
 use countersign_server::{Follow, Operator, OperatorConfig, OperatorEvent};
 use countersign_testkit::broker::Broker;
+use countersign_testkit::hostile::Peer;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Map;
 use tempfile::TempDir;
@@ -108,6 +109,12 @@ impl World {
         outsider(&self.broker.url(), &self.keys()).await
     }
 
+    /// A connection of the same, which blocks and can publish anything.
+    pub(crate) fn peer(&self) -> Fallible<Peer> {
+        let seed = read_seed(&outsider_seed(&self.keys()))?;
+        Ok(Peer::connect(self.broker.port(), Some(seed.as_str())))
+    }
+
     /// `countersign` with these arguments, in this realm.
     pub(crate) fn countersign(&self, arguments: &[&str]) -> Fallible<Command> {
         let mut command = Command::new(binary()?);
@@ -119,7 +126,12 @@ impl World {
     /// `worker-1` as a process, with its journal in a folder of this name.
     pub(crate) fn client(&self, state: &str) -> Fallible<Process> {
         let mut command = self.countersign(&["client", "--name", WORKER])?;
-        Process::spawn(command.arg("--state").arg(self.folder.path().join(state)))
+        Process::spawn(command.arg("--state").arg(self.state(state)))
+    }
+
+    /// Where that folder is.
+    pub(crate) fn state(&self, state: &str) -> PathBuf {
+        self.folder.path().join(state)
     }
 
     /// This program in another part, with the broker and the keys as its first arguments; it has said that it is ready.

@@ -184,7 +184,7 @@ impl Shell {
         let sign = Liveness::new(health, limits.heartbeat);
         let (name, trust) = (identity.name().clone(), Arc::new(trust));
         let subscriptions = subject::subscriptions(trust.realm(), &name, identity.credential().groups());
-        let verifier = Verifier::new(Arc::clone(&trust), limits.skew);
+        let verifier = Verifier::new(Arc::clone(&trust), limits.skew).sparing_copies();
         let start = StartUp {
             config: limits,
             identity: Arc::new(identity),

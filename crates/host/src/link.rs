@@ -40,18 +40,30 @@ pub const THREAD: &str = "countersign-link";
 pub const MAX_WAITING: usize = 8_192;
 /// How many bytes they may hold, at most, for each of them that may wait.
 const WAITING_BYTES: usize = 4_096;
-/// How many bytes all of them may hold, at most: with what is opened at a time, what is kept of it and the process itself, a
-/// flood of the worst messages stays under 100 MB.
-const MAX_WAITING_BYTES: usize = 48 * 1_024 * 1_024;
+/// How many bytes all of them may hold, at most. This is one of the bounds by which a flood, of whatever it may consist, brings a
+/// process to less than 100 MB. At the same time there may be, in megabytes:
+///
+/// | | client | operator |
+/// |---|---|---|
+/// | the process at rest | 12.5 | 12.5 |
+/// | what waits to be opened: this bound, and 16 MiB of events at an operator | 21 | 21 + 16.8 |
+/// | what is taken at a time and opened ([`MAX_TAKEN`]): a body of 16,384 values, as it is parsed and as it is read | 22 | 22 |
+/// | the message that the NATS library parses ([`pump`]), at each connection: 320 KB of headers, 36 times their size | 11.7 | 23.4 |
+/// | what waits to be published ([`MAX_UNSENT_BYTES`]); an operator's are its own orders, and not counted | 16.8 | |
+/// | in all | 84 | 95.7 |
+///
+/// `just bench worst` measures it. What is on record, and what a fleet says of itself, is not of a flood, and comes on top.
+const MAX_WAITING_BYTES: usize = 20 * 1_024 * 1_024;
 /// How many messages wait to be published, at most, while the broker is away; older ones are shed.
 const MAX_UNSENT: usize = 8_192;
 /// How many bytes they may hold, at most.
-const MAX_UNSENT_BYTES: usize = 32 * 1024 * 1024;
+const MAX_UNSENT_BYTES: usize = 16 * 1024 * 1024;
 /// How many changes of the connection wait to be read, at most; older ones are forgotten.
 const MAX_NOTICES: usize = 32;
-/// How many bytes the messages hold, at most, that are taken at a time; one that is heavier is taken alone. Opened, a message
-/// takes up to some 25 times its size, and all that are taken at a time are held at once. That is some 140 commands.
-const MAX_TAKEN: usize = 256 * 1_024;
+/// How many bytes the messages hold, at most, that are taken at a time; one that is heavier is taken alone. All of them are open
+/// at once, and a body of nothing but small objects takes up to 112 times its size then: that is 7.3 MB, or 11 MB of one that is
+/// alone and has all the values that it may have. It is some 40 commands.
+const MAX_TAKEN: usize = 64 * 1_024;
 /// What a waiting message holds besides its texts, in bytes, roughly.
 const OVERHEAD: usize = 256;
 
@@ -74,7 +86,7 @@ pub struct LinkConfig {
     /// What is subscribed to, plainly, on every connection.
     pub subscriptions: Vec<String>,
     /// How many received messages wait to be verified, at most; older ones are shed (section 9). They hold at most 4 KiB each
-    /// on average, and 48 MiB in all.
+    /// on average, and 20 MiB in all.
     pub max_waiting: usize,
     /// What happens where no broker answers at first: `true` waits for one and says so by [`LinkEvent::Disconnected`], as a
     /// client does; `false` fails at once, as an operator's command does.
@@ -280,7 +292,8 @@ impl LinkEvents {
         events.pop()
     }
 
-    /// Waits for events and takes at least one and at most so many, of 256 KiB or one event; 0 when the link is closed and everything was taken.
+    /// Waits for events and takes at least one and at most so many, of 64 KiB or one event; 0 when the link is closed and everything
+    /// was taken.
     /// Nothing is lost when this is dropped while it waits.
     pub async fn recv_many(&mut self, into: &mut Vec<LinkEvent>, at_most: usize) -> usize {
         loop {
@@ -374,13 +387,13 @@ impl Shared {
             weight = OVERHEAD + subject.len() + about.as_ref().map_or(0, String::len);
             LinkEvent::NoResponders { subject: subject.to_owned(), about }
         } else {
-            let body = if message.payload.len() > MAX_BODY {
-                TOO_LONG.clone()
-            } else {
-                Bytes::copy_from_slice(&message.payload)
+            // All that are too long share one body, which weighs nothing.
+            let (body, length) = match message.payload.len() {
+                length if length > MAX_BODY => (TOO_LONG.clone(), 0),
+                length => (Bytes::copy_from_slice(&message.payload), length),
             };
             let kept: usize = headers.clone().filter(|(name, _)| ours(name)).map(|(_, value)| value.len()).sum();
-            weight = OVERHEAD + subject.len() + kept + message.payload.len().min(MAX_BODY);
+            weight = OVERHEAD + subject.len() + kept + length;
             LinkEvent::Message(Delivery::new(subject, message.status.is_some(), headers, body))
         };
         lock(&self.inbound).messages.push(event, weight);
@@ -434,3 +447,6 @@ pub fn without_secrets(url: &str) -> String {
 fn weight(message: &Signed) -> usize {
     OVERHEAD + message.subject.len() + message.signature.len() + message.body.len()
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ const TOO_LARGE: (Status, Option<ErrorCode>) = (Status::Failed, Some(ErrorCode::
 /// A job that has ended with a text of so many bytes: its command, and its final reply.
 fn ended(worker: &mut Worker, length: usize) -> (Signed, Signed) {
     let order = worker.calculate(1.0);
-    let key = worker.running.remove(0).key;
+    let key = worker.running.remove(0).key();
     let result = json!({ "x": 1, "msg": "a".repeat(length) });
     let step = worker.client.finished(key, ExecutionResult::Done(result), worker.now);
     let published = worker.carry_out(step);

@@ -4,6 +4,7 @@
 //! The other way, an [`Identity`] makes a [`Signed`] message.
 
 pub(crate) mod body;
+mod copies;
 mod delivery;
 mod identity;
 pub(crate) mod jws;

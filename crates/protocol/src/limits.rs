@@ -12,7 +12,7 @@ pub const MIN_MAX_PAYLOAD: usize = MAX_BODY + MAX_SIGNATURE + MAX_CREDENTIAL + 1
 /// Section 3: the deepest nesting, the top level being 1.
 pub const MAX_DEPTH: usize = 32;
 /// Section 3: how many values one JSON text holds, the outermost object and every member's and element's value counted. Parsed,
-/// a value takes up to some 350 bytes (an object of one member is the worst), hence a body no more than 6 MB.
+/// a value takes up to some 670 bytes (an object of one member is the worst), hence a body no more than 11 MB.
 pub const MAX_VALUES: usize = 16_384;
 /// Section 3: the largest magnitude of an integer, 2^53 − 1.
 pub const MAX_INTEGER: i64 = (1 << 53) - 1;
@@ -48,7 +48,8 @@ pub const MAX_RECORDS: usize = 1_048_576;
 pub const CONTROL_RESERVE: usize = 1_024;
 /// Section 8: the largest sum of kept replies, in bytes.
 pub const MAX_KEPT_REPLIES: usize = 64 * 1_024 * 1_024;
-/// Section 8: how often in a second one command is answered from the journal, or refused without one.
+/// Section 8: how often in a second one command is answered from the journal, or refused without one; and how many copies of
+/// one message are parsed.
 pub const REPEATS_PER_SECOND: u32 = 10;
 /// Section 8: security events in a second for one signer.
 pub const ALARMS_PER_SECOND: u32 = 10;

@@ -31,6 +31,8 @@ use tokio::time::{sleep, timeout};
 const BATCH: usize = 256;
 /// How many messages wait to be verified, at most: a fleet answers all at once.
 const MAX_WAITING: usize = 32_768;
+/// How many events wait, at most, of 4 KiB each on average: a fleet of 40,000 says so much in a second. What is lost comes again.
+const MAX_EVENTS: usize = 4_096;
 
 /// How long the first order waits for the connection of the events, at most.
 const FIRST_SIGHT: Duration = Duration::from_millis(500);
@@ -112,6 +114,8 @@ pub struct Operator {
     /// The subject that replies are heard on.
     replies: String,
     pub(crate) verifier: Verifier,
+    /// For what comes over the links; what the broker stores comes again with each reading.
+    live: Verifier,
     pub(crate) machine: machine::Operator,
     pub(crate) realm: Name,
     pub(crate) threads: usize,
@@ -174,7 +178,7 @@ impl Operator {
         };
         let (sight, connected) = tokio::join!(Sight::connect(&config, events), Link::connect(config.clone()));
         let (link, events) = connected?;
-        let sight = sight?;
+        let (sight, verifier) = (sight?, Verifier::new(trust, SKEW));
         let machine = machine::Operator::new(OperatorSetup {
             realm: realm.clone(),
             identity: Arc::new(member.identity),
@@ -190,7 +194,8 @@ impl Operator {
             config,
             incomplete: None,
             replies,
-            verifier: Verifier::new(trust, SKEW),
+            live: verifier.clone().sparing_copies(),
+            verifier,
             machine,
             realm,
             threads: available_parallelism().map_or(1, NonZero::get),
@@ -343,16 +348,16 @@ impl Operator {
         let is_reply = |it: &OperatorEvent| {
             matches!(it, OperatorEvent::Done { .. } | OperatorEvent::Update { update: Update::Reply { .. }, .. })
         };
-        for _ in 0..MAX_WAITING / BATCH {
-            if self.happened.iter().any(is_reply) {
-                break;
-            }
-            let of_orders = self.events.recv_many(&mut self.arrived, BATCH).now_or_never();
-            let of_events = self.sight.events.recv_many(&mut self.sight.arrived, BATCH).now_or_never();
-            if of_orders.unwrap_or(0) + of_events.unwrap_or(0) == 0 && self.sight.arrived.is_empty() {
-                break;
-            }
+        let mut looked_at = 0;
+        while looked_at < MAX_WAITING && !self.happened.iter().any(is_reply) {
+            let of_orders = self.events.recv_many(&mut self.arrived, BATCH).now_or_never().unwrap_or(0);
             self.process_events();
+            let of_events = self.sight.events.recv_many(&mut self.sight.arrived, BATCH).now_or_never().unwrap_or(0);
+            self.process_events();
+            match of_orders + of_events {
+                0 => break,
+                taken => looked_at += taken,
+            }
         }
     }
 
@@ -411,7 +416,7 @@ impl Operator {
             self.carry_out(effects);
         }
         self.look(&mut deliveries);
-        let (verifier, wall) = (&self.verifier, now().wall);
+        let (verifier, wall) = (&self.live, now().wall);
         for opened in open_all(&deliveries, self.threads, |delivery| open(verifier, delivery, wall)) {
             let effects = match opened {
                 Opened::Reply(reply) => self.machine.reply(&reply, now()),
@@ -484,7 +489,8 @@ impl Sight {
     async fn connect(config: &LinkConfig, subscriptions: Vec<String>) -> Result<Self, LinkError> {
         let name = format!("{}-events", config.name);
         let (link, mut events) =
-            Link::connect(LinkConfig { name, subscriptions, wait: true, ..config.clone() }).await?;
+            Link::connect(LinkConfig { name, subscriptions, max_waiting: MAX_EVENTS, wait: true, ..config.clone() })
+                .await?;
         let mut arrived = Vec::with_capacity(BATCH);
         // The first thing is that it is connected, or that it is not.
         let _ = timeout(FIRST_SIGHT, events.recv_many(&mut arrived, 1)).await;

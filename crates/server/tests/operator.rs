@@ -13,6 +13,7 @@ use countersign_machine::server::{
     Audience, ClientEvent, CommandRequest, Ignored, Options, Report, RequestError, Update, Verdict,
 };
 use countersign_protocol::command::Call;
+use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::Reason;
 use countersign_protocol::json::JsonText;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, State};
@@ -206,6 +207,29 @@ async fn a_client_that_has_ended_is_offline_as_soon_as_nobody_listens() {
     drop(worker);
     let report = ping(&mut demo.operator().await).await;
     assert_eq!((verdict(&report).word(), report.exit_status()), ("offline", 3));
+}
+
+#[tokio::test]
+async fn copies_of_a_reply_are_counted_as_repeats_and_keep_no_verdict_away() {
+    const COPIES: u64 = 500;
+    let demo = Demo::start();
+    let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
+    let answering = tokio::spawn(async move {
+        let (command, digest) = worker.command().await;
+        let other = worker.reply(&command, Digest::of(b"other bytes"), Outcome::Succeeded(json!(1)));
+        for _ in 0..COPIES {
+            worker.publish(&other).await;
+        }
+        let honest = worker.reply(&command, digest, Outcome::Succeeded(json!(2)));
+        worker.publish(&honest).await;
+    });
+    let report = ping(&mut operator).await;
+    answering.await.unwrap();
+    assert_eq!(verdict(&report), &Verdict::Succeeded { result: Some(JsonText::from(&json!(2))) });
+    let ignored = operator.ignored();
+    let (opened, repeated) = (ignored[&Ignored::OtherBytes], ignored[&Ignored::Rejected(Reason::Repeat)]);
+    assert_eq!(opened + repeated, COPIES);
+    assert!(opened < COPIES, "ten in a second: {opened}");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod broadcast;
 mod client_events;
 mod common;
 mod credentials;
+mod details;
 mod offline;
 mod outage;
 mod payload;

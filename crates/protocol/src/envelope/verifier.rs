@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::de::DeserializeOwned;
 
 use super::body::{self, BodyError};
+use super::copies::Copies;
 use super::delivery::Headers;
 use super::rejected::Expired;
 use super::remembered::Remembered;
@@ -33,6 +34,8 @@ pub struct Verifier {
     trust: Arc<Trust>,
     skew: i64,
     remembered: Arc<Mutex<Remembered>>,
+    /// Where copies are counted.
+    copies: Option<Arc<Mutex<Copies>>>,
 }
 
 /// A message whose signature, credential and envelope hold and which arrived where it says. Only [`Verifier::open`]
@@ -66,7 +69,7 @@ pub trait Payload: DeserializeOwned + sealed::Sealed {
 impl Verifier {
     /// A verifier that trusts what the bundle trusts; clocks may differ by `skew` milliseconds (section 8).
     pub fn new(trust: Arc<Trust>, skew: i64) -> Self {
-        Self { trust, skew, remembered: nothing() }
+        Self { trust, skew, remembered: nothing(), copies: None }
     }
 
     /// The bundle in force.
@@ -85,6 +88,13 @@ impl Verifier {
         self.remembered().add(credential);
     }
 
+    /// Opens ten deliveries of one message in a second from now on, and drops the others as `repeat` before they are parsed
+    /// (section 8): for what arrives from the broker, where anybody can copy what was signed.
+    #[must_use]
+    pub fn sparing_copies(self) -> Self {
+        Self { copies: Some(Arc::default()), ..self }
+    }
+
     /// Makes an authentic message of a delivery, or says at which check of section 9 it failed.
     pub fn open<M: Payload>(&self, delivery: &Delivery, now: Millis) -> Result<Authentic<M>, Rejected> {
         let unsigned = |reason, detail: String| Rejected::new(reason, None, detail);
@@ -95,24 +105,25 @@ impl Verifier {
             let rejected = unsigned(Reason::Credential, error.to_string());
             // An operator's has nobody to be renewed for: nothing more is spent on it.
             let is_expired = matches!(error, CredentialError::Expired { .. }) && M::SIGNER == Role::Client;
-            let message = is_expired.then(|| self.message::<M>(delivery, &headers, kid, &credential));
-            return Err(match message.and_then(|message| message.ok()?.client()) {
+            let message = is_expired.then(|| self.message::<M>(delivery, &headers, kid, &credential, now));
+            return Err(match message.and_then(|message| message.ok()?.0.client()) {
                 Some((state, issued_at)) => expired(credential, state, issued_at),
                 None => rejected,
             });
         }
-        let message = self.message(delivery, &headers, kid, &credential)?;
-        Ok(Authentic { message, digest: Digest::of(&delivery.body), credential })
+        let (message, digest) = self.message(delivery, &headers, kid, &credential, now)?;
+        Ok(Authentic { message, digest, credential })
     }
 
-    /// The message that a credential's holder signed for the subject on which it arrived.
+    /// The message that a credential's holder signed for the subject on which it arrived, and its digest.
     fn message<M: Payload>(
         &self,
         delivery: &Delivery,
         headers: &Headers<'_>,
         kid: Thumbprint,
         credential: &Credential,
-    ) -> Result<M, Rejected> {
+        now: Millis,
+    ) -> Result<(M, Digest), Rejected> {
         let unsigned = |reason, detail: String| Rejected::new(reason, None, detail);
         if kid != credential.kid() {
             let detail = format!("signed with the key {kid}, but the credential is for {}", credential.kid());
@@ -123,6 +134,10 @@ impl Verifier {
         }
 
         let signed = |reason, detail: String| Rejected::new(reason, Some(credential.name().clone()), detail);
+        let digest = Digest::of(&delivery.body);
+        if self.copies.as_ref().is_some_and(|copies| !lock(copies).admit(&digest, &delivery.subject, now)) {
+            return Err(signed(Reason::Repeat, "the same message too often".to_owned()));
+        }
         let message: M = body::read(M::TYPE, &delivery.body).map_err(|error| match error {
             BodyError::Json(error) => signed(Reason::Json, error.to_string()),
             BodyError::Shape(detail) => signed(Reason::Envelope, detail),
@@ -141,7 +156,7 @@ impl Verifier {
             let detail = format!("for {}, but arrived on {}", echo(message.subject()), echo(&delivery.subject));
             return Err(signed(Reason::Address, detail));
         }
-        Ok(message)
+        Ok((message, digest))
     }
 
     /// A credential that the issuer signed for a role; whether it is in force is not looked at.
@@ -161,10 +176,14 @@ impl Verifier {
         }
     }
 
-    /// A panic elsewhere does not spoil it: it is added to and looked up, and is whole in between.
     fn remembered(&self) -> MutexGuard<'_, Remembered> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.remembered)
     }
+}
+
+/// A panic elsewhere does not spoil what is remembered: it is added to and looked up, and is whole in between.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Everything holds but that the client's credential has expired.
