@@ -53,11 +53,11 @@ pub(crate) async fn all(floor: &Floor) -> Fallible<Vec<Line>> {
         let asked = Instant::now();
         operator.refresh().await?;
         let roster = asked.elapsed().as_secs_f64() * 1e3;
-        let given = operator.give(order(Builtin::Ping)?, &Audience::All, options).await?;
+        let submitted = operator.submit(order(Builtin::Ping)?, &Audience::All, options).await?;
         let begun = Instant::now();
         let report = loop {
             match operator.next().await? {
-                OperatorEvent::Done { ticket, report } if ticket == given => break report,
+                OperatorEvent::Done { id, report } if id == submitted => break report,
                 _ => {}
             }
         };

@@ -111,7 +111,7 @@ pub(crate) async fn pour(url: &str, keys: &KeyFolder, words: &[String]) -> Falli
 
 async fn status(operator: &mut Operator) -> Fallible<Report> {
     Ok(operator
-        .dispatch(order(Builtin::Status)?, &worker()?, Options::default(), std::future::pending(), |_| {})
+        .request(order(Builtin::Status)?, &worker()?, Options::default(), std::future::pending(), |_| {})
         .await?)
 }
 

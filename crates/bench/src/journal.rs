@@ -106,8 +106,7 @@ async fn time_while(operator: &mut Operator, holds: impl Fn(usize) -> bool) -> F
         }
         let asked = Instant::now();
         let question = order(Builtin::Status)?;
-        let report =
-            operator.dispatch(question, &worker()?, Options::default(), std::future::pending(), |_| {}).await?;
+        let report = operator.request(question, &worker()?, Options::default(), std::future::pending(), |_| {}).await?;
         if report.exit_status() != 0 {
             return Err(format!("a `status` was not answered: {:?}", report.summary()).into());
         }

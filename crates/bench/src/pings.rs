@@ -88,7 +88,7 @@ pub(crate) async fn in_flight(floor: &Floor) -> Fallible<Vec<Line>> {
         let mut flying = 0;
         while to_come > 0 {
             if to_give > 0 && flying < IN_FLIGHT {
-                operator.give(order.clone(), &to, Options::default()).await?;
+                operator.submit(order.clone(), &to, Options::default()).await?;
                 (to_give, flying) = (to_give - 1, flying + 1);
             } else if let OperatorEvent::Done { report, .. } = operator.next().await? {
                 if report.exit_status() != 0 {

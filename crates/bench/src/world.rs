@@ -207,13 +207,13 @@ pub(crate) async fn outsider(url: &str, keys: &KeyFolder) -> Fallible<async_nats
 
 /// An order of a built-in command without arguments.
 pub(crate) fn order(builtin: Builtin) -> Fallible<CommandRequest> {
-    Ok(CommandRequest { command: Call { name: builtin.name().parse()?, args: Map::new() }, dry_run: false })
+    Ok(CommandRequest::new(Call { name: builtin.name().parse()?, args: Map::new() }, false)?)
 }
 
 /// Gives an order, and fails unless every target succeeds; the number of targets.
 pub(crate) async fn report(operator: &mut Operator, builtin: Builtin, to: &Audience) -> Fallible<usize> {
     let options = Options { timeout: 10_000, ..Options::default() };
-    let report = operator.dispatch(order(builtin)?, to, options, std::future::pending(), |_| {}).await?;
+    let report = operator.request(order(builtin)?, to, options, std::future::pending(), |_| {}).await?;
     match report.exit_status() {
         0 => Ok(report.replies.len()),
         _ => Err(format!("{builtin} {to}: {:?}", report.summary()).into()),

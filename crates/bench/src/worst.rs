@@ -161,8 +161,7 @@ async fn until_answered(operator: &mut Operator) -> Fallible<()> {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
         let question = order(Builtin::Status)?;
-        let report =
-            operator.dispatch(question, &worker()?, Options::default(), std::future::pending(), |_| {}).await?;
+        let report = operator.request(question, &worker()?, Options::default(), std::future::pending(), |_| {}).await?;
         if let Some(status) = report.replies.first().and_then(|reply| reply.verdict.result()) {
             // What cannot be read is not what was to be measured.
             let unfit = ["json", "envelope", "address", "credential"];

@@ -30,9 +30,9 @@ pub(crate) async fn connect(options: &Options, follow: Follow) -> CliResult<Oper
     Operator::connect(config).await.map_err(|error| failure(error, None))
 }
 
-/// The order that a call comes to.
-pub(crate) fn order(call: Call, options: &Options) -> CommandRequest {
-    CommandRequest { command: call, dry_run: options.dry_run }
+/// What a call asks for; here its arguments are validated, once and before anything is sent.
+pub(crate) fn request(call: Call, options: &Options) -> CliResult<CommandRequest> {
+    CommandRequest::new(call, options.dry_run).map_err(|error| failure(error.into(), None))
 }
 
 /// How the options want an order done.
@@ -47,8 +47,8 @@ pub(crate) fn how(options: &Options) -> machine::Options {
 
 /// Tells what was heard and not told yet, where nobody waits for more.
 pub(crate) fn tell(operator: &mut Operator, gathering: &mut Gathering) {
-    while let Some(happening) = operator.happened() {
-        if let OperatorEvent::Update { update, .. } = happening {
+    while let Some(event) = operator.try_next() {
+        if let OperatorEvent::Update { update, .. } = event {
             gathering.update(&update);
         }
     }
@@ -57,8 +57,8 @@ pub(crate) fn tell(operator: &mut Operator, gathering: &mut Gathering) {
 /// Tells what has arrived since the report on an order and casts a doubt on it; nothing more is waited for.
 pub(crate) fn tell_doubts(operator: &mut Operator, gathering: &mut Gathering) {
     operator.catch_up();
-    while let Some(happening) = operator.happened() {
-        if let OperatorEvent::Update { update: update @ Update::Notice { alarm: true, .. }, .. } = happening {
+    while let Some(event) = operator.try_next() {
+        if let OperatorEvent::Update { update: update @ Update::Notice { alarm: true, .. }, .. } = event {
             gathering.update(&update);
         }
     }

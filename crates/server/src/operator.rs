@@ -126,7 +126,7 @@ pub struct Operator {
     /// What arrived and was not looked at yet.
     arrived: Vec<LinkEvent>,
     /// What happened and was not told yet.
-    happened: VecDeque<OperatorEvent>,
+    emitted: VecDeque<OperatorEvent>,
 }
 
 /// The connection that events come over.
@@ -202,15 +202,15 @@ impl Operator {
             follow,
             up_to_date: BTreeSet::new(),
             arrived: Vec::with_capacity(BATCH),
-            happened: VecDeque::new(),
+            emitted: VecDeque::new(),
         })
     }
 
     /// Gives an order and gathers one verdict for each target. `updates` hears meanwhile of what arrives; `interrupt` ends
     /// the wait with what is known by then.
-    pub async fn dispatch(
+    pub async fn request(
         &mut self,
-        order: CommandRequest,
+        request: CommandRequest,
         audience: &Audience,
         options: Options,
         interrupt: impl Future<Output = ()>,
@@ -218,21 +218,21 @@ impl Operator {
     ) -> Result<Report, OperatorError> {
         let mut interrupt = pin!(interrupt);
         // To be cut off while it looks up who is there is safe: it sends all at once, after that.
-        let given = tokio::select! {
-            given = self.give(order, audience, options) => given?,
+        let submitted = tokio::select! {
+            submitted = self.submit(request, audience, options) => submitted?,
             () = &mut interrupt => return Err(OperatorError::Interrupted),
         };
         let mut interrupted = false;
         loop {
             tokio::select! {
-                happening = self.next() => match happening? {
-                    OperatorEvent::Done { ticket, report } if ticket == given => return Ok(report),
+                event = self.next() => match event? {
+                    OperatorEvent::Done { id, report } if id == submitted => return Ok(report),
                     OperatorEvent::Done { .. } => {}
                     OperatorEvent::Update { update, .. } => updates(update),
                 },
                 () = &mut interrupt, if !interrupted => {
                     interrupted = true;
-                    self.interrupt(given);
+                    self.interrupt(submitted);
                 }
             }
         }
@@ -240,13 +240,12 @@ impl Operator {
 
     /// Gives an order: who is expected to answer is looked up, and the commands are sent. After an error nothing was sent
     /// to anybody, nor when this is dropped while it waits.
-    pub async fn give(
+    pub async fn submit(
         &mut self,
-        order: CommandRequest,
+        request: CommandRequest,
         audience: &Audience,
         options: Options,
     ) -> Result<RequestId, OperatorError> {
-        order.check_arguments()?;
         self.machine.may_sign(now())?;
         self.catch_up();
         match audience {
@@ -261,16 +260,16 @@ impl Operator {
         if let Some(why) = self.link.refused().remove(&self.replies) {
             return Err(OperatorError::ReplySubscriptionDenied(why));
         }
-        let (ticket, effects) = self.machine.give(order, audience, options, now())?;
-        self.carry_out(effects);
-        Ok(ticket)
+        let (id, effects) = self.machine.submit(request, audience, options, now())?;
+        self.apply(effects);
+        Ok(id)
     }
 
     /// Waits for the next thing that is worth telling. Nothing is lost when this is dropped while it waits.
     pub async fn next(&mut self) -> Result<OperatorEvent, OperatorError> {
         loop {
-            if let Some(happening) = self.happened.pop_front() {
-                return Ok(happening);
+            if let Some(event) = self.emitted.pop_front() {
+                return Ok(event);
             }
             let wait = self.machine.wake_at().unwrap_or(u64::MAX).saturating_sub(now().micros);
             tokio::select! {
@@ -290,31 +289,31 @@ impl Operator {
                 }
                 () = sleep(Duration::from_micros(wait)) => {
                     let effects = self.machine.tick(now());
-                    self.carry_out(effects);
+                    self.apply(effects);
                 }
             }
         }
     }
 
     /// What has happened and was not told yet, without waiting for more.
-    pub fn happened(&mut self) -> Option<OperatorEvent> {
-        self.happened.pop_front()
+    pub fn try_next(&mut self) -> Option<OperatorEvent> {
+        self.emitted.pop_front()
     }
 
     /// Ends the wait for an order with what is known by now: what runs is `accepted`, what did not answer `no_reply`.
-    pub fn interrupt(&mut self, ticket: RequestId) {
-        let effects = self.machine.interrupt(ticket, now());
-        self.carry_out(effects);
+    pub fn interrupt(&mut self, id: RequestId) {
+        let effects = self.machine.interrupt(id, now());
+        self.apply(effects);
     }
 
     /// Whether some target of an order has neither replied nor a verdict.
-    pub fn awaits_first_reply(&self, ticket: RequestId) -> bool {
-        self.machine.awaits_first_reply(ticket)
+    pub fn awaits_first_reply(&self, id: RequestId) -> bool {
+        self.machine.awaits_first_reply(id)
     }
 
     /// What runs of an order: the clients, by the command that they run, which `cancel` takes as its arguments.
-    pub fn running(&self, ticket: RequestId) -> Vec<(CommandId, Vec<Name>)> {
-        self.machine.running(ticket).into_iter().collect()
+    pub fn running(&self, id: RequestId) -> Vec<(CommandId, Vec<Name>)> {
+        self.machine.running(id).into_iter().collect()
     }
 
     /// Who gives the orders.
@@ -349,7 +348,7 @@ impl Operator {
             matches!(it, OperatorEvent::Done { .. } | OperatorEvent::Update { update: Update::Reply { .. }, .. })
         };
         let mut looked_at = 0;
-        while looked_at < MAX_WAITING && !self.happened.iter().any(is_reply) {
+        while looked_at < MAX_WAITING && !self.emitted.iter().any(is_reply) {
             let of_orders = self.events.recv_many(&mut self.arrived, BATCH).now_or_never().unwrap_or(0);
             self.process_events();
             let of_events = self.sight.events.recv_many(&mut self.sight.arrived, BATCH).now_or_never().unwrap_or(0);
@@ -369,11 +368,11 @@ impl Operator {
         }
     }
 
-    pub(crate) fn carry_out(&mut self, effects: Vec<Effect>) {
+    pub(crate) fn apply(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Publish { message, reply } => self.link.publish(message, Some(reply)),
-                Effect::Tell(happening) => self.happened.push_back(happening),
+                Effect::Emit(event) => self.emitted.push_back(event),
             }
         }
     }
@@ -413,9 +412,9 @@ impl Operator {
                     Vec::new()
                 }
             };
-            self.carry_out(effects);
+            self.apply(effects);
         }
-        self.look(&mut deliveries);
+        self.collect_events(&mut deliveries);
         let (verifier, wall) = (&self.live, now().wall);
         for opened in open_all(&deliveries, self.threads, |delivery| open(verifier, delivery, wall)) {
             let effects = match opened {
@@ -423,12 +422,12 @@ impl Operator {
                 Opened::Event(event) => self.machine.event(&event, now()),
                 Opened::Neither(rejected) => self.machine.rejected(&rejected),
             };
-            self.carry_out(effects);
+            self.apply(effects);
         }
     }
 
     /// Looks at what came over the connection of the events: its messages are verified with the rest.
-    fn look(&mut self, deliveries: &mut Vec<Delivery>) {
+    fn collect_events(&mut self, deliveries: &mut Vec<Delivery>) {
         for event in std::mem::take(&mut self.sight.arrived) {
             match event {
                 LinkEvent::Message(delivery) => deliveries.push(delivery),
@@ -480,7 +479,7 @@ impl Operator {
 
     pub(crate) fn notice(&mut self, alarm: bool, text: String) {
         let update = Update::Notice { client: None, alarm, text };
-        self.happened.push_back(OperatorEvent::Update { ticket: None, update });
+        self.emitted.push_back(OperatorEvent::Update { id: None, update });
     }
 }
 

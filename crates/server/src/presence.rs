@@ -263,7 +263,7 @@ impl Operator {
                 Some(client) => drop(reading.kept.insert(client)),
                 None => reading.left_out.push(delivery.subject().to_owned()),
             }
-            self.carry_out(effects);
+            self.apply(effects);
         }
     }
 }

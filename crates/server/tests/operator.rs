@@ -31,7 +31,7 @@ const CLIENTS: u16 = 160;
 
 fn order(command: &str, args: Value) -> CommandRequest {
     let args = serde_json::from_value(args).unwrap();
-    CommandRequest { command: Call { name: name(command), args }, dry_run: false }
+    CommandRequest::new(Call { name: name(command), args }, false).unwrap()
 }
 
 fn patient() -> Options {
@@ -41,7 +41,7 @@ fn patient() -> Options {
 async fn ping(operator: &mut Operator) -> Report {
     let order = order("ping", json!({}));
     let clients = Audience::Clients(vec![name("worker-1")]);
-    let report = operator.dispatch(order, &clients, patient(), pending(), |_| ());
+    let report = operator.request(order, &clients, patient(), pending(), |_| ());
     timeout(PATIENCE, report).await.unwrap().unwrap()
 }
 
@@ -70,7 +70,7 @@ async fn a_verified_reply_is_the_verdict_and_is_heard_of_at_once() {
     let mut heard = Vec::new();
     let order = order("ping", json!({}));
     let clients = Audience::Clients(vec![name("worker-1")]);
-    let dispatch = operator.dispatch(order, &clients, patient(), pending(), |update| heard.push(update));
+    let dispatch = operator.request(order, &clients, patient(), pending(), |update| heard.push(update));
     let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
     answering.await.unwrap();
     assert_eq!(verdict(&report), &Verdict::Succeeded { result: Some(JsonText::from(&json!(1_795_485_600))) });
@@ -87,8 +87,8 @@ async fn nothing_is_sent_where_the_broker_does_not_let_the_operator_hear_replies
     worker.present(uuid(30), State::Ready).await;
     let mut deaf = demo.connect(&demo.broker.url(), seed(14)).await.unwrap();
     for audience in [Audience::Clients(vec![name("worker-1")]), Audience::All] {
-        let given = deaf.give(order("ping", json!({})), &audience, patient()).await;
-        let Err(OperatorError::ReplySubscriptionDenied(why)) = given else { panic!("{given:?}") };
+        let submitted = deaf.submit(order("ping", json!({})), &audience, patient()).await;
+        let Err(OperatorError::ReplySubscriptionDenied(why)) = submitted else { panic!("{submitted:?}") };
         assert!(why.contains("cs.demo.reply.alice."), "{why}");
     }
     let mut operator = demo.operator().await;
@@ -102,15 +102,15 @@ async fn an_operator_hears_replies_again_as_soon_as_the_broker_allows_it() {
     let demo = Demo::start();
     let mut deaf = demo.connect(&demo.broker.url(), seed(14)).await.unwrap();
     let clients = Audience::Clients(vec![name("worker-1")]);
-    let given = deaf.give(order("ping", json!({})), &clients, patient()).await;
-    assert!(matches!(given, Err(OperatorError::ReplySubscriptionDenied(_))), "{given:?}");
+    let submitted = deaf.submit(order("ping", json!({})), &clients, patient()).await;
+    assert!(matches!(submitted, Err(OperatorError::ReplySubscriptionDenied(_))), "{submitted:?}");
     demo.allow_everything();
     until(
         &mut deaf,
         |update| matches!(update, Update::Notice { text, .. } if text.contains("allows") || text.contains("back")),
     )
     .await;
-    deaf.give(order("ping", json!({})), &clients, patient()).await.unwrap();
+    deaf.submit(order("ping", json!({})), &clients, patient()).await.unwrap();
 }
 
 #[tokio::test]
@@ -290,7 +290,7 @@ async fn what_was_accepted_is_asked_for_when_the_broker_is_back() {
         // Nobody is left to hear of what comes after the answer.
         let _ = heard.send(());
     };
-    let dispatch = operator.dispatch(calculate, &clients, patient(), pending(), update);
+    let dispatch = operator.request(calculate, &clients, patient(), pending(), update);
     let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
     answering.await.unwrap();
     assert_eq!(
@@ -305,7 +305,7 @@ async fn an_interrupted_wait_ends_with_what_is_known() {
     let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
     let clients = Audience::Clients(vec![name("worker-1")]);
     let heard = async { drop(worker.command().await) };
-    let dispatch = operator.dispatch(order("ping", json!({})), &clients, patient(), heard, |_| ());
+    let dispatch = operator.request(order("ping", json!({})), &clients, patient(), heard, |_| ());
     let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
     assert_eq!(verdict(&report).word(), "no_reply");
 }
@@ -315,19 +315,9 @@ async fn what_is_interrupted_before_anything_was_sent_has_no_verdict() {
     let demo = Demo::start();
     let mut operator = demo.operator().await;
     let clients = Audience::Clients(vec![name("worker-1")]);
-    let dispatch = operator.dispatch(order("ping", json!({})), &clients, patient(), ready(()), |_| ());
+    let dispatch = operator.request(order("ping", json!({})), &clients, patient(), ready(()), |_| ());
     let refused = timeout(PATIENCE, dispatch).await.unwrap();
     assert!(matches!(refused, Err(OperatorError::Interrupted)), "{refused:?}");
-}
-
-#[tokio::test]
-async fn invalid_arguments_are_found_before_anything_is_sent() {
-    let demo = Demo::start();
-    let mut operator = demo.operator().await;
-    let invalid = order("calculate", json!({ "x": -1, "msg": "" }));
-    let refused =
-        operator.dispatch(invalid, &Audience::Clients(vec![name("worker-1")]), patient(), pending(), |_| ()).await;
-    assert!(matches!(refused, Err(OperatorError::Request(RequestError::Arguments { .. }))), "{refused:?}");
 }
 
 #[tokio::test]
@@ -336,7 +326,7 @@ async fn nothing_is_sent_to_a_name_that_neither_the_keys_nor_the_roster_know() {
     let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
     let order = order("ping", json!({}));
     let clients = Audience::Clients(vec![name("worker-1"), name("worker-l")]);
-    let refused = operator.dispatch(order, &clients, patient(), pending(), |_| ()).await;
+    let refused = operator.request(order, &clients, patient(), pending(), |_| ()).await;
     assert!(
         matches!(&refused, Err(OperatorError::Request(RequestError::UnknownClient(it))) if it.as_str() == "worker-l"),
         "{refused:?}"
@@ -396,8 +386,8 @@ async fn the_whole_roster_is_found_page_after_page_and_in_it_only_what_verifies(
     expected.sort();
     assert_eq!(found, expected);
     assert!(operator.roster().entries().all(|it| it.groups() == [name("web")]));
-    let happening = timeout(PATIENCE, operator.next()).await.unwrap().unwrap();
-    let OperatorEvent::Update { update: Update::Notice { text, .. }, .. } = happening else { panic!("{happening:?}") };
+    let event = timeout(PATIENCE, operator.next()).await.unwrap().unwrap();
+    let OperatorEvent::Update { update: Update::Notice { text, .. }, .. } = event else { panic!("{event:?}") };
     assert!(text.contains("signature"), "{text}");
 }
 
@@ -481,7 +471,7 @@ async fn nothing_is_sent_to_all_where_the_broker_does_not_tell_who_is_there() {
             setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
         }
         let mut operator = demo.operator().await;
-        let refused = operator.give(order("ping", json!({})), &Audience::All, patient()).await;
+        let refused = operator.submit(order("ping", json!({})), &Audience::All, patient()).await;
         let nobody = matches!(refused, Err(OperatorError::Request(RequestError::Nobody { .. })));
         let untold = matches!(refused, Err(OperatorError::Roster(_)));
         assert_eq!((nobody, untold), (made, !made), "{refused:?}");

@@ -19,6 +19,7 @@ use crate::{logs, requests};
 pub(crate) async fn run(options: &Options, request: Request, output: Output, mut signals: Signals) -> CliResult<Exit> {
     logs::begin(options, LevelFilter::WARN);
     let Request { audience, call } = request;
+    let (request, how) = (requests::request(call, options)?, requests::how(options));
     let follow = match &audience {
         Audience::Clients(clients) => Follow::Clients(clients.clone()),
         Audience::Group(_) | Audience::All => Follow::Presence,
@@ -33,8 +34,7 @@ pub(crate) async fn run(options: &Options, request: Request, output: Output, mut
     };
 
     let mut gathering = Gathering::new(output, options.output);
-    let (order, how) = (requests::order(call, options), requests::how(options));
-    let report = operator.dispatch(order, &audience, how, end, |update| gathering.update(&update)).await;
+    let report = operator.request(request, &audience, how, end, |update| gathering.update(&update)).await;
     let report = report.map_err(|error| {
         // What did not verify may be why nobody was found.
         requests::tell(&mut operator, &mut gathering);

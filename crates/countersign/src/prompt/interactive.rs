@@ -142,8 +142,8 @@ impl Terminal<'_> {
                     self.struck = interrupted.is_some_and(|at: Instant| at.elapsed() < AT_ONCE);
                     return Ok(typed);
                 }
-                happening = self.session.operator.next() => {
-                    self.session.tell(happening.map_err(|error| requests::failure(error, None))?)?;
+                event = self.session.operator.next() => {
+                    self.session.tell(event.map_err(|error| requests::failure(error, None))?)?;
                 }
                 // While a line is edited, Ctrl-C is a key. As a signal it comes before that, when there is nothing that it
                 // could mean, or after Enter.
@@ -158,8 +158,8 @@ impl Terminal<'_> {
     async fn wake(&mut self) -> CliResult<WakeReason> {
         let [terminations, hangups] = &mut self.endings;
         tokio::select! {
-            happening = self.session.operator.next() => {
-                self.session.tell(happening.map_err(|error| requests::failure(error, None))?)?;
+            event = self.session.operator.next() => {
+                self.session.tell(event.map_err(|error| requests::failure(error, None))?)?;
                 Ok(WakeReason::Told)
             }
             _ = self.interrupts.recv() => Ok(WakeReason::Interrupted),

@@ -24,8 +24,8 @@ pub(super) async fn run(mut session: Session<'_>, mut signals: Signals) -> CliRe
     loop {
         let line = tokio::select! {
             line = lines.recv() => line,
-            happening = session.operator.next() => {
-                session.tell(happening.map_err(|error| requests::failure(error, None))?)?;
+            event = session.operator.next() => {
+                session.tell(event.map_err(|error| requests::failure(error, None))?)?;
                 continue;
             }
             exit = signals.first() => return Ok(exit),

@@ -124,21 +124,21 @@ impl<'a> Session<'a> {
     }
 
     /// Tells what happened; the status that a report ends with.
-    pub(super) fn tell(&mut self, happening: OperatorEvent) -> CliResult<Option<(RequestId, Exit)>> {
-        match happening {
-            OperatorEvent::Update { ticket, update } => {
-                self.update(ticket, &update);
+    pub(super) fn tell(&mut self, event: OperatorEvent) -> CliResult<Option<(RequestId, Exit)>> {
+        match event {
+            OperatorEvent::Update { id, update } => {
+                self.update(id, &update);
                 Ok(None)
             }
-            OperatorEvent::Done { ticket, report } => self.done(ticket, &report).map(|exit| Some((ticket, exit))),
+            OperatorEvent::Done { id, report } => self.done(id, &report).map(|exit| Some((id, exit))),
         }
     }
 
     /// Waits for the report on an order that takes no longer than its time-out; the status that it ends with.
     pub(super) async fn finish(&mut self, ticket: RequestId) -> CliResult<Exit> {
         loop {
-            let happening = self.operator.next().await.map_err(|error| requests::failure(error, None))?;
-            if let Some((_, exit)) = self.tell(happening)?.filter(|(done, _)| *done == ticket) {
+            let event = self.operator.next().await.map_err(|error| requests::failure(error, None))?;
+            if let Some((_, exit)) = self.tell(event)?.filter(|(done, _)| *done == ticket) {
                 return Ok(exit);
             }
         }
@@ -166,8 +166,8 @@ impl<'a> Session<'a> {
     pub(super) fn leave_all(&mut self) -> CliResult<()> {
         let tickets: Vec<RequestId> = self.under_way.keys().copied().collect();
         tickets.into_iter().for_each(|ticket| self.operator.interrupt(ticket));
-        while let Some(happening) = self.operator.happened() {
-            self.tell(happening)?;
+        while let Some(event) = self.operator.try_next() {
+            self.tell(event)?;
         }
         Ok(())
     }
@@ -177,8 +177,9 @@ impl<'a> Session<'a> {
         self.warn();
         requests::refuse_long_life(options.ttl, self.operator.identity())?;
         let Request { audience, call } = request;
-        let given = self.operator.give(requests::order(call, options), &audience, requests::how(options)).await;
-        let ticket = given.map_err(|error| requests::failure(error, Some(&self.operator)))?;
+        let request = requests::request(call, options)?;
+        let submitted = self.operator.submit(request, &audience, requests::how(options)).await;
+        let ticket = submitted.map_err(|error| requests::failure(error, Some(&self.operator)))?;
         let mut gathering = Gathering::new(self.output, options.output);
         gathering.incomplete(self.operator.incomplete());
         let is_for_many = !matches!(&audience, Audience::Clients(clients) if clients.len() == 1);

@@ -74,13 +74,12 @@ fn millis(micros: u64) -> f64 {
     f64::from(u32::try_from(micros).unwrap_or(u32::MAX)) / 1_000.0
 }
 
-/// What the operator wants done.
+/// What the operator asks for. The arguments of a built-in command satisfy its schema (section 3): without that there is no
+/// such value. The schemas of a registered command are known to the clients only.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CommandRequest {
-    /// The command and its arguments; those of a built-in one are validated before anything is sent.
-    pub command: Call,
-    /// Section 4: every check and no effect.
-    pub dry_run: bool,
+    command: Call,
+    dry_run: bool,
 }
 
 /// How the operator wants it done.
@@ -146,7 +145,7 @@ pub enum Effect {
         reply: String,
     },
     /// Tell the person.
-    Tell(OperatorEvent),
+    Emit(OperatorEvent),
 }
 
 impl Effect {
@@ -154,7 +153,7 @@ impl Effect {
     fn size(&self) -> Option<usize> {
         match self {
             Self::Publish { message, .. } => Some(message.size()),
-            Self::Tell(_) => None,
+            Self::Emit(_) => None,
         }
     }
 }
@@ -165,14 +164,14 @@ pub enum OperatorEvent {
     /// Something worth telling.
     Update {
         /// The order that it is about, if it is about one.
-        ticket: Option<RequestId>,
+        id: Option<RequestId>,
         /// What there is to tell.
         update: Update,
     },
     /// Every target of an order has its verdict: there is no other report on it.
     Done {
         /// The order.
-        ticket: RequestId,
+        id: RequestId,
         /// The verdicts.
         report: Report,
     },

@@ -53,8 +53,8 @@ pub struct Operator {
     alive: BTreeMap<Name, u64>,
     /// The latest event of each client that was told as news, by its process, time and number: an older one is a replay.
     last_notified: BTreeMap<Name, (Uuid, Millis, u64)>,
-    orders: BTreeMap<RequestId, PendingCommand>,
-    given: u64,
+    pending: BTreeMap<RequestId, PendingCommand>,
+    submitted: u64,
     /// There is no connection now.
     is_cut_off: bool,
     /// What the broker takes of one message, in bytes.
@@ -72,8 +72,8 @@ impl Operator {
             roster: Roster::default(),
             alive: BTreeMap::new(),
             last_notified: BTreeMap::new(),
-            orders: BTreeMap::new(),
-            given: 0,
+            pending: BTreeMap::new(),
+            submitted: 0,
             is_cut_off: false,
             max_payload: usize::MAX,
             boots: BTreeMap::new(),
@@ -82,37 +82,36 @@ impl Operator {
     }
 
     /// Gives an order: it is validated, signed and sent to its audience. After an error nothing was sent to anybody.
-    pub fn give(
+    pub fn submit(
         &mut self,
-        order: CommandRequest,
+        request: CommandRequest,
         audience: &Audience,
         options: Options,
         now: Now,
     ) -> Result<(RequestId, Vec<Effect>), RequestError> {
-        order.check_arguments()?;
         self.may_sign(now)?;
         let expected = self.expected(audience)?;
-        let control = order.builtin().is_some_and(|builtin| builtin.kind() == CommandKind::Control);
-        self.given += 1;
-        let ticket = RequestId(self.given);
+        let control = request.builtin().is_some_and(|builtin| builtin.kind() == CommandKind::Control);
+        self.submitted += 1;
+        let id = RequestId(self.submitted);
         let context = RequestContext {
             realm: self.setup.realm.clone(),
             identity: Arc::clone(&self.setup.identity),
             session: self.setup.session.clone(),
             expires_at: now.wall.plus(options.ttl),
             expires: now.after(options.ttl),
-            order,
+            request,
             options,
-            seed: drawn(&self.setup.seed, self.given),
+            seed: drawn(&self.setup.seed, self.submitted),
             drawn: 0,
-            ticket,
+            id,
             issued: BTreeSet::new(),
             superseded: false,
             cut_off: self.is_cut_off.then_some(now.micros),
             outage: 0,
             done: false,
         };
-        let (dispatch, effects) = match audience {
+        let (pending, effects) = match audience {
             Audience::Clients(_) => PendingCommand::to_each(context, expected, now)?,
             Audience::Group(group) => {
                 PendingCommand::to_many(context, command::Target::Group(group.clone()), expected, now)?
@@ -127,8 +126,8 @@ impl Operator {
             self.supersede(audience);
         }
         self.forget_old();
-        self.orders.insert(ticket, dispatch);
-        Ok((ticket, effects))
+        self.pending.insert(id, pending);
+        Ok((id, effects))
     }
 
     /// Whether the operator's own credential is in force. From its end on nothing is signed, and no order is given; what was
@@ -145,8 +144,8 @@ impl Operator {
         let taken = if message.to != *identity.name() || message.subject != subject::reply(&reply_to, &message.from) {
             Err(Ignored::Elsewhere)
         } else {
-            match self.orders.values_mut().find(|order| order.owns(&message.command_id)) {
-                Some(order) => order.reply(reply, now),
+            match self.pending.values_mut().find(|pending| pending.owns(&message.command_id)) {
+                Some(pending) => pending.reply(reply, now),
                 None => Err(Ignored::NotPending),
             }
         };
@@ -217,7 +216,7 @@ impl Operator {
     /// The broker says that nobody listens on a command's subject: an unauthenticated hint (section 1), which ends a wait
     /// only where the verified roster says that the client is gone.
     pub fn no_responders(&mut self, subject: &str, now: Now) -> Vec<Effect> {
-        self.orders.values_mut().flat_map(|order| order.no_responders(subject, now)).collect()
+        self.pending.values_mut().flat_map(|pending| pending.no_responders(subject, now)).collect()
     }
 
     /// What the broker takes of one message, in bytes (section 10): an order that is larger is not sent. Without a limit so
@@ -232,7 +231,7 @@ impl Operator {
         let text = format!("not sent: it takes {size} bytes, and the broker takes {limit} at most (max_payload)");
         let digest = Digest::of(&message.body);
         let mut effects: Vec<Effect> =
-            self.orders.values_mut().flat_map(|order| order.unsent(digest, &text, now)).collect();
+            self.pending.values_mut().flat_map(|pending| pending.unsent(digest, &text, now)).collect();
         effects.insert(0, tell(Update::Notice { client: None, alarm: false, text: format!("a command was {text}") }));
         effects
     }
@@ -240,14 +239,14 @@ impl Operator {
     /// The connection is lost: silence from now on is its, and not the clients'.
     pub fn disconnected(&mut self, now: Now) {
         self.is_cut_off = true;
-        self.orders.values_mut().for_each(|order| order.disconnected(now));
+        self.pending.values_mut().for_each(|pending| pending.disconnected(now));
     }
 
     /// The connection is back: what has no verdict is asked for its result.
     pub fn reconnected(&mut self, now: Now) -> Vec<Effect> {
         self.is_cut_off = false;
         self.alive.values_mut().for_each(|heard| *heard = now.micros);
-        self.orders.values_mut().flat_map(|order| order.reconnected(now)).collect()
+        self.pending.values_mut().flat_map(|pending| pending.reconnected(now)).collect()
     }
 
     /// Time has passed: to be called no later than [`wake_at`](Self::wake_at). Over [`GRACE`] later, this process was held, by a
@@ -256,7 +255,7 @@ impl Operator {
         if self.wake_at().is_some_and(|at| at.saturating_add(micros(GRACE)) <= now.micros) {
             return self.suspended(now);
         }
-        let mut effects: Vec<Effect> = self.orders.values_mut().flat_map(|order| order.tick(now)).collect();
+        let mut effects: Vec<Effect> = self.pending.values_mut().flat_map(|pending| pending.tick(now)).collect();
         let is_silent = |heard: u64| !self.is_cut_off && heard.saturating_add(micros(SILENCE)) <= now.micros;
         let silent: Vec<Name> =
             self.alive.iter().filter(|(_, heard)| is_silent(**heard)).map(|(client, _)| client.clone()).collect();
@@ -269,19 +268,19 @@ impl Operator {
 
     fn suspended(&mut self, now: Now) -> Vec<Effect> {
         self.alive.values_mut().for_each(|heard| *heard = now.micros);
-        self.orders.values_mut().flat_map(|order| order.suspended(now)).collect()
+        self.pending.values_mut().flat_map(|pending| pending.suspended(now)).collect()
     }
 
     /// The person does not want to wait for an order any longer: what runs is `accepted`, what did not answer `no_reply`.
-    pub fn interrupt(&mut self, ticket: RequestId, now: Now) -> Vec<Effect> {
-        self.orders.get_mut(&ticket).map(|order| order.interrupt(now)).unwrap_or_default()
+    pub fn interrupt(&mut self, id: RequestId, now: Now) -> Vec<Effect> {
+        self.pending.get_mut(&id).map(|pending| pending.interrupt(now)).unwrap_or_default()
     }
 
     /// When [`tick`](Self::tick) has something to do, by [`Now::micros`]; `None` when nothing is awaited.
     pub fn wake_at(&self) -> Option<u64> {
         let silent_at =
             self.alive.values().min().filter(|_| !self.is_cut_off).map(|heard| heard.saturating_add(micros(SILENCE)));
-        self.orders.values().filter_map(PendingCommand::wake_at).chain(silent_at).min()
+        self.pending.values().filter_map(PendingCommand::wake_at).chain(silent_at).min()
     }
 
     /// Whose orders they are.
@@ -301,14 +300,14 @@ impl Operator {
     }
 
     /// Whether some target of an order has neither replied nor a verdict.
-    pub fn awaits_first_reply(&self, ticket: RequestId) -> bool {
-        self.orders.get(&ticket).is_some_and(PendingCommand::awaits_first_reply)
+    pub fn awaits_first_reply(&self, id: RequestId) -> bool {
+        self.pending.get(&id).is_some_and(PendingCommand::awaits_first_reply)
     }
 
     /// What runs of an order: the clients, by the command that they run, which `cancel` takes as its arguments.
-    pub fn running(&self, ticket: RequestId) -> BTreeMap<CommandId, Vec<Name>> {
+    pub fn running(&self, id: RequestId) -> BTreeMap<CommandId, Vec<Name>> {
         let mut running: BTreeMap<CommandId, Vec<Name>> = BTreeMap::new();
-        for (command, client) in self.orders.get(&ticket).into_iter().flat_map(PendingCommand::running) {
+        for (command, client) in self.pending.get(&id).into_iter().flat_map(PendingCommand::running) {
             running.entry(command).or_default().push(client.clone());
         }
         running
@@ -331,7 +330,8 @@ impl Operator {
 
     /// Whether a job was ordered by this process. An id alone does not say so: another operator may use the same.
     fn is_own(&self, job: &Job) -> bool {
-        job.operator == *self.setup.identity.name() && self.orders.values().any(|order| order.owns(&job.command_id))
+        job.operator == *self.setup.identity.name()
+            && self.pending.values().any(|pending| pending.owns(&job.command_id))
     }
 
     /// Who is expected to answer.
@@ -432,7 +432,7 @@ impl Operator {
         let alarm = alarm.then(|| tell(two_alive(client)));
         let mut effects: Vec<Effect> = alarm.into_iter().chain(news.map(|news| tell_news(client, news))).collect();
         if live {
-            effects.extend(self.orders.values_mut().flat_map(|order| order.on_presence(presence, now)));
+            effects.extend(self.pending.values_mut().flat_map(|pending| pending.on_presence(presence, now)));
         }
         effects
     }
@@ -452,24 +452,24 @@ impl Operator {
 
     /// A control command goes out: what was sent to the same clients before is not sent anew any more (section 8).
     fn supersede(&mut self, audience: &Audience) {
-        for order in self.orders.values_mut() {
+        for pending in self.pending.values_mut() {
             match audience {
-                Audience::Clients(clients) => clients.iter().for_each(|client| order.supersede(Some(client))),
-                Audience::Group(_) | Audience::All => order.supersede(None),
+                Audience::Clients(clients) => clients.iter().for_each(|client| pending.supersede(Some(client))),
+                Audience::Group(_) | Audience::All => pending.supersede(None),
             }
         }
     }
 
     /// Makes room: the oldest of the orders that have their reports go first.
     fn forget_old(&mut self) {
-        let done = |order: &PendingCommand| order.is_done();
-        let mut count = self.orders.values().filter(|order| done(order)).count();
-        let mut targets: usize = self.orders.values().filter(|order| done(order)).map(PendingCommand::size).sum();
-        self.orders.retain(|_, order| {
-            let stays = !done(order) || (count <= MAX_REMEMBERED && targets <= MAX_REMEMBERED_TARGETS);
+        let done = |pending: &PendingCommand| pending.is_done();
+        let mut count = self.pending.values().filter(|pending| done(pending)).count();
+        let mut targets: usize = self.pending.values().filter(|pending| done(pending)).map(PendingCommand::size).sum();
+        self.pending.retain(|_, pending| {
+            let stays = !done(pending) || (count <= MAX_REMEMBERED && targets <= MAX_REMEMBERED_TARGETS);
             if !stays {
                 count -= 1;
-                targets -= order.size();
+                targets -= pending.size();
             }
             stays
         });
@@ -477,7 +477,7 @@ impl Operator {
 }
 
 fn tell(update: Update) -> Effect {
-    Effect::Tell(OperatorEvent::Update { ticket: None, update })
+    Effect::Emit(OperatorEvent::Update { id: None, update })
 }
 
 fn tell_news(client: &Name, news: ClientEvent) -> Effect {

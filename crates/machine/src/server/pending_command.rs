@@ -21,7 +21,7 @@ use super::{Effect, FIRST_RETRY, Now, OperatorEvent, Presence, RequestError};
 pub(super) struct PendingCommand {
     context: RequestContext,
     id: MessageId,
-    lines: BTreeMap<Name, PendingTarget>,
+    targets: BTreeMap<Name, PendingTarget>,
     /// How many lines have no verdict.
     open: usize,
     /// The one command that went to a group or to all.
@@ -57,12 +57,12 @@ impl PendingCommand {
         now: Now,
     ) -> Result<(Self, Vec<Effect>), RequestError> {
         let id = context.id(now);
-        let mut lines = BTreeMap::new();
+        let mut targets = BTreeMap::new();
         for client in clients {
-            lines.insert(client.client.clone(), PendingTarget::alone(&mut context, client, id, now)?);
+            targets.insert(client.client.clone(), PendingTarget::alone(&mut context, client, id, now)?);
         }
-        let effects = lines.values().map(|line| line.publish(&context)).collect();
-        Ok((Self { context, id, open: lines.len(), lines, broadcast: None, gaps: 0 }, effects))
+        let effects = targets.values().map(|target| target.publish(&context)).collect();
+        Ok((Self { context, id, open: targets.len(), targets, broadcast: None, gaps: 0 }, effects))
     }
 
     /// One command to a group or to all, which these clients are expected to answer.
@@ -74,12 +74,12 @@ impl PendingCommand {
     ) -> Result<(Self, Vec<Effect>), RequestError> {
         let id = context.id(now);
         let sent = SentCommand::new(&context, to.clone(), None, id, now)?;
-        let line = |it: Expected| (it.client.clone(), PendingTarget::among(&context, it, sent.clone(), now));
-        let lines: BTreeMap<Name, PendingTarget> = expected.into_iter().map(line).collect();
+        let target = |it: Expected| (it.client.clone(), PendingTarget::among(&context, it, sent.clone(), now));
+        let targets: BTreeMap<Name, PendingTarget> = expected.into_iter().map(target).collect();
         let effects = vec![sent.publish(&context)];
         let resend = context.options.retry.then(|| Resend::after(FIRST_RETRY, &mut context, now)).flatten();
         let broadcast = Some(Broadcast { to, sent, resend });
-        Ok((Self { context, id, open: lines.len(), lines, broadcast, gaps: 0 }, effects))
+        Ok((Self { context, id, open: targets.len(), targets, broadcast, gaps: 0 }, effects))
     }
 
     /// A reply to this process, to a command that [`owns`](Self::owns) knows.
@@ -93,14 +93,14 @@ impl PendingCommand {
                 {
                     return Err(Ignored::NotAddressed);
                 }
-                if !self.lines.contains_key(&message.from) {
+                if !self.targets.contains_key(&message.from) {
                     let client = Expected { client: message.from.clone(), known: None, until: None };
                     joined = Some(PendingTarget::among(&self.context, client, broadcast.sent.clone(), now));
                 }
                 broadcast.sent.digest
             }
             _ => {
-                let sent = self.lines.get(&message.from).and_then(|line| line.digest(&message.command_id));
+                let sent = self.targets.get(&message.from).and_then(|target| target.digest(&message.command_id));
                 sent.ok_or(Ignored::NotAddressed)?
             }
         };
@@ -108,23 +108,23 @@ impl PendingCommand {
             return Err(Ignored::OtherBytes);
         }
         let mut effects = Vec::new();
-        let missing = if let Some(mut line) = joined {
+        let missing = if let Some(mut target) = joined {
             // Nobody expected it, but it was addressed: it gets a verdict like the others.
-            let missing = line.take(&mut self.context, reply, now, &mut effects)?;
-            self.open += usize::from(line.is_pending());
-            self.lines.insert(message.from.clone(), line);
+            let missing = target.take(&mut self.context, reply, now, &mut effects)?;
+            self.open += usize::from(target.is_pending());
+            self.targets.insert(message.from.clone(), target);
             missing
         } else {
-            let line = self.lines.get_mut(&message.from).ok_or(Ignored::NotAddressed)?;
-            let was_pending = line.is_pending();
-            let missing = line.take(&mut self.context, reply, now, &mut effects)?;
-            self.open = self.open + usize::from(line.is_pending()) - usize::from(was_pending);
+            let target = self.targets.get_mut(&message.from).ok_or(Ignored::NotAddressed)?;
+            let was_pending = target.is_pending();
+            let missing = target.take(&mut self.context, reply, now, &mut effects)?;
+            self.open = self.open + usize::from(target.is_pending()) - usize::from(was_pending);
             missing
         };
         self.gaps = self.gaps.saturating_add(missing);
         if self.is_done() {
             // What came after the report may be another process's.
-            let doubt = self.lines.get_mut(&message.from).and_then(|line| line.doubt(now));
+            let doubt = self.targets.get_mut(&message.from).and_then(|target| target.doubt(now));
             effects.extend(doubt.map(|doubt| self.context.update(doubt)));
         }
         Ok(self.finish(effects, now))
@@ -138,11 +138,11 @@ impl PendingCommand {
     /// A client has just said that it is there.
     pub(super) fn on_presence(&mut self, presence: &Presence, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if let Some(line) = self.lines.get_mut(presence.client()) {
-            let was_pending = line.is_pending();
-            let is_one_of_many = self.broadcast.as_ref().is_some_and(|it| line.waits_for(&it.sent.id));
-            line.present(&mut self.context, presence, is_one_of_many, now, &mut effects);
-            self.open = self.open + usize::from(line.is_pending()) - usize::from(was_pending);
+        if let Some(target) = self.targets.get_mut(presence.client()) {
+            let was_pending = target.is_pending();
+            let is_one_of_many = self.broadcast.as_ref().is_some_and(|it| target.waits_for(&it.sent.id));
+            target.present(&mut self.context, presence, is_one_of_many, now, &mut effects);
+            self.open = self.open + usize::from(target.is_pending()) - usize::from(was_pending);
         }
         self.finish(effects, now)
     }
@@ -150,7 +150,7 @@ impl PendingCommand {
     /// The broker says that nobody listens on a command's subject: an unauthenticated hint (section 1), which ends a wait
     /// only where the verified roster says that the client is gone.
     pub(super) fn no_responders(&mut self, subject: &str, now: Now) -> Vec<Effect> {
-        self.each(now, |line, context, _| line.no_responders(context, subject, now))
+        self.each(now, |target, context, _| target.no_responders(context, subject, now))
     }
 
     /// The connection is lost.
@@ -160,13 +160,13 @@ impl PendingCommand {
 
     /// A message with this digest was not published.
     pub(super) fn unsent(&mut self, digest: Digest, why: &str, now: Now) -> Vec<Effect> {
-        self.each(now, |line, _, _| line.unsent(digest, why))
+        self.each(now, |target, _, _| target.unsent(digest, why))
     }
 
     /// This process was held.
     pub(super) fn suspended(&mut self, now: Now) -> Vec<Effect> {
         self.context.cut_off = self.context.cut_off.map(|_| now.micros);
-        self.each(now, |line, context, effects| effects.extend(line.suspended(context, now)))
+        self.each(now, |target, context, effects| effects.extend(target.suspended(context, now)))
     }
 
     /// The connection is back: what has no verdict is asked for its result.
@@ -176,7 +176,7 @@ impl PendingCommand {
         if let Some(Broadcast { resend: Some(resend), .. }) = &mut self.broadcast {
             resend.at = resend.at.max(now.micros);
         }
-        self.each(now, |line, context, effects| effects.extend(line.reconnected(context, outage, now)))
+        self.each(now, |target, context, effects| effects.extend(target.reconnected(context, outage, now)))
     }
 
     /// Time has passed.
@@ -186,29 +186,30 @@ impl PendingCommand {
             && !self.context.is_cut_off()
             && let Some(resend) = broadcast.resend.filter(|resend| resend.at <= now.micros && self.open > 0)
         {
-            let waits = |line: &PendingTarget| now.micros < self.context.expires && line.waits_for(&broadcast.sent.id);
-            again = self.lines.values().any(waits).then(|| broadcast.sent.publish(&self.context));
+            let waits =
+                |target: &PendingTarget| now.micros < self.context.expires && target.waits_for(&broadcast.sent.id);
+            again = self.targets.values().any(waits).then(|| broadcast.sent.publish(&self.context));
             broadcast.resend =
                 again.as_ref().and_then(|_| Resend::after(resend.pause.saturating_mul(2), &mut self.context, now));
         }
-        let mut effects = self.each(now, |line, context, effects| effects.extend(line.tick(context, now)));
+        let mut effects = self.each(now, |target, context, effects| effects.extend(target.tick(context, now)));
         effects.splice(0..0, again);
         effects
     }
 
     /// The person does not want to wait any longer: what runs is `accepted`, what did not answer `no_reply`.
     pub(super) fn interrupt(&mut self, now: Now) -> Vec<Effect> {
-        self.each(now, |line, _, _| line.interrupt())
+        self.each(now, |target, _, _| target.interrupt())
     }
 
     /// A later control command went to a client, or to many, one does not know to whom: what was sent before is not sent
     /// anew (section 8).
     pub(super) fn supersede(&mut self, client: Option<&Name>) {
         match client {
-            Some(client) => self.lines.get_mut(client).into_iter().for_each(PendingTarget::supersede),
+            Some(client) => self.targets.get_mut(client).into_iter().for_each(PendingTarget::supersede),
             None => {
                 self.context.superseded = true;
-                self.lines.values_mut().for_each(PendingTarget::supersede);
+                self.targets.values_mut().for_each(PendingTarget::supersede);
             }
         }
     }
@@ -220,7 +221,7 @@ impl PendingCommand {
         }
         let is_cut_off = self.context.is_cut_off();
         let resend = self.broadcast.as_ref().and_then(|broadcast| broadcast.resend).filter(|_| !is_cut_off);
-        let wakes = self.lines.values().filter_map(|line| line.wake_at(is_cut_off));
+        let wakes = self.targets.values().filter_map(|target| target.wake_at(is_cut_off));
         wakes.chain(resend.map(|resend| resend.at)).min()
     }
 
@@ -231,17 +232,17 @@ impl PendingCommand {
 
     /// How many targets it has.
     pub(super) fn size(&self) -> usize {
-        self.lines.len()
+        self.targets.len()
     }
 
     /// Whether some target has not replied at all and has no verdict.
     pub(super) fn awaits_first_reply(&self) -> bool {
-        self.lines.values().any(PendingTarget::is_waiting)
+        self.targets.values().any(PendingTarget::is_waiting)
     }
 
     /// What runs, and where: the same id may stand for other bytes at each client.
     pub(super) fn running(&self) -> impl Iterator<Item = (CommandId, &Name)> {
-        self.lines.iter().filter_map(|(client, line)| Some((line.running()?, client)))
+        self.targets.iter().filter_map(|(client, target)| Some((target.running()?, client)))
     }
 
     fn each(
@@ -254,9 +255,9 @@ impl PendingCommand {
             return effects;
         }
         self.open = 0;
-        for line in self.lines.values_mut() {
-            change(line, &mut self.context, &mut effects);
-            self.open += usize::from(line.is_pending());
+        for target in self.targets.values_mut() {
+            change(target, &mut self.context, &mut effects);
+            self.open += usize::from(target.is_pending());
         }
         self.finish(effects, now)
     }
@@ -266,13 +267,13 @@ impl PendingCommand {
             return effects;
         }
         self.context.done = true;
-        let doubts = self.lines.values_mut().filter_map(|line| line.doubt(now));
+        let doubts = self.targets.values_mut().filter_map(|target| target.doubt(now));
         effects.extend(doubts.map(|doubt| self.context.update(doubt)));
-        let replies: Vec<_> = self.lines.values_mut().filter_map(PendingTarget::report).collect();
+        let replies: Vec<_> = self.targets.values_mut().filter_map(PendingTarget::report).collect();
         let command_id = if let [only] = replies.as_slice() { only.command_id } else { self.id };
-        let command = self.context.order.command.name.clone();
+        let command = self.context.request.command.name.clone();
         let report = Report { command_id, command, replies, gaps: self.gaps };
-        effects.push(Effect::Tell(OperatorEvent::Done { ticket: self.context.ticket, report }));
+        effects.push(Effect::Emit(OperatorEvent::Done { id: self.context.id, report }));
         effects
     }
 }

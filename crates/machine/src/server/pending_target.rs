@@ -138,7 +138,7 @@ impl PendingTarget {
             self.answered(context, query, told, message, now);
             return Ok(0);
         }
-        if !context.order.fits(&outcome) {
+        if !context.request.fits(&outcome) {
             return Err(Ignored::Unfit);
         }
         self.spoke(reply);
@@ -484,5 +484,5 @@ impl Stage {
 }
 
 fn is_query(context: &RequestContext) -> bool {
-    context.order.builtin().is_some_and(|builtin| builtin.kind() == CommandKind::Query)
+    context.request.builtin().is_some_and(|builtin| builtin.kind() == CommandKind::Query)
 }

@@ -78,7 +78,7 @@ pub(super) struct RequestContext {
     pub(super) realm: Name,
     pub(super) identity: Arc<Identity>,
     pub(super) session: Session,
-    pub(super) order: CommandRequest,
+    pub(super) request: CommandRequest,
     pub(super) options: Options,
     /// When the order expires, by the wall; what is sent anew keeps it (section 8).
     pub(super) expires_at: Millis,
@@ -86,7 +86,7 @@ pub(super) struct RequestContext {
     pub(super) expires: u64,
     pub(super) seed: [u8; 32],
     pub(super) drawn: u64,
-    pub(super) ticket: RequestId,
+    pub(super) id: RequestId,
     /// The ids of all that was sent for it, the latest queries for a result included.
     pub(super) issued: BTreeSet<MessageId>,
     /// A later control command went to many.
@@ -161,7 +161,7 @@ impl RequestContext {
     }
 
     pub(super) fn update(&self, update: Update) -> Effect {
-        Effect::Tell(OperatorEvent::Update { ticket: Some(self.ticket), update })
+        Effect::Emit(OperatorEvent::Update { id: Some(self.id), update })
     }
 
     /// Signs a command once it satisfies the schema of the envelope and section 3.
@@ -221,21 +221,25 @@ pub(super) fn drawn(seed: &[u8; 32], n: u64) -> [u8; 32] {
 }
 
 impl CommandRequest {
-    /// The built-in command that it is; the schemas of a registered one are known to the clients only.
-    pub(super) fn builtin(&self) -> Option<Builtin> {
-        Builtin::from_name(self.command.name.as_str())
+    /// A command and its arguments. With `dry_run` every check is made and nothing has an effect (section 4).
+    pub fn new(command: Call, dry_run: bool) -> Result<Self, RequestError> {
+        if let Some(builtin) = Builtin::from_name(command.name.as_str()) {
+            let errors = schema::arguments(builtin).errors(&Value::Object(command.args.clone()), MAX_ERRORS);
+            if !errors.is_empty() {
+                return Err(RequestError::Arguments { command: command.name, errors });
+            }
+        }
+        Ok(Self { command, dry_run })
     }
 
-    /// Checks the arguments of a built-in command against its own schema (section 3), as [`Operator::give`](super::Operator::give)
-    /// does before anything is sent: for who wants to know before there is a connection.
-    pub fn check_arguments(&self) -> Result<(), RequestError> {
-        let Some(builtin) = self.builtin() else { return Ok(()) };
-        let errors = schema::arguments(builtin).errors(&Value::Object(self.command.args.clone()), MAX_ERRORS);
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(RequestError::Arguments { command: self.command.name.clone(), errors })
-        }
+    /// The command's name.
+    pub fn name(&self) -> &Name {
+        &self.command.name
+    }
+
+    /// The built-in command that it is.
+    pub(super) fn builtin(&self) -> Option<Builtin> {
+        Builtin::from_name(self.command.name.as_str())
     }
 
     /// Whether an outcome can be one of this order: the result of a built-in command satisfies its schema.

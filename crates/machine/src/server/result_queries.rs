@@ -107,7 +107,7 @@ impl ResultQuery {
             _ => ResultAnswer::Alive,
         };
         if let ResultAnswer::Ended(Verdict::Succeeded { result: Some(result) }) = &told
-            && !context.order.fits(&Outcome::Succeeded(result.value()))
+            && !context.request.fits(&Outcome::Succeeded(result.value()))
         {
             return Err(Ignored::Unfit);
         }

@@ -46,8 +46,8 @@ impl SentCommand {
             epoch,
             issued_at: now.wall,
             expires_at: context.expires_at,
-            dry_run: context.order.dry_run,
-            call: &context.order.command,
+            dry_run: context.request.dry_run,
+            call: &context.request.command,
         })?;
         let digest = Digest::of(&message.body);
         let message = Arc::new(message);

@@ -20,7 +20,7 @@ fn world() -> World {
 fn to(world: &World, audience: &Audience, options: Options) -> Result<Server, RequestError> {
     let mut server = world.server();
     server.keep(&["worker-1", "worker-2", "worker-3"].map(|worker| world.presence(worker, |_| ())));
-    server.give(ping(), audience, options).map(|_| server)
+    server.submit(ping(), audience, options).map(|_| server)
 }
 
 fn web() -> Audience {
@@ -76,7 +76,7 @@ fn a_client_that_was_addressed_and_not_expected_gets_a_verdict_like_the_others()
     let world = world();
     let mut server = world.server();
     server.keep(&[world.presence("worker-1", |_| ())]);
-    server.give(calculate(), &web(), Options::default()).unwrap();
+    server.submit(calculate(), &web(), Options::default()).unwrap();
     server.take(&world.answer_of("worker-2", &server.sent[0], Outcome::Accepted));
     server.take(&world.answer_of("worker-1", &server.sent[0], calculated()));
     assert!(server.report.is_none(), "worker-2 has accepted");
@@ -90,7 +90,7 @@ fn a_reply_to_other_bytes_does_not_make_its_client_a_target() {
     let world = world();
     let mut server = world.server();
     server.keep(&[world.presence("worker-1", |_| ())]);
-    server.give(ping(), &Audience::All, Options::default()).unwrap();
+    server.submit(ping(), &Audience::All, Options::default()).unwrap();
     let forged = pong_of(&world, &server, "worker-2").with(|it| it.command_digest = Digest::of(b"other"));
     server.take(&forged);
     server.take(&world.answer_of("worker-2", &server.sent[0], Outcome::Succeeded(json!("unfit"))));
@@ -104,7 +104,7 @@ fn who_has_ended_or_is_out_of_reach_is_not_expected() {
     let mut server = world.server();
     let ended = world.presence("worker-3", |event| event.state = State::Terminated);
     server.keep(&[world.presence("worker-1", |_| ()), world.presence("worker-2", |_| ()), ended]);
-    server.give(ping(), &Audience::All, Options::default()).unwrap();
+    server.submit(ping(), &Audience::All, Options::default()).unwrap();
     server.take(&pong_of(&world, &server, "worker-1"));
     assert_eq!(clients(&server), ["worker-1"]);
 }
@@ -113,13 +113,13 @@ fn who_has_ended_or_is_out_of_reach_is_not_expected() {
 fn nothing_is_sent_where_nobody_is_expected_and_it_is_said_why() {
     let world = world();
     let nobody = |audience: Audience, ended, out_of_reach| Some(RequestError::Nobody { audience, ended, out_of_reach });
-    assert_eq!(world.server().give(ping(), &Audience::All, Options::default()).err(), nobody(Audience::All, 0, 0));
+    assert_eq!(world.server().submit(ping(), &Audience::All, Options::default()).err(), nobody(Audience::All, 0, 0));
     let audience = Audience::Group(name("press"));
     assert_eq!(to(&world, &audience, Options::default()).err(), nobody(audience, 0, 0));
 
     let mut server = world.server();
     server.keep(&[world.presence("worker-1", |event| event.state = State::Terminated)]);
-    assert_eq!(server.give(ping(), &web(), Options::default()).err(), nobody(web(), 1, 0));
+    assert_eq!(server.submit(ping(), &web(), Options::default()).err(), nobody(web(), 1, 0));
 
     let world = world.alice_with(Grant { all: false, clients: vec![], groups: vec![], ..full_grant() });
     let error = to(&world, &web(), Options::default()).err().unwrap();
@@ -152,7 +152,7 @@ fn any_command_is_sent_anew_to_a_client_that_was_in_the_refused_epoch_before_it_
     let world = world();
     let mut server = world.server();
     server.keep(&["worker-1", "worker-2"].map(|worker| world.presence(worker, |_| ())));
-    server.give(calculate(), &web(), Options::default()).unwrap();
+    server.submit(calculate(), &web(), Options::default()).unwrap();
     let starting = |n| refused(ErrorCode::Starting, json!({ "epoch": epoch(n) }));
     server.take(&world.answer_of("worker-1", &server.sent[0], starting(1)));
     server.take(&world.answer_of("worker-2", &server.sent[0], starting(2)));
@@ -184,7 +184,7 @@ fn what_runs_is_asked_for_one_by_one() {
     let world = world();
     let mut server = world.server();
     server.keep(&["worker-1", "worker-2"].map(|worker| world.presence(worker, |_| ())));
-    server.give(calculate(), &web(), Options::default()).unwrap();
+    server.submit(calculate(), &web(), Options::default()).unwrap();
     for client in ["worker-1", "worker-2"] {
         server.take(&world.answer_of(client, &server.sent[0], Outcome::Accepted));
     }
@@ -200,10 +200,10 @@ fn two_orders_at_once_each_get_their_own_replies() {
     let world = world();
     let mut server = world.server();
     server.keep(&["worker-1", "worker-2"].map(|worker| world.presence(worker, |_| ())));
-    let first = server.give(calculate(), &Audience::Clients(names(&["worker-1"])), Options::default()).unwrap();
+    let first = server.submit(calculate(), &Audience::Clients(names(&["worker-1"])), Options::default()).unwrap();
     server.take(&world.answer(&server.sent[0], Outcome::Accepted));
     assert_eq!(server.operator.running(first).into_values().flatten().collect::<Vec<_>>(), names(&["worker-1"]));
-    let second = server.give(ping(), &Audience::All, Options::default()).unwrap();
+    let second = server.submit(ping(), &Audience::All, Options::default()).unwrap();
     assert!(first < second && server.operator.awaits_first_reply(second) && !server.operator.awaits_first_reply(first));
     for client in ["worker-1", "worker-2"] {
         server.take(&world.answer_of(client, &server.sent[1], pong()));
@@ -221,8 +221,8 @@ fn what_a_later_control_command_has_overtaken_is_not_sent_anew() {
         let mut server = world.server();
         server.keep(&[world.presence("worker-1", |_| ()), world.presence("worker-2", |_| ())]);
         let one = Audience::Clients(names(&["worker-1"]));
-        server.give(order("start", json!({})), &one, Options::default()).unwrap();
-        server.give(order(later, json!({})), if to_all { &Audience::All } else { &one }, Options::default()).unwrap();
+        server.submit(order("start", json!({})), &one, Options::default()).unwrap();
+        server.submit(order(later, json!({})), if to_all { &Audience::All } else { &one }, Options::default()).unwrap();
         server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
         let anew = server.sent[2..].iter().filter(|it| world.command(it).command.name.as_str() == "start").count();
         assert_eq!(anew, usize::from(later == "ping"), "after a later {later}");
@@ -233,8 +233,8 @@ fn what_a_later_control_command_has_overtaken_is_not_sent_anew() {
 fn a_later_control_command_to_another_client_overtakes_nothing() {
     let world = world();
     let mut server = world.server();
-    server.give(order("start", json!({})), &Audience::Clients(names(&["worker-1"])), Options::default()).unwrap();
-    server.give(order("stop", json!({})), &Audience::Clients(names(&["worker-2"])), Options::default()).unwrap();
+    server.submit(order("start", json!({})), &Audience::Clients(names(&["worker-1"])), Options::default()).unwrap();
+    server.submit(order("stop", json!({})), &Audience::Clients(names(&["worker-2"])), Options::default()).unwrap();
     server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
     assert_eq!(world.command(server.sent.last().unwrap()).command.name.as_str(), "start");
     assert_eq!(server.sent.len(), 3);
@@ -246,7 +246,7 @@ fn a_silent_client_of_a_group_is_offline_and_one_that_was_there_a_moment_ago_is_
     let mut server = world.server();
     let old = world.presence("worker-2", |event| event.issued_at = at(-60_000));
     server.keep(&[world.presence("worker-1", |_| ()), old]);
-    server.give(ping(), &web(), Options::default()).unwrap();
+    server.submit(ping(), &web(), Options::default()).unwrap();
     server.pass(5_000);
     assert_eq!((server.word("worker-1"), server.word("worker-2")), ("no_reply", "offline"));
 }

@@ -53,9 +53,17 @@ pub fn calculate() -> CommandRequest {
     order("calculate", json!({ "x": 60, "msg": "done" }))
 }
 
+pub fn dry_run() -> CommandRequest {
+    CommandRequest::new(call("calculate", json!({ "x": 60, "msg": "done" })), true).unwrap()
+}
+
 pub fn order(command: &str, args: Value) -> CommandRequest {
+    CommandRequest::new(call(command, args), false).unwrap()
+}
+
+pub fn call(command: &str, args: Value) -> Call {
     let Value::Object(args) = args else { panic!("arguments are an object") };
-    CommandRequest { command: Call { name: name(command), args }, dry_run: false }
+    Call { name: name(command), args }
 }
 
 pub fn pong() -> Outcome {
@@ -134,7 +142,7 @@ impl World {
     ) -> Result<Server, RequestError> {
         let mut server = self.server();
         server.keep(kept);
-        server.give(order, &Audience::Clients(names(clients)), options)?;
+        server.submit(order, &Audience::Clients(names(clients)), options)?;
         Ok(server)
     }
 
@@ -269,13 +277,13 @@ impl Answer<'_> {
 }
 
 impl Server {
-    pub fn give(
+    pub fn submit(
         &mut self,
         order: CommandRequest,
         audience: &Audience,
         options: Options,
     ) -> Result<RequestId, RequestError> {
-        let (ticket, effects) = self.operator.give(order, audience, options, self.now)?;
+        let (ticket, effects) = self.operator.submit(order, audience, options, self.now)?;
         self.ticket = Some(ticket);
         self.report = None;
         self.carry_out(effects);
@@ -310,8 +318,8 @@ impl Server {
                     assert!(self.report.is_none(), "nothing is sent after the report");
                     self.sent.push(message);
                 }
-                Effect::Tell(OperatorEvent::Update { update, .. }) => self.updates.push(update),
-                Effect::Tell(OperatorEvent::Done { report, .. }) => {
+                Effect::Emit(OperatorEvent::Update { update, .. }) => self.updates.push(update),
+                Effect::Emit(OperatorEvent::Done { report, .. }) => {
                     assert!(self.report.is_none(), "there is one report");
                     self.report = Some(report);
                 }

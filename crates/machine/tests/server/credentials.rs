@@ -54,7 +54,7 @@ fn a_client_whose_credential_has_expired_counts_among_all_and_its_verdict_names_
         );
         let now = server.now.wall;
         server.keep(&[world.presence("worker-2", |event| event.issued_at = now)]);
-        server.give(ping(), &audience, Options::default()).unwrap();
+        server.submit(ping(), &audience, Options::default()).unwrap();
         let command = server.sent.last().unwrap().clone();
         server.take(&world.answer_of("worker-2", &command, pong()));
         assert!(server.report.is_none(), "worker-1 is waited for");
@@ -70,7 +70,7 @@ fn a_presence_that_was_verified_before_the_end_is_no_excuse_after_it() {
     let mut server = world.server();
     server.jump(server.now.micros + 60_000_000);
     server.keep(&[world.presence("worker-1", |event| event.issued_at = at(59_000))]);
-    server.give(ping(), &Audience::All, Options::default()).unwrap();
+    server.submit(ping(), &Audience::All, Options::default()).unwrap();
     server.pass(5_000);
     ends_unknown(&server);
 }
@@ -80,7 +80,7 @@ fn a_job_whose_end_cannot_be_proved_any_more_ends_unknown_and_says_why() {
     let world = world();
     let mut server = world.server();
     server.jump(server.now.micros + 59_000_000);
-    server.give(calculate(), &Audience::Clients(names(&["worker-1"])), Options::default()).unwrap();
+    server.submit(calculate(), &Audience::Clients(names(&["worker-1"])), Options::default()).unwrap();
     server.take(&world.answer(&server.sent[0], Outcome::Accepted));
     server.pass(40_000);
     ends_unknown(&server);
@@ -90,7 +90,7 @@ fn a_job_whose_end_cannot_be_proved_any_more_ends_unknown_and_says_why() {
 fn one_that_said_that_it_ended_is_not_waited_for_after_its_credential_has_expired() {
     let world = world();
     let mut server = server(&world, |event| event.state = State::Terminated);
-    let given = server.give(ping(), &Audience::All, Options::default());
+    let given = server.submit(ping(), &Audience::All, Options::default());
     assert_eq!(given, Err(RequestError::Nobody { audience: Audience::All, ended: 1, out_of_reach: 0 }));
 }
 
@@ -114,7 +114,7 @@ fn a_renewed_presence_takes_the_place_of_an_expired_one_and_never_the_other_way_
     server.carry_out(effects);
     assert_eq!(server.operator.roster().expired(&worker), None);
     assert!(server.operator.roster().entry(&worker).is_some());
-    server.give(ping(), &Audience::All, Options::default()).unwrap();
+    server.submit(ping(), &Audience::All, Options::default()).unwrap();
     server.take(&world.answer_of("worker-1", &server.sent[0], pong()));
     assert_eq!(server.word("worker-1"), "succeeded");
 }
@@ -147,7 +147,7 @@ fn no_order_is_given_under_a_credential_that_has_expired_and_what_is_under_way_i
     [10_000; 12].into_iter().for_each(|millis| pass(&mut server, millis));
     assert_eq!((server.sent.len(), &server.report), (asked, &None), "nothing is signed under it");
     let mut other = server.operator.clone();
-    let refused = other.give(ping(), &Audience::Clients(names(&["worker-1"])), Options::default(), server.now);
+    let refused = other.submit(ping(), &Audience::Clients(names(&["worker-1"])), Options::default(), server.now);
     let Err(RequestError::NotInForce { operator, until, .. }) = &refused else { panic!("{refused:?}") };
     assert_eq!((operator, *until), (&name("alice"), at(END * 1_000)));
     assert_eq!(other, server.operator, "nothing has changed by it");

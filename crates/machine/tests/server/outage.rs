@@ -169,7 +169,7 @@ fn an_order_that_is_given_during_an_outage_has_its_whole_wait_after_it() {
     let mut server = world.server();
     cut(&mut server);
     server
-        .give(
+        .submit(
             ping(),
             &countersign_machine::server::Audience::Clients(super::common::names(&["worker-1"])),
             Options::default(),
@@ -268,7 +268,7 @@ fn terminate_is_sent_anew_once_and_only_to_a_client_that_cannot_have_run_it() {
         }
         let mut server = world.server();
         server.keep(&[world.presence("worker-1", |_| ())]);
-        server.give(terminate(), &countersign_machine::server::Audience::All, options).unwrap();
+        server.submit(terminate(), &countersign_machine::server::Audience::All, options).unwrap();
         server.take(&world.answer_of("worker-1", &server.sent[0], refusal(ErrorCode::Starting, 1)));
         assert_eq!(server.sent.len(), 2, "the client was in that epoch before: it has run nothing");
         server.take(&world.answer(&server.sent[1], refusal(ErrorCode::WrongEpoch, 2)));

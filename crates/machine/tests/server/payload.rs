@@ -16,12 +16,12 @@ fn an_order_of_exactly_what_the_broker_takes_is_sent_and_of_one_byte_more_not_to
     let clients = Audience::Clients(names(&["worker-1", "worker-2"]));
     let text = |length: usize| order("press", json!({ "text": "x".repeat(length) }));
     let mut server = world.server();
-    server.give(text(1_000), &clients, Options::default()).unwrap();
+    server.submit(text(1_000), &clients, Options::default()).unwrap();
     let size = server.sent[0].size();
     for (length, sent) in [(1_000, 2), (1_001, 0)] {
         let mut server = world.server();
         server.operator.broker_takes(size);
-        let given = server.give(text(length), &clients, Options::default());
+        let given = server.submit(text(length), &clients, Options::default());
         assert_eq!(
             (given.err(), server.sent.len()),
             match sent {

@@ -8,7 +8,7 @@ use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Progress, State
 use countersign_testkit::realm::{message_id, name};
 use serde_json::json;
 
-use super::common::{World, calculate, calculated, order, ping, pong, refused, wrong_epoch};
+use super::common::{World, calculate, calculated, dry_run, order, ping, pong, refused, wrong_epoch};
 
 fn progress(fraction: f64) -> Outcome {
     Outcome::Progress(Progress { fraction, message: None })
@@ -110,8 +110,7 @@ fn a_result_that_does_not_fit_the_command_is_ignored() {
 #[test]
 fn only_dry_run_true_is_the_result_of_a_dry_run() {
     let world = World::new();
-    let mut dry = calculate();
-    dry.dry_run = true;
+    let dry = dry_run();
     for unfit in [json!({ "x": 60.0, "msg": "done" }), json!({ "dry_run": false }), json!({ "dry_run": true, "x": 1 })]
     {
         let server = world.order(dry.clone(), &["worker-1"], Options::default()).unwrap();

@@ -68,7 +68,7 @@ fn what_a_clone_refuses_of_an_order_to_many_is_not_the_verdict_either() {
                 let outcome = if order == ping() { pong() } else { calculated() };
                 let mut server = world.server();
                 server.keep(&[presence(&world, ORIGINAL, -3_600_000, -1_000)]);
-                server.give(order, &audience, Options::default()).unwrap();
+                server.submit(order, &audience, Options::default()).unwrap();
                 server.take(&says(&world, &server, CLONE, 10, refusal.clone()));
                 assert_eq!((server.report.is_none(), server.sent.len()), (true, 1), "{audience:?} {refusal:?}");
                 server.take(&says(&world, &server, ORIGINAL, 20, outcome));

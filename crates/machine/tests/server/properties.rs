@@ -93,7 +93,7 @@ type Truth = BTreeMap<&'static str, Vec<Outcome>>;
 fn outcome(kind: Kind, order: &CommandRequest) -> Outcome {
     match kind {
         Kind::Accepted => Outcome::Accepted,
-        Kind::Succeeded if order.command.name.as_str() == "ping" => Outcome::Succeeded(json!(1)),
+        Kind::Succeeded if order.name().as_str() == "ping" => Outcome::Succeeded(json!(1)),
         Kind::Succeeded => calculated(),
         Kind::Failed => Outcome::Failed(ErrorBody::new(ErrorCode::Failed, "no")),
         Kind::Busy => refused(ErrorCode::Busy, json!(null)),
@@ -136,7 +136,7 @@ fn step<'a>(
     match step {
         Step::Answer { command, reply } => {
             let command = pick(&server.sent, *command).unwrap().clone();
-            let about_the_order = world.command(&command).command.name == order.command.name;
+            let about_the_order = world.command(&command).command.name == *order.name();
             let outcome = if about_the_order {
                 let outcome = outcome(*reply, order);
                 truth.entry(client_of(&command)).or_default().push(outcome.clone());
@@ -165,7 +165,7 @@ fn step<'a>(
                     server.operator.reply(&forged, server.now)
                 }
             };
-            assert!(effects.iter().all(|effect| matches!(effect, countersign_machine::server::Effect::Tell(_))));
+            assert!(effects.iter().all(|effect| matches!(effect, countersign_machine::server::Effect::Emit(_))));
             server.carry_out(effects);
             assert_eq!(server.updates.iter().filter(|it| is_reply(it)).count(), before, "a forgery was taken");
         }

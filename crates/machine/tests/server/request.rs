@@ -1,12 +1,12 @@
 //! Sections 3 and 4: what is sent.
 
-use countersign_machine::server::{Audience, Options, RequestError};
+use countersign_machine::server::{Audience, CommandRequest, Options, RequestError};
 use countersign_protocol::command::{Target, True};
 use countersign_protocol::limits::MAX_BODY;
 use countersign_testkit::realm::{START, name};
 use serde_json::json;
 
-use super::common::{World, at, epoch, order, ping};
+use super::common::{World, at, call, dry_run, epoch, order, ping};
 
 #[test]
 fn a_list_of_clients_is_one_command_to_each_under_one_id_and_one_reply_to() {
@@ -46,12 +46,8 @@ fn nothing_is_sent_to_a_name_that_neither_the_keys_nor_the_roster_know() {
 
 #[test]
 fn invalid_arguments_are_found_before_anything_is_sent() {
-    let invalid = order("calculate", json!({ "x": 86_401, "msg": "done" }));
-    let Some(RequestError::Arguments { command, errors }) =
-        World::new().order(invalid, &["worker-1"], Options::default()).err()
-    else {
-        panic!("86,401 seconds are too long")
-    };
+    let refused = CommandRequest::new(call("calculate", json!({ "x": 86_401, "msg": "done" })), false);
+    let Err(RequestError::Arguments { command, errors }) = refused else { panic!("86,401 seconds are too long") };
     assert_eq!(command.as_str(), "calculate");
     assert_eq!(errors.iter().map(|error| error.path.as_str()).collect::<Vec<_>>(), ["/x"]);
 }
@@ -83,9 +79,7 @@ fn a_body_of_exactly_the_limit_is_sent_and_one_byte_more_is_not() {
 #[test]
 fn a_dry_run_says_so() {
     let world = World::new();
-    let mut dry = ping();
-    dry.dry_run = true;
-    let server = world.order(dry, &["worker-1"], Options::default()).unwrap();
+    let server = world.order(dry_run(), &["worker-1"], Options::default()).unwrap();
     assert_eq!(world.command(&server.sent[0]).dry_run, Some(True));
 }
 

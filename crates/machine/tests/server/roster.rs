@@ -59,7 +59,7 @@ fn a_client_whose_clock_is_ahead_is_in_the_roster_and_expected_by_all() {
         let presence = server.operator.roster().entry(&name("worker-1")).unwrap();
         assert_eq!((presence.clock(), presence.heard_at(), presence.is_silent(START)), (2 * HOUR, START, false));
         assert_eq!((presence.is_dated(), presence.is_there(START)), (live, live), "what was kept may be old");
-        server.give(ping(), &Audience::All, Options::default()).unwrap();
+        server.submit(ping(), &Audience::All, Options::default()).unwrap();
         let answer = world.answer_of("worker-1", &server.sent[0], pong());
         server.take(&answer.with(|reply| (reply.boot, reply.n, reply.issued_at) = (epoch(1), 5, at(2 * HOUR))));
         assert_eq!(server.word("worker-1"), "succeeded");
@@ -77,7 +77,7 @@ fn a_client_whose_clock_is_far_behind_is_known_by_its_replies() {
     let boot = |server: &Server| server.operator.roster().entry(&name("worker-1")).unwrap().boot();
     assert_eq!(boot(&server), epoch(1), "it may be an old one that is played again");
     server.pass(1);
-    server.give(ping(), &Audience::All, Options::default()).unwrap();
+    server.submit(ping(), &Audience::All, Options::default()).unwrap();
     let answer = world.answer_of("worker-1", &server.sent[0], pong());
     server.take(&answer.with(|reply| (reply.boot, reply.n, reply.issued_at) = (epoch(2), 1, at(behind))));
     server.hear(&said(&world, 2, 2, behind + 10));

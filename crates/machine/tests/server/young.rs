@@ -103,7 +103,7 @@ fn nothing_is_sent_again_after_a_later_control_command_or_without_a_connection()
     let world = World::new();
     let mut server = given(&world, start());
     let stop = order("stop", json!({}));
-    server.give(stop, &Audience::Clients(vec![name("worker-1")]), Options::default()).unwrap();
+    server.submit(stop, &Audience::Clients(vec![name("worker-1")]), Options::default()).unwrap();
     server.hear(&first(&world, "worker-1"));
     let after: Vec<_> = server.sent[2..].iter().map(|it| world.command(it).command.name).collect();
     assert_eq!(after, [name("stop")], "only the later one");
@@ -121,7 +121,7 @@ fn of_an_order_to_many_only_what_may_be_repeated_goes_to_who_appears_and_to_it_a
     {
         let mut server = world.server();
         server.keep(&["worker-1", "worker-2"].map(|client| presence(&world, client, OLD, -60_000, -1_000)));
-        server.give(what, &Audience::All, Options::default()).unwrap();
+        server.submit(what, &Audience::All, Options::default()).unwrap();
         server.hear(&first(&world, "worker-1"));
         assert_eq!(server.sent.len(), 1 + usize::from(is_sent));
         if is_sent {
@@ -139,7 +139,7 @@ fn of_an_order_to_many_only_what_may_be_repeated_goes_to_who_appears_and_to_it_a
     }
     let mut server = world.server();
     server.keep(&[presence(&world, "worker-1", OLD, -60_000, -1_000)]);
-    server.give(ping(), &Audience::All, Options::default()).unwrap();
+    server.submit(ping(), &Audience::All, Options::default()).unwrap();
     server.hear(&first(&world, "worker-1"));
     let done = world.answer(&server.sent[1], pong());
     server.take(&done.with(|reply| reply.boot = epoch(NEW)));

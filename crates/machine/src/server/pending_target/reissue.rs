@@ -26,7 +26,7 @@ impl PendingTarget {
         if context.done || !matches!(error.code, ErrorCode::Starting | ErrorCode::WrongEpoch) {
             return false;
         }
-        let not_run = format!("{} was {NOT_RUN}: {} has begun a new epoch", context.order.command.name, self.client);
+        let not_run = format!("{} was {NOT_RUN}: {} has begun a new epoch", context.request.command.name, self.client);
         if self.superseded {
             let text = format!("{not_run}, and a later command went to it; it is not sent anew");
             effects.push(context.notice(&self.client, text));
@@ -36,7 +36,7 @@ impl PendingTarget {
         // The client was in that very epoch before the order was given: it cannot have run the order in an earlier one.
         let is_young = epoch.is_some() && epoch == self.known.as_ref().map(Presence::epoch);
         if !is_young && !self.may_repeat(context) {
-            let remark = match context.order.builtin() {
+            let remark = match context.request.builtin() {
                 Some(Builtin::Terminate) => "it may have ended before that, and is not told to end once more",
                 _ => "only a retry sends it anew",
             };
@@ -48,7 +48,7 @@ impl PendingTarget {
 
     /// Whether it may be done once more where it may have been done in an earlier epoch.
     fn may_repeat(&self, context: &RequestContext) -> bool {
-        match context.order.builtin() {
+        match context.request.builtin() {
             // By it the process may have ended that was meant; the one that answers was started since.
             Some(Builtin::Terminate) => false,
             // Every epoch begins unready: the state that they lead to is the same.
