@@ -8,7 +8,7 @@ use common::{Worker, outcomes, refusal};
 use countersign_machine::client::{Config, Entry, ExecutionResult, State};
 use countersign_protocol::envelope::Reason;
 use countersign_protocol::id::Uuid;
-use countersign_protocol::reply::{ErrorCode, Outcome, Progress, Status};
+use countersign_protocol::reply::{ErrorCode, Outcome, Status};
 use countersign_protocol::time::Millis;
 use countersign_testkit::realm::{Realm, START};
 use serde_json::json;
@@ -381,126 +381,6 @@ fn a_turn_forgets_a_few_of_the_records_that_became_due_together_and_knows_none_o
         worker.tick();
     }
     assert_eq!(worker.client.part(None, usize::MAX).entries().count(), 0);
-}
-
-#[test]
-fn while_an_end_cannot_be_written_nothing_new_begins() {
-    let mut worker = Worker::ready();
-    worker.calculate(1.0);
-    worker.disk_full = true;
-    assert!(worker.complete().is_empty());
-    worker.disk_full = false;
-    for command in ["ping", "nonesuch"] {
-        let Outcome::Refused(error) = worker.ask(command, json!({})) else { panic!() };
-        assert_eq!(error.code, ErrorCode::NotRecorded, "{command}");
-    }
-    assert!(matches!(worker.ask("status", json!({})), Outcome::Succeeded(_)));
-    worker.pass(worker.client.wake_at() - worker.now.since_boot);
-    let published = worker.tick();
-    assert_eq!(worker.replies(&published)[0].status, Status::Succeeded);
-    assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)));
-}
-
-#[test]
-fn on_an_almost_full_disk_an_end_is_written_without_its_reply_and_said() {
-    let mut worker = Worker::ready();
-    let job = worker.calculate(1.0);
-    (worker.disk_full, worker.disk_has_reserve) = (true, true);
-    let last = worker.complete();
-    assert_eq!(last[0].status, Status::Succeeded);
-    assert_eq!(worker.send(&job), last, "as long as the process lives");
-    assert!(worker.kill().is_empty(), "it ended: nothing is interrupted");
-    assert!(worker.send(&job).is_empty(), "how it ended is on record, its reply is not");
-}
-
-#[test]
-fn a_command_that_cannot_be_recorded_has_no_effect_and_is_answered_not_recorded() {
-    let mut worker = Worker::ready();
-    worker.disk_full = true;
-    for command in ["ping", "stop", "terminate"] {
-        let Outcome::Refused(error) = worker.ask(command, json!({})) else { panic!("{command}") };
-        assert_eq!(error.code, ErrorCode::NotRecorded, "{command}");
-        assert!(!error.code.is_recorded(), "a later delivery may run");
-    }
-    assert_eq!(worker.state(), State::Ready);
-    assert!(worker.executed.is_empty() && !worker.exited);
-    assert!(matches!(worker.ask("status", json!({})), Outcome::Succeeded(_)));
-    worker.disk_full = false;
-    assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)));
-}
-
-#[test]
-fn what_could_not_be_recorded_runs_when_it_comes_again_and_nothing_final_was_said() {
-    let mut worker = Worker::ready();
-    let dry = worker.draft("stop", json!({})).dry_run();
-    for message in [worker.draft("ping", json!({})).sign(&worker.alice), dry.sign(&worker.alice)] {
-        worker.disk_full = true;
-        assert_eq!(refusal(&worker.send(&message)), ErrorCode::NotRecorded);
-        worker.disk_full = false;
-        assert!(matches!(outcomes(&worker.send(&message))[..], [Outcome::Succeeded(_)]));
-    }
-}
-
-#[test]
-fn an_answer_that_spoke_of_what_is_taken_back_is_not_given_when_its_query_comes_again() {
-    let mut worker = Worker::ready();
-    let ping = worker.draft("stop", json!({})).sign(&worker.alice);
-    let id = worker.open(&ping).unwrap().message().id;
-    let query = worker.draft("result", json!({ "command_id": id })).sign(&worker.alice);
-    // Both come in one batch, whose write fails.
-    let first = worker.client.receive(worker.open(&ping).unwrap(), worker.now);
-    let second = worker.client.receive(worker.open(&query).unwrap(), worker.now);
-    let second = worker.client.retract(second);
-    assert!(second.effects.is_empty());
-    let first = worker.client.roll_back(first, worker.now);
-    worker.carry_out(first);
-    let [Outcome::Failed(error)] = &outcomes(&worker.send(&query))[..] else { panic!("nothing is on record") };
-    assert_eq!(error.code, ErrorCode::NotFound);
-}
-
-#[test]
-fn a_result_that_cannot_be_recorded_is_answered_once_it_can() {
-    let mut worker = Worker::ready();
-    worker.calculate(1.0);
-    worker.disk_full = true;
-    assert!(worker.complete().is_empty());
-    worker.disk_full = false;
-    worker.pass(worker.client.wake_at() - worker.now.since_boot);
-    let published = worker.tick();
-    assert_eq!(worker.replies(&published)[0].status, Status::Succeeded);
-}
-
-#[test]
-fn a_result_that_is_not_on_disk_is_told_to_nobody() {
-    let mut worker = Worker::ready();
-    let job = worker.calculate(1.0);
-    let id = worker.open(&job).unwrap().message().id;
-    worker.disk_full = true;
-    assert!(worker.complete().is_empty());
-    assert!(worker.send(&job).is_empty(), "not to who sends the command again");
-    let result = worker.ask("result", json!({ "command_id": id }));
-    let Outcome::Succeeded(result) = result else { panic!() };
-    assert_eq!(result["status"], "accepted", "not to who asks for it");
-    let Outcome::Succeeded(list) = worker.ask("jobs", json!({})) else { panic!() };
-    assert_eq!((&list["jobs"][0]["status"], list["jobs"][0].get("ended_at")), (&json!("accepted"), None));
-    worker.pass(worker.client.wake_at() - worker.now.since_boot);
-    assert!(worker.tick().is_empty(), "nor when the disk is full still");
-    assert!(worker.send(&job).is_empty());
-    let replies = worker.kill();
-    assert_eq!(replies[0].status, Status::Interrupted, "and so this is the only final reply");
-}
-
-#[test]
-fn progress_that_cannot_be_recorded_is_given_up() {
-    let mut worker = Worker::ready();
-    let job = worker.calculate(1.0);
-    worker.disk_full = true;
-    let progress = Progress { fraction: 0.5, message: None };
-    let step = worker.client.progressed(worker.running[0].key(), progress, worker.now);
-    assert!(worker.carry_out(step).is_empty());
-    assert!(worker.send(&job).is_empty());
-    worker.disk_full = false;
-    assert_eq!(worker.complete()[0].status, Status::Succeeded);
 }
 
 #[test]

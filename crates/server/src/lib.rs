@@ -5,6 +5,7 @@
 //! verified and handed to the machine until every target has its verdict. [`setup`] makes the broker's streams, and [`forget`]
 //! strikes a retired client from them.
 
+mod event_link;
 mod kept;
 mod operator;
 mod presence;

@@ -25,19 +25,14 @@ use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
 use countersign_protocol::trust::Trust;
 use futures_util::FutureExt;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
+
+use crate::event_link::EventLink;
 
 /// How many events are taken from the link at a time.
-const BATCH: usize = 256;
+pub(crate) const BATCH: usize = 256;
 /// How many messages wait to be verified, at most: a fleet answers all at once.
 const MAX_WAITING: usize = 32_768;
-/// How many events wait, at most, of 4 KiB each on average: a fleet of 40,000 says so much in a second. What is lost comes again.
-const MAX_EVENTS: usize = 4_096;
-
-/// How long the first order waits for the connection of the events, at most.
-const FIRST_SIGHT: Duration = Duration::from_millis(500);
-/// How many microseconds it is not told again that the connection of the events broke.
-const BLIND_AGAIN: u64 = 60_000_000;
 
 /// What an operator's process is made of.
 #[derive(Debug, Clone)]
@@ -106,7 +101,7 @@ pub struct Operator {
     events: LinkEvents,
     was_lost: bool,
     /// What clients say of themselves. A connection key is enough to say there what breaks a connection.
-    sight: Sight,
+    pub(crate) event_link: EventLink,
     /// How to connect for something else.
     pub(crate) config: LinkConfig,
     /// Why the roster was not read completely.
@@ -127,21 +122,6 @@ pub struct Operator {
     arrived: Vec<LinkEvent>,
     /// What happened and was not told yet.
     emitted: VecDeque<OperatorEvent>,
-}
-
-/// The connection that events come over.
-#[derive(Debug)]
-struct Sight {
-    _link: Link,
-    events: LinkEvents,
-    /// What arrived and was not looked at yet.
-    arrived: Vec<LinkEvent>,
-    /// Why it broke, as long as there is no other.
-    lost: Option<String>,
-    /// Whether the connection of the orders broke too: that is told, and is reason enough.
-    excused: bool,
-    /// When it was last told that it broke.
-    told_at: Option<u64>,
 }
 
 /// What a delivery turned out to be.
@@ -176,9 +156,9 @@ impl Operator {
             max_waiting: MAX_WAITING,
             wait: false,
         };
-        let (sight, connected) = tokio::join!(Sight::connect(&config, events), Link::connect(config.clone()));
+        let (event_link, connected) = tokio::join!(EventLink::connect(&config, events), Link::connect(config.clone()));
         let (link, events) = connected?;
-        let (sight, verifier) = (sight?, Verifier::new(trust, SKEW));
+        let (event_link, verifier) = (event_link?, Verifier::new(trust, SKEW));
         let machine = machine::Operator::new(OperatorSetup {
             realm: realm.clone(),
             identity: Arc::new(member.identity),
@@ -190,7 +170,7 @@ impl Operator {
             link,
             events,
             was_lost: false,
-            sight,
+            event_link,
             config,
             incomplete: None,
             replies,
@@ -281,7 +261,7 @@ impl Operator {
                     }
                     self.process_events();
                 }
-                taken = self.sight.events.recv_many(&mut self.sight.arrived, BATCH) => {
+                taken = self.event_link.events.recv_many(&mut self.event_link.arrived, BATCH) => {
                     if taken == 0 {
                         return Err(LinkError::System("its thread ended".to_owned()).into());
                     }
@@ -351,7 +331,8 @@ impl Operator {
         while looked_at < MAX_WAITING && !self.emitted.iter().any(is_reply) {
             let of_orders = self.events.recv_many(&mut self.arrived, BATCH).now_or_never().unwrap_or(0);
             self.process_events();
-            let of_events = self.sight.events.recv_many(&mut self.sight.arrived, BATCH).now_or_never().unwrap_or(0);
+            let of_events =
+                self.event_link.events.recv_many(&mut self.event_link.arrived, BATCH).now_or_never().unwrap_or(0);
             self.process_events();
             match of_orders + of_events {
                 0 => break,
@@ -392,7 +373,7 @@ impl Operator {
                 LinkEvent::Connected => self.connected(),
                 LinkEvent::Disconnected { why } => {
                     self.was_lost = true;
-                    self.sight.excused = true;
+                    self.event_link.excused = true;
                     self.machine.disconnected(now());
                     self.notice(false, format!("the connection to the broker is lost and being made anew: {why}"));
                     Vec::new()
@@ -426,42 +407,6 @@ impl Operator {
         }
     }
 
-    /// Looks at what came over the connection of the events: its messages are verified with the rest.
-    fn collect_events(&mut self, deliveries: &mut Vec<Delivery>) {
-        for event in std::mem::take(&mut self.sight.arrived) {
-            match event {
-                LinkEvent::Message(delivery) => deliveries.push(delivery),
-                // Nothing is published here, so that nobody but a client says this.
-                LinkEvent::NoResponders { .. } | LinkEvent::Unsent { .. } => {}
-                LinkEvent::Allowed { subject } => {
-                    self.up_to_date.clear();
-                    self.notice(false, format!("the broker now allows what it refused: {subject}"));
-                }
-                LinkEvent::Connected => {
-                    self.up_to_date.clear();
-                    let lost = self.sight.lost.take();
-                    let is_excused = std::mem::take(&mut self.sight.excused);
-                    let told_at = self.sight.told_at.unwrap_or(0);
-                    let is_told = self.sight.told_at.is_some() && now().micros.saturating_sub(told_at) < BLIND_AGAIN;
-                    if let Some(why) = lost.filter(|_| !is_excused && !is_told) {
-                        self.sight.told_at = Some(now().micros);
-                        let what = "events may be missing: the connection that they come over broke";
-                        self.notice(true, format!("{what} ({why}); orders are not affected"));
-                    }
-                }
-                LinkEvent::Disconnected { why } => {
-                    self.up_to_date.clear();
-                    self.sight.lost = Some(why);
-                }
-                LinkEvent::Denied { why } => self.notice(true, format!("the broker does not allow it: {why}")),
-                LinkEvent::Shed(count) => {
-                    self.up_to_date.clear();
-                    self.notice(false, format!("{count} messages were lost: more arrived than could be taken"));
-                }
-            }
-        }
-    }
-
     fn connected(&mut self) -> Vec<Effect> {
         if let Some(limit) = self.link.max_payload() {
             self.machine.broker_takes(limit);
@@ -480,20 +425,6 @@ impl Operator {
     pub(crate) fn notice(&mut self, alarm: bool, text: String) {
         let update = Update::Notice { client: None, alarm, text };
         self.emitted.push_back(OperatorEvent::Update { id: None, update });
-    }
-}
-
-impl Sight {
-    /// Connects, and waits a moment for it: what is said from now on is to be heard. Without it orders are given all the same.
-    async fn connect(config: &LinkConfig, subscriptions: Vec<String>) -> Result<Self, LinkError> {
-        let name = format!("{}-events", config.name);
-        let (link, mut events) =
-            Link::connect(LinkConfig { name, subscriptions, max_waiting: MAX_EVENTS, wait: true, ..config.clone() })
-                .await?;
-        let mut arrived = Vec::with_capacity(BATCH);
-        // The first thing is that it is connected, or that it is not.
-        let _ = timeout(FIRST_SIGHT, events.recv_many(&mut arrived, 1)).await;
-        Ok(Self { _link: link, events, arrived, lost: None, excused: false, told_at: None })
     }
 }
 

@@ -4,6 +4,8 @@
 //! allows and nothing else; [`Operator::tick`] sees to it that no wait lasts for ever. When every target of an order has its
 //! verdict, [`OperatorEvent::Done`] says so. What the clients say of themselves comes through the [`Roster`].
 
+mod client_events;
+mod expected;
 mod notices;
 mod operator;
 mod pending_command;

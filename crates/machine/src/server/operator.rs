@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use countersign_protocol::command::{self, CommandId, CommandKind, Job, True};
+use countersign_protocol::command::{self, CommandId, CommandKind, True};
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::{Authentic, Expired, Identity, Rejected, Signed};
-use countersign_protocol::event::{Event, EventData};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::{Name, Session};
@@ -14,15 +13,14 @@ use countersign_protocol::reply::{Reply, State};
 use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
 
-use super::pending_command::{Expected, PendingCommand};
+use super::client_events::tell_news;
+use super::pending_command::PendingCommand;
 use super::request::{RequestContext, drawn, in_force};
 use super::{
     Audience, ClientEvent, CommandRequest, Effect, GRACE, Ignored, Now, OperatorEvent, Options, Presence, RequestError,
-    RequestId, Roster, SILENCE, Taken, Update, micros,
+    RequestId, Roster, SILENCE, Update, micros,
 };
 
-/// How many processes of one client are remembered.
-const MAX_BOOTS: usize = 8;
 /// How many orders are remembered after their reports, so that a late or conflicting reply is known for what it is.
 const MAX_REMEMBERED: usize = 64;
 /// How many targets the orders that are remembered may have in all.
@@ -47,20 +45,20 @@ pub struct OperatorSetup {
 /// inputs give the same effects.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Operator {
-    setup: OperatorSetup,
-    roster: Roster,
+    pub(super) setup: OperatorSetup,
+    pub(super) roster: Roster,
     /// When each client was heard last, monotonic, of those whose silence would be news.
-    alive: BTreeMap<Name, u64>,
+    pub(super) alive: BTreeMap<Name, u64>,
     /// The latest event of each client that was told as news, by its process, time and number: an older one is a replay.
-    last_notified: BTreeMap<Name, (Uuid, Millis, u64)>,
-    pending: BTreeMap<RequestId, PendingCommand>,
+    pub(super) last_notified: BTreeMap<Name, (Uuid, Millis, u64)>,
+    pub(super) pending: BTreeMap<RequestId, PendingCommand>,
     submitted: u64,
     /// There is no connection now.
     is_cut_off: bool,
     /// What the broker takes of one message, in bytes.
     max_payload: usize,
     /// The latest processes that have spoken for each client, and whether it was told of each that another one is alive too.
-    boots: BTreeMap<Name, VecDeque<(Uuid, bool)>>,
+    pub(super) boots: BTreeMap<Name, VecDeque<(Uuid, bool)>>,
     ignored: BTreeMap<(Ignored, Option<Name>), u64>,
 }
 
@@ -168,49 +166,6 @@ impl Operator {
         }
         let why = Ignored::Rejected(rejected.reason);
         self.ignore(why, rejected.signer.as_ref(), &format!(", {}", rejected.detail))
-    }
-
-    /// An event that has just come from a client.
-    pub fn event(&mut self, event: &Authentic<Event>, now: Now) -> Vec<Effect> {
-        let message = event.message();
-        let Ok(data) = message.data() else { return Vec::new() };
-        let news = match data {
-            EventData::Presence(_) => return self.present(event, now, true),
-            // The replies to an order of this process say the same.
-            EventData::Job(job) if self.is_own(&job) => return Vec::new(),
-            EventData::Job(job) => ClientEvent::Job(job),
-            EventData::Security(security) => ClientEvent::Security(security),
-        };
-        if message.subject != subject::event(&message.realm, &message.from, message.kind) {
-            return self.ignore(Ignored::Misplaced, Some(&message.from), "");
-        }
-        let is_same = |it: &&Presence| (it.boot(), it.epoch()) == (message.boot, message.epoch);
-        let clock = self.roster.entry(&message.from).filter(is_same).map_or(0, Presence::clock);
-        let signed_at = message.issued_at.plus(-clock);
-        let is_late = now.wall.since(signed_at) > SILENCE || signed_at > now.wall.plus(SKEW);
-        let is_known = self
-            .last_notified
-            .get(&message.from)
-            .is_some_and(|(boot, at, n)| if *boot == message.boot { message.n <= *n } else { signed_at <= *at });
-        if is_late || is_known {
-            return Vec::new();
-        }
-        self.last_notified.insert(message.from.clone(), (message.boot, signed_at, message.n));
-        vec![tell_news(&message.from, news)]
-    }
-
-    /// A presence that the broker keeps. It says nothing of whether the client is there now.
-    pub fn kept(&mut self, event: &Authentic<Event>, now: Now) -> Vec<Effect> {
-        self.present(event, now, false)
-    }
-
-    /// Strikes the clients that the broker keeps no presence of any more, unless they were heard within [`SILENCE`] of
-    /// connected time.
-    pub fn keep_only(&mut self, kept: &BTreeSet<Name>) {
-        let (roster, alive) = (&mut self.roster, &mut self.alive);
-        let belongs = |presence: &Presence| alive.contains_key(presence.client()) || kept.contains(presence.client());
-        roster.retain(belongs, |client| kept.contains(client));
-        alive.retain(|client, _| roster.entry(client).is_some());
     }
 
     /// The broker says that nobody listens on a command's subject: an unauthenticated hint (section 1), which ends a wait
@@ -328,117 +283,8 @@ impl Operator {
         counts
     }
 
-    /// Whether a job was ordered by this process. An id alone does not say so: another operator may use the same.
-    fn is_own(&self, job: &Job) -> bool {
-        job.operator == *self.setup.identity.name()
-            && self.pending.values().any(|pending| pending.owns(&job.command_id))
-    }
-
-    /// Who is expected to answer.
-    fn expected(&self, audience: &Audience) -> Result<Vec<Expected>, RequestError> {
-        let group = match audience {
-            Audience::Clients(names) => {
-                let heard =
-                    |client: &Name| self.roster.entry(client).is_some() || self.roster.expired(client).is_some();
-                let known = |client: &Name| heard(client) || self.setup.enrolled.contains(client);
-                if let Some(unknown) = names.iter().find(|client| !known(client)) {
-                    return Err(RequestError::UnknownClient(unknown.clone()));
-                }
-                let names: BTreeSet<&Name> = names.iter().collect();
-                let expect = |client: &Name| {
-                    let known = self.roster.entry(client).cloned();
-                    let expired = self.roster.expired(client).map(Expired::expired_at);
-                    Expected {
-                        client: client.clone(),
-                        until: known.as_ref().map(Presence::expires_at).or(expired),
-                        known,
-                    }
-                };
-                let expected: Vec<Expected> = names.into_iter().map(expect).collect();
-                return somebody(expected, audience, 0, 0);
-            }
-            Audience::Group(group) => Some(group),
-            Audience::All => None,
-        };
-        let grant = self.setup.identity.credential().grant();
-        let (mut expected, mut ended, mut out_of_reach) = (Vec::new(), 0, 0);
-        let present = self.roster.entries().map(|it| (it.client(), it.groups(), it.state(), it.expires_at(), Some(it)));
-        // They cannot answer, and are not forgotten for that: the report says why there is no verdict on them.
-        let expired = self.roster.all_expired().map(|it| (it.client(), it.groups(), it.state(), it.expired_at(), None));
-        for (client, groups, state, until, known) in present.chain(expired) {
-            if !group.is_none_or(|group| groups.contains(group)) {
-                continue;
-            }
-            if state == State::Terminated {
-                ended += 1;
-            } else if !grant.is_some_and(|grant| grant.reaches(client, groups)) {
-                out_of_reach += 1;
-            } else {
-                expected.push(Expected { client: client.clone(), known: known.cloned(), until: Some(until) });
-            }
-        }
-        somebody(expected, audience, ended, out_of_reach)
-    }
-
-    /// Takes a presence into the roster, and tells what is new about its client.
-    fn present(&mut self, event: &Authentic<Event>, now: Now, live: bool) -> Vec<Effect> {
-        let client = &event.message().from;
-        let before = self.roster.entry(client).cloned();
-        let taken = self.roster.take(event, now.wall, SKEW, live);
-        match taken {
-            Taken::Later | Taken::TwoAlive => {}
-            // The broker keeps what it also delivered: to hear it twice is no news.
-            Taken::Stale => return Vec::new(),
-            Taken::Unfit => return self.ignore(Ignored::Misplaced, Some(client), ""),
-        }
-        let Some(presence) = self.roster.entry(client) else { return Vec::new() };
-        let (state, boot) = (presence.present_state(), presence.boot());
-        let boots = self.boots.entry(client.clone()).or_default();
-        let is_new = !boots.iter().any(|(known, _)| *known == boot);
-        if is_new {
-            if boots.len() == MAX_BOOTS {
-                boots.pop_front();
-            }
-            boots.push_back((boot, false));
-        }
-        // ResultAnswer once of each two: of the process that speaks again, and of the one that had followed it.
-        let mut alarm = false;
-        if taken == Taken::TwoAlive {
-            let other = before.as_ref().map(Presence::boot);
-            let both = boots.iter_mut().filter(|(known, _)| *known == boot || Some(*known) == other);
-            both.for_each(|(_, told)| alarm |= !std::mem::replace(told, true));
-        }
-        let news = match before {
-            // What the broker keeps is how it stood when this process began.
-            None if !live => None,
-            None => Some(ClientEvent::Joined { state }),
-            Some(before) if before.boot() != boot => match before.state() {
-                _ if !is_new => None,
-                State::Terminated => Some(ClientEvent::Joined { state }),
-                _ => Some(ClientEvent::Restarted { state, new_epoch: before.epoch() != presence.epoch() }),
-            },
-            Some(before) if before.present_state() != state => {
-                Some(ClientEvent::State { from: before.present_state(), to: state })
-            }
-            Some(_) if live && !self.alive.contains_key(client) => Some(ClientEvent::Back { state }),
-            Some(_) => None,
-        };
-        let age = if live { 0 } else { micros(now.wall.since(presence.heard_at())) };
-        if state == State::Terminated || age > micros(SILENCE) {
-            self.alive.remove(client);
-        } else {
-            self.alive.insert(client.clone(), now.micros.saturating_sub(age));
-        }
-        let alarm = alarm.then(|| tell(two_alive(client)));
-        let mut effects: Vec<Effect> = alarm.into_iter().chain(news.map(|news| tell_news(client, news))).collect();
-        if live {
-            effects.extend(self.pending.values_mut().flat_map(|pending| pending.on_presence(presence, now)));
-        }
-        effects
-    }
-
     /// Counts what changes nothing, and shows it once.
-    fn ignore(&mut self, why: Ignored, from: Option<&Name>, detail: &str) -> Vec<Effect> {
+    pub(super) fn ignore(&mut self, why: Ignored, from: Option<&Name>, detail: &str) -> Vec<Effect> {
         let count = self.ignored.entry((why, from.cloned())).or_default();
         *count = count.saturating_add(1);
         if *count > 1 {
@@ -476,28 +322,6 @@ impl Operator {
     }
 }
 
-fn tell(update: Update) -> Effect {
+pub(super) fn tell(update: Update) -> Effect {
     Effect::Emit(OperatorEvent::Update { id: None, update })
-}
-
-fn tell_news(client: &Name, news: ClientEvent) -> Effect {
-    tell(Update::ClientEvent { client: client.clone(), news })
-}
-
-fn two_alive(client: &Name) -> Update {
-    let text = format!("two processes of {client} are alive at once: at most once holds for one journal only");
-    Update::Notice { client: Some(client.clone()), alarm: true, text }
-}
-
-/// Nothing is ever sent to an empty set.
-fn somebody(
-    expected: Vec<Expected>,
-    audience: &Audience,
-    ended: usize,
-    out_of_reach: usize,
-) -> Result<Vec<Expected>, RequestError> {
-    if expected.is_empty() {
-        return Err(RequestError::Nobody { audience: audience.clone(), ended, out_of_reach });
-    }
-    Ok(expected)
 }

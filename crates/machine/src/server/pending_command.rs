@@ -8,8 +8,8 @@ use countersign_protocol::envelope::Authentic;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::Reply;
-use countersign_protocol::time::Millis;
 
+use super::expected::Expected;
 use super::pending_target::PendingTarget;
 use super::request::RequestContext;
 use super::sent_command::{Resend, SentCommand};
@@ -35,17 +35,6 @@ struct Broadcast {
     to: Target,
     sent: SentCommand,
     resend: Option<Resend>,
-}
-
-/// A client that is expected to answer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Expected {
-    pub(super) client: Name,
-    /// What the verified roster knows of it: its epoch goes into a command to it alone (section 8), and whether it is
-    /// `offline` is told by it. Without it silence is always `no_reply`.
-    pub(super) known: Option<Presence>,
-    /// When its credential expires, as far as anything is known of it.
-    pub(super) until: Option<Millis>,
 }
 
 impl PendingCommand {

@@ -12,8 +12,8 @@ use countersign_protocol::reply::{ErrorCode, Outcome, Reply, State};
 use countersign_protocol::time::Millis;
 
 use self::others::Refused;
+use super::expected::Expected;
 use super::notices::{clock_notice, seconds, unknown};
-use super::pending_command::Expected;
 use super::processes::Processes;
 use super::request::RequestContext;
 use super::result_queries::{ResultAnswer, ResultQueries, ResultQuery};

@@ -1,0 +1,134 @@
+//! What clients say unasked: the roster takes it in, and what is new of it is told.
+
+use std::collections::BTreeSet;
+
+use countersign_protocol::command::Job;
+use countersign_protocol::envelope::Authentic;
+use countersign_protocol::event::{Event, EventData};
+use countersign_protocol::limits::SKEW;
+use countersign_protocol::name::Name;
+use countersign_protocol::reply::State;
+use countersign_protocol::subject;
+
+use super::operator::tell;
+use super::{ClientEvent, Effect, Ignored, Now, Operator, Presence, SILENCE, Taken, Update, micros};
+
+/// How many processes of one client are remembered.
+const MAX_BOOTS: usize = 8;
+
+impl Operator {
+    /// An event that has just come from a client.
+    pub fn event(&mut self, event: &Authentic<Event>, now: Now) -> Vec<Effect> {
+        let message = event.message();
+        let Ok(data) = message.data() else { return Vec::new() };
+        let news = match data {
+            EventData::Presence(_) => return self.present(event, now, true),
+            // The replies to an order of this process say the same.
+            EventData::Job(job) if self.is_own(&job) => return Vec::new(),
+            EventData::Job(job) => ClientEvent::Job(job),
+            EventData::Security(security) => ClientEvent::Security(security),
+        };
+        if message.subject != subject::event(&message.realm, &message.from, message.kind) {
+            return self.ignore(Ignored::Misplaced, Some(&message.from), "");
+        }
+        let is_same = |it: &&Presence| (it.boot(), it.epoch()) == (message.boot, message.epoch);
+        let clock = self.roster.entry(&message.from).filter(is_same).map_or(0, Presence::clock);
+        let signed_at = message.issued_at.plus(-clock);
+        let is_late = now.wall.since(signed_at) > SILENCE || signed_at > now.wall.plus(SKEW);
+        let is_known = self
+            .last_notified
+            .get(&message.from)
+            .is_some_and(|(boot, at, n)| if *boot == message.boot { message.n <= *n } else { signed_at <= *at });
+        if is_late || is_known {
+            return Vec::new();
+        }
+        self.last_notified.insert(message.from.clone(), (message.boot, signed_at, message.n));
+        vec![tell_news(&message.from, news)]
+    }
+
+    /// A presence that the broker keeps. It says nothing of whether the client is there now.
+    pub fn kept(&mut self, event: &Authentic<Event>, now: Now) -> Vec<Effect> {
+        self.present(event, now, false)
+    }
+
+    /// Strikes the clients that the broker keeps no presence of any more, unless they were heard within [`SILENCE`] of
+    /// connected time.
+    pub fn keep_only(&mut self, kept: &BTreeSet<Name>) {
+        let (roster, alive) = (&mut self.roster, &mut self.alive);
+        let belongs = |presence: &Presence| alive.contains_key(presence.client()) || kept.contains(presence.client());
+        roster.retain(belongs, |client| kept.contains(client));
+        alive.retain(|client, _| roster.entry(client).is_some());
+    }
+
+    /// Takes a presence into the roster, and tells what is new about its client.
+    fn present(&mut self, event: &Authentic<Event>, now: Now, live: bool) -> Vec<Effect> {
+        let client = &event.message().from;
+        let before = self.roster.entry(client).cloned();
+        let taken = self.roster.take(event, now.wall, SKEW, live);
+        match taken {
+            Taken::Later | Taken::TwoAlive => {}
+            // The broker keeps what it also delivered: to hear it twice is no news.
+            Taken::Stale => return Vec::new(),
+            Taken::Unfit => return self.ignore(Ignored::Misplaced, Some(client), ""),
+        }
+        let Some(presence) = self.roster.entry(client) else { return Vec::new() };
+        let (state, boot) = (presence.present_state(), presence.boot());
+        let boots = self.boots.entry(client.clone()).or_default();
+        let is_new = !boots.iter().any(|(known, _)| *known == boot);
+        if is_new {
+            if boots.len() == MAX_BOOTS {
+                boots.pop_front();
+            }
+            boots.push_back((boot, false));
+        }
+        // Told once of each two: of the process that speaks again, and of the one that had followed it.
+        let mut alarm = false;
+        if taken == Taken::TwoAlive {
+            let other = before.as_ref().map(Presence::boot);
+            let both = boots.iter_mut().filter(|(known, _)| *known == boot || Some(*known) == other);
+            both.for_each(|(_, told)| alarm |= !std::mem::replace(told, true));
+        }
+        let news = match before {
+            // What the broker keeps is how it stood when this process began.
+            None if !live => None,
+            None => Some(ClientEvent::Joined { state }),
+            Some(before) if before.boot() != boot => match before.state() {
+                _ if !is_new => None,
+                State::Terminated => Some(ClientEvent::Joined { state }),
+                _ => Some(ClientEvent::Restarted { state, new_epoch: before.epoch() != presence.epoch() }),
+            },
+            Some(before) if before.present_state() != state => {
+                Some(ClientEvent::State { from: before.present_state(), to: state })
+            }
+            Some(_) if live && !self.alive.contains_key(client) => Some(ClientEvent::Back { state }),
+            Some(_) => None,
+        };
+        let age = if live { 0 } else { micros(now.wall.since(presence.heard_at())) };
+        if state == State::Terminated || age > micros(SILENCE) {
+            self.alive.remove(client);
+        } else {
+            self.alive.insert(client.clone(), now.micros.saturating_sub(age));
+        }
+        let alarm = alarm.then(|| tell(two_alive(client)));
+        let mut effects: Vec<Effect> = alarm.into_iter().chain(news.map(|news| tell_news(client, news))).collect();
+        if live {
+            effects.extend(self.pending.values_mut().flat_map(|pending| pending.on_presence(presence, now)));
+        }
+        effects
+    }
+
+    /// Whether a job was ordered by this process. An id alone does not say so: another operator may use the same.
+    fn is_own(&self, job: &Job) -> bool {
+        job.operator == *self.setup.identity.name()
+            && self.pending.values().any(|pending| pending.owns(&job.command_id))
+    }
+}
+
+pub(super) fn tell_news(client: &Name, news: ClientEvent) -> Effect {
+    tell(Update::ClientEvent { client: client.clone(), news })
+}
+
+fn two_alive(client: &Name) -> Update {
+    let text = format!("two processes of {client} are alive at once: at most once holds for one journal only");
+    Update::Notice { client: Some(client.clone()), alarm: true, text }
+}

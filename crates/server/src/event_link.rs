@@ -1,0 +1,85 @@
+//! The connection that events come over. A connection key is enough to say there what breaks a connection, so that it is not
+//! the one of the requests.
+
+use std::time::Duration;
+
+use countersign_host::link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents};
+use countersign_protocol::envelope::Delivery;
+use tokio::time::timeout;
+
+use crate::operator::{BATCH, Operator, now};
+
+/// How many events wait, at most, of 4 KiB each on average: a fleet of 40,000 says so much in a second. What is lost comes again.
+const MAX_EVENTS: usize = 4_096;
+/// How long the first order waits for the connection of the events, at most.
+const FIRST_CONNECTION: Duration = Duration::from_millis(500);
+/// How many microseconds it is not told again that the connection of the events broke.
+const NOTICE_PAUSE: u64 = 60_000_000;
+
+/// The connection, and what came over it.
+#[derive(Debug)]
+pub(crate) struct EventLink {
+    _link: Link,
+    pub(crate) events: LinkEvents,
+    /// What arrived and was not looked at yet.
+    pub(crate) arrived: Vec<LinkEvent>,
+    /// Why it broke, as long as there is no other.
+    lost: Option<String>,
+    /// Whether the connection of the orders broke too: that is told, and is reason enough.
+    pub(crate) excused: bool,
+    /// When it was last told that it broke.
+    told_at: Option<u64>,
+}
+
+impl Operator {
+    /// Looks at what came over the connection of the events: its messages are verified with the rest.
+    pub(crate) fn collect_events(&mut self, deliveries: &mut Vec<Delivery>) {
+        for event in std::mem::take(&mut self.event_link.arrived) {
+            match event {
+                LinkEvent::Message(delivery) => deliveries.push(delivery),
+                // Nothing is published here, so that nobody but a client says this.
+                LinkEvent::NoResponders { .. } | LinkEvent::Unsent { .. } => {}
+                LinkEvent::Allowed { subject } => {
+                    self.up_to_date.clear();
+                    self.notice(false, format!("the broker now allows what it refused: {subject}"));
+                }
+                LinkEvent::Connected => {
+                    self.up_to_date.clear();
+                    let lost = self.event_link.lost.take();
+                    let is_excused = std::mem::take(&mut self.event_link.excused);
+                    let told_at = self.event_link.told_at.unwrap_or(0);
+                    let is_told =
+                        self.event_link.told_at.is_some() && now().micros.saturating_sub(told_at) < NOTICE_PAUSE;
+                    if let Some(why) = lost.filter(|_| !is_excused && !is_told) {
+                        self.event_link.told_at = Some(now().micros);
+                        let what = "events may be missing: the connection that they come over broke";
+                        self.notice(true, format!("{what} ({why}); orders are not affected"));
+                    }
+                }
+                LinkEvent::Disconnected { why } => {
+                    self.up_to_date.clear();
+                    self.event_link.lost = Some(why);
+                }
+                LinkEvent::Denied { why } => self.notice(true, format!("the broker does not allow it: {why}")),
+                LinkEvent::Shed(count) => {
+                    self.up_to_date.clear();
+                    self.notice(false, format!("{count} messages were lost: more arrived than could be taken"));
+                }
+            }
+        }
+    }
+}
+
+impl EventLink {
+    /// Connects, and waits a moment for it: what is said from now on is to be heard. Without it orders are given all the same.
+    pub(crate) async fn connect(config: &LinkConfig, subscriptions: Vec<String>) -> Result<Self, LinkError> {
+        let name = format!("{}-events", config.name);
+        let (link, mut events) =
+            Link::connect(LinkConfig { name, subscriptions, max_waiting: MAX_EVENTS, wait: true, ..config.clone() })
+                .await?;
+        let mut arrived = Vec::with_capacity(BATCH);
+        // The first thing is that it is connected, or that it is not.
+        let _ = timeout(FIRST_CONNECTION, events.recv_many(&mut arrived, 1)).await;
+        Ok(Self { _link: link, events, arrived, lost: None, excused: false, told_at: None })
+    }
+}
