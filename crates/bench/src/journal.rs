@@ -1,4 +1,4 @@
-//! A large journal: what it takes in memory, to load and to keep, and whether it holds anybody up to write it anew.
+//! A large journal: what it takes in memory, to load and to keep, and whether it holds anybody up to compact it.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -52,7 +52,7 @@ pub(crate) async fn journal() -> Fallible<Vec<Line>> {
     let client = world.client("state")?;
     until_state(&mut operator, State::Unready).await?;
     let loaded = megabytes(client.id(), "VmHWM:")?;
-    // It is long enough to be written anew at once.
+    // It is long enough to be compacted at once.
     let new = folder.join("journal.new");
     let meanwhile = time_while(&mut operator, |_| new.exists()).await?;
     if fs::metadata(&path)?.ino() == before {

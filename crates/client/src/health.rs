@@ -1,4 +1,4 @@
-//! The sign of life: a small file by which something on the same machine, such as a container's health check, can tell that
+//! Liveness: a small file by which something on the same machine, such as a container's health check, can tell that
 //! a client goes round its loop, has its broker, and has a credential that is in force.
 
 use std::fs::{self, OpenOptions};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use countersign_host::clock;
 use countersign_host::keys::{KeyFileError, read_own};
 
-/// How old a sign of life may be, in milliseconds, while its client counts as healthy: three heartbeats.
+/// How old a report may be, in milliseconds, while its client counts as healthy: three heartbeats.
 pub const HEALTHY: i64 = 30_000;
 
 /// The longest such file, in bytes: a number of milliseconds.
@@ -17,8 +17,8 @@ const MAX_SIGN: usize = 32;
 /// When nothing is due.
 const NEVER: i64 = i64::MAX;
 
-/// How old the sign of life in a file is, in milliseconds; `None` where the file holds no time since this boot of the
-/// machine. The clock counts from boot, so that nobody's setting of the wall clock makes a client well or ill.
+/// How old the last report in a file is, in milliseconds; `None` where the file holds no time since this boot of the
+/// machine. The clock counts from boot, so that nobody's setting of the wall clock makes a client healthy or not.
 pub fn age(path: &Path) -> Result<Option<i64>, KeyFileError> {
     let bytes = read_own(path, MAX_SIGN)?;
     let written: Option<i64> = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim_end().parse().ok());
@@ -74,7 +74,7 @@ impl Liveness {
             && !self.is_failing
         {
             let path = path.display();
-            tracing::warn!("{path}: {error}; without this file the client looks ill");
+            tracing::warn!("{path}: {error}; without this file the client is taken for unhealthy");
         }
         self.is_failing = written.is_err();
     }

@@ -252,13 +252,13 @@ impl Journal {
         self.folder.check_place()
     }
 
-    /// Whether the journal has grown so much that writing it anew is worth while: past 16 MiB, and twice its size after the
+    /// Whether the journal has grown so much that compacting it is worth while: past 16 MiB, and twice its size after the
     /// last time.
     pub(crate) fn wants_compaction(&self) -> bool {
         self.good > self.compact_at && self.compaction.is_none()
     }
 
-    /// Begins to write the journal anew, beside the one in use, with what a journal begins with.
+    /// Begins to compact the journal, beside the one in use, with what a journal begins with.
     pub(crate) fn compact(&mut self, started: &Entry) -> io::Result<()> {
         let started = Compaction::begin(self.path.with_extension("new"), &self.file, self.good, started);
         match started {

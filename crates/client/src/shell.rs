@@ -55,7 +55,7 @@ pub struct ClientConfig {
     pub limits: Config,
     /// Where jobs print; standard output by default.
     pub console: Console,
-    /// The file that [`health::age`](crate::health::age) reads: there while the client is connected, and written anew at each
+    /// The file that [`health::age`](crate::health::age) reads: there while the client is connected, and written again at each
     /// heartbeat. By default there is none.
     pub health: Option<PathBuf>,
 }

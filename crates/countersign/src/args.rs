@@ -97,7 +97,7 @@ pub(crate) struct Options {
     pub(crate) detach: bool,
 
     /// Send the same bytes again until an answer comes; they still run at most once. A client that has begun a
-    /// new epoch is sent any command but `terminate` anew: it has lost the journal of what it ran before
+    /// new epoch is sent any command but `terminate` again: it has lost the journal of what it ran before
     #[arg(long, global = true)]
     pub(crate) retry: bool,
 

@@ -23,7 +23,7 @@ use crate::output;
 /// The one limit of this process.
 static LIMITER: LazyLock<Mutex<Limiter>> = LazyLock::new(Mutex::default);
 
-/// Begins to log. By itself a client tells what it does (`info`) and an operator's command only what is amiss; `-q` says
+/// Begins to log. By itself a client tells what it does (`info`) and an operator's command only what is wrong; `-q` says
 /// less, `-v` more and `-vv` everything, of the NATS library too.
 pub(crate) fn begin(options: &Options, usual: LevelFilter) {
     let (ours, others) = match options.verbose {

@@ -81,7 +81,7 @@ pub(crate) fn cancel(clients: Vec<Name>, command: CommandId) -> Request {
 fn plain(builtin: Builtin, words: &[String], context: InputContext<'_>) -> CliResult<Request> {
     // Only at the prompt: in a shell, clap asks for targets.
     let missing = || {
-        CliError::usage("nobody is named, and there is not exactly one client")
+        CliError::usage("no target is named, and there is not exactly one client")
             .expected("TARGET: a client, several, @group or @all")
             .hint("`use TARGET` before, or `clients` to see who is there")
     };

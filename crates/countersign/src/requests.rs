@@ -124,7 +124,7 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> CliE
             ),
         OperatorError::Disconnected => {
             CliError::new(Exit::Broker, "the connection to the broker is lost; nothing was sent")
-                .expected("a broker; the connection is being made anew by itself")
+                .expected("a broker; the connection is being made again by itself")
                 .hint("try again when the broker is back")
         }
         OperatorError::ReplySubscriptionDenied(_) => CliError::new(Exit::Broker, format!("{error}; nothing was sent"))

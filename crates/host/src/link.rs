@@ -3,7 +3,7 @@
 //! What the NATS library does of its own accord is not enough for a peer that means harm: a header block that it cannot
 //! parse ends the connection or panics the task that owns it, a full subscription drops its newest messages, and a dead
 //! connection is noticed after minutes. So the library lives on a thread of its own, in a runtime that is thrown away
-//! with everything in it as soon as anything looks wrong, and is built anew; see `supervisor`. What arrives goes into a
+//! with everything in it as soon as anything looks wrong, and is built again; see `supervisor`. What arrives goes into a
 //! bounded queue that sheds its oldest messages, and what is to be published waits in another until it is written.
 
 mod address;

@@ -292,7 +292,7 @@ fn queries_of_one_key_are_remembered_up_to_their_bound_and_answered_beyond_it() 
     let (beyond, answer_beyond) = asked.pop().unwrap();
     let (last, answer) = asked.pop().unwrap();
     assert_eq!(worker.deliver(&last), answer, "it is remembered");
-    assert_ne!(worker.deliver(&beyond), answer_beyond, "it is answered anew");
+    assert_ne!(worker.deliver(&beyond), answer_beyond, "it is answered afresh");
 }
 
 #[test]

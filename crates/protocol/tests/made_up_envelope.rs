@@ -36,7 +36,7 @@ proptest! {
     }
 }
 
-/// The honest value, parts of it put together anew, or anything.
+/// The honest value, parts of it put together in another way, or anything.
 fn header(honest: String) -> impl Strategy<Value = String> {
     let parts: Vec<String> = honest.split('.').map(str::to_owned).collect();
     prop_oneof![

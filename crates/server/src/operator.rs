@@ -375,7 +375,7 @@ impl Operator {
                     self.was_lost = true;
                     self.event_link.excused = true;
                     self.machine.disconnected(now());
-                    self.notice(false, format!("the connection to the broker is lost and being made anew: {why}"));
+                    self.notice(false, format!("the connection to the broker is lost; connecting again: {why}"));
                     Vec::new()
                 }
                 LinkEvent::Denied { why } => {

@@ -1,4 +1,4 @@
-//! Writing the journal anew beside the loop that owns it.
+//! Compacting the journal beside the loop that owns it.
 //!
 //! A thread writes the new file. First come the records, in parts that the loop makes of what it has, a few at a time; they
 //! need not be of one moment, because behind them comes, copied from the journal in use, all that was appended to it since the
@@ -150,7 +150,7 @@ pub(super) fn copy(from: &File, start: u64, end: u64, to: &File, at: u64) -> io:
 }
 
 fn gone() -> io::Error {
-    io::Error::other("the thread that writes the journal anew is gone")
+    io::Error::other("the thread that compacts the journal is gone")
 }
 
 /// The thread's own.

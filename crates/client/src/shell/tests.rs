@@ -85,7 +85,7 @@ impl Bench {
         self.verifier.open::<Reply>(&message.delivery(), clock::wall()).unwrap().into_message()
     }
 
-    /// Makes every write to the journal fail; what is given back mends it.
+    /// Makes every write to the journal fail; what is given back lets them succeed.
     fn break_record(&mut self) -> std::fs::File {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         self.shell.journal.exchange_file(full)

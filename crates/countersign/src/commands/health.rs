@@ -8,26 +8,26 @@ use countersign_host::keys::Fault;
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::output::Output;
 
-/// Reads the sign of life that a client gives by a file.
+/// Reads the file by which a client reports that it is connected.
 pub(crate) fn run(file: &Path, output: Output) -> CliResult<Exit> {
     let path = file.display();
-    let ill = |what: String| {
+    let unhealthy = |what: String| {
         CliError::new(Exit::Failed, what)
-            .expected(format!("a sign of life that is less than {} s old", HEALTHY / 1_000))
+            .expected(format!("a report that is less than {} s old", HEALTHY / 1_000))
             .hint(format!(
                 "the log of `countersign client --health {path}` says why it is not connected, does not hear, or carries out nothing"
             ))
     };
     let age = health::age(file).map_err(|error| match error.fault {
-        Fault::Missing => ill(format!("no client gives a sign of life in {path}")),
+        Fault::Missing => unhealthy(format!("no client reports in {path}")),
         Fault::Writable { .. } | Fault::Foreign { .. } => {
             CliError::new(Exit::Failed, error.what()).expected(error.expected()).hint(error.hint())
         }
-        _ => ill(format!("{} and no client's sign of life", error.what())),
+        _ => unhealthy(format!("{} and no client's report", error.what())),
     })?;
     match age {
-        None => Err(ill(format!("what is in {path} was not written since this machine started"))),
-        Some(age) if age >= HEALTHY => Err(ill(format!("the sign of life in {path} is {} s old", age / 1_000))),
+        None => Err(unhealthy(format!("what is in {path} was not written since this machine started"))),
+        Some(age) if age >= HEALTHY => Err(unhealthy(format!("the last report in {path} is {} s old", age / 1_000))),
         Some(age) => {
             output.text(&format!("well: it was connected {} s ago", age / 1_000))?;
             Ok(Exit::Succeeded)

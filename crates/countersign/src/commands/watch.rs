@@ -147,7 +147,7 @@ impl Watch {
             LinkEvent::Disconnected { why } => {
                 self.was_lost = true;
                 self.watcher.was_away();
-                let text = format!("the connection to the broker is lost and being made anew: {why}");
+                let text = format!("the connection to the broker is lost; connecting again: {why}");
                 self.output.notice(false, &text);
             }
             LinkEvent::Allowed { subject } => {

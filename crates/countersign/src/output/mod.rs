@@ -100,7 +100,7 @@ impl Output {
         }
     }
 
-    /// A remark on standard error that is not held back by `--quiet`: something may be amiss.
+    /// A remark on standard error that is not held back by `--quiet`: something may be wrong.
     pub(crate) fn alarm(self, text: &str) {
         self.clear();
         stderr_line("warning", AnsiColor::Yellow, text);

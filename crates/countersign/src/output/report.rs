@@ -178,7 +178,7 @@ impl<'a> Document<'a> {
 struct Line<'a> {
     client: &'a Name,
     /// In `ndjson`, for lines of several orders may be mixed; in `json` where it is another than the report's: it was sent
-    /// the order anew.
+    /// the request again.
     #[serde(skip_serializing_if = "Option::is_none")]
     command_id: Option<MessageId>,
     #[serde(skip_serializing_if = "Option::is_none")]

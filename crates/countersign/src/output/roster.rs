@@ -58,7 +58,7 @@ struct Entry<'a> {
 #[derive(Serialize)]
 struct Heard<'a> {
     state: State,
-    /// Over 30 s without a sign of life.
+    /// Not heard for over 30 s.
     silent: bool,
     groups: &'a [Name],
     version: &'a str,

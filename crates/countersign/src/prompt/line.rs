@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn nobody_is_guessed_where_there_is_no_usual_target() {
-        assert!(wrong_for_nobody("ping").starts_with("nobody is named, and there is not exactly one client | "));
+        assert!(wrong_for_nobody("ping").starts_with("no target is named, and there is not exactly one client | "));
     }
 
     #[test]

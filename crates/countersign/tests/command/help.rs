@@ -1,4 +1,4 @@
-//! The helps, word for word. `SNAPSHOTS=overwrite` writes them anew, for a person to read before they are committed.
+//! The helps, word for word. `SNAPSHOTS=overwrite` writes them again, for a person to read before they are committed.
 
 use snapbox::{Assert, Data};
 

@@ -155,7 +155,7 @@ fn without_its_record_a_client_refuses_everything_from_before_and_ping_is_sent_a
     let client = || fleet.client_as("worker-1", fleet.command(&["client", "--name", "worker-1", "--skew", "60s"]));
     let worker = client();
     let mut observer = fleet.observer();
-    // No presence is kept: the server knows no epoch, the client's journal has just begun, and that is mended by itself.
+    // No presence is kept: the server knows no epoch, the client's journal has just begun, and that is put right by itself.
     assert_eq!(fleet.run(&["start", "worker-1", "-o", "json"]).exits(0).verdict("worker-1"), "succeeded");
     let sent: Vec<Value> = commands(&observer.so_far(), "worker-1", "start").iter().map(|it| it.json()).collect();
     assert_eq!(sent.len(), 2);
@@ -188,7 +188,7 @@ fn without_its_record_a_client_refuses_everything_from_before_and_ping_is_sent_a
     assert_eq!(
         fleet.run(&calculate).exits(1).verdict("worker-1"),
         "refused starting",
-        "this is not sent anew by itself"
+        "this is not sent again by itself"
     );
     assert_eq!(fleet.run(&[&calculate[..], &["--retry"]].concat()).exits(0).verdict("worker-1"), "succeeded");
     assert_eq!(worker.printed(), "anew\n");

@@ -21,7 +21,7 @@ fn client(fleet: &Fleet) -> Process {
 }
 
 #[track_caller]
-fn ill(fleet: &Fleet, why: &str) -> Ran {
+fn unhealthy(fleet: &Fleet, why: &str) -> Ran {
     let ran = health(fleet).exits(1);
     assert!(ran.stderr.starts_with(&format!("error: {why}")), "{why}: {ran:#?}");
     assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 3), "{ran:#?}");
@@ -31,7 +31,7 @@ fn ill(fleet: &Fleet, why: &str) -> Ran {
 #[test]
 fn a_client_is_well_while_it_has_its_broker_and_at_no_other_time() {
     let mut fleet = Fleet::new();
-    ill(&fleet, "no client gives a sign of life in health");
+    unhealthy(&fleet, "no client reports in health");
     let mut worker = client(&fleet);
     worker.stderr.wait_for("connected\n");
     let well = health(&fleet).exits(0);
@@ -41,7 +41,7 @@ fn a_client_is_well_while_it_has_its_broker_and_at_no_other_time() {
 
     fleet.broker.stop();
     worker.stderr.wait_for("not connected");
-    ill(&fleet, "no client gives a sign of life in health");
+    unhealthy(&fleet, "no client reports in health");
     fleet.broker.restart();
     fleet.run(&["status", "worker-1", "--retry"]).exits(0);
     health(&fleet).exits(0);
@@ -61,7 +61,7 @@ fn what_a_killed_client_left_behind_does_not_speak_for_the_next_one() {
     fleet.broker.stop();
     let mut next = client(&fleet);
     next.stderr.wait_for("not connected");
-    ill(&fleet, "no client gives a sign of life in health");
+    unhealthy(&fleet, "no client reports in health");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_sign_of_life_that_is_old_or_none_at_all_is_no_sign_of_life() {
     let written = clock::since_boot() - HEALTHY;
     fs::write(&file, written.to_string()).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    let told = ill(&fleet, "the sign of life in health is ").stderr;
+    let told = unhealthy(&fleet, "the last report in health is ").stderr;
     let latest = (clock::since_boot() - written) / 1_000;
     let is_told = |age| told.contains(&format!(" is {age} s old\n"));
     assert!((HEALTHY / 1_000..=latest).any(is_told), "{told}");
@@ -96,15 +96,15 @@ fn a_sign_of_life_that_is_old_or_none_at_all_is_no_sign_of_life() {
         ("1".repeat(33), "health is longer than 32 bytes"),
     ] {
         fs::write(&file, text).unwrap();
-        ill(&fleet, why);
+        unhealthy(&fleet, why);
     }
     fs::write(&file, format!("{}\n", clock::since_boot())).unwrap();
     health(&fleet).exits(0);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
-    ill(&fleet, "health can be written by others");
+    unhealthy(&fleet, "health can be written by others");
     fs::remove_file(&file).unwrap();
     assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
-    ill(&fleet, "health is not a regular file");
+    unhealthy(&fleet, "health is not a regular file");
 }
 
 #[test]

@@ -309,7 +309,7 @@ fn use_sets_the_target_and_the_prompt_shows_its_state() {
     let _workers = ["worker-1", "worker-2", "worker-3"].map(|worker| fleet.client(worker));
     let mut person = asked(&fleet, "countersign> ");
     person.line("ping");
-    person.wait_for("nobody is named, and there is not exactly one client");
+    person.wait_for("no target is named, and there is not exactly one client");
     person.wait_for("countersign> ");
     person.line("use @web");
     person.wait_for("@web 0/2 ready> ");

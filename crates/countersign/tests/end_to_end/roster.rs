@@ -116,7 +116,7 @@ fn the_roster_outlives_the_broker_and_the_clients_that_are_in_it() {
     fleet.run(&["terminate", "worker-3"]).exits(0);
     ended.ended().exits(0);
     killed.kill();
-    // Nothing may be heard anew: what there is must come from the broker's disk.
+    // Nothing may be heard again: what there is must come from the broker's disk.
     alive.signal(Signal::STOP);
     let before = ["worker-1", "worker-2", "worker-3"].map(|client| entry(&fleet, client));
     fleet.broker.kill();

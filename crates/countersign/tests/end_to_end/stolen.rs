@@ -124,7 +124,7 @@ fn what_breaks_whoever_hears_it_breaks_no_order_of_a_prompt_a_script_or_a_comman
     let mut person = asked(&fleet, "countersign> ");
     let noise = Noise::on(&fleet, "thief");
 
-    let is_lost = |text: &str| text.contains("is lost and being made anew");
+    let is_lost = |text: &str| text.contains("is lost; connecting again");
     let ran = fleet.run(&["calculate", "@all", "0.5", "command", "-o", "json"]).exits(0);
     assert_eq!(verdicts(&ran), ["worker-1 succeeded", "worker-2 succeeded"]);
     assert!(!is_lost(&ran.stderr), "the connection of the orders holds: {ran:#?}");
@@ -158,7 +158,7 @@ fn what_breaks_an_observer_ends_no_watch_which_says_that_it_missed_something_and
     fleet.broker.reload();
     let mut watch = watching(&fleet, &["--kind", "command", "-o", "ndjson"]);
     let noise = Noise::on(&fleet, "thief");
-    watch.stderr.wait_for("the connection to the broker is lost and being made anew");
+    watch.stderr.wait_for("the connection to the broker is lost; connecting again");
     watch.stderr.wait_for("connected again; what went over the broker meanwhile was not seen");
     drop(noise);
     // When it is connected again for good, nobody knows.

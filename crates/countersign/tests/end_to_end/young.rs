@@ -73,5 +73,5 @@ fn a_client_that_was_killed_and_started_again_is_ordered_about_at_once_by_name_a
     assert_eq!(refused_as_starting(&mut observer), 0, "by name it is ordered in the epoch that it has said");
     let ran = fleet.run(&["calculate", "@all", "0", "done", "-o", "json"]).exits(0);
     assert_eq!(verdicts(&ran), ["worker-1 succeeded"]);
-    assert_eq!(refused_as_starting(&mut observer), 1, "and among all anew, without being told to retry");
+    assert_eq!(refused_as_starting(&mut observer), 1, "and among all again, without being told to retry");
 }

@@ -76,7 +76,7 @@ pub fn load_trust(folder: &KeyFolder) -> Result<Trust, KeyFileError> {
     let path = folder.trust();
     Trust::verify(&read_public(&path, MAX_TRUST)?, pin).map_err(|error| {
         let expected = "a trust bundle that lists the pinned root and carries its signature";
-        let hint = "fetch trust.json again; if the root was replaced, root.thumbprint must be given anew by a person";
+        let hint = "fetch trust.json again; if the root was replaced, root.thumbprint must be given again by a person";
         KeyFileError::new(&path, Fault::Content { what: error.to_string(), expected, hint })
     })
 }

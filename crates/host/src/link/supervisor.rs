@@ -1,5 +1,5 @@
 //! The thread that owns the connection: it connects, pumps, and on the least sign of trouble throws the library's runtime
-//! away, with every task in it, and begins anew.
+//! away, with every task in it, and begins again.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::pump::Pump;
 use super::{LinkConfig, LinkError, LinkEvent, Obstacle, Shared, Unsent, lock};
 use crate::clock;
 
-/// The pause before the first attempt to connect anew, and its share of chance: a fleet must not come back as one.
+/// The pause before the first attempt to connect again, and its share of chance: a fleet must not come back as one.
 const FIRST_PAUSE: Duration = Duration::from_millis(80);
 /// The longest pause between attempts. Section 9 asks for a client that is back within 5 seconds.
 const LONGEST_PAUSE: Duration = Duration::from_millis(1_600);

@@ -95,7 +95,7 @@ pub struct Options {
     pub ttl: i64,
     /// `accepted` is a verdict: do not wait for the end of what runs long.
     pub detach: bool,
-    /// Section 8: send the same bytes again until an answer or the expiry, and any command but `terminate` anew after
+    /// Section 8: send the same bytes again until an answer or the expiry, and any command but `terminate` again under a new id after
     /// `starting` or `wrong_epoch`. Without it only `start`, `stop` and `ping` are, and what cannot have run before.
     pub retry: bool,
 }

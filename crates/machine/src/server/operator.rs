@@ -296,7 +296,7 @@ impl Operator {
         vec![tell(update)]
     }
 
-    /// A control command goes out: what was sent to the same clients before is not sent anew any more (section 8).
+    /// A control command goes out: what was sent to the same clients before is not reissued any more (section 8).
     fn supersede(&mut self, audience: &Audience) {
         for pending in self.pending.values_mut() {
             match audience {

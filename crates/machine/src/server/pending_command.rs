@@ -192,7 +192,7 @@ impl PendingCommand {
     }
 
     /// A later control command went to a client, or to many, one does not know to whom: what was sent before is not sent
-    /// anew (section 8).
+    /// again (section 8).
     pub(super) fn supersede(&mut self, client: Option<&Name>) {
         match client {
             Some(client) => self.targets.get_mut(client).into_iter().for_each(PendingTarget::supersede),

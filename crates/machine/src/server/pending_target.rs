@@ -41,7 +41,7 @@ pub(super) struct PendingTarget {
     earlier: Vec<SentCommand>,
     result_queries: ResultQueries,
     stage: Stage,
-    /// When it last gave a sign of life since the order went out, monotonic.
+    /// When it was last heard since the request went out, monotonic.
     last_seen: Option<u64>,
     state: Option<State>,
     no_responders: bool,

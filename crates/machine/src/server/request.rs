@@ -80,7 +80,7 @@ pub(super) struct RequestContext {
     pub(super) session: Session,
     pub(super) request: CommandRequest,
     pub(super) options: Options,
-    /// When the order expires, by the wall; what is sent anew keeps it (section 8).
+    /// When the order expires, by the wall; what is reissued keeps it (section 8).
     pub(super) expires_at: Millis,
     /// The same by the monotonic clock.
     pub(super) expires: u64,

@@ -191,7 +191,7 @@ pub enum Ignored {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     /// The id under which the order was sent: at a single target the last one, else the first one; some of several targets
-    /// may have been sent it anew under another (section 8).
+    /// may have been sent it again under another id (section 8).
     pub command_id: MessageId,
     /// The command's name.
     pub command: Name,

@@ -119,7 +119,7 @@ impl Worker {
         }
     }
 
-    /// Kills the process and starts it anew from what is in the log; gives what it then publishes.
+    /// Kills the process and starts it again from what is in the log; gives what it then publishes.
     pub fn kill(&mut self) -> Vec<Reply> {
         self.restart(|log| log)
     }

@@ -136,7 +136,7 @@ fn after_another_epoch_only_the_client_that_refused_is_sent_the_order_anew() {
         &server.sent[0],
         refused(ErrorCode::Starting, json!({ "epoch": epoch(9) })),
     ));
-    let [first, anew] = server.sent.as_slice() else { panic!("sent anew once") };
+    let [first, anew] = server.sent.as_slice() else { panic!("sent again once") };
     let (first, command) = (world.command(first), world.command(anew));
     assert_eq!((command.to, command.epoch), (Target::Client(name("worker-2")), Some(epoch(9))));
     assert_ne!(command.id, first.id);
@@ -156,7 +156,7 @@ fn any_command_is_sent_anew_to_a_client_that_was_in_the_refused_epoch_before_it_
     let starting = |n| refused(ErrorCode::Starting, json!({ "epoch": epoch(n) }));
     server.take(&world.answer_of("worker-1", &server.sent[0], starting(1)));
     server.take(&world.answer_of("worker-2", &server.sent[0], starting(2)));
-    let [_, anew] = server.sent.as_slice() else { panic!("sent anew to the one whose epoch was known") };
+    let [_, anew] = server.sent.as_slice() else { panic!("sent again to the one whose epoch was known") };
     let command = world.command(anew);
     assert_eq!((command.to, command.epoch), (Target::Client(name("worker-1")), Some(epoch(1))));
     assert_eq!(server.notices().len(), 1, "{:?}", server.notices());

@@ -104,7 +104,7 @@ fn a_process_that_started_after_the_last_word_of_the_other_is_a_restart_and_is_o
             assert_eq!(server.sent.len(), 1);
             server.hear(&start);
         }
-        assert_eq!(server.sent.len(), 2, "sent anew in its epoch");
+        assert_eq!(server.sent.len(), 2, "sent again in its epoch");
         let again = world.answer(&server.sent[1], pong());
         server.take(&again.with(|reply| (reply.boot, reply.issued_at) = (epoch(CLONE), at(20))));
         assert_eq!((server.word("worker-1"), processes(&server)), ("succeeded", 1));

@@ -206,7 +206,7 @@ proptest! {
         for one in &steps {
             step(&world, &mut server, &order, &mut flight, &mut truth, one);
         }
-        // From here on there is only silence. Its end: the last sign of life and 30 s, or what is sent anew and its expiry,
+        // From here on there is only silence. Its end: the last message and 30 s, or what is sent again and its expiry,
         // and the longest outage that is waited out.
         server.pass(300_000);
         let report = server.report.expect("no wait lasts for ever");

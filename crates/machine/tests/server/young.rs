@@ -144,5 +144,5 @@ fn of_an_order_to_many_only_what_may_be_repeated_goes_to_who_appears_and_to_it_a
     let done = world.answer(&server.sent[1], pong());
     server.take(&done.with(|reply| reply.boot = epoch(NEW)));
     assert_eq!(server.word("worker-1"), "succeeded");
-    assert!(server.updates.iter().any(|it| matches!(it, Update::Notice { text, .. } if text.contains("sent anew"))));
+    assert!(server.updates.iter().any(|it| matches!(it, Update::Notice { text, .. } if text.contains("sent again"))));
 }

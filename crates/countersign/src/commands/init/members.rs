@@ -147,7 +147,7 @@ impl<'a> Members<'a> {
         let old = match self.read(holder, &raw) {
             Ok(old) => old,
             Err(why) => {
-                // Whom somebody revoked or replaced by hand is not brought back by the way.
+                // Whom somebody revoked or replaced by hand is not brought back as a side effect.
                 self.changes.note(Action::Left, path, format!("not renewed: {why}"));
                 return Ok(Vec::new());
             }

@@ -10,7 +10,7 @@ use crate::server::sent_command::SentCommand;
 use crate::server::verdict::NOT_RUN;
 use crate::server::{Effect, Now, Presence};
 
-/// How often one target is sent an order anew, however often it answers with another epoch.
+/// How often one target is sent a request again, however often it answers with another epoch.
 const MAX_REISSUES: usize = 3;
 
 impl PendingTarget {
@@ -28,7 +28,7 @@ impl PendingTarget {
         }
         let not_run = format!("{} was {NOT_RUN}: {} has begun a new epoch", context.request.command.name, self.client);
         if self.superseded {
-            let text = format!("{not_run}, and a later command went to it; it is not sent anew");
+            let text = format!("{not_run}, and a later command went to it; it is not sent again");
             effects.push(context.notice(&self.client, text));
             return false;
         }
@@ -38,7 +38,7 @@ impl PendingTarget {
         if !is_young && !self.may_repeat(context) {
             let remark = match context.request.builtin() {
                 Some(Builtin::Terminate) => "it may have ended before that, and is not told to end once more",
-                _ => "only a retry sends it anew",
+                _ => "only a retry sends it again",
             };
             effects.push(context.notice(&self.client, format!("{not_run}; {remark}")));
             return false;
@@ -81,7 +81,7 @@ impl PendingTarget {
         self.stage = Stage::waiting(context, now);
         // A command to many names no epoch, and to a client that is young it has to be said again.
         if epoch != self.known.as_ref().map(Presence::epoch) {
-            effects.push(context.notice(&self.client, format!("{} has begun a new epoch: sent anew", self.client)));
+            effects.push(context.notice(&self.client, format!("{} has begun a new epoch: sent again", self.client)));
         }
         effects.push(self.publish(context));
         true
