@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use async_nats::HeaderMap;
 use countersign_host::clock;
-use countersign_host::keys::{KeyFolder, load_trust, read_key};
+use countersign_keys::{KeyFolder, load_trust, read_key};
 use countersign_machine::server::{Audience, Options};
 use countersign_protocol::command::{
     Builtin, ClientInfo, Command, CommandInfo, JobsInfo, Target, True, TrustInfo, Version,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::{Client, HeaderMap};
 use countersign_host::clock;
-use countersign_host::keys::{KeyFolder, load_member, load_trust};
+use countersign_keys::{KeyFolder, load_member, load_trust};
 use countersign_machine::server::{Options, Report};
 use countersign_protocol::command::{Builtin, Call, Command, Target, Version};
 use countersign_protocol::credential::Role;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use countersign_host::keys::KeyFolder;
+use countersign_keys::KeyFolder;
 use tokio::io::AsyncReadExt;
 
 use crate::{Fallible, fleet, flood, pings};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use countersign_host::keys::KeyFolder;
+use countersign_keys::KeyFolder;
 use countersign_machine::server::Options;
 use countersign_protocol::command::Builtin;
 use countersign_protocol::envelope::{CREDENTIAL_HEADER, SIGNATURE_HEADER};

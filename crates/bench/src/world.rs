@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::ConnectOptions;
 use countersign_host::clock;
-use countersign_host::keys::{KeyFolder, Member, Seed, create_secret, load_member, load_trust, read_seed};
+use countersign_keys::{KeyFolder, Member, Seed, create_secret, load_member, load_trust, read_seed};
 use countersign_machine::server::{Audience, ClientEvent, CommandRequest, Options, Update};
 use countersign_protocol::command::{Builtin, Call};
 use countersign_protocol::credential::Role;

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use countersign_host::clock;
-use countersign_host::keys::{load_member, read_key};
+use countersign_keys::{load_member, read_key};
 use countersign_machine::server::Options;
 use countersign_protocol::command::{Builtin, Command};
 use countersign_protocol::credential::{Claims, Commands, Confirmation, Credential, Grant, Role};

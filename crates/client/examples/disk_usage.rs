@@ -14,7 +14,7 @@ use std::error::Error;
 
 use countersign_client::{Client, ClientConfig, Commands, DataCommand, Failure, JobContext, LongRunning, shutdown};
 use countersign_host::clock;
-use countersign_host::keys::{KeyFolder, load_member, load_trust};
+use countersign_keys::{KeyFolder, load_member, load_trust};
 use countersign_protocol::credential::Role;
 use countersign_protocol::limits::SKEW;
 use rustix::fs::statvfs;

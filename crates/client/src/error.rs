@@ -1,7 +1,7 @@
 //! Why a client does not run.
 
 use countersign_host::clock::RandomError;
-use countersign_host::link::LinkError;
+use countersign_link::LinkError;
 use countersign_machine::client::StartError;
 
 use crate::journal::JournalError;

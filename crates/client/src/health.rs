@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use countersign_host::clock;
-use countersign_host::keys::{KeyFileError, read_own};
+use countersign_keys::{KeyFileError, read_own};
 
 /// How old a report may be, in milliseconds, while its client counts as healthy: three heartbeats.
 pub const HEALTHY: i64 = 30_000;

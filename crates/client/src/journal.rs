@@ -17,7 +17,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use countersign_host::keys::{KeyFileError, refuse_exposed};
+use countersign_keys::{KeyFileError, refuse_exposed};
 use countersign_machine::client::{Entry, JobKey, Part, Restored};
 use countersign_protocol::name::Name;
 use countersign_protocol::text::escape;

@@ -9,9 +9,9 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use countersign_host::clock;
-use countersign_host::keys::Member;
-use countersign_host::link::{self, Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING};
 use countersign_host::verify::open_all;
+use countersign_keys::Member;
+use countersign_link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING};
 use countersign_machine::client::{self as machine, Config, Effect, Entry, Execution, Level, Mark, Now, StartUp, Step};
 use countersign_protocol::envelope::{Delivery, Verifier};
 use countersign_protocol::id::Uuid;
@@ -278,7 +278,7 @@ impl Shell {
         if let Some(limit) = self.link.max_payload() {
             self.machine.broker_takes(limit);
             if limit < MIN_MAX_PAYLOAD {
-                tracing::warn!("{}", link::too_little(limit));
+                tracing::warn!("{}", countersign_link::too_little(limit));
             }
         }
     }

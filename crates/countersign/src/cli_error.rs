@@ -3,8 +3,8 @@
 use std::fmt;
 use std::process::{ExitCode, Termination};
 
-use countersign_host::keys::KeyFileError;
-use countersign_host::link::LinkError;
+use countersign_keys::KeyFileError;
+use countersign_link::LinkError;
 
 use crate::prompt::help;
 

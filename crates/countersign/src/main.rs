@@ -19,7 +19,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use args::ParseExit;
 use cli_error::{CliError, Exit};
-use countersign_host::link;
 use output::Output;
 use signals::Signals;
 
@@ -45,7 +44,7 @@ fn catch_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let at = panic.location().map(|at| format!(" at {at}")).unwrap_or_default();
         let what = format!("{}{at}", panic.payload_as_str().unwrap_or("a panic"));
-        if std::thread::current().name() == Some(link::THREAD) {
+        if std::thread::current().name() == Some(countersign_link::THREAD) {
             // What arrived was too much for the NATS library; it is thrown away with its thread's runtime.
             tracing::warn!("the connection broke: {what}");
         } else {

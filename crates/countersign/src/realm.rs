@@ -1,7 +1,7 @@
 //! The realm of a folder of keys, and who takes part in it from here.
 
 use countersign_host::clock;
-use countersign_host::keys::{KeyFolder, Member, load_member, load_trust};
+use countersign_keys::{KeyFolder, Member, load_member, load_trust};
 use countersign_protocol::credential::Role;
 use countersign_protocol::name::Name;
 use countersign_protocol::trust::Trust;

@@ -1,8 +1,6 @@
-//! What both shells need of the machine that they run on: key files, the clock, the connection to the broker, and
-//! all cores to verify what comes over it.
+//! What a process needs of the machine that it runs on: clocks, outlets that never block, and all cores to verify what
+//! arrives.
 
 pub mod clock;
-pub mod keys;
-pub mod link;
 pub mod outlet;
 pub mod verify;

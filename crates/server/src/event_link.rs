@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use countersign_host::link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents};
+use countersign_link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents};
 use countersign_protocol::envelope::Delivery;
 use tokio::time::timeout;
 

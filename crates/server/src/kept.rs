@@ -3,8 +3,8 @@
 
 use std::ops::ControlFlow;
 
-use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
+use countersign_link::Answer;
 use countersign_protocol::envelope::Delivery;
 use countersign_protocol::json;
 use countersign_protocol::limits::MAX_BODY;
@@ -40,18 +40,18 @@ impl Page {
     }
 
     /// Takes an answer. The last one ends the page, and tells where the next begins, if there is one.
-    pub(crate) fn take(&mut self, answer: &Message) -> Result<ControlFlow<Option<u64>>, String> {
+    pub(crate) fn take(&mut self, answer: &Answer) -> Result<ControlFlow<Option<u64>>, String> {
         // A client may have stored a status too. Only to what is stored the broker adds a number.
         let sequence = number(answer, "Nats-Sequence");
-        match answer.status.map(|status| status.as_u16()).filter(|_| sequence.is_none()) {
+        match answer.status.filter(|_| sequence.is_none()) {
             None if self.presences.len() + self.too_long.len() == PAGE => {
                 Err(format!("a page of {PAGE} has more than that"))
             }
             None => {
                 self.last = sequence.filter(|it| *it > self.last).unwrap_or(self.last);
                 // It says itself under which subject it was kept; whether that is true, its signature says.
-                let subject = told(answer, "Nats-Subject").unwrap_or_default();
-                if answer.payload.len() > MAX_BODY || answer.length > MAX_ANSWER {
+                let subject = answer.last_header("Nats-Subject").unwrap_or_default();
+                if answer.body.len() > MAX_BODY || answer.length > MAX_ANSWER {
                     self.too_long.push(subject.to_owned());
                 } else {
                     self.presences.push(delivery(subject, answer));
@@ -83,8 +83,8 @@ pub(crate) struct Kept {
 
 /// Reads the answer to a question for a single message: JSON, in which its headers and body are encoded. `None` where the
 /// broker keeps no such message.
-pub(crate) fn single(answer: &Message) -> Result<Option<Kept>, String> {
-    if answer.status.is_some_and(|status| status.as_u16() == 503) {
+pub(crate) fn single(answer: &Answer) -> Result<Option<Kept>, String> {
+    if answer.status == Some(503) {
         return Err("it keeps none (`countersign setup` makes the stream)".to_owned());
     }
     // Encoded, everything is longer by a third.
@@ -92,7 +92,7 @@ pub(crate) fn single(answer: &Message) -> Result<Option<Kept>, String> {
         return Err(format!("an answer is {} bytes long", answer.length));
     }
     let unreadable = |_| "it answers what is not JSON".to_owned();
-    let answer = json::parse(&answer.payload).map_err(unreadable)?;
+    let answer = json::parse(&answer.body).map_err(unreadable)?;
     if let Some(error) = answer.get("error") {
         return match error.get("err_code").and_then(Value::as_u64) {
             Some(NO_MESSAGE) => Ok(None),
@@ -122,28 +122,19 @@ fn kept(message: &Map<String, Value>) -> Option<Kept> {
 
 /// An answer carries the kept message's own headers and body. The body is copied: the library hands out a slice of all that
 /// arrived with it, and would keep all of that alive.
-fn delivery(subject: &str, answer: &Message) -> Delivery {
-    let headers = answer.headers.iter().flat_map(HeaderMap::iter).flat_map(|(name, values)| {
-        let name: &str = name.as_ref();
-        values.iter().map(move |value| (name, value.as_str()))
-    });
-    Delivery::new(subject, false, headers, Bytes::copy_from_slice(&answer.payload))
+fn delivery(subject: &str, answer: &Answer) -> Delivery {
+    let headers = answer.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    Delivery::new(subject, false, headers, Bytes::copy_from_slice(&answer.body))
 }
 
-/// What the broker says of a message in a header. It adds its own after those of the message, which may have the same names.
-fn told<'a>(answer: &'a Message, header: &str) -> Option<&'a str> {
-    answer.headers.as_ref()?.get_last(header).map(|value| value.as_str())
-}
-
-fn number(answer: &Message, header: &str) -> Option<u64> {
-    told(answer, header)?.parse().ok()
+fn number(answer: &Answer, header: &str) -> Option<u64> {
+    answer.last_header(header)?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may")]
 
-    use async_nats::StatusCode;
     use countersign_protocol::envelope::{CREDENTIAL_HEADER, SIGNATURE_HEADER};
     use serde_json::json;
 
@@ -153,25 +144,18 @@ mod tests {
         Page::from(7)
     }
 
+    fn owned(headers: &[(&str, &str)]) -> Vec<(String, String)> {
+        headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
     /// An answer with this body and so many bytes in all.
-    fn presence(body: usize, length: usize) -> Message {
-        Message {
-            subject: "_INBOX.x".into(),
-            reply: None,
-            payload: vec![0; body].into(),
-            headers: None,
-            status: None,
-            description: None,
-            length,
-        }
+    fn presence(body: usize, length: usize) -> Answer {
+        Answer { body: vec![0; body].into(), length, ..Answer::default() }
     }
 
     /// What an answer with a status comes to, which has these headers.
     fn end(status: u16, headers: &[(&str, &str)]) -> Result<ControlFlow<Option<u64>>, String> {
-        let mut map = HeaderMap::new();
-        headers.iter().for_each(|(name, value)| map.insert(*name, *value));
-        let status = StatusCode::from_u16(status).ok();
-        page().take(&Message { status, headers: Some(map), ..presence(0, 0) })
+        page().take(&Answer { status: Some(status), headers: owned(headers), ..presence(0, 0) })
     }
 
     #[test]
@@ -185,12 +169,9 @@ mod tests {
     }
 
     /// A message of the stream: its own headers, and after them what the broker adds.
-    fn stored(own: &[(&str, &str)], sequence: &str, subject: &str) -> Message {
-        let mut map = HeaderMap::new();
-        own.iter().for_each(|(name, value)| map.append(*name, *value));
-        map.append("Nats-Subject", subject);
-        map.append("Nats-Sequence", sequence);
-        Message { headers: Some(map), ..presence(1, 1) }
+    fn stored(own: &[(&str, &str)], sequence: &str, subject: &str) -> Answer {
+        let added = [("Nats-Subject", subject), ("Nats-Sequence", sequence)];
+        Answer { headers: owned(&[own, &added].concat()), ..presence(1, 1) }
     }
 
     #[test]
@@ -199,7 +180,7 @@ mod tests {
         assert_eq!(page.take(&presence(MAX_BODY, MAX_ANSWER)), Ok(ControlFlow::Continue(())));
         for (body, length) in [(MAX_BODY + 1, MAX_BODY + 1), (0, MAX_ANSWER + 1)] {
             let long = stored(&[], "9", "cs.demo.event.worker-1.presence");
-            let long = Message { payload: vec![0; body].into(), length, ..long };
+            let long = Answer { body: vec![0; body].into(), length, ..long };
             assert_eq!(page.take(&long), Ok(ControlFlow::Continue(())));
         }
         assert_eq!((page.presences.len(), page.last), (1, 9));
@@ -212,8 +193,7 @@ mod tests {
             [("Nats-Subject", "cs.demo.event.worker-2.presence"), ("Nats-Sequence", "900"), ("Nats-Num-Pending", "0")];
         for status in [None, Some(204), Some(404), Some(503), Some(408)] {
             let mut page = page();
-            let status = status.and_then(|status| StatusCode::from_u16(status).ok());
-            let answer = Message { status, ..stored(&forged, "8", "cs.demo.event.worker-1.presence") };
+            let answer = Answer { status, ..stored(&forged, "8", "cs.demo.event.worker-1.presence") };
             assert_eq!(page.take(&answer), Ok(ControlFlow::Continue(())), "{status:?}");
             let subjects: Vec<&str> = page.presences.iter().map(Delivery::subject).collect();
             assert_eq!((subjects, page.last), (vec!["cs.demo.event.worker-1.presence"], 8));
@@ -222,7 +202,7 @@ mod tests {
 
     /// The answer to a question for a single message.
     fn answered(json: &Value) -> Result<Option<Kept>, String> {
-        single(&Message { payload: json.to_string().into(), ..presence(0, 0) })
+        single(&Answer { body: json.to_string().into(), ..presence(0, 0) })
     }
 
     #[test]
@@ -255,7 +235,7 @@ mod tests {
         ] {
             assert_eq!(answered(&odd).unwrap_err(), "it answers with no message", "{odd}");
         }
-        let long = Message { length: MAX_ANSWER * 2, ..presence(0, 0) };
+        let long = Answer { length: MAX_ANSWER * 2, ..presence(0, 0) };
         assert_eq!(single(&long).unwrap_err(), format!("an answer is {} bytes long", MAX_ANSWER * 2));
     }
 

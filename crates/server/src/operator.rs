@@ -8,9 +8,9 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use countersign_host::clock::{self, RandomError};
-use countersign_host::keys::Member;
-use countersign_host::link::{self, Link, LinkConfig, LinkError, LinkEvent, LinkEvents};
 use countersign_host::verify::open_all;
+use countersign_keys::Member;
+use countersign_link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents};
 use countersign_machine::server::{
     self as machine, Audience, CommandRequest, Effect, Ignored, Now, OperatorEvent, OperatorSetup, Options, Report,
     RequestError, RequestId, Roster, Update,
@@ -411,7 +411,7 @@ impl Operator {
         if let Some(limit) = self.link.max_payload() {
             self.machine.broker_takes(limit);
             if limit < MIN_MAX_PAYLOAD {
-                self.notice(false, link::too_little(limit));
+                self.notice(false, countersign_link::too_little(limit));
             }
         }
         // The first connection is no reconnection.

@@ -9,17 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use async_nats::Client;
 use countersign_host::clock;
-use countersign_host::link::{self, Link, LinkConfig};
 use countersign_host::verify::open_all;
+use countersign_link::{Inbox, Link, LinkConfig};
 use countersign_protocol::envelope::Delivery;
 use countersign_protocol::event::{Event, EventKind};
 use countersign_protocol::name::Name;
 use countersign_protocol::subject;
 use countersign_protocol::text::echo;
-use futures_util::StreamExt;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::timeout;
 
 use crate::kept::{Kept, PAGE, Page, single};
@@ -109,9 +107,9 @@ impl Operator {
     /// Takes the last presences of clients into the roster, as far as the broker has them and they hold; those clients that it
     /// keeps nothing of. An error where it does not tell what it keeps.
     pub async fn find(&mut self, clients: &[Name]) -> Result<BTreeSet<Name>, OperatorError> {
-        let client = self.link.client().ok_or(OperatorError::Disconnected)?;
+        let inbox = self.link.inbox().await.ok_or(OperatorError::Disconnected)?;
         let mut found = Found::default();
-        let asked = self.ask_for_some(&client, clients, &mut found).await;
+        let asked = self.ask_for_some(inbox, clients, &mut found).await;
         asked.ok_or(OperatorError::Silent(TIMEOUT))?;
         found.untold.map_or(Ok(found.absent), |why| Err(OperatorError::Roster(why)))
     }
@@ -127,8 +125,9 @@ impl Operator {
     /// looked up again.
     pub(crate) async fn look_up(&mut self, clients: &[Name]) {
         let unheard: Vec<Name> = clients.iter().filter(|client| !self.up_to_date.contains(*client)).cloned().collect();
-        if let Some(client) = self.link.client().filter(|_| !unheard.is_empty())
-            && let Some(()) = self.ask_for_some(&client, &unheard, &mut Found::default()).await
+        if !unheard.is_empty()
+            && let Some(inbox) = self.link.inbox().await
+            && let Some(()) = self.ask_for_some(inbox, &unheard, &mut Found::default()).await
         {
             // In time or not, and with or without a stream: what was found is in the roster.
             let followed: Vec<Name> = unheard.into_iter().filter(|client| self.follows(client)).collect();
@@ -174,29 +173,26 @@ impl Operator {
     }
 
     /// A connection for pages. Each break costs it, and no other.
-    async fn reader(&self) -> Result<Reader, OperatorError> {
+    async fn reader(&self) -> Result<Link, OperatorError> {
         let config = LinkConfig {
             name: format!("{}-roster", self.config.name),
             subscriptions: Vec::new(),
-            max_waiting: link::MAX_WAITING,
+            max_waiting: countersign_link::MAX_WAITING,
             ..self.config.clone()
         };
         let (link, _events) = Link::connect(config).await?;
-        let client = link.client().ok_or(OperatorError::Disconnected)?;
-        Ok(Reader { _link: link, client })
+        Ok(link)
     }
 
     /// Fills a page. Nothing more arrives afterwards, since the subscription ends here: to verify a page takes a while, and
     /// meanwhile nobody bounds what would wait. `Continue` where the connection broke before the page had its end.
-    async fn ask_for_page(&self, reader: &Reader, page: &mut Page) -> Result<ControlFlow<Option<u64>>, OperatorError> {
+    async fn ask_for_page(&self, reader: &Link, page: &mut Page) -> Result<ControlFlow<Option<u64>>, OperatorError> {
         let subjects = subject::every_presence(&self.realm);
         let question = json!({ "seq": page.last.saturating_add(1), "batch": PAGE, "next_by_subj": subjects });
-        let inbox = reader.client.new_inbox();
-        let mut answers = reader.client.subscribe(inbox.clone()).await.map_err(|_| OperatorError::Disconnected)?;
-        ask(&reader.client, subject::roster_page(&self.realm), inbox, &question)
-            .await
-            .ok_or(OperatorError::Disconnected)?;
-        while let Some(answer) = heard(answers.next()).await? {
+        let mut inbox = reader.inbox().await.ok_or(OperatorError::Disconnected)?;
+        let asked = inbox.ask(subject::roster_page(&self.realm), "page", &question).await;
+        asked.ok_or(OperatorError::Disconnected)?;
+        while let Some(answer) = heard(inbox.next()).await? {
             let end = page.take(&answer).map_err(OperatorError::Roster)?;
             if end.is_break() {
                 return Ok(end);
@@ -206,15 +202,13 @@ impl Operator {
     }
 
     /// The message of this number or the one after it, alone.
-    async fn ask_for_next(&self, reader: &Reader, number: u64) -> Result<Option<Kept>, OperatorError> {
+    async fn ask_for_next(&self, reader: &Link, number: u64) -> Result<Option<Kept>, OperatorError> {
         let question = json!({ "seq": number, "next_by_subj": subject::every_presence(&self.realm) });
-        let inbox = reader.client.new_inbox();
-        let mut answers = reader.client.subscribe(inbox.clone()).await.map_err(|_| OperatorError::Disconnected)?;
-        ask(&reader.client, subject::roster_message(&self.realm), inbox, &question)
-            .await
-            .ok_or(OperatorError::Disconnected)?;
+        let mut inbox = reader.inbox().await.ok_or(OperatorError::Disconnected)?;
+        let asked = inbox.ask(subject::roster_message(&self.realm), "message", &question).await;
+        asked.ok_or(OperatorError::Disconnected)?;
         let kept =
-            single(&heard(answers.next()).await?.ok_or(OperatorError::Disconnected)?).map_err(OperatorError::Roster)?;
+            single(&heard(inbox.next()).await?.ok_or(OperatorError::Disconnected)?).map_err(OperatorError::Roster)?;
         match kept {
             Some(kept) if kept.sequence < number => Err(OperatorError::Roster("its pages run backwards".to_owned())),
             kept => Ok(kept),
@@ -222,17 +216,15 @@ impl Operator {
     }
 
     /// One request for each client, and one inbox for all answers: its last token says whose presence was asked for.
-    async fn ask_for_some(&mut self, client: &Client, clients: &[Name], found: &mut Found) -> Option<()> {
-        let inbox = client.new_inbox();
-        let mut answers = client.subscribe(format!("{inbox}.*")).await.ok()?;
+    async fn ask_for_some(&mut self, mut inbox: Inbox, clients: &[Name], found: &mut Found) -> Option<()> {
         let mut awaited: BTreeMap<&str, &Name> = clients.iter().map(|name| (name.as_str(), name)).collect();
         for name in awaited.values() {
             let question = json!({ "last_by_subj": subject::event(&self.realm, name, EventKind::Presence) });
-            ask(client, subject::roster_message(&self.realm), format!("{inbox}.{name}"), &question).await?;
+            inbox.ask(subject::roster_message(&self.realm), name.as_str(), &question).await?;
         }
         while !awaited.is_empty() {
-            let answer = timeout(TIMEOUT, answers.next()).await.ok()??;
-            if let Some(name) = answer.subject.rsplit('.').next().and_then(|token| awaited.remove(token)) {
+            let answer = timeout(TIMEOUT, inbox.next()).await.ok()??;
+            if let Some(name) = awaited.remove(answer.token.as_str()) {
                 match single(&answer) {
                     Ok(Some(kept)) => self.take_kept(&[kept.delivery], &mut Reading::default()),
                     Ok(None) => drop(found.absent.insert(name.clone())),
@@ -275,15 +267,4 @@ struct Found {
     absent: BTreeSet<Name>,
     /// Why it does not tell.
     untold: Option<String>,
-}
-
-/// A connection, and the library's client of it.
-struct Reader {
-    /// The connection ends with it.
-    _link: Link,
-    client: Client,
-}
-
-async fn ask(client: &Client, subject: String, inbox: String, question: &Value) -> Option<()> {
-    client.publish_with_reply(subject, inbox, question.to_string().into()).await.ok()
 }

@@ -8,7 +8,7 @@ use std::future::{pending, ready};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use countersign_host::link::LinkError;
+use countersign_link::LinkError;
 use countersign_machine::server::{
     Audience, ClientEvent, CommandRequest, Ignored, Options, Report, RequestError, Update, Verdict,
 };
@@ -426,7 +426,8 @@ async fn a_roster_that_a_hostile_broker_makes_up_is_bounded_and_given_up() {
             let mut session = fake.accept();
             let question = session.published(|it| it.subject == "cs.demo.roster.get").unwrap();
             let inbox = question.reply.unwrap();
-            let sid = session.subscription(&inbox);
+            let (prefix, _) = inbox.rsplit_once('.').unwrap();
+            let sid = session.subscription(&format!("{prefix}.*"));
             let answer = message_frame(inbox.as_bytes(), &sid, &header_block(&[]), &vec![b' '; body]);
             session.send(&answer.repeat(answers));
             let end = b"NATS/1.0 204 EOB\r\nNats-Num-Pending: 9\r\nNats-Last-Sequence: 0\r\n\r\n";

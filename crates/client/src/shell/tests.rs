@@ -6,7 +6,7 @@ mod live;
 use std::fs::OpenOptions;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use countersign_host::keys::Seed;
+use countersign_keys::Seed;
 use countersign_protocol::command::NoArgs;
 use countersign_protocol::envelope::{Identity, Signed};
 use countersign_protocol::limits::SKEW;

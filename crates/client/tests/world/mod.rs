@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use countersign_client::{Client, ClientConfig, ClientError, Commands, Console, Stopped, Stopper, shutdown};
 use countersign_host::clock;
-use countersign_host::keys::{Member, Seed};
+use countersign_keys::{Member, Seed};
 use countersign_protocol::command::{ClientInfo, Command};
 use countersign_protocol::envelope::{Identity, Signed, Verifier};
 use countersign_protocol::event::{Event, EventData};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use countersign_host::clock;
-use countersign_host::keys::read_seed;
+use countersign_keys::read_seed;
 use countersign_machine::server::Presence;
 use countersign_protocol::envelope::Expired;
 use countersign_protocol::name::Name;

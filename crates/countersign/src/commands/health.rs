@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use countersign_client::health::{self, HEALTHY};
-use countersign_host::keys::Fault;
+use countersign_keys::Fault;
 
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::output::Output;

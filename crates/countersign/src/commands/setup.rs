@@ -1,6 +1,6 @@
 //! `countersign setup`: the broker's streams.
 
-use countersign_host::keys::read_seed;
+use countersign_keys::read_seed;
 use countersign_server::{SetupError, setup};
 use tracing_subscriber::filter::LevelFilter;
 

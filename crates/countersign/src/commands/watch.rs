@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use countersign_host::clock;
-use countersign_host::keys::{load_pin, read_seed};
-use countersign_host::link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING, without_secrets};
+use countersign_keys::{load_pin, read_seed};
+use countersign_link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING, without_secrets};
 use countersign_protocol::credential::Role;
 use countersign_protocol::envelope::Delivery;
 use countersign_protocol::name::Name;

@@ -67,8 +67,8 @@ fn a_client_that_is_no_longer_on_the_brokers_list_says_so_and_is_back_when_it_is
     let (fleet, mut worker) = Fleet::ready();
     let (users, seed) = (fleet.keys().users(), fleet.keys().seed(Role::Client, &name("worker-1")));
     let before = std::fs::read_to_string(&users).unwrap();
-    let public = countersign_host::keys::read_seed(&seed).unwrap().public_key().unwrap();
-    let stranger = countersign_host::keys::Seed::from_random([7; 32]).unwrap().public_key().unwrap();
+    let public = countersign_keys::read_seed(&seed).unwrap().public_key().unwrap();
+    let stranger = countersign_keys::Seed::from_random([7; 32]).unwrap().public_key().unwrap();
     assert!(before.contains(&public));
     std::fs::write(&users, before.replace(&public, &stranger)).unwrap();
     fleet.broker.reload();

@@ -68,7 +68,7 @@ fn a_revoked_credential_is_refused_from_the_next_trust_bundle_on() {
     worker.signal(crate::process::Signal::TERM);
     worker.ended().exits(0);
 
-    let root = countersign_host::keys::read_key(&fleet.keys().root_key()).unwrap();
+    let root = countersign_keys::read_key(&fleet.keys().root_key()).unwrap();
     let body = TrustBody {
         v: countersign_protocol::command::Version,
         realm: name("demo"),

@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Instant;
 
 use countersign_host::clock;
-use countersign_host::keys::{load_member, load_trust, read_key};
+use countersign_keys::{load_member, load_trust, read_key};
 use countersign_protocol::command::{Command, Version};
 use countersign_protocol::credential::{Claims, Confirmation, Credential, Grant, Role};
 use countersign_protocol::digest::Digest;

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
-use countersign_host::keys::read_key;
+use countersign_keys::read_key;
 use countersign_protocol::credential::Role;
 use countersign_testkit::realm::name;
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use countersign_host::keys::{KeyFolder, read_seed};
+use countersign_keys::{KeyFolder, read_seed};
 use countersign_protocol::credential::Role;
 use countersign_testkit::broker::{Broker, PATIENCE};
 use countersign_testkit::hostile::Peer;

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use countersign_host::clock;
-use countersign_host::keys::{load_member, load_trust, read_key};
+use countersign_keys::{load_member, load_trust, read_key};
 use countersign_protocol::credential::{Claims, Confirmation, Credential, Grant, Role};
 use countersign_protocol::envelope::{Identity, MessageType, Signed};
 use countersign_protocol::id::{MessageId, Uuid};

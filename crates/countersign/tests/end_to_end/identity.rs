@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use countersign_host::clock;
-use countersign_host::keys::read_key;
+use countersign_keys::read_key;
 use countersign_protocol::credential::{Claims, Confirmation, Credential, Role};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::time::Millis;

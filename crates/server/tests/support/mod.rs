@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_nats::{Client, ConnectOptions, HeaderMap, Subscriber};
 use countersign_host::clock;
-use countersign_host::keys::{Member, Seed};
+use countersign_keys::{Member, Seed};
 use countersign_protocol::command::{Command, Version};
 use countersign_protocol::credential::{Claims, Confirmation, Credential, Grant, Role};
 use countersign_protocol::digest::Digest;

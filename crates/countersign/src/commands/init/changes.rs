@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use countersign_host::keys::{self, KeyFolder};
+use countersign_keys::KeyFolder;
 use countersign_protocol::time::Millis;
 use serde::Serialize;
 
@@ -79,14 +79,14 @@ impl ChangeReport {
 
     /// Makes a secret file where there is none.
     pub(super) fn create(&mut self, path: &Path, secret: &[u8], note: impl Into<String>) -> CliResult<()> {
-        keys::create_secret(path, secret)?;
+        countersign_keys::create_secret(path, secret)?;
         self.note(Action::Made, path, note);
         Ok(())
     }
 
     /// Writes a file that is no secret, at once and as a whole.
     pub(super) fn write(&mut self, did: Action, path: &Path, bytes: &[u8], note: impl Into<String>) -> CliResult<()> {
-        keys::replace_public(path, bytes)?;
+        countersign_keys::replace_public(path, bytes)?;
         self.note(did, path, note);
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use countersign_host::clock;
-use countersign_host::keys::{Fault, KeyFileError, KeyFolder, Seed, read_key, read_public, read_seed};
+use countersign_keys::{Fault, KeyFileError, KeyFolder, Seed, read_key, read_public, read_seed};
 use countersign_protocol::credential::{Claims, Commands, Confirmation, Credential, Grant, Role};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::key::{PublicKey, SecretKey};

@@ -8,7 +8,7 @@ mod users;
 use std::path::Path;
 
 use countersign_host::clock;
-use countersign_host::keys::{Fault, KeyFileError, KeyFolder, Seed, read_key, read_public, read_seed};
+use countersign_keys::{Fault, KeyFileError, KeyFolder, Seed, read_key, read_public, read_seed};
 use countersign_protocol::key::SecretKey;
 use countersign_protocol::name::Name;
 use countersign_protocol::time::Millis;

@@ -1,6 +1,6 @@
 //! The trust bundle: made once, renewed past half its life.
 
-use countersign_host::keys::{self, load_trust};
+use countersign_keys::load_trust;
 use countersign_protocol::command::Version;
 use countersign_protocol::json;
 use countersign_protocol::key::{SecretKey, Thumbprint};
@@ -105,7 +105,7 @@ fn make(changes: &mut ChangeReport, root: Option<SecretKey>, wanted: Option<&Nam
 /// The next version of a bundle, the same in everything but its end.
 fn renew(changes: &mut ChangeReport, root: &SecretKey, trust: &Trust) -> CliResult<Trust> {
     let folder = changes.folder().clone();
-    let mut body = body_of(&keys::read_public(&folder.trust(), MAX_TRUST)?).ok_or_else(|| {
+    let mut body = body_of(&countersign_keys::read_public(&folder.trust(), MAX_TRUST)?).ok_or_else(|| {
         CliError::keys(format!("{} changed while it was read", folder.trust().display())).hint("run it again")
     })?;
     body.version = trust.version().saturating_add(1);

@@ -5,8 +5,8 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use countersign_host::keys::Seed;
-use countersign_host::link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING, Obstacle};
+use countersign_keys::Seed;
+use countersign_link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING, Obstacle};
 use countersign_protocol::envelope::{MessageType, Signed};
 use countersign_testkit::broker::{Broker, PATIENCE, local};
 use countersign_testkit::realm::{Realm, full_grant};

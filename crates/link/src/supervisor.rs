@@ -18,7 +18,7 @@ use tokio::time::{interval, sleep, timeout};
 use super::address::{addresses, named, place, race, shuffled};
 use super::pump::Pump;
 use super::{LinkConfig, LinkError, LinkEvent, Obstacle, Shared, Unsent, lock};
-use crate::clock;
+use countersign_host::clock;
 
 /// The pause before the first attempt to connect again, and its share of chance: a fleet must not come back as one.
 const FIRST_PAUSE: Duration = Duration::from_millis(80);

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use countersign_host::keys::{
+use countersign_keys::{
     Fault, KeyFileError, KeyFolder, Seed, create_secret, load_member, load_trust, read_key, read_public, read_seed,
     replace_public,
 };
@@ -292,7 +292,7 @@ fn fixture() -> Fixture {
 }
 
 impl Fixture {
-    fn load(&self, role: Role, member: &Name) -> Result<countersign_host::keys::Member, KeyFileError> {
+    fn load(&self, role: Role, member: &Name) -> Result<countersign_keys::Member, KeyFileError> {
         load_member(&self.keys, role, member, &self.realm.trust, START, SKEW)
     }
 }

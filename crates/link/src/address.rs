@@ -10,7 +10,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{sleep, timeout};
 
 use super::{LinkError, Obstacle, without_secrets};
-use crate::clock;
+use countersign_host::clock;
 
 /// How many servers a URL may name.
 const MAX_SERVERS: usize = 64;

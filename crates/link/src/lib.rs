@@ -7,9 +7,11 @@
 //! bounded queue that sheds its oldest messages, and what is to be published waits in another until it is written.
 
 mod address;
+mod inbox;
 mod obstacle;
 mod pump;
 mod queue;
+mod stream;
 mod subscriptions;
 mod supervisor;
 
@@ -26,10 +28,12 @@ use countersign_protocol::limits::{MAX_BODY, MIN_MAX_PAYLOAD};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout;
 
+pub use self::inbox::{Answer, Inbox};
 pub use self::obstacle::Obstacle;
 use self::queue::Shedding;
+pub use self::stream::{StreamAccess, StreamContent, StreamError, StreamReplicas, make_stream, purge_stream};
 use self::subscriptions::Subscriptions;
-use crate::keys::Seed;
+use countersign_keys::Seed;
 
 /// The name of the thread that the NATS library runs on. Hostile headers make the library panic there; that is expected and
 /// mended, and a panic hook may say so instead of showing a backtrace.
@@ -275,12 +279,6 @@ impl Link {
     /// The subscriptions that the broker refuses on the present connection, and what it says.
     pub fn refused(&self) -> BTreeMap<String, String> {
         self.shared.subscriptions.refused()
-    }
-
-    /// The library's client of the present connection, for what is not a signed message: JetStream and its requests.
-    /// `None` while there is no connection; after the next reconnect it is another one.
-    pub fn client(&self) -> Option<async_nats::Client> {
-        lock(&self.shared.client).clone()
     }
 }
 
