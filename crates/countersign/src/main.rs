@@ -6,7 +6,6 @@ mod commands;
 mod duration;
 mod limit;
 mod logs;
-mod observer;
 mod output;
 mod parsing;
 mod prompt;

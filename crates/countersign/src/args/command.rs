@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::{InvalidName, Name};
 
 use super::order::CommandArgs;
 use crate::duration::{Span, span};
-use crate::observer::Kind;
 use crate::parsing::EVERYONE;
+use countersign_machine::observer::Kind;
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -208,7 +208,7 @@ pub(crate) struct WatchArgs {
     pub(crate) operator: Vec<Name>,
     /// Show only this kind; may be repeated
     #[arg(long, value_name = "KIND", value_enum)]
-    pub(crate) kind: Vec<Kind>,
+    pub(crate) kind: Vec<KindArg>,
     /// Show only what does not verify, what comes again or late, and gaps
     #[arg(long)]
     pub(crate) bad: bool,
@@ -245,5 +245,44 @@ impl FromStr for NewClient {
             }
         };
         Ok(Self { name: name.parse().map_err(|error: InvalidName| error.to_string())?, groups })
+    }
+}
+
+/// A kind of message, as `watch --kind` takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KindArg {
+    /// A command of an operator
+    Command,
+    /// A reply of a client
+    Reply,
+    /// An event of a client, whichever
+    Event,
+    /// A client's presence
+    Presence,
+    /// The start or end of a job
+    Job,
+    /// What a client wants operators to know
+    Security,
+    /// A trust bundle
+    Trust,
+    /// Messages that are missing
+    Gap,
+    /// What belongs to no subject of the protocol
+    Other,
+}
+
+impl From<KindArg> for Kind {
+    fn from(kind: KindArg) -> Self {
+        match kind {
+            KindArg::Command => Self::Command,
+            KindArg::Reply => Self::Reply,
+            KindArg::Event => Self::Event,
+            KindArg::Presence => Self::Presence,
+            KindArg::Job => Self::Job,
+            KindArg::Security => Self::Security,
+            KindArg::Trust => Self::Trust,
+            KindArg::Gap => Self::Gap,
+            KindArg::Other => Self::Other,
+        }
     }
 }

@@ -15,11 +15,11 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::args::{Format, Options, WatchArgs};
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::logs;
-use crate::observer::{Filter, Watcher};
 use crate::output::{Output, POLL_INTERVAL, is_read};
 use crate::realm::Realm;
 use crate::signals::Signals;
 use crate::suggest::suggest;
+use countersign_machine::observer::{Filter, Watcher};
 
 /// How many events are taken from the link at a time.
 const BATCH: usize = 64;
@@ -58,7 +58,7 @@ pub(crate) async fn run(options: &Options, args: &WatchArgs, output: Output, mut
     let filter = Filter {
         clients: args.client.clone(),
         operators: args.operator.clone(),
-        kinds: args.kind.clone(),
+        kinds: args.kind.iter().copied().map(Into::into).collect(),
         bad: args.bad,
     };
     let questions = [subject::roster_page(realm.trust.realm()), subject::roster_message(realm.trust.realm())];

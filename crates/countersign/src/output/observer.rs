@@ -1,6 +1,9 @@
 //! What was seen on the broker: a line for people, or one of JSON.
 
 #[cfg(test)]
+#[path = "../../../machine/src/observer/fixture.rs"]
+mod fixture;
+#[cfg(test)]
 mod tests;
 
 use std::io::{self, Write};
@@ -23,7 +26,7 @@ use super::status::percent;
 use super::{Output, json};
 use crate::args::Format;
 use crate::cli_error::{CliError, CliResult, Exit};
-use crate::observer::{Gap, Kind, Observation, ObservedMessage, Occurrence, VerifiedMessage};
+use countersign_machine::observer::{Gap, Kind, Observation, ObservedMessage, Occurrence, VerifiedMessage};
 
 /// How much of what a message says is shown to people, in characters before they are escaped.
 const MAX_SUMMARY: usize = 240;

@@ -1,19 +1,24 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot make what it needs is to fail there")]
 
-use countersign_protocol::command::{Target, True};
+use countersign_protocol::command::{Command, Target, True};
 use countersign_protocol::envelope::Signed;
 use countersign_protocol::event::{EventData, EventKind};
+use countersign_protocol::id::MessageId;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Progress};
 use countersign_protocol::text::escape;
 use countersign_testkit::realm::{message_id, name, to};
 use serde_json::{Value, json};
 
 use super::super::json;
+use super::fixture::{World, bare, job, presence, security};
 use super::{Line, MAX_SUMMARY, for_people};
-use crate::observer::Observation;
-use crate::observer::fixture::{World, bare, id_of, job, presence, security};
+use countersign_machine::observer::Observation;
 
 const HOSTILE: &str = "\u{1b}[2J\u{9b}31m\u{7}\rok\u{202e}neves\u{2066}\u{200b}\u{2028}\n\u{85}end";
+
+fn id_of(command: &Signed) -> MessageId {
+    serde_json::from_slice::<Command>(&command.body).unwrap().id
+}
 
 /// The lines for people, without colours.
 fn lines(sights: &[Observation]) -> Vec<String> {

@@ -10,6 +10,27 @@ use serde_json::json;
 use super::fixture::{World, bare, job, presence, security, uuid};
 use super::{Filter, Gap, Kind, MAX_SUBJECT, Observation, ObservedMessage, Occurrence, VerifiedMessage};
 
+impl World {
+    /// Takes a message, before which nothing is missing.
+    fn seen(&mut self, message: &Signed) -> ObservedMessage {
+        let (gap, seen) = self.gap_and_seen(message);
+        assert_eq!(gap, None);
+        seen
+    }
+
+    /// Takes a message, and what is missing before it.
+    fn gap_and_seen(&mut self, message: &Signed) -> (Option<Gap>, ObservedMessage) {
+        let mut gap = None;
+        for sight in self.take(&message.delivery()) {
+            match sight {
+                Observation::Gap(found) => gap = Some(found),
+                Observation::Message(seen) => return (gap, *seen),
+            }
+        }
+        panic!("no message");
+    }
+}
+
 /// The reason why it is rejected and who signed it.
 #[track_caller]
 fn rejected(seen: &ObservedMessage) -> (Reason, Option<&str>) {

@@ -14,7 +14,6 @@ mod tests;
 
 use std::sync::Arc;
 
-use clap::ValueEnum;
 use countersign_protocol::command::{Command, Target};
 use countersign_protocol::credential::Credential;
 use countersign_protocol::envelope::{Delivery, Reason, Rejected, Verifier};
@@ -31,7 +30,7 @@ use countersign_protocol::trust::{Trust, TrustError};
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Map, Value};
 
-pub(crate) use filter::Filter;
+pub use filter::Filter;
 
 use memory::{Memory, Skipped};
 use place::Place;
@@ -40,8 +39,8 @@ use place::Place;
 const MAX_SUBJECT: usize = 512;
 
 /// What kind of thing is seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum Kind {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
     /// A command of an operator
     Command,
     /// A reply of a client
@@ -65,7 +64,7 @@ pub(crate) enum Kind {
 
 /// Something that was seen.
 #[derive(Debug)]
-pub(crate) enum Observation {
+pub enum Observation {
     /// A message.
     Message(Box<ObservedMessage>),
     /// Messages that are missing.
@@ -74,22 +73,22 @@ pub(crate) enum Observation {
 
 /// A message, judged.
 #[derive(Debug)]
-pub(crate) struct ObservedMessage {
+pub struct ObservedMessage {
     /// When it arrived here.
-    pub(crate) at: Millis,
+    pub at: Millis,
     /// The subject that it arrived on: raw, and cut.
-    pub(crate) subject: String,
+    pub subject: String,
     /// What belongs on that subject.
-    pub(crate) kind: Kind,
+    pub kind: Kind,
     /// What it is, or why it is rejected.
-    pub(crate) verdict: Result<VerifiedMessage, Rejected>,
+    pub verdict: Result<VerifiedMessage, Rejected>,
     /// Whether it was seen before. A rejected one never was: anybody can make copies.
-    pub(crate) occurrence: Occurrence,
+    pub occurrence: Occurrence,
 }
 
 /// A message that holds. Its texts are its signer's, raw.
 #[derive(Debug)]
-pub(crate) enum VerifiedMessage {
+pub enum VerifiedMessage {
     /// A command.
     Command(Command),
     /// A reply, what it comes to, and the name of the command that it answers where that was seen.
@@ -102,7 +101,7 @@ pub(crate) enum VerifiedMessage {
 
 /// Whether a message was seen before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Occurrence {
+pub enum Occurrence {
     /// It was not.
     First,
     /// It was, or it is older than what this watch remembers: a repetition, which an honest client makes too, of what it has
@@ -114,20 +113,20 @@ pub(crate) enum Occurrence {
 
 /// Messages of a client that are missing: between two of one process of the client, by their numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Gap {
+pub struct Gap {
     /// When that was found.
-    pub(crate) at: Millis,
+    pub at: Millis,
     /// The client.
-    pub(crate) client: Name,
+    pub client: Name,
     /// How many.
-    pub(crate) missing: u64,
+    pub missing: u64,
     /// Whether they may have passed by while this watch was not connected or shed messages.
-    pub(crate) away: bool,
+    pub away: bool,
 }
 
 /// Who looks on.
 #[derive(Debug)]
-pub(crate) struct Watcher {
+pub struct Watcher {
     verifier: Verifier,
     pin: Thumbprint,
     memory: Memory,
@@ -142,12 +141,12 @@ struct Judged {
 
 impl Watcher {
     /// Judges by this trust bundle, and new bundles by this pin.
-    pub(crate) fn new(trust: Arc<Trust>, pin: Thumbprint) -> Self {
+    pub fn new(trust: Arc<Trust>, pin: Thumbprint) -> Self {
         Self { verifier: Verifier::new(trust, SKEW), pin, memory: Memory::new() }
     }
 
     /// Takes what arrived: first what is missing before it, if anything is, then the message.
-    pub(crate) fn take(&mut self, delivery: &Delivery, now: Millis) -> impl Iterator<Item = Observation> + use<> {
+    pub fn take(&mut self, delivery: &Delivery, now: Millis) -> impl Iterator<Item = Observation> + use<> {
         let place = Place::of(delivery.subject());
         let ours = place.realm == Some(self.verifier.trust().realm().as_str());
         let kind = if ours { place.kind } else { Kind::Other };
@@ -172,12 +171,12 @@ impl Watcher {
     }
 
     /// Messages may have passed by unseen: the connection was lost, or more arrived than was taken.
-    pub(crate) fn was_away(&mut self) {
+    pub fn was_away(&mut self) {
         self.memory.was_away();
     }
 
     /// Whether a client's credential puts it in a group, as far as messages of it were seen.
-    pub(crate) fn is_member(&self, client: &Name, group: &str) -> bool {
+    pub fn is_member(&self, client: &Name, group: &str) -> bool {
         self.memory.is_member(client, group)
     }
 
@@ -257,7 +256,7 @@ impl Watcher {
 
 impl Kind {
     /// The word for it.
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Command => "command",
             Self::Reply => "reply",
@@ -290,7 +289,7 @@ impl From<EventKind> for Kind {
 
 impl ObservedMessage {
     /// Who signed it; only where the signature holds.
-    pub(crate) fn from(&self) -> Option<&Name> {
+    pub fn from(&self) -> Option<&Name> {
         match &self.verdict {
             Ok(VerifiedMessage::Command(command)) => Some(&command.from),
             Ok(VerifiedMessage::Reply(reply, ..)) => Some(&reply.from),
@@ -301,7 +300,7 @@ impl ObservedMessage {
     }
 
     /// Whom the signer made it for: `worker-1`, `@web`, `@all`; nobody in particular where it is an event.
-    pub(crate) fn to(&self) -> Option<String> {
+    pub fn to(&self) -> Option<String> {
         match self.verdict.as_ref().ok()? {
             VerifiedMessage::Command(command) => Some(match &command.to {
                 Target::Client(client) => client.to_string(),

@@ -8,20 +8,20 @@ use super::{Kind, Observation, ObservedMessage, Occurrence, VerifiedMessage, Wat
 
 /// What is asked for. Within a list one that fits is enough; a list that is empty asks for nothing in particular.
 #[derive(Debug, Default)]
-pub(crate) struct Filter {
+pub struct Filter {
     /// Clients that it comes from, goes to, or is on a subject of.
-    pub(crate) clients: Vec<Name>,
+    pub clients: Vec<Name>,
     /// Operators that it comes from, goes to, or tells of.
-    pub(crate) operators: Vec<Name>,
+    pub operators: Vec<Name>,
     /// Kinds.
-    pub(crate) kinds: Vec<Kind>,
+    pub kinds: Vec<Kind>,
     /// Only what does not verify, comes again or late, or is missing.
-    pub(crate) bad: bool,
+    pub bad: bool,
 }
 
 impl Filter {
     /// Whether it is to be shown; the watcher knows who is in which group.
-    pub(crate) fn shows(&self, sight: &Observation, watcher: &Watcher) -> bool {
+    pub fn shows(&self, sight: &Observation, watcher: &Watcher) -> bool {
         let fits = |kind: Kind| self.kinds.is_empty() || self.kinds.iter().any(|asked| kind.is(*asked));
         match sight {
             // Whom it was for that is missing, nobody knows.

@@ -8,14 +8,14 @@ use countersign_protocol::command::{ClientInfo, Command, Job, Target, Version};
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::{Delivery, Identity, MessageType, Signed};
 use countersign_protocol::event::{Event, EventData, Security, SecurityReason};
-use countersign_protocol::id::{MessageId, Uuid};
+use countersign_protocol::id::Uuid;
 use countersign_protocol::reply::{Outcome, Reply, State, Status};
 use countersign_protocol::subject;
 use countersign_protocol::trust::{Issuer, Trust, TrustBody};
 use countersign_testkit::realm::{Draft, Realm, START, full_grant, message_id, name, to};
 use serde_json::{Value, json};
 
-use super::{Gap, Observation, ObservedMessage, Watcher};
+use countersign_machine::observer::{Observation, Watcher};
 
 /// The realm `demo` with the operator `alice` and the client `worker-1` in the group `web`.
 pub(crate) struct World {
@@ -43,25 +43,6 @@ impl World {
     /// Takes what arrives.
     pub(crate) fn take(&mut self, delivery: &Delivery) -> Vec<Observation> {
         self.watcher.take(delivery, START).collect()
-    }
-
-    /// Takes a message, before which nothing is missing.
-    pub(crate) fn seen(&mut self, message: &Signed) -> ObservedMessage {
-        let (gap, seen) = self.gap_and_seen(message);
-        assert_eq!(gap, None);
-        seen
-    }
-
-    /// Takes a message, and what is missing before it.
-    pub(crate) fn gap_and_seen(&mut self, message: &Signed) -> (Option<Gap>, ObservedMessage) {
-        let mut gap = None;
-        for sight in self.take(&message.delivery()) {
-            match sight {
-                Observation::Gap(found) => gap = Some(found),
-                Observation::Message(seen) => return (gap, *seen),
-            }
-        }
-        panic!("no message");
     }
 
     /// A command of alice's.
@@ -191,8 +172,4 @@ pub(crate) fn security() -> EventData {
 
 pub(crate) fn uuid(number: u8) -> Uuid {
     Uuid::from_random([number; 16])
-}
-
-pub(crate) fn id_of(command: &Signed) -> MessageId {
-    serde_json::from_slice::<Command>(&command.body).unwrap().id
 }
