@@ -28,7 +28,7 @@ mod registry;
 mod shell;
 mod shutdown;
 
-pub use countersign_machine::client::Config as Limits;
+pub use countersign_machine::client::Limits;
 
 pub use self::command::{Context, DataCommand, Failure, Immediate, JobContext, LongRunning};
 pub use self::console::Console;

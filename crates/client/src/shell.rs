@@ -12,7 +12,7 @@ use countersign_host::clock;
 use countersign_host::verify::open_all;
 use countersign_keys::Member;
 use countersign_link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING};
-use countersign_machine::client::{self as machine, Config, Effect, Entry, Execution, Level, Mark, Now, StartUp, Step};
+use countersign_machine::client::{self as machine, Effect, Entry, Execution, Level, Limits, Mark, Now, StartUp, Step};
 use countersign_protocol::envelope::{Delivery, Verifier};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::limits::MIN_MAX_PAYLOAD;
@@ -52,7 +52,9 @@ pub struct ClientConfig {
     /// counts as a full disk, in a program that does not let SIGXFSZ end it.
     pub state: PathBuf,
     /// What its administrator decides: skew, bounds, heartbeat.
-    pub limits: Config,
+    pub limits: Limits,
+    /// The version of the program, as the client info states it; by default that of this crate.
+    pub version: String,
     /// Where jobs print; standard output by default.
     pub console: Console,
     /// The file that [`health::age`](crate::health::age) reads: there while the client is connected, and written again at each
@@ -63,8 +65,9 @@ pub struct ClientConfig {
 impl ClientConfig {
     /// A configuration with every default.
     pub fn new(member: Member, trust: Trust, url: impl Into<String>, state: impl Into<PathBuf>) -> Self {
-        let (limits, console) = (Config::default(), Console::default());
-        Self { member, trust, url: url.into(), state: state.into(), limits, console, health: None }
+        let (limits, console) = (Limits::default(), Console::default());
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Self { member, trust, url: url.into(), state: state.into(), limits, version, console, health: None }
     }
 }
 
@@ -176,7 +179,7 @@ struct Shell {
 
 impl Shell {
     async fn start(Client { config, commands, folder }: Client) -> Result<Self, ClientError> {
-        let ClientConfig { member, trust, url, state, limits, console, health } = config;
+        let ClientConfig { member, trust, url, state, limits, version, console, health } = config;
         let Member { identity, seed, inbox_prefix } = member;
         let (catalogue, runs) = commands.into_parts()?;
         let folder = folder.map_or_else(|| LockedStateDir::take(&state, identity.name()), Ok)?;
@@ -186,7 +189,8 @@ impl Shell {
         let subscriptions = subject::subscriptions(trust.realm(), &name, identity.credential().groups());
         let verifier = Verifier::new(Arc::clone(&trust), limits.skew).sparing_copies();
         let start = StartUp {
-            config: limits,
+            limits,
+            version,
             identity: Arc::new(identity),
             catalogue,
             trust,

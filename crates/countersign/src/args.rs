@@ -18,7 +18,7 @@ use crate::output::cut;
 mod command;
 mod order;
 
-pub(crate) use command::{ClientArgs, ClientsAction, Command, NewClient, WatchArgs};
+pub(crate) use command::{ClientArgs, ClientsAction, Command, WatchArgs};
 pub(crate) use order::CommandArgs;
 
 /// How much is shown of what clap says, in characters: it has what was typed in it, however long that is.

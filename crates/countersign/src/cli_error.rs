@@ -5,6 +5,7 @@ use std::process::{ExitCode, Termination};
 
 use countersign_keys::KeyFileError;
 use countersign_link::LinkError;
+use countersign_provisioning::{ProvisionError, ProvisionFault};
 
 use crate::prompt::help;
 
@@ -127,6 +128,18 @@ impl CliError {
 impl From<KeyFileError> for CliError {
     fn from(error: KeyFileError) -> Self {
         Self::keys(error.what()).expected(error.expected()).hint(error.hint())
+    }
+}
+
+impl From<ProvisionError> for CliError {
+    fn from(error: ProvisionError) -> Self {
+        let exit = match error.fault() {
+            ProvisionFault::Request => Exit::Usage,
+            ProvisionFault::Keys => Exit::Keys,
+            ProvisionFault::System => Exit::Failed,
+        };
+        let (expected, hint) = (error.expected().map(str::to_owned), error.hint().map(str::to_owned));
+        Self { expected, hint, ..Self::new(exit, &error) }
     }
 }
 

@@ -10,15 +10,12 @@ use countersign_protocol::command::{Builtin, Call, CommandId};
 use countersign_protocol::id::MessageId;
 use countersign_protocol::json;
 use countersign_protocol::limits::{MAX_BODY, MAX_MESSAGE, MAX_SECONDS};
-use countersign_protocol::name::Name;
+use countersign_protocol::name::{EVERYONE, Name};
 use countersign_protocol::text::echo;
 use serde_json::{Map, Value};
 
 use crate::args::CommandArgs;
 use crate::cli_error::{CliError, CliResult};
-
-/// What all clients are called, after an @: no group has this name.
-pub(crate) const EVERYONE: &str = "all";
 
 /// Who is to do what.
 #[derive(Debug, PartialEq, Eq)]

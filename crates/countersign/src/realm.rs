@@ -5,6 +5,7 @@ use countersign_keys::{KeyFolder, Member, load_member, load_trust};
 use countersign_protocol::credential::Role;
 use countersign_protocol::name::Name;
 use countersign_protocol::trust::Trust;
+use countersign_provisioning::other_realm;
 
 use crate::args::Options;
 use crate::cli_error::{CliError, CliResult};
@@ -25,7 +26,7 @@ impl Realm {
         let folder = KeyFolder::new(&options.keys);
         let trust = load_trust(&folder)?;
         match &options.realm {
-            Some(wanted) if wanted != trust.realm() => Err(other_realm(&folder, trust.realm(), wanted)),
+            Some(wanted) if wanted != trust.realm() => Err(other_realm(&folder, trust.realm(), wanted).into()),
             _ => Ok(Self { folder, trust }),
         }
     }
@@ -64,13 +65,6 @@ impl Realm {
             }
         }
     }
-}
-
-/// A folder is of one realm, and another was asked for.
-pub(crate) fn other_realm(folder: &KeyFolder, realm: &Name, wanted: &Name) -> CliError {
-    CliError::usage(format!("the folder {} is of the realm {realm}, not {wanted}", folder.path().display()))
-        .expected("one folder of keys for each realm")
-        .hint("name the folder of that realm by --keys, or leave out --realm")
 }
 
 /// Names for a sentence, not too many of them.

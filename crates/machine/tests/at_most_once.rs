@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Worker, outcomes, refusal};
-use countersign_machine::client::{Config, Entry, ExecutionResult, State};
+use countersign_machine::client::{Entry, ExecutionResult, Limits, State};
 use countersign_protocol::envelope::Reason;
 use countersign_protocol::id::Uuid;
 use countersign_protocol::reply::{ErrorCode, Outcome, Status};
@@ -244,7 +244,7 @@ fn expired_is_never_said_of_a_command_that_ran() {
 
 #[test]
 fn under_expired_trust_only_queries_and_terminate_are_obeyed() {
-    let mut worker = Worker::with(Realm::with_trust_until("demo", START.plus(10_000)), Config::default());
+    let mut worker = Worker::with(Realm::with_trust_until("demo", START.plus(10_000)), Limits::default());
     worker.pass(10_000);
     assert!(matches!(worker.ask("status", json!({})), Outcome::Succeeded(_)));
     assert_eq!(worker.security_events(), [("trust".to_owned(), 1, None)], "said once");
@@ -258,7 +258,7 @@ fn under_expired_trust_only_queries_and_terminate_are_obeyed() {
 
 #[test]
 fn a_record_that_is_full_is_busy_and_forgets_nothing_and_still_terminates() {
-    let mut worker = Worker::with(Realm::new("demo"), Config { records: 40, ..Config::default() });
+    let mut worker = Worker::with(Realm::new("demo"), Limits { records: 40, ..Limits::default() });
     worker.pass(6_000);
     worker.ask("start", json!({}));
     let first = worker.draft("ping", json!({})).sign(&worker.alice);
@@ -324,7 +324,7 @@ fn a_question_that_is_not_remembered_is_answered_ten_times_a_second() {
 
 #[test]
 fn at_the_bound_every_order_is_told_busy_and_counted() {
-    let mut worker = Worker::with(Realm::new("demo"), Config { records: 40, ..Config::default() });
+    let mut worker = Worker::with(Realm::new("demo"), Limits { records: 40, ..Limits::default() });
     worker.pass(6_000);
     worker.ask("start", json!({}));
     for _ in 0..9 {
@@ -339,7 +339,7 @@ fn at_the_bound_every_order_is_told_busy_and_counted() {
 
 #[test]
 fn at_the_bound_jobs_that_have_ended_give_way_as_soon_as_their_command_is_late() {
-    let mut worker = Worker::with(Realm::new("demo"), Config { records: 40, ..Config::default() });
+    let mut worker = Worker::with(Realm::new("demo"), Limits { records: 40, ..Limits::default() });
     worker.pass(6_000);
     worker.ask("start", json!({}));
     let mut jobs = Vec::new();

@@ -50,9 +50,9 @@ fn copies_that_are_not_parsed_change_neither_what_runs_nor_what_is_answered_nor_
 fn a_copy_of_what_was_refused_for_one_delivery_only_may_still_run() {
     let mut worker = Worker::ready();
     let verifier = worker.realm.verifier().sparing_copies();
-    worker.config.jobs = 1;
+    worker.limits.jobs = 1;
     let identity = worker.identity.clone();
-    let mut worker = Worker::with_identity(worker.realm, identity, worker.config);
+    let mut worker = Worker::with_identity(worker.realm, identity, worker.limits);
     worker.pass(6_000);
     worker.ask("start", json!({}));
     worker.calculate(5.0);

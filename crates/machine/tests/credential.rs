@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Worker, outcomes};
-use countersign_machine::client::{Config, Effect, Entry, Level, State, Step};
+use countersign_machine::client::{Effect, Entry, Level, Limits, State, Step};
 use countersign_protocol::envelope::Reason;
 use countersign_protocol::event::{Event, EventData, SecurityReason};
 use countersign_protocol::limits::SKEW;
@@ -20,7 +20,7 @@ const END: i64 = 60_000;
 fn short_lived() -> Worker {
     let realm = Realm::new("demo");
     let identity = realm.client_until("worker-1", &["web"], END / 1_000);
-    let mut worker = Worker::with_identity(realm, identity, Config::default());
+    let mut worker = Worker::with_identity(realm, identity, Limits::default());
     worker.pass(6_000);
     assert_eq!(worker.ask("start", json!({})), Outcome::Succeeded(json!({ "changed": true })));
     worker

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Worker, outcomes, refusal};
-use countersign_machine::client::{Config, Entry, State};
+use countersign_machine::client::{Entry, Limits, State};
 use countersign_protocol::envelope::{Reason, Signed};
 use countersign_protocol::limits::{SKEW, UNSYNCED};
 use countersign_protocol::reply::{ErrorCode, Outcome, Status};
@@ -46,7 +46,7 @@ fn every_start_begins_a_new_epoch_in_which_nothing_from_before_runs_whatever_the
         let pings = two_pings(&mut worker);
         let ran = worker.executed.clone();
         worker.pass(1_000);
-        worker.config = Config { skew, ..Config::default() };
+        worker.limits = Limits { skew, ..Limits::default() };
         worker.restart(change);
         assert_ne!(worker.client.epoch(), before);
         worker.start();
@@ -138,7 +138,7 @@ fn a_jump_of_a_hundred_days_is_forgotten_when_the_clock_is_right_again() {
 #[test]
 fn a_clock_that_is_far_behind_at_the_start_forgets_what_is_late_once_it_is_right() {
     let mut worker =
-        Worker::with(countersign_testkit::realm::Realm::new("demo"), Config { records: 40, ..Config::default() });
+        Worker::with(countersign_testkit::realm::Realm::new("demo"), Limits { records: 40, ..Limits::default() });
     let right = worker.now.wall;
     worker.now.wall = right.plus(-1_000 * DAY);
     worker.kill();

@@ -7,6 +7,9 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
+/// What all clients are called after an @: no group has this name (section 1).
+pub const EVERYONE: &str = "all";
+
 /// Why a text is not a [`Name`] or a [`Session`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{got}` is not a valid {what}: {expected}")]

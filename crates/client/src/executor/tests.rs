@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use countersign_machine::client::{self as machine, Catalogue, Client, Config, Effect, Now, Restored, StartUp};
+use countersign_machine::client::{self as machine, Catalogue, Client, Effect, Limits, Now, Restored, StartUp};
 use countersign_protocol::command::NoArgs;
 use countersign_protocol::id::Uuid;
 use countersign_protocol::schema::Schema;
@@ -130,7 +130,8 @@ fn execution(number: u64, command: &str, args: Value) -> Execution {
         long_running: true,
     };
     let start = StartUp {
-        config: Config::default(),
+        limits: Limits::default(),
+        version: String::new(),
         identity: realm.client("worker-1", &[]),
         catalogue: Catalogue::new([known]).unwrap(),
         trust: realm.trust.clone(),

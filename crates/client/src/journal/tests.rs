@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use countersign_machine::client::{Catalogue, Client, Config, Effect, ExecutionResult, Now, StartUp};
+use countersign_machine::client::{Catalogue, Client, Effect, ExecutionResult, Limits, Now, StartUp};
 use countersign_protocol::command::Command;
 use countersign_protocol::id::Uuid;
 use countersign_testkit::realm::{Draft, Realm, START, full_grant, to};
@@ -32,7 +32,8 @@ fn life(calls: u64) -> Life {
     let realm = Realm::new("demo");
     let (alice, worker) = (realm.operator("alice", full_grant()), realm.client("worker-1", &[]));
     let start = StartUp {
-        config: Config::default(),
+        limits: Limits::default(),
+        version: String::new(),
         identity: worker,
         catalogue: catalogue(),
         trust: realm.trust.clone(),
@@ -448,7 +449,8 @@ fn restart(restored: Restored) -> Client {
     let realm = Realm::new("demo");
     let _alice = realm.operator("alice", full_grant());
     let start = StartUp {
-        config: Config::default(),
+        limits: Limits::default(),
+        version: String::new(),
         identity: realm.client("worker-1", &[]),
         catalogue: catalogue(),
         trust: realm.trust.clone(),

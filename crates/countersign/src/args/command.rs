@@ -1,15 +1,14 @@
 //! The subcommands and what they take.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Subcommand, ValueEnum};
 use countersign_protocol::limits::SKEW;
-use countersign_protocol::name::{InvalidName, Name};
+use countersign_protocol::name::Name;
+use countersign_provisioning::NewClient;
 
 use super::order::CommandArgs;
 use crate::duration::{Span, span};
-use crate::parsing::EVERYONE;
 use countersign_machine::observer::Kind;
 
 /// The subcommands.
@@ -215,37 +214,6 @@ pub(crate) struct WatchArgs {
     /// End when so many lines are printed
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
-}
-
-/// A client that `init` is asked for: `worker-1`, or `worker-1:web,db` with its groups.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NewClient {
-    /// Its name.
-    pub(crate) name: Name,
-    /// Its groups, each once and in order; `None` leaves those that it has.
-    pub(crate) groups: Option<Vec<Name>>,
-}
-
-impl FromStr for NewClient {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, groups) = match text.split_once(':') {
-            None => (text, None),
-            Some((name, "")) => (name, Some(Vec::new())),
-            Some((name, groups)) => {
-                let groups = groups.split(',').map(str::parse).collect::<Result<Vec<Name>, _>>();
-                let mut groups = groups.map_err(|error| error.to_string())?;
-                if groups.iter().any(|group| group.as_str() == EVERYONE) {
-                    return Err(format!("no group can be called `{EVERYONE}`: @{EVERYONE} stands for every client"));
-                }
-                groups.sort();
-                groups.dedup();
-                (name, Some(groups))
-            }
-        };
-        Ok(Self { name: name.parse().map_err(|error: InvalidName| error.to_string())?, groups })
-    }
 }
 
 /// A kind of message, as `watch --kind` takes it.

@@ -30,7 +30,7 @@ pub(crate) async fn run(options: &Options, args: &ClientArgs, mut signals: Signa
     let mut config = ClientConfig::new(member, realm.trust, &options.nats_url, state);
     config.limits.skew = args.skew.millis();
     config.limits.jobs = args.jobs.into();
-    env!("CARGO_PKG_VERSION").clone_into(&mut config.limits.version);
+    env!("CARGO_PKG_VERSION").clone_into(&mut config.version);
     config.health.clone_from(&args.health);
 
     let client = Client::new(config, Commands::standard().map_err(ClientError::from)?);

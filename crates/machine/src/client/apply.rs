@@ -154,7 +154,7 @@ impl Client {
     }
 
     pub(super) fn presence(&mut self, moment: Moment, step: &mut Step) {
-        self.heartbeat_at = moment.since_boot.saturating_add(self.config.heartbeat);
+        self.heartbeat_at = moment.since_boot.saturating_add(self.limits.heartbeat);
         let info = self.info(self.outbox.next());
         let event = self.outbox.event(EventData::Presence(Box::new(info)), self.state, moment.now);
         let fits = self.outbox.fits(&event);

@@ -37,7 +37,7 @@ impl Client {
     pub(super) fn observe_credential(&mut self, moment: Moment, step: &mut Step) {
         let credential = self.outbox.identity().credential();
         let (warns_at, until) = (credential.warns_at(), credential.expires_at());
-        let standing = if !credential.is_in_force(moment.now, self.config.skew) {
+        let standing = if !credential.is_in_force(moment.now, self.limits.skew) {
             Standing::Over
         } else if moment.now >= warns_at {
             Standing::Ending

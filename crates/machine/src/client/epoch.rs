@@ -86,7 +86,7 @@ impl Client {
         self.alarm(SecurityReason::Clock, 1, None, moment, step);
         let direction = if by < 0 { "back" } else { "ahead" };
         let seconds = by.unsigned_abs() / 1_000;
-        let left = self.epoch_start.since.plus(self.config.skew).since(moment.now) / 1_000;
+        let left = self.epoch_start.since.plus(self.limits.skew).since(moment.now) / 1_000;
         let text = format!(
             "the clock was set {direction} by {seconds} s: a new epoch begins, and commands that do not name it are refused \
              as `starting` for {left} s, after which they are sent again under it; if the clock is wrong, set it right"

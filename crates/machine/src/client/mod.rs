@@ -36,7 +36,7 @@ pub use self::epoch::Mark;
 pub use self::journal::{Entry, EpochStart, Finished, Part, Restored, Started};
 pub use self::pipeline::Execution;
 pub use self::refusal::ReplyContext;
-pub use self::start::{Config, StartError, StartUp};
+pub use self::start::{Limits, StartError, StartUp};
 pub use self::state::State;
 
 use self::clock::Clock;
@@ -55,7 +55,8 @@ const PROGRESS: i64 = 100;
 /// A client: everything that it knows, and everything that it decides by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Client {
-    config: Config,
+    limits: Limits,
+    version: String,
     catalogue: Arc<Catalogue>,
     trust: Arc<Trust>,
     epoch_start: EpochStart,

@@ -27,7 +27,7 @@ pub(super) use self::record::{Action, Recorded};
 use self::validate::validate;
 use super::effect::Step;
 use super::refusal::Rejection;
-use super::{Client, Config, EpochStart, Moment};
+use super::{Client, EpochStart, Limits, Moment};
 
 impl Client {
     /// From the eighth stage of section 9 on; the ones before are `Verifier::open`'s.
@@ -38,7 +38,7 @@ impl Client {
         step: &mut Step,
     ) -> Result<(), Rejection> {
         let catalogue = Arc::clone(&self.catalogue);
-        let addressed = address(command, &self.local_identity(), moment.now, self.config.skew)?;
+        let addressed = address(command, &self.local_identity(), moment.now, self.limits.skew)?;
         self.can_prove()?;
         if self.knows(addressed.started()) {
             return self.repeat(addressed.into_started(), moment, step);
@@ -59,7 +59,7 @@ impl Client {
     }
 
     fn freshness(&self, now: Millis) -> Freshness {
-        let Config { skew, max_ttl, .. } = self.config;
+        let Limits { skew, max_ttl, .. } = self.limits;
         let EpochStart { epoch, since, .. } = self.epoch_start;
         Freshness { now, skew, max_ttl, epoch, since, is_assured: self.is_assured(now) }
     }
@@ -67,8 +67,8 @@ impl Client {
     fn capacity(&mut self, operator: Thumbprint, kind: CommandKind) -> Capacity {
         Capacity {
             state: self.state,
-            free_slots: self.running_jobs() < self.config.jobs,
-            slots: self.config.jobs,
+            free_slots: self.running_jobs() < self.limits.jobs,
+            slots: self.limits.jobs,
             room: kind == CommandKind::Query || self.records.make_room(operator, kind == CommandKind::Control),
             writable: self.parked.is_empty(),
         }

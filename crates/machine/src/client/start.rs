@@ -23,9 +23,9 @@ use super::{Client, Moment};
 /// How many queries are remembered, in memory only; the next ones are answered all the same.
 const MAX_QUERIES: usize = 16_384;
 
-/// What a client's administrator decides.
+/// The limits that a client's administrator decides.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Config {
+pub struct Limits {
     /// How far the operators' clocks may be off, in milliseconds; 5,000 by default (section 8).
     pub skew: i64,
     /// The longest life of a command that is obeyed, in milliseconds; 60,000 by default (section 8).
@@ -36,20 +36,11 @@ pub struct Config {
     pub jobs: usize,
     /// How many commands are remembered; 1,048,576 by default (section 8). The next one is refused with `busy`.
     pub records: usize,
-    /// The version that the client info states.
-    pub version: String,
 }
 
-impl Default for Config {
+impl Default for Limits {
     fn default() -> Self {
-        Self {
-            skew: SKEW,
-            max_ttl: MAX_TTL,
-            heartbeat: HEARTBEAT,
-            jobs: 64,
-            records: MAX_RECORDS,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        }
+        Self { skew: SKEW, max_ttl: MAX_TTL, heartbeat: HEARTBEAT, jobs: 64, records: MAX_RECORDS }
     }
 }
 
@@ -57,7 +48,9 @@ impl Default for Config {
 #[derive(Debug, Clone)]
 pub struct StartUp {
     /// What its administrator decided.
-    pub config: Config,
+    pub limits: Limits,
+    /// The version of the program, as the client info states it.
+    pub version: String,
     /// Its name, key and credential.
     pub identity: Arc<Identity>,
     /// The commands that it knows.
@@ -89,7 +82,7 @@ impl Client {
     /// A client that has just started, in a new epoch. Commands that ran when the process ended are `interrupted`, and never
     /// run again. The entries of the step must be safely on the disk before anything else happens.
     pub fn start(start: StartUp, now: Now) -> Result<(Self, Step), StartError> {
-        let StartUp { config, identity, catalogue, trust, restored, boot, epoch } = start;
+        let StartUp { limits, version, identity, catalogue, trust, restored, boot, epoch } = start;
         if let Some(accepted) = restored.trust_version().filter(|accepted| *accepted > trust.version()) {
             return Err(StartError::OldTrust { got: trust.version(), accepted });
         }
@@ -100,7 +93,7 @@ impl Client {
             catalogue: Arc::new(catalogue),
             epoch_start: epoch_start.clone(),
             started_at: at,
-            clock: Clock::new(now, config.skew),
+            clock: Clock::new(now, limits.skew),
             synced: at,
             mark_at: now.since_boot.saturating_add(MARK_EVERY),
             trust_expired: false,
@@ -108,7 +101,7 @@ impl Client {
             standing_until: i64::MAX,
             state: State::Unready,
             outbox: Outbox::new(identity, epoch, boot),
-            records: restored.records.bounded(config.records),
+            records: restored.records.bounded(limits.records),
             queries: Records::new(MAX_QUERIES, MAX_QUERY_REPLIES),
             dropped: BTreeMap::new(),
             reply_budget: ReplyBudget::default(),
@@ -118,7 +111,8 @@ impl Client {
             termination: None,
             parked: Vec::new(),
             retry_at: i64::MAX,
-            config,
+            limits,
+            version,
             trust,
         };
         client.records.begin_epoch(at);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use countersign_machine::client::{
-    Catalogue, Client, Config, DataCommand, Effect, Entry, Execution, ExecutionResult, JobKey, Mark, Now, Restored,
+    Catalogue, Client, DataCommand, Effect, Entry, Execution, ExecutionResult, JobKey, Limits, Mark, Now, Restored,
     StartUp, Step,
 };
 use countersign_protocol::command::{Builtin, Calculate, Command, NoArgs, PingResult};
@@ -23,7 +23,7 @@ pub struct Worker {
     pub realm: Realm,
     pub alice: Arc<Identity>,
     pub identity: Arc<Identity>,
-    pub config: Config,
+    pub limits: Limits,
     pub client: Client,
     pub now: Now,
     pub log: Vec<Entry>,
@@ -65,7 +65,7 @@ pub fn catalogue() -> Catalogue {
 
 impl Worker {
     pub fn new() -> Self {
-        Self::with(Realm::new("demo"), Config::default())
+        Self::with(Realm::new("demo"), Limits::default())
     }
 
     /// A client that is ready and past the first seconds of its epoch.
@@ -76,20 +76,20 @@ impl Worker {
         worker
     }
 
-    pub fn with(realm: Realm, config: Config) -> Self {
+    pub fn with(realm: Realm, limits: Limits) -> Self {
         let identity = realm.client("worker-1", &["web"]);
-        Self::with_identity(realm, identity, config)
+        Self::with_identity(realm, identity, limits)
     }
 
-    pub fn with_identity(realm: Realm, identity: Arc<Identity>, config: Config) -> Self {
+    pub fn with_identity(realm: Realm, identity: Arc<Identity>, limits: Limits) -> Self {
         let alice = realm.operator("alice", full_grant());
         let now = Now { wall: START, since_boot: 1_000_000 };
-        let (client, step) = start(&realm, &identity, &config, Restored::default(), 1, now);
+        let (client, step) = start(&realm, &identity, &limits, Restored::default(), 1, now);
         let mut worker = Self {
             realm,
             alice,
             identity,
-            config,
+            limits,
             client,
             now,
             log: Vec::new(),
@@ -160,7 +160,7 @@ impl Worker {
         self.log = change(std::mem::take(&mut self.log));
         let mut restored = Restored::default();
         self.log.iter().cloned().for_each(|entry| restored.apply(entry));
-        let (client, step) = start(&self.realm, &self.identity, &self.config, restored, self.boots, self.now);
+        let (client, step) = start(&self.realm, &self.identity, &self.limits, restored, self.boots, self.now);
         self.client = client;
         let started = self.log.len() + step.entries.len();
         let published = self.carry_out(step);
@@ -321,13 +321,14 @@ impl Worker {
 fn start(
     realm: &Realm,
     identity: &Arc<Identity>,
-    config: &Config,
+    limits: &Limits,
     restored: Restored,
     boots: u8,
     now: Now,
 ) -> (Client, Step) {
     let start = StartUp {
-        config: config.clone(),
+        limits: limits.clone(),
+        version: "0.1.0".to_owned(),
         identity: Arc::clone(identity),
         catalogue: catalogue(),
         trust: Arc::clone(&realm.trust),

@@ -15,8 +15,8 @@ use countersign_protocol::trust::Trust;
 use super::changes::{Action, ChangeReport};
 use super::users::{User, Who, nkeys_in};
 use super::{DAY, MAX_USERS, create_key, create_seed, existing_key, existing_seed, until};
-use crate::args::NewClient;
-use crate::cli_error::{CliError, CliResult};
+use crate::NewClient;
+use crate::error::ProvisionError;
 
 /// Longer than any credential lives: with this skew one is verified whatever the time, so that what it grants is known
 /// when it has expired and is to be renewed.
@@ -48,7 +48,7 @@ enum Says {
 }
 
 impl<'a> Members<'a> {
-    pub(super) fn new(changes: &'a mut ChangeReport, trust: &'a Trust) -> CliResult<Self> {
+    pub(super) fn new(changes: &'a mut ChangeReport, trust: &'a Trust) -> Result<Self, ProvisionError> {
         let path = changes.folder().users();
         let users = match read_public(&path, MAX_USERS) {
             Ok(users) => users,
@@ -68,18 +68,23 @@ impl<'a> Members<'a> {
     }
 
     /// Every operator of the folder, and those that are wanted; `alice` if that is nobody.
-    pub(super) fn operators(&mut self, wanted: &[Name]) -> CliResult<Vec<User>> {
+    pub(super) fn operators(&mut self, wanted: &[Name]) -> Result<Vec<User>, ProvisionError> {
         let wanted = wanted.iter().map(|name| (name.clone(), None)).collect();
         self.all_of(Role::Operator, wanted, "alice")
     }
 
     /// Every client of the folder, and those that are wanted; `worker-1` if that is nobody.
-    pub(super) fn clients(&mut self, wanted: &[NewClient]) -> CliResult<Vec<User>> {
+    pub(super) fn clients(&mut self, wanted: &[NewClient]) -> Result<Vec<User>, ProvisionError> {
         let wanted = wanted.iter().map(|client| (client.name.clone(), client.groups.clone())).collect();
         self.all_of(Role::Client, wanted, "worker-1")
     }
 
-    fn all_of(&mut self, role: Role, wanted: BTreeMap<Name, Option<Vec<Name>>>, default: &str) -> CliResult<Vec<User>> {
+    fn all_of(
+        &mut self,
+        role: Role,
+        wanted: BTreeMap<Name, Option<Vec<Name>>>,
+        default: &str,
+    ) -> Result<Vec<User>, ProvisionError> {
         // Those that are there already keep their groups unless others are asked for.
         let mut all: BTreeMap<Name, Option<Vec<Name>>> =
             self.changes.folder().names(role).into_iter().map(|name| (name, None)).collect();
@@ -94,7 +99,7 @@ impl<'a> Members<'a> {
         Ok(users)
     }
 
-    fn member(&mut self, role: Role, name: &Name, groups: Option<Vec<Name>>) -> CliResult<Option<User>> {
+    fn member(&mut self, role: Role, name: &Name, groups: Option<Vec<Name>>) -> Result<Option<User>, ProvisionError> {
         let [key_path, seed_path, path] = [KeyFolder::key, KeyFolder::seed, KeyFolder::credential]
             .map(|path| path(self.changes.folder(), role, name));
         let key = existing_key(self.changes, &key_path)?;
@@ -127,7 +132,7 @@ impl<'a> Members<'a> {
     }
 
     /// Issues or renews a credential where that is due; the groups that it then has.
-    fn credential(&mut self, holder: &Holder<'_>, groups: Option<Vec<Name>>) -> CliResult<Vec<Name>> {
+    fn credential(&mut self, holder: &Holder<'_>, groups: Option<Vec<Name>>) -> Result<Vec<Name>, ProvisionError> {
         let Holder { role, key, path, .. } = *holder;
         let default_life = match role {
             Role::Operator => 30 * DAY,
@@ -191,13 +196,16 @@ impl<'a> Members<'a> {
         says: Says,
         life: i64,
         why: &str,
-    ) -> CliResult<Vec<Name>> {
+    ) -> Result<Vec<Name>, ProvisionError> {
         let Holder { role, name, path, .. } = *to;
         if self.connection_keys.contains(key.as_bytes()) {
             let key = self.changes.folder().key(role, name);
-            return Err(CliError::keys(format!("{} is the key of a connection to the broker too", key.display()))
-                .expected("a key that signs messages and nothing else: the broker chooses what a connection key signs")
-                .hint("remove it, and run `countersign init` again to have another"));
+            return Err(ProvisionError::keys(format!(
+                "{} is the key of a connection to the broker too",
+                key.display()
+            ))
+            .expecting("a key that signs messages and nothing else: the broker chooses what a connection key signs")
+            .hinting("remove it, and run `countersign init` again to have another"));
         }
         let (iss, issuer) = self.issuer()?;
         let now = self.changes.now();
@@ -220,9 +228,9 @@ impl<'a> Members<'a> {
         };
         let raw = Credential::issue(&claims, &issuer);
         let credential = Credential::verify(&raw, self.trust, now, 0).map_err(|error| {
-            CliError::keys(format!("the new credential of {role} {name} would not hold: {error}"))
-                .expected("one that trust.json vouches for, 4 KiB long at most")
-                .hint("ask for fewer groups, or remove a key that was revoked")
+            ProvisionError::keys(format!("the new credential of {role} {name} would not hold: {error}"))
+                .expecting("one that trust.json vouches for, 4 KiB long at most")
+                .hinting("ask for fewer groups, or remove a key that was revoked")
         })?;
         let groups = groups.unwrap_or_default();
         let mut note = format!("{why}{}", until(credential.expires_at()));
@@ -235,21 +243,21 @@ impl<'a> Members<'a> {
     }
 
     /// The issuer's name and key. It is read only when something is to be issued: it may be elsewhere otherwise.
-    fn issuer(&self) -> CliResult<(Name, SecretKey)> {
+    fn issuer(&self) -> Result<(Name, SecretKey), ProvisionError> {
         let path = self.changes.folder().issuer_key();
         let key = read_key(&path).map_err(|error| match error.fault {
             Fault::Missing => {
-                CliError::keys(format!("{} is missing, and a credential is to be issued", path.display()))
-                    .expected("the issuer's private key, which signs credentials")
-                    .hint("bring it back for the time of `countersign init`")
+                ProvisionError::keys(format!("{} is missing, and a credential is to be issued", path.display()))
+                    .expecting("the issuer's private key, which signs credentials")
+                    .hinting("bring it back for the time of `countersign init`")
             }
             _ => error.into(),
         })?;
         match self.trust.issuer(&key.public().thumbprint()) {
             Some((name, _)) => Ok((name.clone(), key)),
-            None => Err(CliError::keys(format!("{} is not the key of an issuer in trust.json", path.display()))
-                .expected("the key of an issuer that trust.json names")
-                .hint("bring the right one back")),
+            None => Err(ProvisionError::keys(format!("{} is not the key of an issuer in trust.json", path.display()))
+                .expecting("the key of an issuer that trust.json names")
+                .hinting("bring the right one back")),
         }
     }
 }

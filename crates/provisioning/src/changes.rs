@@ -6,7 +6,7 @@ use countersign_keys::KeyFolder;
 use countersign_protocol::time::Millis;
 use serde::Serialize;
 
-use crate::cli_error::CliResult;
+use crate::error::ProvisionError;
 
 /// The folder that is worked on, and what was done to it so far.
 #[derive(Debug)]
@@ -18,19 +18,19 @@ pub(super) struct ChangeReport {
 
 /// What became of one file.
 #[derive(Debug, Serialize)]
-pub(super) struct FileChange {
+pub struct FileChange {
     /// Below the folder of keys.
-    pub(super) file: String,
+    pub file: String,
     /// What was done.
-    pub(super) did: Action,
+    pub did: Action,
     /// What a person may want to know of it; may be empty.
-    pub(super) note: String,
+    pub note: String,
 }
 
 /// What was done to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Action {
+pub enum Action {
     /// It was not there.
     Made,
     /// There is a new one in its place.
@@ -41,7 +41,7 @@ pub(super) enum Action {
 
 impl Action {
     /// The word.
-    pub(super) fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Self::Made => "made",
             Self::Renewed => "renewed",
@@ -67,25 +67,26 @@ impl ChangeReport {
         self.done
     }
 
-    /// Whether anything was written.
-    pub(super) fn changed(&self) -> bool {
-        self.done.iter().any(|deed| deed.did != Action::Left)
-    }
-
     pub(super) fn note(&mut self, did: Action, path: &Path, note: impl Into<String>) {
         let file = path.strip_prefix(self.folder.path()).unwrap_or(path).display().to_string();
         self.done.push(FileChange { file, did, note: note.into() });
     }
 
     /// Makes a secret file where there is none.
-    pub(super) fn create(&mut self, path: &Path, secret: &[u8], note: impl Into<String>) -> CliResult<()> {
+    pub(super) fn create(&mut self, path: &Path, secret: &[u8], note: impl Into<String>) -> Result<(), ProvisionError> {
         countersign_keys::create_secret(path, secret)?;
         self.note(Action::Made, path, note);
         Ok(())
     }
 
     /// Writes a file that is no secret, at once and as a whole.
-    pub(super) fn write(&mut self, did: Action, path: &Path, bytes: &[u8], note: impl Into<String>) -> CliResult<()> {
+    pub(super) fn write(
+        &mut self,
+        did: Action,
+        path: &Path,
+        bytes: &[u8],
+        note: impl Into<String>,
+    ) -> Result<(), ProvisionError> {
         countersign_keys::replace_public(path, bytes)?;
         self.note(did, path, note);
         Ok(())

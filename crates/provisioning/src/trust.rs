@@ -10,15 +10,15 @@ use data_encoding::BASE64URL_NOPAD;
 
 use super::changes::{Action, ChangeReport};
 use super::{create_key, existing_key, until};
-use crate::cli_error::{CliError, CliResult};
-use crate::realm::other_realm;
+use crate::error::ProvisionError;
+use crate::other_realm;
 
 /// How long a trust bundle holds, in milliseconds: a year.
 const LIFE: i64 = 365 * super::DAY;
 
 /// The trust bundle of the folder, made or renewed where that is due. Without a bundle there is none to keep a realm of:
 /// it is the one that is wanted, or demo.
-pub(super) fn ensure(changes: &mut ChangeReport, wanted: Option<&Name>) -> CliResult<Trust> {
+pub(super) fn ensure(changes: &mut ChangeReport, wanted: Option<&Name>) -> Result<Trust, ProvisionError> {
     let folder = changes.folder().clone();
     let root = existing_key(changes, &folder.root_key())?;
     if !folder.trust().exists() {
@@ -27,9 +27,12 @@ pub(super) fn ensure(changes: &mut ChangeReport, wanted: Option<&Name>) -> CliRe
     if !folder.pin().exists() {
         // The bundle must not vouch for itself: only the root's own key can say again what the pin is.
         let Some(root) = &root else {
-            return Err(CliError::keys(format!("{} is missing, and root.pem is not here", folder.pin().display()))
-                .expected("the pin that trust.json is checked against")
-                .hint("bring either back"));
+            return Err(ProvisionError::keys(format!(
+                "{} is missing, and root.pem is not here",
+                folder.pin().display()
+            ))
+            .expecting("the pin that trust.json is checked against")
+            .hinting("bring either back"));
         };
         pin(changes, root)?;
     } else {
@@ -52,9 +55,9 @@ pub(super) fn ensure(changes: &mut ChangeReport, wanted: Option<&Name>) -> CliRe
         Some(root) => renew(changes, &root, &trust),
         None if trust.is_expired(changes.now()) => {
             let what = format!("{} has expired, and root.pem is not here to renew it", folder.trust().display());
-            Err(CliError::keys(what)
-                .expected("root.pem, which signs trust.json")
-                .hint("bring root.pem back for the time of `countersign init`"))
+            Err(ProvisionError::keys(what)
+                .expecting("root.pem, which signs trust.json")
+                .hinting("bring root.pem back for the time of `countersign init`"))
         }
         None => {
             let why = "past half its life; bring root.pem back for the time of `countersign init` to renew it";
@@ -64,14 +67,17 @@ pub(super) fn ensure(changes: &mut ChangeReport, wanted: Option<&Name>) -> CliRe
     }
 }
 
-fn make(changes: &mut ChangeReport, root: Option<SecretKey>, wanted: Option<&Name>) -> CliResult<Trust> {
+fn make(changes: &mut ChangeReport, root: Option<SecretKey>, wanted: Option<&Name>) -> Result<Trust, ProvisionError> {
     let folder = changes.folder().clone();
     let root = match root {
         Some(root) => root,
         None if folder.pin().exists() => {
-            return Err(CliError::keys(format!("{} is missing, and root.pem is not here", folder.trust().display()))
-                .expected("trust.json, or root.pem to sign another")
-                .hint("bring either back"));
+            return Err(ProvisionError::keys(format!(
+                "{} is missing, and root.pem is not here",
+                folder.trust().display()
+            ))
+            .expecting("trust.json, or root.pem to sign another")
+            .hinting("bring either back"));
         }
         None => create_key(changes, &folder.root_key(), "signs trust.json; move it off this machine")?,
     };
@@ -103,10 +109,10 @@ fn make(changes: &mut ChangeReport, root: Option<SecretKey>, wanted: Option<&Nam
 }
 
 /// The next version of a bundle, the same in everything but its end.
-fn renew(changes: &mut ChangeReport, root: &SecretKey, trust: &Trust) -> CliResult<Trust> {
+fn renew(changes: &mut ChangeReport, root: &SecretKey, trust: &Trust) -> Result<Trust, ProvisionError> {
     let folder = changes.folder().clone();
     let mut body = body_of(&countersign_keys::read_public(&folder.trust(), MAX_TRUST)?).ok_or_else(|| {
-        CliError::keys(format!("{} changed while it was read", folder.trust().display())).hint("run it again")
+        ProvisionError::keys(format!("{} changed while it was read", folder.trust().display())).hinting("run it again")
     })?;
     body.version = trust.version().saturating_add(1);
     body.expires_at = changes.now().plus(LIFE);
@@ -121,7 +127,7 @@ fn renew(changes: &mut ChangeReport, root: &SecretKey, trust: &Trust) -> CliResu
     Ok(load_trust(&folder)?)
 }
 
-fn pin(changes: &mut ChangeReport, root: &SecretKey) -> CliResult<()> {
+fn pin(changes: &mut ChangeReport, root: &SecretKey) -> Result<(), ProvisionError> {
     let path = changes.folder().pin();
     changes.write(
         Action::Made,

@@ -1,0 +1,45 @@
+//! `countersign init`: has the realm made or renewed, and says what was done.
+
+use countersign_protocol::name::Name;
+use countersign_provisioning::{Action, FileChange, NewClient, ProvisionRequest, Provisioned, provision};
+use serde::Serialize;
+
+use crate::args::{Format, Options};
+use crate::cli_error::{CliResult, Exit};
+use crate::output::{Output, table};
+
+/// Makes what is missing, renews what is due, and says what it did and left.
+pub(crate) fn run(options: &Options, operators: &[Name], clients: &[NewClient], output: Output) -> CliResult<Exit> {
+    let request =
+        ProvisionRequest { realm: options.realm.clone(), operators: operators.to_vec(), clients: clients.to_vec() };
+    report(&provision(&options.keys, &request)?, options, output)?;
+    Ok(Exit::Succeeded)
+}
+
+/// What `-o json` prints.
+#[derive(Serialize)]
+struct Document<'a> {
+    realm: &'a Name,
+    keys: String,
+    files: &'a [FileChange],
+}
+
+fn report(Provisioned { realm, files }: &Provisioned, options: &Options, output: Output) -> CliResult<()> {
+    let changed = files.iter().any(|change| change.did != Action::Left);
+    let keys = options.keys.display().to_string();
+    match options.output {
+        Format::Json => output.json(&Document { realm, keys, files }),
+        Format::Ndjson => files.iter().try_for_each(|change| output.json(change)),
+        Format::Table => {
+            let rows =
+                files.iter().map(|change| vec![change.did.word().to_owned(), change.file.clone(), change.note.clone()]);
+            output.text(&table(&["DID", "FILE", "NOTE"], rows.collect()))?;
+            output.note(&if changed {
+                format!("the realm {realm} is in {keys}; `countersign --help` says what comes next")
+            } else {
+                format!("the realm {realm} is in {keys}, and nothing was due")
+            });
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! A realm's life: its root and issuer, the keys and credentials of its members, its trust bundle, and the broker's accounts.
+//! What is there is never overwritten; what is missing is made, and what is past half its life is renewed (section 7).
+
+mod changes;
+mod error;
+mod members;
+mod trust;
+mod users;
+
+use std::path::Path;
+use std::str::FromStr;
+
+use countersign_host::clock;
+use countersign_keys::{Fault, KeyFileError, KeyFolder, Seed, read_key, read_public, read_seed};
+use countersign_protocol::key::SecretKey;
+use countersign_protocol::name::{EVERYONE, InvalidName, Name};
+use countersign_protocol::time::Millis;
+
+use self::changes::ChangeReport;
+pub use self::changes::{Action, FileChange};
+pub use self::error::{ProvisionError, ProvisionFault};
+use self::members::Members;
+use self::users::{User, Who, has_no_accounts, users_file};
+
+/// A day in milliseconds.
+const DAY: i64 = 86_400_000;
+/// The longest users file that is compared with what is to be written, in bytes.
+const MAX_USERS: usize = 64 * 1024 * 1024;
+
+/// What to do where the users file had no accounts: a reload refuses a new system account.
+const NEW_ACCOUNTS: &str = "it has accounts now: restart the broker with the present nats.conf (a reload does not do), \
+                            then run `countersign setup`";
+
+/// Who is to be in the realm.
+#[derive(Debug, Clone, Default)]
+pub struct ProvisionRequest {
+    /// The realm; `None` for that of the folder, or `demo` in a new one.
+    pub realm: Option<Name>,
+    /// Operators, besides those that are there; `alice` where there would be none.
+    pub operators: Vec<Name>,
+    /// Clients, besides those that are there; `worker-1` where there would be none.
+    pub clients: Vec<NewClient>,
+}
+
+/// A client that `init` is asked for: `worker-1`, or `worker-1:web,db` with its groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewClient {
+    /// Its name.
+    pub name: Name,
+    /// Its groups, each once and in order; `None` leaves those that it has.
+    pub groups: Option<Vec<Name>>,
+}
+
+impl FromStr for NewClient {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, groups) = match text.split_once(':') {
+            None => (text, None),
+            Some((name, "")) => (name, Some(Vec::new())),
+            Some((name, groups)) => {
+                let groups = groups.split(',').map(str::parse).collect::<Result<Vec<Name>, _>>();
+                let mut groups = groups.map_err(|error| error.to_string())?;
+                if groups.iter().any(|group| group.as_str() == EVERYONE) {
+                    return Err(format!("no group can be called `{EVERYONE}`: @{EVERYONE} stands for every client"));
+                }
+                groups.sort();
+                groups.dedup();
+                (name, Some(groups))
+            }
+        };
+        Ok(Self { name: name.parse().map_err(|error: InvalidName| error.to_string())?, groups })
+    }
+}
+
+/// What was done, file by file.
+#[derive(Debug)]
+pub struct Provisioned {
+    /// The realm.
+    pub realm: Name,
+    /// Every file that it needs, made, renewed or left.
+    pub files: Vec<FileChange>,
+}
+
+/// Makes in a folder of keys what is missing there, and renews what is due. After an error what was made stays.
+pub fn provision(keys: &Path, request: &ProvisionRequest) -> Result<Provisioned, ProvisionError> {
+    refuse_contradictions(&request.clients)?;
+    let mut changes = ChangeReport::new(KeyFolder::create(keys)?, clock::wall());
+    let realm = fill(&mut changes, request.realm.as_ref(), &request.operators, &request.clients)?;
+    Ok(Provisioned { realm, files: changes.into_done() })
+}
+
+/// A folder is of one realm, and another was asked for.
+pub fn other_realm(folder: &KeyFolder, realm: &Name, wanted: &Name) -> ProvisionError {
+    ProvisionError::request(format!("the folder {} is of the realm {realm}, not {wanted}", folder.path().display()))
+        .expecting("one folder of keys for each realm")
+        .hinting("name the folder of that realm by --keys, or leave out --realm")
+}
+
+fn fill(
+    changes: &mut ChangeReport,
+    realm: Option<&Name>,
+    operators: &[Name],
+    clients: &[NewClient],
+) -> Result<Name, ProvisionError> {
+    let folder = changes.folder().clone();
+    let trust = trust::ensure(changes, realm)?;
+    let mut users = Vec::new();
+    for (who, path) in
+        [(Who::Observer, folder.observer_seed()), (Who::Setup, folder.setup_seed()), (Who::Trust, folder.trust_seed())]
+    {
+        let seed = match existing_seed(changes, &path)? {
+            Some(seed) => seed,
+            None => create_seed(changes, &path)?,
+        };
+        users.extend(seed.public_key().map(|nkey| User { who, nkey }));
+    }
+    let mut members = Members::new(changes, &trust)?;
+    users.extend(members.operators(operators)?);
+    users.extend(members.clients(clients)?);
+
+    let path = folder.users();
+    let file = users_file(trust.realm(), &users);
+    match read_public(&path, MAX_USERS) {
+        Ok(old) if old == file.as_bytes() => changes.note(Action::Left, &path, ""),
+        Ok(old) if has_no_accounts(&old) => changes.write(Action::Renewed, &path, file.as_bytes(), NEW_ACCOUNTS)?,
+        Ok(_) => changes.write(Action::Renewed, &path, file.as_bytes(), "the broker must read it again: SIGHUP")?,
+        Err(KeyFileError { fault: Fault::Missing, .. }) => {
+            changes.write(Action::Made, &path, file.as_bytes(), "nats.conf includes it")?;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(trust.realm().clone())
+}
+
+/// One client with two sets of groups cannot be had.
+fn refuse_contradictions(clients: &[NewClient]) -> Result<(), ProvisionError> {
+    for (index, client) in clients.iter().enumerate() {
+        if clients.iter().skip(index + 1).any(|other| other.name == client.name && other.groups != client.groups) {
+            return Err(ProvisionError::request(format!(
+                "the client {} is named twice, with different groups",
+                client.name
+            ))
+            .expecting("each client once, with all its groups")
+            .hinting(format!("--client {}:GROUP,GROUP", client.name)));
+        }
+    }
+    Ok(())
+}
+
+/// The key in a file, which is left as it is; nothing where there is no such file.
+fn existing_key(changes: &mut ChangeReport, path: &Path) -> Result<Option<SecretKey>, ProvisionError> {
+    if_there(changes, path, read_key(path))
+}
+
+fn existing_seed(changes: &mut ChangeReport, path: &Path) -> Result<Option<Seed>, ProvisionError> {
+    if_there(changes, path, read_seed(path))
+}
+
+fn if_there<T>(
+    changes: &mut ChangeReport,
+    path: &Path,
+    read: Result<T, KeyFileError>,
+) -> Result<Option<T>, ProvisionError> {
+    match read {
+        Ok(found) => {
+            changes.note(Action::Left, path, "");
+            Ok(Some(found))
+        }
+        Err(KeyFileError { fault: Fault::Missing, .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn create_key(changes: &mut ChangeReport, path: &Path, note: impl Into<String>) -> Result<SecretKey, ProvisionError> {
+    let key = SecretKey::from_seed(clock::random().map_err(no_randomness)?);
+    changes.create(path, key.to_pem().as_bytes(), note)?;
+    Ok(key)
+}
+
+fn create_seed(changes: &mut ChangeReport, path: &Path) -> Result<Seed, ProvisionError> {
+    let random = clock::random().map_err(no_randomness)?;
+    let seed = Seed::from_random(random).ok_or_else(|| no_randomness("no connection key came of it"))?;
+    changes.create(path, format!("{}\n", seed.as_str()).as_bytes(), "connects to the broker")?;
+    Ok(seed)
+}
+
+fn no_randomness(error: impl std::fmt::Display) -> ProvisionError {
+    ProvisionError::system(error).expecting("random bytes for a key").hinting("run it again")
+}
+
+/// Until when something holds, for people.
+fn until(end: Millis) -> String {
+    format!("until {}", end.utc())
+}
+
+#[expect(clippy::expect_used, reason = "the defaults are names")]
+fn default_name(name: &str) -> Name {
+    name.parse().expect("a name")
+}
