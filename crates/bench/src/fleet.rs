@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use async_nats::HeaderMap;
+use async_nats::{ConnectOptions, HeaderMap};
 use countersign_host::clock;
-use countersign_keys::{KeyFolder, load_trust, read_key};
+use countersign_keys::{KeyFolder, load_trust, read_key, read_seed};
 use countersign_machine::server::{Audience, Options};
 use countersign_protocol::command::{
     Builtin, ClientInfo, Command, CommandInfo, JobsInfo, Target, True, TrustInfo, Version,
@@ -104,7 +104,7 @@ pub(crate) async fn answer(url: &str, keys: &KeyFolder, words: &[String]) -> Fal
     }
     let mut commands = client.subscribe(subject::command(trust.realm(), &Target::All(True))).await?;
     client.flush().await?;
-    stored(&client, trust.realm(), count).await?;
+    stored(url, keys, trust.realm(), count).await?;
     part::ready()?;
 
     let shares: Vec<Arc<[Simulated]>> = into_shares(clients);
@@ -251,10 +251,13 @@ async fn publish(client: &async_nats::Client, message: Signed) -> Fallible<()> {
     Ok(client.publish_with_headers(message.subject, headers, message.body).await?)
 }
 
-/// Waits until the stream keeps so many presences: it answers nobody when it has stored one.
-async fn stored(client: &async_nats::Client, realm: &Name, count: usize) -> Fallible<()> {
-    let stream = format!("cs-{realm}-presence");
-    let context = async_nats::jetstream::new(client.clone());
+/// Waits until the stream keeps so many presences: it answers nobody when it has stored one. It is in an account of its own,
+/// which the setup key may ask.
+async fn stored(url: &str, keys: &KeyFolder, realm: &Name, count: usize) -> Fallible<()> {
+    let stream = subject::presence_stream(realm);
+    let seed = read_seed(&keys.setup_seed())?;
+    let options = ConnectOptions::with_nkey(seed.as_str().to_owned()).custom_inbox_prefix("_INBOX.setup");
+    let context = async_nats::jetstream::new(options.connect(url).await?);
     let deadline = Instant::now() + world::PATIENCE;
     while Instant::now() < deadline {
         let mut kept = context.get_stream(&stream).await?;

@@ -39,7 +39,11 @@ async fn main() -> ExitCode {
     if let Some(played) = part::play(&words).await {
         return match played {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => complain(&format!("{}: {error}", words.first().map_or("", String::as_str))),
+            Err(error) => {
+                complain(&format!("{}: {error}", words.first().map_or("", String::as_str)));
+                // The runtime would wait for its reading of standard input, and who started this for a word.
+                std::process::exit(1)
+            }
         };
     }
     if let Some(unknown) = words.iter().find(|word| !NAMES.contains(&word.as_str())) {
