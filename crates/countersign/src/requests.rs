@@ -70,7 +70,7 @@ pub(crate) fn warning(identity: &Identity, now: Millis) -> Option<String> {
     let (operator, until) = (credential.name(), credential.expires_at().utc());
     (credential.warns_at() <= now).then(|| {
         format!(
-            "the credential of {operator} ends on {until}, and no order is given then; `countersign init` renews it"
+            "the credential of {operator} ends on {until}, and no command can be sent then; `countersign init` renews it"
         )
     })
 }

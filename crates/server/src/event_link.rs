@@ -53,7 +53,7 @@ impl Operator {
                     if let Some(why) = lost.filter(|_| !is_excused && !is_told) {
                         self.event_link.told_at = Some(now().micros);
                         let what = "events may be missing: the connection that they come over broke";
-                        self.notice(true, format!("{what} ({why}); orders are not affected"));
+                        self.notice(true, format!("{what} ({why}); commands are not affected"));
                     }
                 }
                 LinkEvent::Disconnected { why } => {

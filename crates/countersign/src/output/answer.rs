@@ -64,7 +64,7 @@ fn result_text(command: &str, result: &Value) -> String {
 }
 
 fn recorded(it: Recorded) -> String {
-    let by = format!("ordered by {}", it.operator);
+    let by = format!("requested by {}", it.operator);
     match (it.result, it.error) {
         (Some(result), _) => format!("{} ({by}): {result}", it.status),
         (None, Some(error)) => format!("{} ({by}): {}", it.status, error_text(&error)),

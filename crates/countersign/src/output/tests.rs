@@ -82,12 +82,12 @@ fn every_verdict_has_its_line_for_one_target() {
         (
             "result",
             succeeded(on_record(json!({"status": "succeeded", "result": [1]}))),
-            "succeeded (ordered by bob): [1], in 0.4 ms",
+            "succeeded (requested by bob): [1], in 0.4 ms",
         ),
         (
             "result",
             succeeded(on_record(json!({"status": "progress"}))),
-            "progress (ordered by bob): it runs, in 0.4 ms",
+            "progress (requested by bob): it runs, in 0.4 ms",
         ),
         ("defragment", succeeded(json!({"blocks": 7})), "{\"blocks\":7}, in 0.4 ms"),
         ("defragment", succeeded(json!({"dry_run": true})), "would run, in 0.4 ms"),

@@ -212,14 +212,14 @@ fn a_detached_job_is_listed_cancelled_and_remembered() {
     let job: Vec<&str> = run.stdout.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(job[..5], ["worker-1", &id, "calculate", "alice", "accepted"]);
     let run = realm.run(&["result", "worker-1", &id]).expect(0);
-    assert!(run.stdout.starts_with("worker-1: accepted (ordered by alice): it runs, in "), "{run:#?}");
+    assert!(run.stdout.starts_with("worker-1: accepted (requested by alice): it runs, in "), "{run:#?}");
     let run = realm.run(&["stop", "worker-1"]).expect(0);
     assert!(run.stdout.starts_with("worker-1: unready; 1 job running on, in "), "{run:#?}");
 
     assert!(realm.run(&["cancel", "worker-1", &id]).expect(0).stdout.starts_with("worker-1: cancelled, in "));
     let run = realm.run(&["result", "worker-1", &id]).expect(0);
     assert!(
-        run.stdout.starts_with("worker-1: cancelled (ordered by alice): ") && run.stdout.contains("(cancelled)"),
+        run.stdout.starts_with("worker-1: cancelled (requested by alice): ") && run.stdout.contains("(cancelled)"),
         "{run:#?}"
     );
     // Without --detach, and for a person, it is said how to learn more.

@@ -117,7 +117,7 @@ impl Operator {
         effects
     }
 
-    /// Whether a job was ordered by this process. An id alone does not say so: another operator may use the same.
+    /// Whether a job was requested by this process. An id alone does not say so: another operator may use the same.
     fn is_own(&self, job: &Job) -> bool {
         job.operator == *self.setup.identity.name()
             && self.pending.values().any(|pending| pending.owns(&job.command_id))

@@ -50,7 +50,7 @@ impl PendingCommand {
         for client in clients {
             targets.insert(client.client.clone(), PendingTarget::alone(&mut context, client, id, now)?);
         }
-        let effects = targets.values().map(|target| target.publish(&context)).collect();
+        let effects = targets.values().map(|target| target.latest.publish(&context)).collect();
         Ok((Self { context, id, open: targets.len(), targets, broadcast: None, gaps: 0 }, effects))
     }
 

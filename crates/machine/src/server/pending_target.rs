@@ -36,7 +36,7 @@ pub(super) struct PendingTarget {
     /// What was known when the order went out.
     known: Option<Presence>,
     /// The command that counts.
-    latest: SentCommand,
+    pub(super) latest: SentCommand,
     /// Those before it, each under another id.
     earlier: Vec<SentCommand>,
     result_queries: ResultQueries,
@@ -105,11 +105,6 @@ impl PendingTarget {
             no_responders: false,
             superseded,
         }
-    }
-
-    /// The latest command, to be sent or to be sent again.
-    pub(super) fn publish(&self, context: &RequestContext) -> Effect {
-        self.latest.publish(context)
     }
 
     /// The digest of what was sent to this client under an id.
@@ -278,7 +273,7 @@ impl PendingTarget {
             Stage::Waiting { wait, resend: Some(resend), poll_at } if resend.at <= now.micros => {
                 let next = Resend::after(resend.pause * 2, context, now);
                 self.stage = Stage::Waiting { wait, resend: next, poll_at };
-                (now.micros < context.expires).then(|| self.publish(context))
+                (now.micros < context.expires).then(|| self.latest.publish(context))
             }
             Stage::Running { .. } if self.silent_at() <= now.micros => {
                 let text = format!("accepted, then silent for {}", seconds(SILENCE));

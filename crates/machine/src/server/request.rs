@@ -151,10 +151,6 @@ impl RequestContext {
         subject::reply_to(&self.realm, self.identity.name(), &self.session, id)
     }
 
-    pub(super) fn publish(&self, id: &MessageId, message: Signed) -> Effect {
-        Effect::Publish { message, reply: self.reply_to(id) }
-    }
-
     /// A remark on one of its targets.
     pub(super) fn notice(&self, client: &Name, text: String) -> Effect {
         self.update(Update::Notice { client: Some(client.clone()), alarm: false, text })

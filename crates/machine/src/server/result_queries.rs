@@ -73,7 +73,7 @@ impl ResultQueries {
             context.issued.remove(&oldest.id);
         }
         self.0.push_back(ResultQuery { id, digest: Digest::of(&query.body), about: sent.digest });
-        Some(context.publish(&id, query))
+        Some(Effect::Publish { message: query, reply: context.reply_to(&id) })
     }
 
     /// The query of an id.

@@ -60,7 +60,7 @@ impl SentCommand {
     }
 
     pub(super) fn publish(&self, context: &RequestContext) -> Effect {
-        context.publish(&self.id, Signed::clone(&self.message))
+        Effect::Publish { message: Signed::clone(&self.message), reply: context.reply_to(&self.id) }
     }
 }
 

@@ -83,7 +83,7 @@ impl PendingTarget {
         if epoch != self.known.as_ref().map(Presence::epoch) {
             effects.push(context.notice(&self.client, format!("{} has begun a new epoch: sent again", self.client)));
         }
-        effects.push(self.publish(context));
+        effects.push(self.latest.publish(context));
         true
     }
 
@@ -106,7 +106,7 @@ impl PendingTarget {
         } else if !is_one_of_many {
             // The same bytes never run twice, whatever has become of them. Sent to all again, they could run where they were
             // refused for the moment.
-            effects.push(self.publish(context));
+            effects.push(self.latest.publish(context));
         }
     }
 }
