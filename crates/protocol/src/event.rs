@@ -66,7 +66,7 @@ words! {
         IdConflict = "id_conflict",
         /// The clock was set, by more than the skew: a new epoch has begun (section 8).
         Clock = "clock",
-        /// A trust bundle was not accepted, or expired.
+        /// The trust bundle in force has expired.
         Trust = "trust",
         /// Messages came faster than they could be verified, and were shed.
         Overload = "overload",
