@@ -13,7 +13,7 @@ use countersign_protocol::text::echo;
 
 use crate::cli_error::CliError;
 use crate::duration::{Span, positive_span};
-use crate::output::cut;
+use crate::text::{self, Place, cut};
 
 mod command;
 mod order;
@@ -157,7 +157,7 @@ pub(crate) enum ParseExit {
 
 /// Reads the command line, the program's name first.
 pub(crate) fn parse(line: &[OsString]) -> Result<Cli, ParseExit> {
-    read(line, &meant, false).map(|(cli, _)| cli)
+    read(line, &meant, Place::Shell).map(|(cli, _)| cli)
 }
 
 /// Reads a line of the prompt. The options that it does not name are as the session has them.
@@ -171,9 +171,8 @@ pub(crate) fn parse_line(words: &[String], session: &Options) -> Result<Cli, Par
                 .hint("`help COMMAND` lists the options"),
         ));
     }
-    let line: Vec<OsString> =
-        std::iter::once("countersign").chain(words.iter().map(String::as_str)).map(Into::into).collect();
-    let (mut cli, given) = read(&line, &meant_at_the_prompt, true)?;
+    let line: Vec<OsString> = words.iter().map(Into::into).collect();
+    let (mut cli, given) = read(&line, &meant_at_the_prompt, Place::Prompt)?;
     let said = |option: &str| given.iter().any(|it| it == option);
     let line = cli.options;
     cli.options = Options {
@@ -208,21 +207,20 @@ fn meant_at_the_prompt(option: &str, subcommand: &str) -> bool {
 }
 
 /// Reads a line, of a shell or of the prompt; tells also which of the options it names.
-fn read(
-    line: &[OsString],
-    meant: &dyn Fn(&str, &str) -> bool,
-    at_the_prompt: bool,
-) -> Result<(Cli, Vec<String>), ParseExit> {
-    let mut command = Cli::command();
+fn read(line: &[OsString], meant: &dyn Fn(&str, &str) -> bool, place: Place) -> Result<(Cli, Vec<String>), ParseExit> {
+    let mut command = match place {
+        Place::Shell => Cli::command(),
+        Place::Prompt => Cli::command().no_binary_name(true).name("").override_usage("<COMMAND> [OPTIONS]"),
+    };
     let options: Vec<clap::Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
     for subcommand in command.get_subcommands_mut() {
         // A global option that a subcommand already has is not handed down to it: a hidden copy is how to withhold one.
         let withheld = options.iter().filter(|option| !meant(option.get_id().as_str(), subcommand.get_name()));
         let withheld: Vec<clap::Arg> = withheld.map(|option| option.clone().hide(true)).collect();
         let command = std::mem::take(subcommand).args(withheld);
-        *subcommand = if at_the_prompt { order::at_the_prompt(command) } else { command };
+        *subcommand = if place == Place::Prompt { order::at_the_prompt(command) } else { command };
     }
-    let matches = command.try_get_matches_from_mut(line).map_err(|error| asked(error, &mut command, line))?;
+    let matches = command.try_get_matches_from_mut(line).map_err(|error| asked(error, &mut command, line, place))?;
     let mut named = Vec::new();
     if let Some((subcommand, given)) = matches.subcommand() {
         let on_the_line = |id: &str| given.value_source(id) == Some(ValueSource::CommandLine);
@@ -231,18 +229,19 @@ fn read(
                 continue;
             }
             if !meant(id, subcommand) {
-                let what = format!("`--{}` means nothing to `countersign {subcommand}`", long.unwrap_or(id));
-                return Err(ParseExit::Wrong(CliError::usage(what).hint(format!("countersign {subcommand} --help"))));
+                let program = text::command(subcommand).render(place);
+                let what = format!("`--{}` means nothing to `{program}`", long.unwrap_or(id));
+                return Err(ParseExit::Wrong(CliError::usage(what).hint(format!("{program} --help"))));
             }
             named.push(id.to_owned());
         }
     }
-    let cli = Cli::from_arg_matches(&matches).map_err(|error| asked(error, &mut command, line))?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| asked(error, &mut command, line, place))?;
     Ok((cli, named))
 }
 
 /// What clap has to say, in our own three lines unless it is help.
-fn asked(error: clap::Error, command: &mut clap::Command, line: &[OsString]) -> ParseExit {
+fn asked(error: clap::Error, command: &mut clap::Command, line: &[OsString], place: Place) -> ParseExit {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return ParseExit::Help(error);
     }
@@ -250,10 +249,11 @@ fn asked(error: clap::Error, command: &mut clap::Command, line: &[OsString]) -> 
     // The subcommand that it is about: the innermost that was named before it went wrong.
     command.build();
     let unknown = context(ContextKind::InvalidSubcommand);
-    let words = line.iter().skip(1).filter_map(|word| word.to_str());
+    let words = line.iter().skip(usize::from(place == Place::Shell)).filter_map(|word| word.to_str());
     let words = words.take_while(|word| Some(*word) != unknown.as_deref());
     let named = words.fold(&*command, |named, word| named.find_subcommand(word).unwrap_or(named));
-    let program = named.get_bin_name().unwrap_or("countersign");
+    let program = named.get_bin_name().unwrap_or(named.get_name());
+    let help = if program.is_empty() { "help".to_owned() } else { format!("{program} --help") };
     // Not clap's own: that counts what the environment says among what was typed.
     let usage = named.clone().render_usage().to_string();
     let usage: Vec<&str> = usage.trim_start_matches("Usage:").lines().map(str::trim).collect();
@@ -268,15 +268,15 @@ fn asked(error: clap::Error, command: &mut clap::Command, line: &[OsString]) -> 
     };
 
     let failure = match (error.kind(), context(ContextKind::ValidValue), context(ContextKind::Usage)) {
-        (ErrorKind::InvalidSubcommand, ..) => failure.expected(format!("one of those that `{program} --help` lists")),
+        (ErrorKind::InvalidSubcommand, ..) => failure.expected(format!("one of those that `{help}` lists")),
         (ErrorKind::InvalidValue, Some(values), _) => failure.expected(format!("one of {values}")),
         (_, _, Some(_)) => failure.expected(usage.join(", or ")),
         _ => failure,
     };
     let nearest = context(ContextKind::SuggestedSubcommand).or_else(|| context(ContextKind::SuggestedArg));
     ParseExit::Wrong(match (nearest, context(ContextKind::Suggested)) {
-        (Some(nearest), _) => failure.hint(format!("{program} {nearest}")),
+        (Some(nearest), _) => failure.hint(format!("{program} {nearest}").trim_start()),
         (None, Some(tip)) => failure.hint(cut(&tip, MAX_SAID)),
-        (None, None) => failure.hint(format!("{program} --help")),
+        (None, None) => failure.hint(help),
     })
 }

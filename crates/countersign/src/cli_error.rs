@@ -1,13 +1,12 @@
 //! How the command ends: its exit statuses, and what is said when something went wrong.
 
-use std::fmt;
 use std::process::{ExitCode, Termination};
 
 use countersign_keys::KeyFileError;
 use countersign_link::LinkError;
 use countersign_provisioning::{ProvisionError, ProvisionFault};
 
-use crate::prompt::help;
+use crate::text::{Place, Text};
 
 /// The exit statuses that scripts rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,9 +58,9 @@ impl Termination for Exit {
 #[derive(Debug)]
 pub(crate) struct CliError {
     exit: Exit,
-    what: String,
-    expected: Option<String>,
-    hint: Option<String>,
+    what: Text,
+    expected: Option<Text>,
+    hint: Option<Text>,
 }
 
 /// What every step of the binary returns.
@@ -69,47 +68,38 @@ pub(crate) type CliResult<T> = Result<T, CliError>;
 
 impl CliError {
     /// A failure that ends the command with this status.
-    pub(crate) fn new(exit: Exit, what: impl fmt::Display) -> Self {
-        Self { exit, what: what.to_string(), expected: None, hint: None }
+    pub(crate) fn new(exit: Exit, what: impl Into<Text>) -> Self {
+        Self { exit, what: what.into(), expected: None, hint: None }
     }
 
     /// Wrong usage, or invalid arguments.
-    pub(crate) fn usage(what: impl fmt::Display) -> Self {
+    pub(crate) fn usage(what: impl Into<Text>) -> Self {
         Self::new(Exit::Usage, what)
     }
 
     /// Keys, credentials or trust that are unusable.
-    pub(crate) fn keys(what: impl fmt::Display) -> Self {
+    pub(crate) fn keys(what: impl Into<Text>) -> Self {
         Self::new(Exit::Keys, what)
     }
 
     /// Says what was expected.
     #[must_use]
-    pub(crate) fn expected(mut self, expected: impl fmt::Display) -> Self {
-        self.expected = Some(expected.to_string());
+    pub(crate) fn expected(mut self, expected: impl Into<Text>) -> Self {
+        self.expected = Some(expected.into());
         self
     }
 
     /// Says what to do.
     #[must_use]
-    pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
-        self.hint = Some(hint.to_string());
+    pub(crate) fn hint(mut self, hint: impl Into<Text>) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 
     /// Says where it went wrong.
     #[must_use]
     pub(crate) fn at(mut self, place: &str) -> Self {
-        self.what = format!("{place}: {}", self.what);
-        self
-    }
-
-    /// Says all of it as it is typed at the prompt.
-    #[must_use]
-    pub(crate) fn at_the_prompt(mut self) -> Self {
-        self.what = help::at_the_prompt(&self.what);
-        self.expected = self.expected.map(|text| help::at_the_prompt(&text));
-        self.hint = self.hint.map(|text| help::at_the_prompt(&text));
+        self.what = Text::from(format!("{place}: ")) + self.what;
         self
     }
 
@@ -118,10 +108,10 @@ impl CliError {
         self.exit
     }
 
-    /// The lines, each with its label; not yet escaped.
-    pub(crate) fn lines(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    /// The lines, each with its label, with commands as they are typed there; not yet escaped.
+    pub(crate) fn lines(&self, place: Place) -> impl Iterator<Item = (&'static str, String)> {
         let lines = [("error", Some(&self.what)), ("expected", self.expected.as_ref()), ("try", self.hint.as_ref())];
-        lines.into_iter().filter_map(|(label, line)| Some((label, line?.as_str())))
+        lines.into_iter().filter_map(move |(label, line)| Some((label, line?.render(place))))
     }
 }
 
@@ -138,7 +128,7 @@ impl From<ProvisionError> for CliError {
             ProvisionFault::Keys => Exit::Keys,
             ProvisionFault::System => Exit::Failed,
         };
-        let (expected, hint) = (error.expected().map(str::to_owned), error.hint().map(str::to_owned));
+        let (expected, hint) = (error.expected().map(Text::from), error.hint().map(Text::from));
         Self { expected, hint, ..Self::new(exit, &error) }
     }
 }

@@ -1,10 +1,12 @@
 //! One limit for every line that somebody else can cause: so many a second of each kind. What is left out is counted and told.
 
 use std::collections::BTreeMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
+use countersign_host::clock;
 use tracing::Level;
 
-use crate::output::cut;
+use crate::text::cut;
 
 /// How many lines of one kind may come at once.
 const BURST: i64 = 20;
@@ -16,9 +18,22 @@ pub(crate) const TELL: i64 = 10_000;
 /// The longest line, in characters.
 const MAX_LINE: usize = 2_048;
 
+/// The one limit of this process.
+static LIMITER: LazyLock<Mutex<Limiter>> = LazyLock::new(Mutex::default);
+
+/// What is to be said of something that somebody else can cause at any rate.
+pub(crate) fn limit(kind: &'static str, level: Level, text: &str) -> Vec<Line> {
+    LIMITER.lock().unwrap_or_else(PoisonError::into_inner).take(kind, level, text, clock::since_boot())
+}
+
+/// How many lines were left out or repeated, where that is to be said by then.
+pub(crate) fn due(now: i64) -> Vec<Line> {
+    LIMITER.lock().unwrap_or_else(PoisonError::into_inner).due(now)
+}
+
 /// What was told of each kind of line. There are as many kinds as places in the program that log.
 #[derive(Debug, Default)]
-pub(crate) struct Limiter(BTreeMap<&'static str, Kind>);
+struct Limiter(BTreeMap<&'static str, Kind>);
 
 /// A line, and how much it matters.
 pub(crate) type Line = (Level, String);
@@ -36,7 +51,7 @@ struct Kind {
 
 impl Limiter {
     /// Takes a line; says what is to be written for it, which may be nothing.
-    pub(crate) fn take(&mut self, kind: &'static str, level: Level, text: &str, now: i64) -> Vec<Line> {
+    fn take(&mut self, kind: &'static str, level: Level, text: &str, now: i64) -> Vec<Line> {
         let line = (level, cut(text, MAX_LINE).into_owned());
         let Some(kind) = self.0.get_mut(kind) else {
             let first = Kind { tokens: BURST - 1, filled: now, last: line.clone(), told_at: now, same: 0, left_out: 0 };
@@ -59,7 +74,7 @@ impl Limiter {
     }
 
     /// The counts that have waited for long enough; all of them at the end, when `now` is later than everything.
-    pub(crate) fn due(&mut self, now: i64) -> Vec<Line> {
+    fn due(&mut self, now: i64) -> Vec<Line> {
         let due = self.0.values_mut().filter(|kind| now.saturating_sub(kind.told_at) >= TELL);
         due.flat_map(|kind| {
             let counts = kind.counts();

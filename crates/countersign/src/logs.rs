@@ -1,14 +1,10 @@
 //! Log lines on standard error: time in UTC, level, text. What came from outside is escaped, and nothing is said without
 //! limit.
 
-use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use anstyle::AnsiColor;
 use countersign_host::clock;
-use countersign_protocol::text::escape;
-use jiff::Timestamp;
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::FormatFields as _;
@@ -17,11 +13,8 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::Options;
-use crate::limit::{Limiter, Line, TELL};
+use crate::limit::{TELL, limit};
 use crate::output;
-
-/// The one limit of this process.
-static LIMITER: LazyLock<Mutex<Limiter>> = LazyLock::new(Mutex::default);
 
 /// Begins to log. By itself a client tells what it does (`info`) and an operator's command only what is wrong; `-q` says
 /// less, `-v` more and `-vv` everything, of the NATS library too.
@@ -39,37 +32,9 @@ pub(crate) fn begin(options: &Options, usual: LevelFilter) {
     let _ = std::thread::Builder::new().name("countersign-counts".to_owned()).spawn(|| {
         loop {
             std::thread::sleep(Duration::from_millis(TELL.unsigned_abs()));
-            tell_counts(clock::since_boot());
+            output::tell_counts(clock::since_boot());
         }
     });
-}
-
-/// Tells how many lines were left out or repeated, where that is due by then.
-pub(crate) fn tell_counts(now: i64) {
-    let lines = LIMITER.lock().unwrap_or_else(PoisonError::into_inner).due(now);
-    lines.iter().for_each(write);
-}
-
-/// What is to be said of something that somebody else can cause at any rate, other than by a log line.
-pub(crate) fn limit(kind: &'static str, level: Level, text: &str) -> Vec<Line> {
-    LIMITER.lock().unwrap_or_else(PoisonError::into_inner).take(kind, level, text, clock::since_boot())
-}
-
-/// A log line as it is written.
-pub(crate) fn line(level: Level, text: &str) -> String {
-    let colour = match level {
-        Level::ERROR => AnsiColor::Red,
-        Level::WARN => AnsiColor::Yellow,
-        Level::INFO => AnsiColor::Green,
-        _ => AnsiColor::Blue,
-    };
-    let style = colour.on_default();
-    let now = Timestamp::from_millisecond(clock::wall().get()).unwrap_or_default();
-    format!("{now:.3} {style}{level:5}{style:#} {}", escape(text))
-}
-
-fn write((level, text): &Line) {
-    output::log(&line(*level, text));
 }
 
 struct Lines;
@@ -80,7 +45,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         if DefaultFields::new().format_fields(Writer::new(&mut text), event).is_ok() {
             // The name is that of the place in the source.
             let about = event.metadata();
-            limit(about.name(), *about.level(), &text).iter().for_each(write);
+            limit(about.name(), *about.level(), &text).iter().for_each(output::log);
         }
     }
 }

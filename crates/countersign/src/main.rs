@@ -13,6 +13,7 @@ mod realm;
 mod requests;
 mod signals;
 mod suggest;
+mod text;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -20,6 +21,7 @@ use args::ParseExit;
 use cli_error::{CliError, Exit};
 use output::Output;
 use signals::Signals;
+use text::Place;
 
 fn main() -> Exit {
     let signals = Signals::listen();
@@ -33,7 +35,7 @@ fn main() -> Exit {
         Err(ParseExit::Help(help)) => Ok(output::help(&help)),
         Err(ParseExit::Wrong(failure)) => Err(failure),
     }));
-    let exit = done.map_or(Exit::Failed, |done| done.unwrap_or_else(|error| output::failure(&error)));
+    let exit = done.map_or(Exit::Failed, |done| done.unwrap_or_else(|error| output::failure(&error, Place::Shell)));
     output::flush();
     exit
 }
@@ -51,6 +53,7 @@ fn catch_panics() {
                 &CliError::new(Exit::Failed, format!("a defect of this program: {what}"))
                     .expected("that this never happens")
                     .hint("run it again, and report these lines"),
+                Place::Shell,
             );
         }
     }));

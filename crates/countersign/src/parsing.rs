@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::args::CommandArgs;
 use crate::cli_error::{CliError, CliResult};
+use crate::text::{code, command};
 
 /// Who is to do what.
 #[derive(Debug, PartialEq, Eq)]
@@ -95,7 +96,7 @@ fn calculate(words: &[String], context: InputContext<'_>) -> CliResult<Request> 
     let wrong = |what: String| {
         CliError::usage(what)
             .expected(format!("a number of seconds from 0 to {MAX_SECONDS}, and after it the message"))
-            .hint("countersign calculate worker-1 2.5 \"all done\"")
+            .hint(command("calculate worker-1 2.5 \"all done\""))
     };
     let seconds: f64 = x.parse().map_err(|_| wrong(format!("X is `{}`, which is not a number", echo(x))))?;
     if !seconds.is_finite() {
@@ -131,10 +132,10 @@ fn of_command(builtin: Builtin, words: &[String], context: InputContext<'_>) -> 
     let id: MessageId = id.parse().map_err(|_| {
         CliError::usage(format!("`{}` is not the id of a command", echo(id)))
             .expected("a UUID of version 7 in lower case with hyphens, after the targets")
-            .hint("`countersign jobs TARGET` lists the ids")
+            .hint(code("jobs TARGET") + " lists the ids")
     })?;
-    let command = CommandId { command_id: id, command_digest: None };
-    Ok(Request { audience, call: of_id(builtin, command) })
+    let named = CommandId { command_id: id, command_digest: None };
+    Ok(Request { audience, call: of_id(builtin, named) })
 }
 
 /// TARGET… NAME [-]
@@ -149,7 +150,7 @@ fn any(words: &[String], from: ArgsSource<'_>, context: InputContext<'_>) -> Cli
     let name: Name = name.parse().map_err(|error| {
         CliError::usage(error)
             .expected("the name of a command, after the targets")
-            .hint("`countersign status TARGET` lists the commands that a client knows")
+            .hint(code("status TARGET") + " lists the commands that a client knows")
     })?;
     let args = match (from, from_stdin) {
         (ArgsSource::Words, false) => Map::new(),
@@ -212,7 +213,7 @@ pub(crate) fn target(words: &[String]) -> CliResult<Audience> {
 fn not_a_name(word: &str, what: &str) -> CliError {
     CliError::usage(format!("`{}` is not {what}", echo(word)))
         .expected("1 to 64 of a-z, 0-9, - and _, with a letter or digit at both ends")
-        .hint("countersign ping worker-1")
+        .hint(command("ping worker-1"))
 }
 
 fn of_id(builtin: Builtin, CommandId { command_id, command_digest }: CommandId) -> Call {
@@ -233,7 +234,7 @@ fn object(source: &str, bytes: &[u8]) -> CliResult<Map<String, Value>> {
     json::parse(bytes).map_err(|error| {
         CliError::usage(format!("the arguments from {source} are not valid: {error}"))
             .expected("one JSON object, no member twice, such as {\"x\": 2.5, \"msg\": \"done\"}")
-            .hint("`countersign schema NAME.args` shows what a built-in command takes")
+            .hint(code("schema NAME.args") + " shows what a built-in command takes")
     })
 }
 
@@ -265,7 +266,5 @@ fn too_few(words: &[String], following: &str, example: &str, context: InputConte
             format!("TARGET… {following}; without TARGET after `use TARGET`, or for the only client")
         }
     };
-    CliError::usage(format!("something is missing: {got} was given"))
-        .expected(form)
-        .hint(format!("countersign {example}"))
+    CliError::usage(format!("something is missing: {got} was given")).expected(form).hint(command(example))
 }

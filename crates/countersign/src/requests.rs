@@ -18,6 +18,7 @@ use crate::duration::Span;
 use crate::output::Gathering;
 use crate::realm::{Realm, listed};
 use crate::suggest::suggest;
+use crate::text::code;
 
 /// Connects as the operator whom the options name.
 pub(crate) async fn connect(options: &Options, follow: Follow) -> CliResult<Operator> {
@@ -112,7 +113,7 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> CliE
             .hint("run `countersign init` where the issuer's key is, and start again with the new credential"),
         OperatorError::Request(_) => CliError::usage(error)
             .expected("a command that its own schema allows; nothing was sent")
-            .hint("`countersign schema NAME.args` shows what a built-in command takes"),
+            .hint(code("schema NAME.args") + " shows what a built-in command takes"),
         OperatorError::Roster(_) => CliError::new(Exit::Broker, error)
             .expected("the stream of presences; without it nobody knows who is there, and nothing was sent")
             .hint("run `countersign setup` once, or name the clients one by one"),
@@ -178,12 +179,12 @@ fn nobody(error: &OperatorError, audience: &Audience, operator: Option<&Operator
         Audience::Group(group) if !groups.contains(group) => {
             let near = suggest(group.as_str(), groups.iter().map(Name::as_str));
             failure.expected(format!("a group that the roster knows: {}", listed(&groups))).hint(match near {
-                Some(near) => format!("@{near}"),
-                None => "`countersign clients` shows who is there, and in which groups".to_owned(),
+                Some(near) => format!("@{near}").into(),
+                None => code("clients") + " shows who is there, and in which groups",
             })
         }
         _ => failure
             .expected("a client that is there, and that the operator's grant reaches")
-            .hint("`countersign clients` shows who is there"),
+            .hint(code("clients") + " shows who is there"),
     }
 }

@@ -27,7 +27,7 @@ Example:
   countersign terminate worker-1")]
     Terminate(Targets),
 
-    /// Ask for the current time, as a sign of life; only when ready
+    /// Ask for the current time, to see that it responds; only when ready
     #[command(after_long_help = "Examples:
   countersign ping worker-1
   countersign ping worker-1 worker-2 --timeout 500ms -o ndjson")]
@@ -117,7 +117,7 @@ Examples:
 /// The same subcommand as it is typed at the prompt, where targets may be left out and standard input is the prompt's own.
 pub(super) fn at_the_prompt(command: clap::Command) -> clap::Command {
     match command.get_name() {
-        "call" => command.override_usage("countersign call [OPTIONS] <TARGET>... <NAME>").after_long_help(
+        "call" => command.override_usage("call [OPTIONS] [TARGET]... <NAME>").after_long_help(
             "Arguments:
   <TARGET>...  clients, or one @group, or @all
   <NAME>       one of the commands that `countersign status` lists
@@ -128,6 +128,11 @@ Examples:
         ),
         _ if command.get_arguments().any(|arg| arg.get_id() == "targets") => {
             command.mut_arg("targets", |arg| arg.required(false))
+        }
+        "calculate" => command.override_usage("calculate [OPTIONS] [TARGET]... <X> <MSG>"),
+        name @ ("cancel" | "result") => {
+            let usage = format!("{name} [OPTIONS] [TARGET]... <COMMAND-ID>");
+            command.override_usage(usage)
         }
         _ => command,
     }

@@ -15,6 +15,7 @@ use crate::cli_error::{CliError, CliResult, Exit};
 use crate::output::{Gathering, Output, print_roster};
 use crate::realm::{Realm, listed};
 use crate::suggest::suggest;
+use crate::text::command;
 use crate::{logs, requests};
 
 /// Shows who is there, or strikes those who are retired.
@@ -61,7 +62,7 @@ async fn strike(options: &Options, names: &[Name], operator: &mut Operator, outp
             Some(presence) if presence.is_there(now) => {
                 return Err(CliError::usage(format!("{client} is still there: it was heard within the last 30 s"))
                     .expected("a client that has ended, or that is silent")
-                    .hint(format!("countersign terminate {client}")));
+                    .hint(command(format!("terminate {client}"))));
             }
             Some(_) => {}
         }
@@ -107,8 +108,8 @@ fn not_in_the_roster(client: &Name, operator: &Operator) -> CliError {
     CliError::usage(format!("{client} is not in the roster")).expected(format!("one that is: {}", listed(&known))).hint(
         match near {
             // Not the whole command: whoever pastes it would strike a client that they did not name.
-            Some(near) => format!("did you mean {near}?"),
-            None => "countersign clients".to_owned(),
+            Some(near) => format!("did you mean {near}?").into(),
+            None => command("clients"),
         },
     )
 }

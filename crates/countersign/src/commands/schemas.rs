@@ -10,6 +10,7 @@ use countersign_protocol::text::echo;
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::output::Output;
 use crate::suggest::suggest;
+use crate::text::{code, command};
 
 /// Prints one schema, or the names of all.
 pub(crate) fn show(name: Option<&str>, output: Output) -> CliResult<Exit> {
@@ -22,8 +23,8 @@ pub(crate) fn show(name: Option<&str>, output: Output) -> CliResult<Exit> {
     let Some(schema) = all.iter().find(|schema| schema.name() == name) else {
         let near = suggest(name, names()).map_or_else(|| "schema".to_owned(), |near| format!("schema {near}"));
         return Err(CliError::usage(format!("there is no schema `{}`", echo(name)))
-            .expected("one of those that `countersign schema` lists")
-            .hint(format!("countersign {near}")));
+            .expected("one of those that " + code("schema") + " lists")
+            .hint(command(near)));
     };
     output.text(schema.text())?;
     Ok(Exit::Succeeded)

@@ -1,7 +1,5 @@
 //! What a client's answer comes to, in a line for people.
 
-use std::borrow::Cow;
-
 use countersign_machine::server::Verdict;
 use countersign_protocol::command::{
     Builtin, Calculate, Cancelled, Changed, ClientInfo, DryRun, JobList, PingResult, Recorded, Stopped, Terminated,
@@ -11,6 +9,8 @@ use countersign_protocol::reply::{ErrorBody, ErrorCode};
 use countersign_protocol::time::Millis;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use crate::text::{counted, cut};
 
 /// How much of an answer is shown in a table of many, in characters; in JSON it is whole.
 pub(super) const MAX_ANSWER: usize = 4_096;
@@ -84,19 +84,6 @@ fn error_text(error: &ErrorBody) -> String {
         }
     }
     text
-}
-
-/// A text for people, of so many characters at most: whoever wrote it may have made it as long as they liked.
-pub(crate) fn cut(text: &str, most: usize) -> Cow<'_, str> {
-    match text.char_indices().nth(most) {
-        Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),
-        None => Cow::Borrowed(text),
-    }
-}
-
-/// `1 job`, `2 jobs`.
-pub(crate) fn counted(count: u64, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 fn choose(condition: bool, yes: &str, no: &str) -> String {

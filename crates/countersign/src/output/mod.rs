@@ -27,11 +27,10 @@ use tracing::Level;
 use self::above::Wanted;
 use crate::args::Options;
 use crate::cli_error::{CliError, CliResult, Exit};
-use crate::logs;
-use crate::prompt::help;
+use crate::limit::{self, limit};
+use crate::text::{Place, Text, code};
 
 pub(crate) use above::{print_above, print_all};
-pub(crate) use answer::{counted, cut};
 pub(crate) use news::{late_line, news_line};
 pub(crate) use observer::{POLL_INTERVAL, is_read};
 pub(crate) use report::Gathering;
@@ -79,7 +78,7 @@ impl Output {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Err(error) => Err(CliError::new(Exit::Failed, format!("standard output cannot be written: {error}"))
                 .expected("a place for the outcome")
-                .hint("`countersign result` shows again what a command came to")),
+                .hint(code("result") + " shows again what a command came to")),
             Ok(()) => Ok(()),
         }
     }
@@ -93,10 +92,10 @@ impl Output {
     }
 
     /// A remark on standard error.
-    pub(crate) fn note(self, text: &str) {
+    pub(crate) fn note(self, text: impl Into<Text>) {
         if !self.quiet {
             self.clear();
-            stderr_line("note", AnsiColor::Cyan, text);
+            stderr_line("note", AnsiColor::Cyan, &text.into().render(place()));
         }
     }
 
@@ -112,7 +111,7 @@ impl Output {
         if self.quiet && !alarm {
             return;
         }
-        for (_, line) in logs::limit(kind, level, text) {
+        for (_, line) in limit(kind, level, text) {
             if alarm { self.alarm(&line) } else { self.note(&line) }
         }
     }
@@ -155,10 +154,10 @@ pub(crate) fn no_color() {
     ColorChoice::Never.write_global();
 }
 
-/// What went wrong, on standard error; the status that the command ends with.
-pub(crate) fn failure(failure: &CliError) -> Exit {
-    for (label, line) in failure.lines() {
-        stderr_line(label, if label == "error" { AnsiColor::Red } else { AnsiColor::Cyan }, line);
+/// What went wrong, on standard error, with commands as they are typed there; the status that the command ends with.
+pub(crate) fn failure(failure: &CliError, place: Place) -> Exit {
+    for (label, line) in failure.lines(place) {
+        stderr_line(label, if label == "error" { AnsiColor::Red } else { AnsiColor::Cyan }, &line);
     }
     failure.exit()
 }
@@ -196,12 +195,15 @@ fn columns(of: impl AsFd) -> Option<u16> {
     tcgetwinsize(of).ok().map(|window| window.ws_col).filter(|columns| *columns > 0)
 }
 
+/// Where whoever reads types: at the prompt once it is there.
+fn place() -> Place {
+    if above::is_on() { Place::Prompt } else { Place::Shell }
+}
+
 fn stderr_line(label: &str, colour: AnsiColor, text: &str) {
     let style = colour.on_default() | Effects::BOLD;
     let is_told = ["event", "reply"].contains(&label);
-    // What a client says is left as it is.
-    let text = if above::is_on() && !is_told { help::at_the_prompt(text) } else { text.to_owned() };
-    let line = format!("{style}{label}:{style:#} {}", escape(&text));
+    let line = format!("{style}{label}:{style:#} {}", escape(text));
     let wanted = if is_told { Wanted::Unasked } else { Wanted::Asked };
     // Whoever sends standard error elsewhere wants it there, and not on the terminal.
     if !io::stderr().is_terminal() || !above::print(&line, wanted) {
@@ -210,15 +212,21 @@ fn stderr_line(label: &str, colour: AnsiColor, text: &str) {
 }
 
 /// A log line, without blocking; it is printed above what is being typed.
-pub(crate) fn log(line: &str) {
+pub(crate) fn log((level, text): &limit::Line) {
+    let line = &stderr::log_line(*level, text);
     if !io::stderr().is_terminal() || !above::print(line, Wanted::Unasked) {
         stderr::line(line);
     }
 }
 
+/// Logs how many lines were left out or repeated, where that is due by then.
+pub(crate) fn tell_counts(now: i64) {
+    limit::due(now).iter().for_each(log);
+}
+
 /// Waits until all that was said is written, but not for ever.
 pub(crate) fn flush() {
-    logs::tell_counts(i64::MAX);
+    tell_counts(i64::MAX);
     above::print_all();
     stderr::flush(PATIENCE);
 }

@@ -21,11 +21,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::answer::counted;
 use super::status::percent;
 use super::{Output, json};
 use crate::args::Format;
 use crate::cli_error::{CliError, CliResult, Exit};
+use crate::text::counted;
 use countersign_machine::observer::{Gap, Kind, Observation, ObservedMessage, Occurrence, VerifiedMessage};
 
 /// How much of what a message says is shown to people, in characters before they are escaped.

@@ -12,12 +12,13 @@ use countersign_protocol::text::escape;
 use countersign_protocol::time::Millis;
 use serde::Serialize;
 
-use super::answer::{MAX_ANSWER, counted, cut, verdict};
+use super::answer::{MAX_ANSWER, verdict};
 use super::news::outcome_text;
 use super::{Output, status, table};
 use crate::args::Format;
 use crate::cli_error::{CliError, CliResult};
 use crate::duration::humanize;
+use crate::text::{code, counted, cut};
 
 /// Prints one order's replies and verdicts in the format that was asked for.
 #[derive(Debug)]
@@ -98,7 +99,7 @@ impl Gathering {
                 self.output.text(&for_people(report, now))?;
                 if let Some(reply) = report.replies.iter().find(|reply| reply.verdict == Verdict::Accepted) {
                     let (client, id) = (&reply.client, reply.command_id);
-                    self.output.note(&format!("`countersign result {client} {id}` tells what it comes to"));
+                    self.output.note(code(format!("result {client} {id}")) + " tells what it comes to");
                 }
                 Ok(())
             }

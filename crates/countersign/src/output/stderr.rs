@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
+use anstyle::AnsiColor;
+use countersign_host::clock;
 use countersign_host::outlet::{Bounds, Outlet, Sink};
+use countersign_protocol::text::escape;
+use jiff::Timestamp;
 use tracing::Level;
-
-use crate::logs;
 
 /// How much may wait where nobody reads; what comes then is lost, and counted.
 const BOUNDS: Bounds = Bounds { items: 1_024, bytes: 1024 * 1024 };
@@ -38,7 +40,20 @@ impl Sink<String> for Stderr {
 }
 
 fn lost(count: u64, why: &str) -> String {
-    painted(&format!("{}\n", logs::line(Level::WARN, &format!("{count} lines were lost here: {why}"))))
+    painted(&format!("{}\n", log_line(Level::WARN, &format!("{count} lines were lost here: {why}"))))
+}
+
+/// A log line as it is written.
+pub(super) fn log_line(level: Level, text: &str) -> String {
+    let colour = match level {
+        Level::ERROR => AnsiColor::Red,
+        Level::WARN => AnsiColor::Yellow,
+        Level::INFO => AnsiColor::Green,
+        _ => AnsiColor::Blue,
+    };
+    let style = colour.on_default();
+    let now = Timestamp::from_millisecond(clock::wall().get()).unwrap_or_default();
+    format!("{now:.3} {style}{level:5}{style:#} {}", escape(text))
 }
 
 /// Without colours where standard error is not to have any.

@@ -14,7 +14,7 @@ after `use TARGET`, or where there is exactly one client:
   start [TARGET…]             unready → ready: data commands run from now on
   stop [TARGET…]              ready → unready; what runs goes on
   terminate [TARGET…]         end the client: jobs cancelled, the process exits
-  ping [TARGET…]              its clock, as a sign of life; when ready
+  ping [TARGET…]              its clock, to see that it responds; when ready
   calculate [TARGET…] X MSG   compute X seconds, then print MSG; when ready
   call [TARGET…] NAME --args JSON   any other command that clients registered
   status [TARGET…]            state, jobs, version, commands, trust
@@ -36,7 +36,7 @@ cancel it. Lines that begin with `event:` are said by clients unasked.
 
 /// A text that speaks of commands in a shell, as they are typed here: without `countersign` where the prompt has the command,
 /// and with targets that may be left out.
-pub(crate) fn at_the_prompt(text: &str) -> String {
+pub(super) fn at_the_prompt(text: &str) -> String {
     let text = text.replace("countersign [OPTIONS] <COMMAND>", "<COMMAND> [OPTIONS]");
     let text = text.replace("countersign --help", "help").replace("<TARGET>...", "[TARGET]...");
     let mut parts = text.split("countersign ");

@@ -13,7 +13,7 @@ use super::completion::Vocabulary;
 use super::editor::{Editor, Typed, history_file};
 use super::session::{LineOutcome, Session};
 use crate::cli_error::{CliError, CliResult, Exit};
-use crate::output::counted;
+use crate::text::{Place, counted};
 use crate::{output, parsing, requests};
 
 /// How long the prompt waits for the end of what was accepted, before it goes on without it.
@@ -116,7 +116,7 @@ impl Terminal<'_> {
             Ok(LineOutcome::Quit) => Ok(LoopFlow::Leave),
             // A typo never ends it.
             Err(failure) => {
-                output::failure(&failure.at_the_prompt());
+                output::failure(&failure, Place::Prompt);
                 if !self.ahead.is_empty() {
                     self.session
                         .output
@@ -240,7 +240,7 @@ impl Terminal<'_> {
                 match self.session.give(&text, parsing::cancel(clients, command), self.session.options()).await {
                     Ok(given) => cancelling.push(given),
                     Err(failure) => {
-                        output::failure(&failure.at_the_prompt());
+                        output::failure(&failure, Place::Prompt);
                     }
                 }
             }

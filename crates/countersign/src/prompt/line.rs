@@ -132,6 +132,7 @@ mod tests {
 
     use super::*;
     use crate::duration::Span;
+    use crate::text::Place;
 
     fn session() -> Options {
         let line = ["countersign", "server", "--timeout", "9s"].map(Into::into);
@@ -161,7 +162,7 @@ mod tests {
 
     fn shown(line: &str, read: CliResult<Line>) -> String {
         match read {
-            Err(failure) => failure.at_the_prompt().lines().map(|(_, line)| line).collect::<Vec<_>>().join(" | "),
+            Err(failure) => failure.lines(Place::Prompt).map(|(_, line)| line).collect::<Vec<_>>().join(" | "),
             other => panic!("{line}: {other:?}"),
         }
     }

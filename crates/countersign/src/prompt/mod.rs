@@ -2,7 +2,7 @@
 
 mod completion;
 mod editor;
-pub(crate) mod help;
+mod help;
 mod interactive;
 mod line;
 mod script;

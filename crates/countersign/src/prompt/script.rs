@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::session::{LineOutcome, Session};
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::signals::Signals;
+use crate::text::Place;
 use crate::{output, requests};
 
 /// The longest line that is read: a command of the greatest length, quoted.
@@ -54,7 +55,7 @@ pub(super) async fn run(mut session: Session<'_>, mut signals: Signals) -> CliRe
                     return Ok(exit);
                 }
             },
-            Err(failure) => output::failure(&failure.at_the_prompt().at(&format!("line {number}"))),
+            Err(failure) => output::failure(&failure.at(&format!("line {number}")), Place::Prompt),
         };
         if exit != Exit::Succeeded && given {
             session.output.alarm(&format!("line {number} ended with the status {}", exit as u8));
@@ -129,7 +130,7 @@ mod tests {
         drop(sender);
         let mut read = Vec::new();
         while let Ok(line) = lines.try_recv() {
-            read.push(line.map_err(|failure| failure.lines().next().unwrap().1.to_owned()));
+            read.push(line.map_err(|failure| failure.lines(Place::Prompt).next().unwrap().1));
         }
         let expected = [
             Err("it is too long".to_owned()),
