@@ -92,7 +92,7 @@ pub enum OperatorError {
 
 /// A connected operator: one process, one session (section 1).
 ///
-/// [`dispatch`](Self::dispatch) gives one order and waits for its report. Several at once are given by [`give`](Self::give)
+/// [`request`](Self::request) sends one command and waits for its report. Several at once are sent by [`submit`](Self::submit)
 /// while [`next`](Self::next) is called over and over: nothing happens between its calls.
 #[derive(Debug)]
 pub struct Operator {

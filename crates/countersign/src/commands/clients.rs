@@ -81,7 +81,7 @@ async fn strike(options: &Options, names: &[Name], operator: &mut Operator, outp
         }
     }
     for client in &struck {
-        output.note(&format!("{client} is struck from the roster; its key and credential are as they were"));
+        output.note(format!("{client} is struck from the roster; its key and credential are as they were"));
     }
     operator.strike(&names);
     Ok(())

@@ -42,7 +42,7 @@ pub(crate) fn write(folder: &Path, output: Output) -> CliResult<Exit> {
     for schema in &all {
         fs::write(folder.join(file_name(schema)), schema.text()).map_err(cannot)?;
     }
-    output.note(&format!("{} schemas are in {}", all.len(), folder.display()));
+    output.note(format!("{} schemas are in {}", all.len(), folder.display()));
     Ok(Exit::Succeeded)
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn check(folder: &Path, output: Output) -> CliResult<Exit> {
     extra.sort();
     wrong.extend(extra);
     if wrong.is_empty() {
-        output.note(&format!("all {} schemas in {} are as the types have them", all.len(), folder.display()));
+        output.note(format!("all {} schemas in {} are as the types have them", all.len(), folder.display()));
         return Ok(Exit::Succeeded);
     }
     Err(CliError::new(Exit::Failed, format!("in {}: {}", folder.display(), wrong.join(", ")))

@@ -17,9 +17,9 @@ pub(crate) async fn run(options: &Options, output: Output) -> CliResult<Exit> {
     let seed = read_seed(&realm.folder.setup_seed())?;
     let made = setup(&options.nats_url, realm.trust.realm(), seed).await?;
     let servers = if made.replicas == 1 { "1 server".to_owned() } else { format!("{} servers", made.replicas) };
-    output.note(&format!("the stream {} is as it should be, kept on {servers}", made.name));
+    output.note(format!("the stream {} is as it should be, kept on {servers}", made.name));
     if let Some(why) = made.has_fewer {
-        output.note(&format!(
+        output.note(format!(
             "the cluster does not keep it on 3 servers: {why}; run `countersign setup` when it has them"
         ));
     }

@@ -53,7 +53,7 @@ pub(crate) async fn run(options: &Options, args: &WatchArgs, output: Output, mut
         connected = connecting => connected?,
         exit = signals.first() => return Ok(exit),
     };
-    output.note(&format!("watching {everything} at {}; Ctrl-C ends", without_secrets(&options.nats_url)));
+    output.note(format!("watching {everything} at {}; Ctrl-C ends", without_secrets(&options.nats_url)));
 
     let filter = Filter {
         clients: args.client.clone(),
@@ -152,7 +152,7 @@ impl Watch {
             }
             LinkEvent::Allowed { subject } => {
                 self.watcher.was_away();
-                self.output.note(&format!(
+                self.output.note(format!(
                     "the broker now allows what it refused: {subject}; what went over it meanwhile was not seen"
                 ));
             }
@@ -180,7 +180,7 @@ impl Watch {
 fn note_unknown(role: Role, asked: &[Name], known: &[Name], output: Output) {
     for unknown in asked.iter().filter(|name| !known.contains(name)) {
         if let Some(near) = suggest(unknown.as_str(), known.iter().map(Name::as_str)) {
-            output.note(&format!("the folder of keys has no {role} {unknown}; the nearest that it has is {near}"));
+            output.note(format!("the folder of keys has no {role} {unknown}; the nearest that it has is {near}"));
         }
     }
 }

@@ -84,7 +84,7 @@ impl Gathering {
         }
         if report.gaps > 0 {
             self.output
-                .note(&format!("{} missing, by their numbers", are(report.gaps, "interim reply", "interim replies")));
+                .note(format!("{} missing, by their numbers", are(report.gaps, "interim reply", "interim replies")));
         }
         match self.format {
             Format::Json => self.output.json(&Document::of(report, true, self.roster_incomplete.as_deref())),

@@ -120,7 +120,7 @@ impl Terminal<'_> {
                 if !self.ahead.is_empty() {
                     self.session
                         .output
-                        .note(&format!("not done, after that: {}", counted(self.ahead.len() as u64, "more line")));
+                        .note(format!("not done, after that: {}", counted(self.ahead.len() as u64, "more line")));
                     self.ahead.clear();
                 }
                 Ok(LoopFlow::Next)
@@ -211,7 +211,7 @@ impl Terminal<'_> {
         }
         let texts: Vec<String> = under_way.iter().map(|(_, text)| format!("`{text}`")).collect();
         let requests: Vec<RequestId> = under_way.iter().map(|(requests, _)| *requests).collect();
-        self.session.output.note(&format!("under way: {}", texts.join(", ")));
+        self.session.output.note(format!("under way: {}", texts.join(", ")));
         match self.ask("cancel (c), stop waiting (s), or go on (Enter)? ".to_owned(), false).await? {
             Typed::Line(line) => match line.trim().to_lowercase().as_str() {
                 "" | "go on" => {}

@@ -27,7 +27,7 @@ pub(crate) async fn run(options: &Options, output: Output, mut signals: Signals)
         let mut operator = requests::connect(options, Follow::Everything).await?;
         // Without a roster, clients can be named all the same.
         if let Err(error) = operator.refresh().await {
-            output.note(&format!("{error}; nobody is known but by name"));
+            output.note(format!("{error}; nobody is known but by name"));
         }
         CliResult::Ok(operator)
     };

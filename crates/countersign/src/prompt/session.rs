@@ -158,7 +158,7 @@ impl<'a> Session<'a> {
     pub(super) fn leave_in_background(&mut self, ticket: RequestId) {
         if let Some(order) = self.under_way.get_mut(&ticket) {
             order.in_background = true;
-            self.output.note(&format!("`{}` goes on in the background; Ctrl-C offers to cancel it", order.text));
+            self.output.note(format!("`{}` goes on in the background; Ctrl-C offers to cancel it", order.text));
         }
     }
 
@@ -253,7 +253,7 @@ impl<'a> Session<'a> {
     fn done(&mut self, ticket: RequestId, report: &Report) -> CliResult<Exit> {
         if let Some(order) = self.under_way.remove(&ticket) {
             if order.in_background {
-                self.output.note(&format!("what came of `{}`:", order.text));
+                self.output.note(format!("what came of `{}`:", order.text));
             }
             order.gathering.finish(report, clock::wall())?;
         }

@@ -16,7 +16,7 @@ use super::state::State;
 ///
 /// **Every entry is written before any effect is carried out.** Where the write fails, [`super::Client::roll_back`] takes
 /// the step back; several steps that shared one failed write go back in reverse order, and of those without entries the ones
-/// after the first with some go through [`super::Client::unsay`].
+/// after the first with some go through [`super::Client::retract`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[must_use]
 pub struct Step {

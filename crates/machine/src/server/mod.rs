@@ -1,6 +1,6 @@
 //! The operator's side: an order becomes signed commands, replies become one verdict for each target.
 //!
-//! [`Operator::give`] chooses whom an order is for, signs and sends (section 4); [`Operator::reply`] takes what section 5
+//! [`Operator::submit`] chooses whom an order is for, signs and sends (section 4); [`Operator::reply`] takes what section 5
 //! allows and nothing else; [`Operator::tick`] sees to it that no wait lasts for ever. When every target of an order has its
 //! verdict, [`OperatorEvent::Done`] says so. What the clients say of themselves comes through the [`Roster`].
 

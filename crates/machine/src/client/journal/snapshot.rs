@@ -30,7 +30,7 @@ impl Client {
 
     /// The next records after a command, in the order of their keys, so many at most.
     ///
-    /// A journal that has [`Self::started`], every part one after another, and then whatever was written since the first of
+    /// A journal that has [`Self::epoch_started`], every part one after another, and then whatever was written since the first of
     /// these, adds up to the journal: what an entry says twice changes nothing.
     pub fn part(&self, after: Option<JobKey>, count: usize) -> Part {
         Part(self.records.after(after, count))
