@@ -34,6 +34,50 @@ pub fn every_presence(realm: &Name) -> String {
     format!("cs.{realm}.event.*.{}", EventKind::Presence)
 }
 
+/// The client whose event this would be the subject of. Nobody has verified it.
+pub fn event_client(subject: &str) -> Option<Name> {
+    let mut tokens = subject.split('.');
+    (tokens.next()? == "cs").then_some(())?;
+    tokens.next()?;
+    (tokens.next()? == "event").then_some(())?;
+    tokens.next()?.parse().ok()
+}
+
+/// What matches every message of a realm.
+pub fn everything(realm: &Name) -> String {
+    format!("cs.{realm}.>")
+}
+
+/// What matches every command.
+pub fn every_command(realm: &Name) -> String {
+    format!("cs.{realm}.cmd.>")
+}
+
+/// What matches every event.
+pub fn every_event(realm: &Name) -> String {
+    format!("cs.{realm}.event.>")
+}
+
+/// What matches the events of one client.
+pub fn events_of(realm: &Name, client: &Name) -> String {
+    format!("cs.{realm}.event.{client}.*")
+}
+
+/// What matches the replies to an operator, in all of their sessions.
+pub fn replies_to(realm: &Name, operator: &Name) -> String {
+    format!("cs.{realm}.reply.{operator}.>")
+}
+
+/// What matches the replies to one session of an operator.
+pub fn replies_in(realm: &Name, operator: &Name, session: &Session) -> String {
+    format!("cs.{realm}.reply.{operator}.{session}.>")
+}
+
+/// What matches the replies of one client, whoever they are for.
+pub fn replies_of(realm: &Name, client: &Name) -> String {
+    format!("cs.{realm}.reply.*.*.*.{client}")
+}
+
 /// The broker's stream that keeps the last presence of each client (section 10).
 pub fn presence_stream(realm: &Name) -> String {
     format!("cs-{realm}-presence")
@@ -177,6 +221,33 @@ mod tests {
         }
         for other in [REPLY_TO.to_owned(), format!("{REPLY_TO}.*"), format!("{REPLY_TO}.worker-1.x"), String::new()] {
             assert_eq!(parse_reply(&other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_matches_many_subjects_matches_those_of_section_1() {
+        let (realm, alice, worker) = (name("demo"), name("alice"), name("worker-1"));
+        let session: Session = "k3v9q2m8x7c1b5n0".parse().unwrap();
+        assert_eq!(everything(&realm), "cs.demo.>");
+        assert_eq!(every_command(&realm), "cs.demo.cmd.>");
+        assert_eq!(every_event(&realm), "cs.demo.event.>");
+        assert_eq!(events_of(&realm, &worker), "cs.demo.event.worker-1.*");
+        assert_eq!(replies_to(&realm, &alice), "cs.demo.reply.alice.>");
+        assert_eq!(replies_in(&realm, &alice, &session), "cs.demo.reply.alice.k3v9q2m8x7c1b5n0.>");
+        assert_eq!(replies_of(&realm, &worker), "cs.demo.reply.*.*.*.worker-1");
+    }
+
+    #[test]
+    fn an_event_names_its_client_in_its_subject() {
+        assert_eq!(event_client("cs.demo.event.worker-1.presence"), Some(name("worker-1")));
+        for other in [
+            "cs.demo.cmd.client.worker-1",
+            "x.demo.event.worker-1.presence",
+            "cs.demo.event",
+            "cs.demo.event.A.job",
+            "",
+        ] {
+            assert_eq!(event_client(other), None, "{other}");
         }
     }
 }

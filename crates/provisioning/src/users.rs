@@ -130,10 +130,10 @@ impl Who {
         let inbox = |owner: &str| format!("_INBOX.{owner}.>");
         match self {
             Self::Operator(name) => (
-                vec![format!("cs.{realm}.cmd.>"), subject::roster_page(realm), subject::roster_message(realm)],
+                vec![subject::every_command(realm), subject::roster_page(realm), subject::roster_message(realm)],
                 vec![
-                    format!("cs.{realm}.reply.{name}.>"),
-                    format!("cs.{realm}.event.>"),
+                    subject::replies_to(realm, name),
+                    subject::every_event(realm),
                     subject::trust(realm),
                     inbox(&format!("operator-{name}")),
                 ],
@@ -141,7 +141,7 @@ impl Who {
             Self::Client(name, groups) => {
                 let mut commands = subject::subscriptions(realm, name, groups);
                 commands.push(subject::trust(realm));
-                (vec![format!("cs.{realm}.reply.*.*.*.{name}"), format!("cs.{realm}.event.{name}.*")], commands)
+                (vec![subject::replies_of(realm, name), subject::events_of(realm, name)], commands)
             }
             Self::Observer => (Vec::new(), vec!["cs.>".to_owned()]),
             Self::Setup => {

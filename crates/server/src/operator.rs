@@ -139,13 +139,13 @@ impl Operator {
         let realm = trust.realm().clone();
         let operator = member.identity.name().clone();
         let session = Session::from_random(clock::random()?);
-        let replies = format!("cs.{realm}.reply.{operator}.{session}.>");
+        let replies = subject::replies_in(&realm, &operator, &session);
         let events = match &follow {
             Follow::Clients(clients) => {
                 clients.iter().map(|it| subject::event(&realm, it, EventKind::Presence)).collect()
             }
             Follow::Presence => vec![subject::every_presence(&realm)],
-            Follow::Everything => vec![format!("cs.{realm}.event.>")],
+            Follow::Everything => vec![subject::every_event(&realm)],
         };
         let config = LinkConfig {
             url,

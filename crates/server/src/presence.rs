@@ -88,8 +88,7 @@ impl Operator {
         self.incomplete = reading.missing(failed.as_ref());
         if failed.is_none() {
             // What is left out is kept all the same.
-            let named = |subject: &String| subject.split('.').nth(3).and_then(|name| name.parse().ok());
-            reading.kept.extend(reading.left_out.iter().filter_map(named));
+            reading.kept.extend(reading.left_out.iter().filter_map(|subject| subject::event_client(subject)));
             self.machine.keep_only(&reading.kept);
         }
         if let Some(why) = &self.incomplete {

@@ -38,7 +38,7 @@ pub(crate) async fn run(options: &Options, args: &WatchArgs, output: Output, mut
     for (role, asked) in [(Role::Client, &args.client), (Role::Operator, &args.operator)] {
         note_unknown(role, asked, &realm.folder.names(role), output);
     }
-    let everything = format!("cs.{}.>", realm.trust.realm());
+    let everything = subject::everything(realm.trust.realm());
     let connecting = Link::connect(LinkConfig {
         url: options.nats_url.clone(),
         name: "observer".to_owned(),
