@@ -32,7 +32,7 @@ use crate::part;
 use crate::samples::{Samples, short};
 use crate::table::Line;
 use crate::world::{self, World, order};
-use crate::{Fallible, cores};
+use crate::{BenchResult, cores};
 
 /// How many clients are simulated.
 const CLIENTS: u32 = 10_000;
@@ -42,7 +42,7 @@ const ROUNDS: usize = 6;
 const SHARE: usize = 250;
 
 /// One `@all` `ping`, from its sending to the last verified reply.
-pub(crate) async fn all(floor: &Floor) -> Fallible<Vec<Line>> {
+pub(crate) async fn all(floor: &Floor) -> BenchResult<Vec<Line>> {
     let world = World::new()?;
     let _fleet = world.part(part::FLEET, &[CLIENTS.to_string()])?;
     let mut operator = world.operator(Follow::Clients(Vec::new())).await?;
@@ -92,12 +92,12 @@ pub(crate) async fn all(floor: &Floor) -> Fallible<Vec<Line>> {
 }
 
 /// The part of the clients: they publish their presence, and answer for ever.
-pub(crate) async fn answer(url: &str, keys: &KeyFolder, words: &[String]) -> Fallible<()> {
+pub(crate) async fn answer(url: &str, keys: &KeyFolder, words: &[String]) -> BenchResult<()> {
     let count: usize = words.first().ok_or("how many clients?")?.parse()?;
     let trust = load_trust(keys)?;
     let issuer = read_key(&keys.issuer_key())?;
     let clients: Vec<Simulated> =
-        (0..count).map(|number| Simulated::new(number, &issuer, &trust)).collect::<Fallible<_>>()?;
+        (0..count).map(|number| Simulated::new(number, &issuer, &trust)).collect::<BenchResult<_>>()?;
     let client = world::outsider(url, keys).await?;
     for one in &clients {
         publish(&client, one.presence(&trust)?).await?;
@@ -134,7 +134,7 @@ struct Simulated {
 }
 
 impl Simulated {
-    fn new(number: usize, issuer: &SecretKey, trust: &Trust) -> Fallible<Self> {
+    fn new(number: usize, issuer: &SecretKey, trust: &Trust) -> BenchResult<Self> {
         let mut seed = [0x5a; 32];
         seed[..8].copy_from_slice(&u64::try_from(number)?.to_le_bytes());
         let key = SecretKey::from_seed(seed);
@@ -162,7 +162,7 @@ impl Simulated {
         self.identity.name()
     }
 
-    fn presence(&self, trust: &Trust) -> Fallible<Signed> {
+    fn presence(&self, trust: &Trust) -> BenchResult<Signed> {
         let now = clock::wall();
         let info = ClientInfo {
             state: State::Ready,
@@ -175,7 +175,7 @@ impl Simulated {
             groups: Vec::new(),
             jobs: JobsInfo { running: 0, limit: 64 },
             dropped: BTreeMap::new(),
-            commands: Builtin::ALL.iter().map(|builtin| known(*builtin)).collect::<Fallible<_>>()?,
+            commands: Builtin::ALL.iter().map(|builtin| known(*builtin)).collect::<BenchResult<_>>()?,
             trust: TrustInfo { version: trust.version(), expires_at: trust.expires_at() },
         };
         let Value::Object(data) = serde_json::to_value(&info)? else { return Err("a client info is an object".into()) };
@@ -198,7 +198,7 @@ impl Simulated {
         Ok(self.identity.sign(MessageType::Event, event.subject, body))
     }
 
-    fn reply(&self, command: &Command, digest: Digest) -> Fallible<Signed> {
+    fn reply(&self, command: &Command, digest: Digest) -> BenchResult<Signed> {
         let now = clock::wall();
         let reply = Reply {
             v: Version,
@@ -226,7 +226,7 @@ impl Simulated {
     }
 }
 
-fn known(builtin: Builtin) -> Fallible<CommandInfo> {
+fn known(builtin: Builtin) -> BenchResult<CommandInfo> {
     Ok(CommandInfo {
         name: builtin.name().parse()?,
         kind: builtin.kind(),
@@ -244,7 +244,7 @@ fn into_shares(clients: Vec<Simulated>) -> Vec<Arc<[Simulated]>> {
     shares
 }
 
-async fn publish(client: &async_nats::Client, message: Signed) -> Fallible<()> {
+async fn publish(client: &async_nats::Client, message: Signed) -> BenchResult<()> {
     let mut headers = HeaderMap::new();
     headers.insert(SIGNATURE_HEADER, message.signature);
     headers.insert(CREDENTIAL_HEADER, &*message.credential);
@@ -253,7 +253,7 @@ async fn publish(client: &async_nats::Client, message: Signed) -> Fallible<()> {
 
 /// Waits until the stream keeps so many presences: it answers nobody when it has stored one. It is in an account of its own,
 /// which the setup key may ask.
-async fn stored(url: &str, keys: &KeyFolder, realm: &Name, count: usize) -> Fallible<()> {
+async fn stored(url: &str, keys: &KeyFolder, realm: &Name, count: usize) -> BenchResult<()> {
     let stream = subject::presence_stream(realm);
     let seed = read_seed(&keys.setup_seed())?;
     let options = ConnectOptions::with_nkey(seed.as_str().to_owned()).custom_inbox_prefix("_INBOX.setup");

@@ -18,7 +18,7 @@ use futures_util::StreamExt;
 use serde_json::{Map, Value};
 use tokio::time::sleep_until;
 
-use crate::Fallible;
+use crate::BenchResult;
 use crate::part;
 use crate::samples::{Samples, short};
 use crate::table::Line;
@@ -38,7 +38,7 @@ const PASSED: &str = "bench.passed";
 const STEP: Duration = Duration::from_millis(2);
 
 /// An honest `status` in a flood at 80 % of what the client verifies.
-pub(crate) async fn flood() -> Fallible<Vec<Line>> {
+pub(crate) async fn flood() -> BenchResult<Vec<Line>> {
     let (world, _worker, mut operator) = World::ready().await?;
     let rate = verified(&world, &mut operator).await?;
 
@@ -65,7 +65,7 @@ pub(crate) async fn flood() -> Fallible<Vec<Line>> {
 }
 
 /// How many forged commands the client verifies in a second when they come in bursts: the median.
-async fn verified(world: &World, operator: &mut Operator) -> Fallible<f64> {
+async fn verified(world: &World, operator: &mut Operator) -> BenchResult<f64> {
     let (client, forged) = (world.outsider().await?, forge(&world.keys())?);
     let mut own = client.subscribe(PASSED).await?;
     let mut rates = Vec::new();
@@ -89,7 +89,7 @@ async fn verified(world: &World, operator: &mut Operator) -> Fallible<f64> {
 }
 
 /// The part of the forger: so many a second, for so long.
-pub(crate) async fn pour(url: &str, keys: &KeyFolder, words: &[String]) -> Fallible<()> {
+pub(crate) async fn pour(url: &str, keys: &KeyFolder, words: &[String]) -> BenchResult<()> {
     let [rate, millis] = words else { return Err("at what rate, and for how long?".into()) };
     let (rate, time): (f64, _) = (rate.parse()?, Duration::from_millis(millis.parse()?));
     let forged = forge(keys)?;
@@ -109,14 +109,14 @@ pub(crate) async fn pour(url: &str, keys: &KeyFolder, words: &[String]) -> Falli
     Ok(client.flush().await?)
 }
 
-async fn status(operator: &mut Operator) -> Fallible<Report> {
+async fn status(operator: &mut Operator) -> BenchResult<Report> {
     Ok(operator
         .request(order(Builtin::Status)?, &worker()?, Options::default(), std::future::pending(), |_| {})
         .await?)
 }
 
 /// How many forged messages a client has found, by its own status; those that it shed unseen are no measure of anything.
-fn dropped(report: &Report) -> Fallible<u64> {
+fn dropped(report: &Report) -> BenchResult<u64> {
     let status = report.replies.first().and_then(|reply| reply.verdict.result());
     let status = status.ok_or_else(|| format!("no status: {:?}", report.summary()))?;
     Ok(status["dropped"]["signature"].as_u64().unwrap_or(0))
@@ -124,7 +124,7 @@ fn dropped(report: &Report) -> Fallible<u64> {
 
 /// An honest command but for one letter, with the genuine credential and a signature over something else: the costliest
 /// thing to find wrong.
-fn forge(keys: &KeyFolder) -> Fallible<Signed> {
+fn forge(keys: &KeyFolder) -> BenchResult<Signed> {
     let trust = load_trust(keys)?;
     let operator = keys.names(Role::Operator).first().cloned().ok_or("no operator")?;
     let identity = load_member(keys, Role::Operator, &operator, &trust, clock::wall(), SKEW)?.identity;
@@ -151,7 +151,7 @@ fn forge(keys: &KeyFolder) -> Fallible<Signed> {
     Ok(Signed { body: body.into(), ..genuine })
 }
 
-async fn send(client: &Client, forged: &Signed) -> Fallible<()> {
+async fn send(client: &Client, forged: &Signed) -> BenchResult<()> {
     let mut headers = HeaderMap::new();
     headers.insert(SIGNATURE_HEADER, forged.signature.as_str());
     headers.insert(CREDENTIAL_HEADER, &*forged.credential);

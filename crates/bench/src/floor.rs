@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use countersign_protocol::key::SecretKey;
 
-use crate::Fallible;
+use crate::BenchResult;
 use crate::samples::{Samples, short};
 use crate::table::Line;
 
@@ -29,7 +29,7 @@ pub(crate) struct Floor {
 
 impl Floor {
     /// Measures both.
-    pub(crate) fn measure() -> Fallible<Self> {
+    pub(crate) fn measure() -> BenchResult<Self> {
         let key = SecretKey::from_seed([7; 32]);
         let message = [b'm'; SIGNED];
         let signature = key.sign(&message);
@@ -45,7 +45,7 @@ impl Floor {
     }
 
     /// The floor of two measurements together.
-    pub(crate) fn and(self, other: Self) -> Fallible<Self> {
+    pub(crate) fn and(self, other: Self) -> BenchResult<Self> {
         Self::of([self.sign, other.sign].concat(), [self.verify, other.verify].concat())
     }
 
@@ -55,7 +55,7 @@ impl Floor {
     }
 
     /// The line of the table.
-    pub(crate) fn line(&self) -> Fallible<Vec<Line>> {
+    pub(crate) fn line(&self) -> BenchResult<Vec<Line>> {
         let both = self.sign.iter().zip(&self.verify).map(|(sign, verify)| 2.0 * sign + 2.0 * verify);
         let (low, high) = Samples::new(both.collect()).ok_or("nothing was measured")?.spread();
         let parts = format!("sign {}, verify {}", short(self.sign_us), short(self.verify_us));
@@ -68,7 +68,7 @@ impl Floor {
         }])
     }
 
-    fn of(sign: Vec<f64>, verify: Vec<f64>) -> Fallible<Self> {
+    fn of(sign: Vec<f64>, verify: Vec<f64>) -> BenchResult<Self> {
         let median = |of: &Vec<f64>| Samples::new(of.clone()).map(|samples| samples.median());
         let (sign_us, verify_us) = median(&sign).zip(median(&verify)).ok_or("nothing was measured")?;
         Ok(Self { sign, verify, sign_us, verify_us })

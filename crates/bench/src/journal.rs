@@ -16,7 +16,7 @@ use countersign_server::{Follow, Operator};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::Fallible;
+use crate::BenchResult;
 use crate::processes::megabytes;
 use crate::samples::{Samples, short};
 use crate::table::Line;
@@ -34,7 +34,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 const AT_REST: usize = 200;
 
 /// A client with a quarter of a million pings on record.
-pub(crate) async fn journal() -> Fallible<Vec<Line>> {
+pub(crate) async fn journal() -> BenchResult<Vec<Line>> {
     let world = World::new()?;
     let mut operator = world.operator(Follow::Presence).await?;
     let client = world.client("state")?;
@@ -98,7 +98,7 @@ pub(crate) async fn journal() -> Fallible<Vec<Line>> {
 }
 
 /// How long each `status` takes, in milliseconds, one after another for as long as this holds, by how many there were.
-async fn time_while(operator: &mut Operator, holds: impl Fn(usize) -> bool) -> Fallible<Vec<f64>> {
+async fn time_while(operator: &mut Operator, holds: impl Fn(usize) -> bool) -> BenchResult<Vec<f64>> {
     let (begun, mut times) = (Instant::now(), Vec::new());
     while holds(times.len()) {
         if begun.elapsed() > PATIENCE {
@@ -116,7 +116,7 @@ async fn time_while(operator: &mut Operator, holds: impl Fn(usize) -> bool) -> F
 }
 
 /// Makes a journal of a quarter of a million pings of one that has one.
-fn multiply(path: &Path) -> Fallible<()> {
+fn multiply(path: &Path) -> BenchResult<()> {
     let bytes = fs::read(path)?;
     let (begun, ended) = last_ping(&bytes)?;
     let value: Value = serde_json::from_str(&begun)?;
@@ -137,7 +137,7 @@ fn multiply(path: &Path) -> Fallible<()> {
 }
 
 /// The two entries of the last `ping` in a journal.
-fn last_ping(journal: &[u8]) -> Fallible<(String, String)> {
+fn last_ping(journal: &[u8]) -> BenchResult<(String, String)> {
     let mut rest = journal.strip_prefix(MAGIC).ok_or("the journal has another form")?;
     let (mut begun, mut pair) = (None, None);
     while let Some((head, after)) = rest.split_at_checked(HEAD) {

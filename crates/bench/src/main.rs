@@ -25,7 +25,7 @@ use table::Line;
 use tokio::time::timeout;
 
 /// What can go wrong with a benchmark ends up in its line of the table.
-pub(crate) type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub(crate) type BenchResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The benchmarks, by the names that the command line takes.
 const NAMES: [&str; 10] =
@@ -58,7 +58,7 @@ async fn main() -> ExitCode {
 }
 
 /// Runs the benchmarks and shows the table; how many could not be run.
-async fn run(names: &[&'static str]) -> Fallible<usize> {
+async fn run(names: &[&'static str]) -> BenchResult<usize> {
     let about = about::machine();
     let before = Floor::measure()?;
     let mut benchmarks = Vec::new();
@@ -77,7 +77,7 @@ async fn run(names: &[&'static str]) -> Fallible<usize> {
     Ok(benchmarks.iter().filter(|(_, lines)| lines.is_err()).count())
 }
 
-async fn benchmark(name: &str, floor: &Floor) -> Fallible<Vec<Line>> {
+async fn benchmark(name: &str, floor: &Floor) -> BenchResult<Vec<Line>> {
     match name {
         "sequential" => pings::sequential(floor).await,
         "in-flight" => pings::in_flight(floor).await,
@@ -98,7 +98,7 @@ fn cores() -> f64 {
     available_parallelism().map_or(1, NonZero::get) as f64
 }
 
-fn tell(text: &str) -> Fallible<()> {
+fn tell(text: &str) -> BenchResult<()> {
     Ok(writeln!(std::io::stderr(), "{text}")?)
 }
 

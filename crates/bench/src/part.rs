@@ -6,7 +6,7 @@ use std::path::Path;
 use countersign_keys::KeyFolder;
 use tokio::io::AsyncReadExt;
 
-use crate::{Fallible, fleet, flood, pings};
+use crate::{BenchResult, fleet, flood, pings};
 
 /// Answers unsigned requests.
 pub(crate) const ECHO: &str = "be-echo";
@@ -16,7 +16,7 @@ pub(crate) const FLEET: &str = "be-fleet";
 pub(crate) const FLOOD: &str = "be-flood";
 
 /// Plays a part until it has come to its end, or whoever started this process is gone. `None` where the words name none.
-pub(crate) async fn play(words: &[String]) -> Option<Fallible<()>> {
+pub(crate) async fn play(words: &[String]) -> Option<BenchResult<()>> {
     let [part, url, keys, rest @ ..] = words else { return None };
     if ![ECHO, FLEET, FLOOD].contains(&part.as_str()) {
         return None;
@@ -36,7 +36,7 @@ pub(crate) async fn play(words: &[String]) -> Option<Fallible<()>> {
 }
 
 /// Tells whoever started this process that it may begin.
-pub(crate) fn ready() -> Fallible<()> {
+pub(crate) fn ready() -> BenchResult<()> {
     let mut stdout = std::io::stdout();
     stdout.write_all(b"ready\n")?;
     Ok(stdout.flush()?)

@@ -16,7 +16,7 @@ use crate::part;
 use crate::samples::{Samples, short};
 use crate::table::Line;
 use crate::world::{self, World, order, worker};
-use crate::{Fallible, cores};
+use crate::{BenchResult, cores};
 
 /// How often signed and unsigned requests take turns, so that both meet the same neighbours.
 const ROUNDS: usize = 6;
@@ -40,7 +40,7 @@ const CREDENTIAL: usize = 620;
 const ECHO: &str = "bench.echo";
 
 /// Sequential pings, less what NATS alone takes for as many bytes.
-pub(crate) async fn sequential(floor: &Floor) -> Fallible<Vec<Line>> {
+pub(crate) async fn sequential(floor: &Floor) -> BenchResult<Vec<Line>> {
     let (world, _worker, mut operator) = World::ready().await?;
     let _echo = world.part(part::ECHO, &[])?;
     let client = world.outsider().await?;
@@ -78,7 +78,7 @@ pub(crate) async fn sequential(floor: &Floor) -> Fallible<Vec<Line>> {
 }
 
 /// Many pings at a time.
-pub(crate) async fn in_flight(floor: &Floor) -> Fallible<Vec<Line>> {
+pub(crate) async fn in_flight(floor: &Floor) -> BenchResult<Vec<Line>> {
     let (_world, _worker, mut operator) = World::ready().await?;
     let (to, order) = (worker()?, order(Builtin::Ping)?);
     let mut rates = Vec::new();
@@ -115,7 +115,7 @@ pub(crate) async fn in_flight(floor: &Floor) -> Fallible<Vec<Line>> {
 }
 
 /// The part of the process that answers unsigned requests, with as many bytes as a signed reply has.
-pub(crate) async fn echo(url: &str, keys: &KeyFolder) -> Fallible<()> {
+pub(crate) async fn echo(url: &str, keys: &KeyFolder) -> BenchResult<()> {
     let client = world::outsider(url, keys).await?;
     let mut requests = client.subscribe(ECHO).await?;
     client.flush().await?;
@@ -128,7 +128,7 @@ pub(crate) async fn echo(url: &str, keys: &KeyFolder) -> Fallible<()> {
     Ok(())
 }
 
-async fn ask(client: &async_nats::Client) -> Fallible<()> {
+async fn ask(client: &async_nats::Client) -> BenchResult<()> {
     let answer = client.request_with_headers(ECHO, headers(), body()).await?;
     if answer.payload.len() == BODY { Ok(()) } else { Err("an echo of another length".into()) }
 }

@@ -8,7 +8,7 @@ use countersign_protocol::reply::State;
 use countersign_server::Follow;
 use tokio::time::sleep;
 
-use crate::Fallible;
+use crate::BenchResult;
 use crate::samples::{Samples, short};
 use crate::table::Line;
 use crate::world::{self, World, until_state};
@@ -27,7 +27,7 @@ const WATCH: Duration = Duration::from_secs(25);
 const AIM_WAKES: f64 = 3.0 / 1.2 + 10.0 / (HEARTBEAT as f64 / 1e3);
 
 /// `countersign ping worker-1`, from its start to its end.
-pub(crate) async fn one_shot() -> Fallible<Vec<Line>> {
+pub(crate) async fn one_shot() -> BenchResult<Vec<Line>> {
     let (world, _worker, _operator) = World::ready().await?;
     let mut times = Vec::new();
     for _ in 0..COMMANDS {
@@ -39,7 +39,7 @@ pub(crate) async fn one_shot() -> Fallible<Vec<Line>> {
 }
 
 /// From the start of a client with a fresh record to its first verified presence.
-pub(crate) async fn start() -> Fallible<Vec<Line>> {
+pub(crate) async fn start() -> BenchResult<Vec<Line>> {
     let world = World::new()?;
     let mut operator = world.operator(Follow::Presence).await?;
     let mut times = Vec::new();
@@ -54,7 +54,7 @@ pub(crate) async fn start() -> Fallible<Vec<Line>> {
 }
 
 /// A client that nobody speaks to.
-pub(crate) async fn idle() -> Fallible<Vec<Line>> {
+pub(crate) async fn idle() -> BenchResult<Vec<Line>> {
     let world = World::new()?;
     let client = world.client("state")?;
     sleep(SETTLE).await;
@@ -82,7 +82,7 @@ pub(crate) async fn idle() -> Fallible<Vec<Line>> {
 }
 
 /// The release binary, stripped.
-pub(crate) fn size() -> Fallible<Vec<Line>> {
+pub(crate) fn size() -> BenchResult<Vec<Line>> {
     let megabytes = fs::metadata(world::binary()?)?.len() as f64 / 1e6;
     Ok(vec![Line {
         what: "release binary, stripped".to_owned(),
@@ -93,7 +93,7 @@ pub(crate) fn size() -> Fallible<Vec<Line>> {
     }])
 }
 
-fn milliseconds(what: &str, times: Vec<f64>, aim: &'static str, most: f64) -> Fallible<Vec<Line>> {
+fn milliseconds(what: &str, times: Vec<f64>, aim: &'static str, most: f64) -> BenchResult<Vec<Line>> {
     let times = Samples::new(times).ok_or("nothing was measured")?;
     let (low, high) = times.spread();
     Ok(vec![Line {
@@ -106,7 +106,7 @@ fn milliseconds(what: &str, times: Vec<f64>, aim: &'static str, most: f64) -> Fa
 }
 
 /// How often the threads of a process have gone to sleep, and so been woken, of their own accord.
-fn wakes(id: u32) -> Fallible<f64> {
+fn wakes(id: u32) -> BenchResult<f64> {
     let mut sum = 0.0;
     for thread in fs::read_dir(format!("/proc/{id}/task"))? {
         let status = thread?.path().join("status");
@@ -116,12 +116,12 @@ fn wakes(id: u32) -> Fallible<f64> {
 }
 
 /// A kind of memory of a process, in megabytes.
-pub(crate) fn megabytes(id: u32, member: &str) -> Fallible<f64> {
+pub(crate) fn megabytes(id: u32, member: &str) -> BenchResult<f64> {
     Ok(in_status(&format!("/proc/{id}/status"), member)? * 1_024.0 / 1e6)
 }
 
 /// A number in a `status` file of /proc.
-fn in_status(path: &str, member: &str) -> Fallible<f64> {
+fn in_status(path: &str, member: &str) -> BenchResult<f64> {
     let status = fs::read_to_string(path)?;
     let line =
         status.lines().find_map(|line| line.strip_prefix(member)).ok_or_else(|| format!("{path}: no {member}"))?;

@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::Fallible;
+use crate::BenchResult;
 
 /// One line: what was measured, and what it was to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +20,7 @@ pub(crate) struct Line {
 }
 
 /// The lines of the benchmarks, and for one that could not be run that and why.
-pub(crate) fn render(benchmarks: &[(&str, Fallible<Vec<Line>>)]) -> String {
+pub(crate) fn render(benchmarks: &[(&str, BenchResult<Vec<Line>>)]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
     table.set_header(["benchmark", "figure", "ratio", "aim", "met"]);

@@ -24,7 +24,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Map;
 use tempfile::TempDir;
 
-use crate::Fallible;
+use crate::BenchResult;
 
 /// The realm of every benchmark.
 pub(crate) const REALM: &str = "bench";
@@ -50,7 +50,7 @@ pub(crate) struct Process {
 impl World {
     /// The keys by `countersign init`, the stream by `countersign setup`, and one user more: it stands in for whoever is
     /// not Countersign, and may publish and subscribe to everything.
-    pub(crate) fn new() -> Fallible<Self> {
+    pub(crate) fn new() -> BenchResult<Self> {
         let folder = TempDir::new()?;
         let keys = KeyFolder::new(folder.path().join("keys"));
         let mut init = Command::new(binary()?);
@@ -73,7 +73,7 @@ impl World {
     }
 
     /// A world with `worker-1` started and ready, and an operator who has just heard from it.
-    pub(crate) async fn ready() -> Fallible<(Self, Process, Operator)> {
+    pub(crate) async fn ready() -> BenchResult<(Self, Process, Operator)> {
         let world = Self::new()?;
         let mut operator = world.operator(Follow::Presence).await?;
         let worker = world.client("state")?;
@@ -88,35 +88,35 @@ impl World {
     }
 
     /// The trust bundle.
-    pub(crate) fn trust(&self) -> Fallible<Trust> {
+    pub(crate) fn trust(&self) -> BenchResult<Trust> {
         Ok(load_trust(&self.keys())?)
     }
 
     /// The operator's identity and connection key.
-    pub(crate) fn member(&self) -> Fallible<Member> {
+    pub(crate) fn member(&self) -> BenchResult<Member> {
         Ok(load_member(&self.keys(), Role::Operator, &OPERATOR.parse()?, &self.trust()?, clock::wall(), SKEW)?)
     }
 
     /// A connected operator in this process.
-    pub(crate) async fn operator(&self, follow: Follow) -> Fallible<Operator> {
+    pub(crate) async fn operator(&self, follow: Follow) -> BenchResult<Operator> {
         let (member, trust) = (self.member()?, Arc::new(self.trust()?));
         let (url, enrolled) = (self.broker.url(), self.keys().names(Role::Client));
         Ok(Operator::connect(OperatorConfig { url, member, trust, follow, enrolled }).await?)
     }
 
     /// A connection of whoever is not Countersign.
-    pub(crate) async fn outsider(&self) -> Fallible<async_nats::Client> {
+    pub(crate) async fn outsider(&self) -> BenchResult<async_nats::Client> {
         outsider(&self.broker.url(), &self.keys()).await
     }
 
     /// A connection of the same, which blocks and can publish anything.
-    pub(crate) fn peer(&self) -> Fallible<Peer> {
+    pub(crate) fn peer(&self) -> BenchResult<Peer> {
         let seed = read_seed(&outsider_seed(&self.keys()))?;
         Ok(Peer::connect(self.broker.port(), Some(seed.as_str())))
     }
 
     /// `countersign` with these arguments, in this realm.
-    pub(crate) fn countersign(&self, arguments: &[&str]) -> Fallible<Command> {
+    pub(crate) fn countersign(&self, arguments: &[&str]) -> BenchResult<Command> {
         let mut command = Command::new(binary()?);
         command.args(arguments).arg("--keys").arg(self.keys().path()).args(["--nats-url", &self.broker.url()]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -124,7 +124,7 @@ impl World {
     }
 
     /// `worker-1` as a process, with its journal in a folder of this name.
-    pub(crate) fn client(&self, state: &str) -> Fallible<Process> {
+    pub(crate) fn client(&self, state: &str) -> BenchResult<Process> {
         let mut command = self.countersign(&["client", "--name", WORKER])?;
         Process::spawn(command.arg("--state").arg(self.state(state)))
     }
@@ -135,7 +135,7 @@ impl World {
     }
 
     /// This program in another part, with the broker and the keys as its first arguments; it has said that it is ready.
-    pub(crate) fn part(&self, part: &str, arguments: &[String]) -> Fallible<Process> {
+    pub(crate) fn part(&self, part: &str, arguments: &[String]) -> BenchResult<Process> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([part, &self.broker.url()]).arg(self.keys().path()).args(arguments);
         let mut process = Process::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
@@ -147,7 +147,7 @@ impl World {
 }
 
 impl Process {
-    fn spawn(command: &mut Command) -> Fallible<Self> {
+    fn spawn(command: &mut Command) -> BenchResult<Self> {
         let begun = Instant::now();
         Ok(Self { child: command.spawn()?, begun })
     }
@@ -163,13 +163,13 @@ impl Process {
     }
 
     /// Asks it to end, and waits until it has.
-    pub(crate) fn end(mut self) -> Fallible<()> {
+    pub(crate) fn end(mut self) -> BenchResult<()> {
         kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         self.wait()
     }
 
     /// Waits until it has ended by itself.
-    pub(crate) fn wait(&mut self) -> Fallible<()> {
+    pub(crate) fn wait(&mut self) -> BenchResult<()> {
         let status = self.child.wait()?;
         if status.success() { Ok(()) } else { Err(format!("a process ended with {status}").into()) }
     }
@@ -183,13 +183,13 @@ impl Drop for Process {
 }
 
 /// The release binary, which lies beside this program.
-pub(crate) fn binary() -> Fallible<PathBuf> {
+pub(crate) fn binary() -> BenchResult<PathBuf> {
     let binary = std::env::current_exe()?.with_file_name("countersign");
     if binary.is_file() { Ok(binary) } else { Err(format!("there is no {}", binary.display()).into()) }
 }
 
 /// Runs a command to its end.
-pub(crate) fn run(command: &mut Command) -> Fallible<()> {
+pub(crate) fn run(command: &mut Command) -> BenchResult<()> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let output = command.output()?;
     if output.status.success() {
@@ -199,19 +199,19 @@ pub(crate) fn run(command: &mut Command) -> Fallible<()> {
 }
 
 /// A connection of whoever is not Countersign.
-pub(crate) async fn outsider(url: &str, keys: &KeyFolder) -> Fallible<async_nats::Client> {
+pub(crate) async fn outsider(url: &str, keys: &KeyFolder) -> BenchResult<async_nats::Client> {
     let seed = read_seed(&outsider_seed(keys))?;
     let options = ConnectOptions::with_nkey(seed.as_str().to_owned()).subscription_capacity(65_536);
     Ok(options.connect(url).await?)
 }
 
 /// An order of a built-in command without arguments.
-pub(crate) fn order(builtin: Builtin) -> Fallible<CommandRequest> {
+pub(crate) fn order(builtin: Builtin) -> BenchResult<CommandRequest> {
     Ok(CommandRequest::new(Call { name: builtin.name().parse()?, args: Map::new() }, false)?)
 }
 
 /// Gives an order, and fails unless every target succeeds; the number of targets.
-pub(crate) async fn report(operator: &mut Operator, builtin: Builtin, to: &Audience) -> Fallible<usize> {
+pub(crate) async fn report(operator: &mut Operator, builtin: Builtin, to: &Audience) -> BenchResult<usize> {
     let options = Options { timeout: 10_000, ..Options::default() };
     let report = operator.request(order(builtin)?, to, options, std::future::pending(), |_| {}).await?;
     match report.exit_status() {
@@ -221,7 +221,7 @@ pub(crate) async fn report(operator: &mut Operator, builtin: Builtin, to: &Audie
 }
 
 /// Waits until a client says that it is in a state in which it was not before.
-pub(crate) async fn until_state(operator: &mut Operator, state: State) -> Fallible<()> {
+pub(crate) async fn until_state(operator: &mut Operator, state: State) -> BenchResult<()> {
     loop {
         if let OperatorEvent::Update { update: Update::ClientEvent { news, .. }, .. } = operator.next().await?
             && let ClientEvent::Joined { state: now }
@@ -235,7 +235,7 @@ pub(crate) async fn until_state(operator: &mut Operator, state: State) -> Fallib
 }
 
 /// `worker-1` alone.
-pub(crate) fn worker() -> Fallible<Audience> {
+pub(crate) fn worker() -> BenchResult<Audience> {
     let worker: Name = WORKER.parse()?;
     Ok(Audience::Clients(vec![worker]))
 }

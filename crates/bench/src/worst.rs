@@ -25,7 +25,7 @@ use countersign_server::Operator;
 use countersign_testkit::realm::{Draft, to};
 use serde_json::{Map, Value, json};
 
-use crate::Fallible;
+use crate::BenchResult;
 use crate::processes::megabytes;
 use crate::samples::short;
 use crate::table::Line;
@@ -47,7 +47,7 @@ const HEADER_BLOCK: usize = 300_000;
 const AIM: f64 = 100.0;
 
 /// The three floods, each with a process of its own.
-pub(crate) async fn worst() -> Fallible<Vec<Line>> {
+pub(crate) async fn worst() -> BenchResult<Vec<Line>> {
     Ok(vec![
         commands(COMMANDS, MAX_VALUES, true).await?,
         commands(COMMANDS, MAX_VALUES, false).await?,
@@ -58,7 +58,7 @@ pub(crate) async fn worst() -> Fallible<Vec<Line>> {
 }
 
 /// A client under commands of an operator who has no right at all.
-async fn commands(count: u32, values: usize, padded: bool) -> Fallible<Line> {
+async fn commands(count: u32, values: usize, padded: bool) -> BenchResult<Line> {
     let (world, client, mut operator) = World::ready().await?;
     let nobody = nobody(&world)?;
     let command =
@@ -79,7 +79,7 @@ async fn commands(count: u32, values: usize, padded: bool) -> Fallible<Line> {
 }
 
 /// A prompt under replies of the client that it has given an order to.
-async fn replies() -> Fallible<Line> {
+async fn replies() -> BenchResult<Line> {
     let world = World::new()?;
     let trust = world.trust()?;
     let client = load_member(&world.keys(), Role::Client, &WORKER.parse()?, &trust, clock::wall(), SKEW)?.identity;
@@ -96,15 +96,15 @@ async fn replies() -> Fallible<Line> {
         reply.status = Status::Failed;
         reply.error =
             Some(ErrorBody { details: Some(Map::new()), ..ErrorBody::new(ErrorCode::Failed, "as bad as it gets") });
-        Fallible::Ok(reply)
+        BenchResult::Ok(reply)
     };
     let filling = filling(&json!(failed(REPLIES)?), MAX_VALUES, true);
     let sign = |number| {
         let reply = failed(number)?;
         let body = filled(&json!(reply), r#""details":{}"#, &filling);
-        Fallible::Ok(client.sign(MessageType::Reply, reply.subject, body))
+        BenchResult::Ok(client.sign(MessageType::Reply, reply.subject, body))
     };
-    let flood: Vec<Signed> = (0..REPLIES).map(sign).collect::<Fallible<_>>()?;
+    let flood: Vec<Signed> = (0..REPLIES).map(sign).collect::<BenchResult<_>>()?;
     peer.send_all(&flood);
     prompt.hears(r#""verdict":"failed""#)?;
 
@@ -121,7 +121,7 @@ async fn replies() -> Fallible<Line> {
 }
 
 /// A client under messages of somebody who has nothing but a connection.
-async fn headers() -> Fallible<Line> {
+async fn headers() -> BenchResult<Line> {
     let (world, client, mut operator) = World::ready().await?;
     let mut block = "NATS/1.0\r\n".to_owned();
     let mut number = 0;
@@ -152,12 +152,12 @@ fn line(what: String, before: f64, after: f64) -> Line {
 }
 
 /// What a process has taken at most so far, in megabytes.
-fn peak(id: u32) -> Fallible<f64> {
+fn peak(id: u32) -> BenchResult<f64> {
     megabytes(id, "VmHWM:")
 }
 
 /// Waits until the client answers a question that it was asked after a flood.
-async fn until_answered(operator: &mut Operator) -> Fallible<()> {
+async fn until_answered(operator: &mut Operator) -> BenchResult<()> {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
         let question = order(Builtin::Status)?;
@@ -175,14 +175,14 @@ async fn until_answered(operator: &mut Operator) -> Fallible<()> {
 }
 
 /// An operator with an empty grant.
-fn nobody(world: &World) -> Fallible<Identity> {
+fn nobody(world: &World) -> BenchResult<Identity> {
     let grant =
         Grant { commands: Commands::Only(vec![]), clients: vec![], groups: vec![], all: false, max_ttl_ms: 60_000 };
     let (trust, issuer) = (world.trust()?, read_key(&world.keys().issuer_key())?);
     issue(&trust, &issuer, "nobody".parse()?, grant)
 }
 
-fn issue(trust: &Trust, issuer: &SecretKey, name: Name, grant: Grant) -> Fallible<Identity> {
+fn issue(trust: &Trust, issuer: &SecretKey, name: Name, grant: Grant) -> BenchResult<Identity> {
     let (key, now) = (SecretKey::from_seed(clock::random()?), clock::wall());
     let (iss, _) = trust.issuer(&issuer.public().thumbprint()).ok_or("the issuer is unknown")?;
     let claims = Claims {
@@ -227,7 +227,7 @@ fn filled(body: &Value, empty: &str, filling: &str) -> Vec<u8> {
 }
 
 /// The reply of a client that succeeded, with a number of its own.
-fn reply(client: &Identity, command: &Command, digest: Digest, n: u64) -> Fallible<Reply> {
+fn reply(client: &Identity, command: &Command, digest: Digest, n: u64) -> BenchResult<Reply> {
     let (now, boot) = (clock::wall(), Uuid::from_random([7; 16]));
     Ok(Reply {
         v: command.v,
@@ -259,7 +259,7 @@ struct Prompt {
 }
 
 impl Prompt {
-    fn start(world: &World) -> Fallible<Self> {
+    fn start(world: &World) -> BenchResult<Self> {
         let mut command = world.countersign(&["server", "-o", "ndjson"])?;
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (sender, printed) = channel();
@@ -268,12 +268,12 @@ impl Prompt {
         Ok(Self { child, printed })
     }
 
-    fn say(&mut self, line: &str) -> Fallible<()> {
+    fn say(&mut self, line: &str) -> BenchResult<()> {
         Ok(writeln!(self.child.stdin.as_mut().ok_or("no standard input")?, "{line}")?)
     }
 
     /// Waits for a line with a word in it.
-    fn hears(&self, word: &str) -> Fallible<()> {
+    fn hears(&self, word: &str) -> BenchResult<()> {
         while !self.printed.recv_timeout(PATIENCE)?.contains(word) {}
         Ok(())
     }

@@ -341,7 +341,7 @@ impl Shell {
     fn commit(&mut self, mut steps: Vec<Step>) {
         while !steps.is_empty() {
             let effects = self.record(steps);
-            steps = effects.into_iter().filter_map(|effect| self.carry_out(effect)).collect();
+            steps = effects.into_iter().filter_map(|effect| self.apply(effect)).collect();
         }
         if let Some(mark) = self.unsynced.take() {
             self.secure(mark);
@@ -405,7 +405,7 @@ impl Shell {
         back
     }
 
-    fn carry_out(&mut self, effect: Effect) -> Option<Step> {
+    fn apply(&mut self, effect: Effect) -> Option<Step> {
         match effect {
             Effect::Publish(message) => self.link.publish(message, None),
             Effect::Execute(execution) => return self.execute(execution),

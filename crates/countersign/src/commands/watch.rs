@@ -164,10 +164,10 @@ impl Watch {
     }
 
     fn show(&mut self, delivery: &Delivery) -> CliResult<bool> {
-        for sight in self.watcher.take(delivery, clock::wall()) {
-            if self.filter.shows(&sight, &self.watcher) {
+        for observation in self.watcher.take(delivery, clock::wall()) {
+            if self.filter.shows(&observation, &self.watcher) {
                 self.left -= 1;
-                if !self.output.sight(&sight, self.format)? || self.left == 0 {
+                if !self.output.observation(&observation, self.format)? || self.left == 0 {
                     return Ok(false);
                 }
             }

@@ -38,16 +38,16 @@ pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Output {
     /// Prints what was seen in a line of its own; `false` where nobody reads any more.
-    pub(crate) fn sight(self, sight: &Observation, format: Format) -> CliResult<bool> {
+    pub(crate) fn observation(self, observation: &Observation, format: Format) -> CliResult<bool> {
         let unwritable = |error| {
             CliError::new(Exit::Failed, format!("standard output cannot be written: {error}"))
                 .expected("a place for what is seen")
                 .hint("free some space, or print it elsewhere")
         };
         let line = match format {
-            Format::Table => for_people(sight),
+            Format::Table => for_people(observation),
             Format::Json | Format::Ndjson => {
-                json::line(&Line::of(sight)).map_err(|error| unwritable(io::Error::other(error)))?
+                json::line(&Line::of(observation)).map_err(|error| unwritable(io::Error::other(error)))?
             }
         };
         self.clear();
@@ -72,8 +72,8 @@ pub(crate) fn is_read() -> bool {
 }
 
 /// One line with its colours, which are taken out where they do not belong.
-pub(super) fn for_people(sight: &Observation) -> String {
-    match sight {
+pub(super) fn for_people(observation: &Observation) -> String {
+    match observation {
         Observation::Gap(gap) => line(gap.at, ("gap", AnsiColor::Yellow), "-", gap.client.as_str(), &missing(gap)),
         Observation::Message(seen) => {
             let mark = match (&seen.verdict, seen.occurrence) {
@@ -202,8 +202,8 @@ enum Message<'a> {
 }
 
 impl<'a> Line<'a> {
-    pub(super) fn of(sight: &'a Observation) -> Self {
-        let seen = match sight {
+    pub(super) fn of(observation: &'a Observation) -> Self {
+        let seen = match observation {
             Observation::Message(seen) => seen,
             Observation::Gap(gap) => {
                 return Self {

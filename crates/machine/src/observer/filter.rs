@@ -21,9 +21,9 @@ pub struct Filter {
 
 impl Filter {
     /// Whether it is to be shown; the watcher knows who is in which group.
-    pub fn shows(&self, sight: &Observation, watcher: &Watcher) -> bool {
+    pub fn shows(&self, observation: &Observation, watcher: &Watcher) -> bool {
         let fits = |kind: Kind| self.kinds.is_empty() || self.kinds.iter().any(|asked| kind.is(*asked));
-        match sight {
+        match observation {
             // Whom it was for that is missing, nobody knows.
             Observation::Gap(gap) => {
                 fits(Kind::Gap)

@@ -21,8 +21,8 @@ impl World {
     /// Takes a message, and what is missing before it.
     fn gap_and_seen(&mut self, message: &Signed) -> (Option<Gap>, ObservedMessage) {
         let mut gap = None;
-        for sight in self.take(&message.delivery()) {
-            match sight {
+        for observation in self.take(&message.delivery()) {
+            match observation {
                 Observation::Gap(found) => gap = Some(found),
                 Observation::Message(seen) => return (gap, *seen),
             }
@@ -42,8 +42,8 @@ fn route(seen: &ObservedMessage) -> (Option<&str>, Option<String>) {
     (seen.from().map(Name::as_str), seen.to())
 }
 
-fn only(mut sights: Vec<Observation>) -> ObservedMessage {
-    match (sights.pop(), sights.len()) {
+fn only(mut observations: Vec<Observation>) -> ObservedMessage {
+    match (observations.pop(), observations.len()) {
         (Some(Observation::Message(seen)), 0) => *seen,
         other => panic!("{other:?}"),
     }
@@ -269,7 +269,7 @@ fn traffic() -> (World, Vec<(&'static str, Observation)>) {
     let forged = Signed { subject: to_two.subject.clone(), body: ping.body.clone(), ..to_web.clone() };
     let error = Outcome::Refused(ErrorBody::new(ErrorCode::NotReady, "no"));
     let reply = world.reply(&ping, 2, error);
-    let mut sights = Vec::new();
+    let mut observations = Vec::new();
     for (label, message) in [
         ("presence", world.event(0, &presence("1"))),
         ("command", ping.clone()),
@@ -283,21 +283,21 @@ fn traffic() -> (World, Vec<(&'static str, Observation)>) {
         ("forged", forged),
         ("moved", Signed { subject: "cs.demo.event.worker-2.x".to_owned(), ..reply }),
     ] {
-        for sight in world.take(&message.delivery()) {
-            sights.push((if matches!(sight, Observation::Gap(_)) { "gap" } else { label }, sight));
+        for observation in world.take(&message.delivery()) {
+            observations.push((if matches!(observation, Observation::Gap(_)) { "gap" } else { label }, observation));
         }
     }
     let trust = world.trust("demo");
     for (label, delivery) in [("trust", bare("cs.demo.trust", trust)), ("other", bare("cs.demo.x", Vec::new()))] {
-        sights.extend(world.take(&delivery).into_iter().map(|sight| (label, sight)));
+        observations.extend(world.take(&delivery).into_iter().map(|observation| (label, observation)));
     }
-    (world, sights)
+    (world, observations)
 }
 
 #[track_caller]
 fn shown(filter: &Filter, expected: &[&str]) {
-    let (world, sights) = traffic();
-    let shown = sights.iter().filter(|(_, sight)| filter.shows(sight, &world.watcher));
+    let (world, observations) = traffic();
+    let shown = observations.iter().filter(|(_, observation)| filter.shows(observation, &world.watcher));
     assert_eq!(shown.map(|(label, _)| *label).collect::<Vec<_>>(), expected, "{filter:?}");
 }
 

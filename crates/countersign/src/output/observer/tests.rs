@@ -21,12 +21,15 @@ fn id_of(command: &Signed) -> MessageId {
 }
 
 /// The lines for people, without colours.
-fn lines(sights: &[Observation]) -> Vec<String> {
-    sights.iter().map(|sight| anstream::adapter::strip_str(&for_people(sight)).to_string()).collect()
+fn lines(observations: &[Observation]) -> Vec<String> {
+    observations.iter().map(|observation| anstream::adapter::strip_str(&for_people(observation)).to_string()).collect()
 }
 
-fn documents(sights: &[Observation]) -> Vec<Value> {
-    sights.iter().map(|sight| serde_json::from_str(&json::line(&Line::of(sight)).unwrap()).unwrap()).collect()
+fn documents(observations: &[Observation]) -> Vec<Value> {
+    observations
+        .iter()
+        .map(|observation| serde_json::from_str(&json::line(&Line::of(observation)).unwrap()).unwrap())
+        .collect()
 }
 
 #[test]
@@ -54,10 +57,11 @@ fn every_kind_has_its_line() {
         Signed { body: unseen.body.clone(), ..calculate.clone() },
         Signed { subject: to_all.subject, ..calculate },
     ];
-    let mut sights: Vec<Observation> = messages.iter().flat_map(|message| world.take(&message.delivery())).collect();
+    let mut observations: Vec<Observation> =
+        messages.iter().flat_map(|message| world.take(&message.delivery())).collect();
     let trust = world.trust("demo");
-    sights.extend(world.take(&bare("cs.demo.trust", trust)));
-    sights.extend(world.take(&bare("cs.demo.x", Vec::new())));
+    observations.extend(world.take(&bare("cs.demo.trust", trust)));
+    observations.extend(world.take(&bare("cs.demo.x", Vec::new())));
     let args = r#"{"msg":"done","x":2.5}"#;
     let unseen = id_of(&unseen);
     let kid = world.alice.kid();
@@ -84,14 +88,14 @@ fn every_kind_has_its_line() {
         "address     other     ?                         cs.demo.x: not on a subject of this realm that anybody listens to"
             .to_owned(),
     ];
-    assert_eq!(lines(&sights), expected.map(|line| format!("02:00:00.000  {line}")));
+    assert_eq!(lines(&observations), expected.map(|line| format!("02:00:00.000  {line}")));
 }
 
 #[test]
 fn an_object_has_the_verdict_the_names_and_the_whole_message() {
     let mut world = World::new();
     let ping = world.ping();
-    let mut sights = world.take(&ping.delivery());
+    let mut observations = world.take(&ping.delivery());
     let messages = [
         world.event(0, &presence("1")),
         world.reply(&ping, 2, Outcome::Succeeded(json!(7))),
@@ -99,10 +103,10 @@ fn an_object_has_the_verdict_the_names_and_the_whole_message() {
         world.event(1, &job()),
         Signed { subject: "cs.demo.cmd.all".to_owned(), ..ping.clone() },
     ];
-    sights.extend(messages.iter().flat_map(|message| world.take(&message.delivery())));
+    observations.extend(messages.iter().flat_map(|message| world.take(&message.delivery())));
     let trust = world.trust("demo");
-    sights.extend(world.take(&bare("cs.demo.trust", trust)));
-    let documents = documents(&sights);
+    observations.extend(world.take(&bare("cs.demo.trust", trust)));
+    let documents = documents(&observations);
     let at = 1_795_485_600_000_i64;
     let body = |message: &Signed| serde_json::from_slice::<Value>(&message.body).unwrap();
     let command = json!({
@@ -190,12 +194,12 @@ fn no_text_of_a_message_can_move_the_cursor_or_make_a_line_of_its_own() {
         deliveries.push(draft.sign_body(&world.alice, &body).delivery());
     }
     for delivery in deliveries {
-        for sight in world.take(&delivery) {
-            let [line] = lines(std::slice::from_ref(&sight)).try_into().unwrap();
+        for observation in world.take(&delivery) {
+            let [line] = lines(std::slice::from_ref(&observation)).try_into().unwrap();
             assert_eq!(escape(&line), line);
-            let document = json::line(&Line::of(&sight)).unwrap();
+            let document = json::line(&Line::of(&observation)).unwrap();
             assert_eq!(escape(&document), document);
-            assert_eq!(documents(std::slice::from_ref(&sight)).len(), 1);
+            assert_eq!(documents(std::slice::from_ref(&observation)).len(), 1);
         }
     }
 }
@@ -229,7 +233,7 @@ fn a_verdict_has_its_colour() {
     let colours: Vec<String> = [ping.clone(), ping.clone(), Signed { subject: "cs.demo.cmd.all".to_owned(), ..ping }]
         .iter()
         .flat_map(|message| world.take(&message.delivery()))
-        .map(|sight| for_people(&sight).split('m').next().unwrap().chars().skip(14).collect())
+        .map(|observation| for_people(&observation).split('m').next().unwrap().chars().skip(14).collect())
         .collect();
     assert_eq!(colours, ["\u{1b}[32", "\u{1b}[33", "\u{1b}[31"]);
 }
