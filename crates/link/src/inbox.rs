@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::Value;
 
-use super::{Link, lock};
+use super::{Link, headers, lock};
 
 /// An inbox on the present connection of a link. It is gone with that connection.
 #[derive(Debug)]
@@ -64,14 +64,10 @@ impl Answer {
 
 impl From<Message> for Answer {
     fn from(message: Message) -> Self {
-        let headers = message.headers.iter().flat_map(|headers| headers.iter()).flat_map(|(name, values)| {
-            let name: &str = name.as_ref();
-            values.iter().map(move |value| (name.to_owned(), value.as_str().to_owned()))
-        });
         Self {
             token: message.subject.rsplit('.').next().unwrap_or_default().to_owned(),
             status: message.status.map(|status| status.as_u16()),
-            headers: headers.collect(),
+            headers: headers(&message).map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             description: message.description,
             length: message.length,
             body: message.payload,

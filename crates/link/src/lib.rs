@@ -374,10 +374,7 @@ impl Shared {
     fn message(&self, message: &Message) {
         let subject = message.subject.as_str();
         let ours = |name: &str| name == SIGNATURE_HEADER || name == CREDENTIAL_HEADER;
-        let headers = message.headers.iter().flat_map(|headers| headers.iter()).flat_map(|(name, values)| {
-            let name: &str = name.as_ref();
-            values.iter().map(move |value| (name, value.as_str()))
-        });
+        let headers = headers(message);
         let no_responders = message.status.is_some_and(|status| status.as_u16() == 503) && message.payload.is_empty();
         let weight;
         let event = if no_responders {
@@ -420,6 +417,14 @@ impl Shared {
         self.arrived.notify_one();
         self.ended.send_replace(Some(drained));
     }
+}
+
+/// The headers of a message, those of one name in their order.
+fn headers(message: &Message) -> impl Iterator<Item = (&str, &str)> + Clone {
+    message.headers.iter().flat_map(|headers| headers.iter()).flat_map(|(name, values)| {
+        let name: &str = name.as_ref();
+        values.iter().map(move |value| (name, value.as_str()))
+    })
 }
 
 /// A lock that a panic elsewhere does not spoil: every change under it is complete.

@@ -22,6 +22,9 @@ const NO_MESSAGE: u64 = 10_037;
 /// What it says where there is no such stream.
 const NO_STREAM: u64 = 10_059;
 
+/// Why nothing is told where there is no stream.
+const NOTHING_KEPT: &str = "it keeps none (`countersign setup` makes the stream)";
+
 /// What the broker answers to one question for a page.
 #[derive(Debug)]
 pub(crate) struct Page {
@@ -65,7 +68,7 @@ impl Page {
                 Ok(ControlFlow::Break(Some(next.ok_or("its pages run backwards")?)))
             }
             Some(404) => Ok(ControlFlow::Break(None)),
-            Some(503) => Err("it keeps none (`countersign setup` makes the stream)".to_owned()),
+            Some(503) => Err(NOTHING_KEPT.to_owned()),
             Some(status) => {
                 let why = answer.description.as_deref().unwrap_or_default();
                 Err(format!("it answers {status} {}", echo(why)))
@@ -85,7 +88,7 @@ pub(crate) struct Kept {
 /// broker keeps no such message.
 pub(crate) fn single(answer: &Answer) -> Result<Option<Kept>, String> {
     if answer.status == Some(503) {
-        return Err("it keeps none (`countersign setup` makes the stream)".to_owned());
+        return Err(NOTHING_KEPT.to_owned());
     }
     // Encoded, everything is longer by a third.
     if answer.length > MAX_ANSWER / 2 * 3 {
@@ -96,7 +99,7 @@ pub(crate) fn single(answer: &Answer) -> Result<Option<Kept>, String> {
     if let Some(error) = answer.get("error") {
         return match error.get("err_code").and_then(Value::as_u64) {
             Some(NO_MESSAGE) => Ok(None),
-            Some(NO_STREAM) => Err("it keeps none (`countersign setup` makes the stream)".to_owned()),
+            Some(NO_STREAM) => Err(NOTHING_KEPT.to_owned()),
             _ => Err(format!(
                 "it answers {}",
                 echo(error.get("description").and_then(Value::as_str).unwrap_or("an error"))

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::Name;
 use countersign_provisioning::NewClient;
@@ -206,8 +207,8 @@ pub(crate) struct WatchArgs {
     #[arg(long, value_name = "NAME", value_parser = str::parse::<Name>)]
     pub(crate) operator: Vec<Name>,
     /// Show only this kind; may be repeated
-    #[arg(long, value_name = "KIND", value_enum)]
-    pub(crate) kind: Vec<KindArg>,
+    #[arg(long, value_name = "KIND", value_parser = kinds())]
+    pub(crate) kind: Vec<Kind>,
     /// Show only what does not verify, what comes again or late, and gaps
     #[arg(long)]
     pub(crate) bad: bool,
@@ -216,41 +217,22 @@ pub(crate) struct WatchArgs {
     pub(crate) count: Option<u64>,
 }
 
-/// A kind of message, as `watch --kind` takes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum KindArg {
-    /// A command of an operator
-    Command,
-    /// A reply of a client
-    Reply,
-    /// An event of a client, whichever
-    Event,
-    /// A client's presence
-    Presence,
-    /// The start or end of a job
-    Job,
-    /// What a client wants operators to know
-    Security,
-    /// A trust bundle
-    Trust,
-    /// Messages that are missing
-    Gap,
-    /// What belongs to no subject of the protocol
-    Other,
-}
-
-impl From<KindArg> for Kind {
-    fn from(kind: KindArg) -> Self {
-        match kind {
-            KindArg::Command => Self::Command,
-            KindArg::Reply => Self::Reply,
-            KindArg::Event => Self::Event,
-            KindArg::Presence => Self::Presence,
-            KindArg::Job => Self::Job,
-            KindArg::Security => Self::Security,
-            KindArg::Trust => Self::Trust,
-            KindArg::Gap => Self::Gap,
-            KindArg::Other => Self::Other,
-        }
-    }
+/// The words that `watch --kind` takes.
+fn kinds() -> impl TypedValueParser<Value = Kind> {
+    let about = |kind| match kind {
+        Kind::Command => "A command of an operator",
+        Kind::Reply => "A reply of a client",
+        Kind::Event => "An event of a client, whichever",
+        Kind::Presence => "A client's presence",
+        Kind::Job => "The start or end of a job",
+        Kind::Security => "What a client wants operators to know",
+        Kind::Trust => "A trust bundle",
+        Kind::Gap => "Messages that are missing",
+        Kind::Other => "What belongs to no subject of the protocol",
+    };
+    let words = Kind::ALL.map(|kind| PossibleValue::new(kind.as_str()).help(about(kind)));
+    PossibleValuesParser::new(words).try_map(|word| {
+        let known = Kind::ALL.into_iter().find(|kind| kind.as_str() == word);
+        known.ok_or_else(|| format!("there is no kind {word}"))
+    })
 }

@@ -58,7 +58,7 @@ pub(crate) async fn run(options: &Options, args: &WatchArgs, output: Output, mut
     let filter = Filter {
         clients: args.client.clone(),
         operators: args.operator.clone(),
-        kinds: args.kind.iter().copied().map(Into::into).collect(),
+        kinds: args.kind.clone(),
         bad: args.bad,
     };
     let questions = [subject::roster_page(realm.trust.realm()), subject::roster_message(realm.trust.realm())];

@@ -255,6 +255,19 @@ impl Watcher {
 }
 
 impl Kind {
+    /// Every one, in the order in which they are listed for people.
+    pub const ALL: [Self; 9] = [
+        Self::Command,
+        Self::Reply,
+        Self::Event,
+        Self::Presence,
+        Self::Job,
+        Self::Security,
+        Self::Trust,
+        Self::Gap,
+        Self::Other,
+    ];
+
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -260,10 +260,8 @@ impl Records {
 
     /// The ended command whose final reply this is.
     pub(in crate::client) fn answered_by(&self, reply: &Signed, id: MessageId) -> Option<JobKey> {
-        let first = RecordKey { id, operator: Arc::new(Thumbprint::MIN) };
-        let mut same_id = self.records.range(first..).take_while(|(key, _)| key.id == id);
-        let found = same_id.find(|(_, record)| !record.is_running() && record.answer().as_ref() == Some(reply));
-        found.map(|(_, record)| record.key())
+        let mut same_id = self.of_id(id);
+        same_id.find(|record| !record.is_running() && record.answer().as_ref() == Some(reply)).map(Record::key)
     }
 
     /// Notes the end of a command; the reply is kept as long as there is room for it.
