@@ -46,7 +46,7 @@ const HEADER_BLOCK: usize = 300_000;
 /// What a process may take at most, in megabytes.
 const AIM: f64 = 100.0;
 
-/// The three floods, each with a process of its own.
+/// The floods, each with a process of its own.
 pub(crate) async fn worst() -> BenchResult<Vec<Line>> {
     Ok(vec![
         commands(COMMANDS, MAX_VALUES, true).await?,

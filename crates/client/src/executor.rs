@@ -43,7 +43,7 @@ impl Executor {
         Self { runs, console, tasks, keys, handles, report, reports }
     }
 
-    /// Runs a command: an immediate one to its end, which is returned; the end of another is told by [`Self::news`].
+    /// Runs a command: an immediate one to its end, which is returned; the end of another is told by [`Self::next_event`].
     pub(crate) fn execute(&mut self, execution: Execution, now: Millis) -> Option<ExecutionResult> {
         let key = execution.key();
         let context = Context { command_id: key.id, operator: execution.operator().clone(), now };
@@ -67,7 +67,7 @@ impl Executor {
         }
     }
 
-    /// Cancels a job by dropping its future. Whether it came to its end before, [`Self::news`] tells.
+    /// Cancels a job by dropping its future. Whether it came to its end before, [`Self::next_event`] tells.
     pub(crate) fn cancel(&mut self, key: JobKey) {
         if let Some(handle) = self.handles.get(&key) {
             handle.abort();

@@ -1,6 +1,6 @@
 //! The journal on disk (section 8): an append-only sequence of the machine's entries, in a folder that one client holds.
 //!
-//! [`format`] says what it looks like. One turn of the client is one write. It goes to the operating system before anything of that turn happens, which survives a crash of the process at any instant without an fsync. A crash of the machine
+//! [`mod@format`] says what it looks like. One turn of the client is one write. It goes to the operating system before anything of that turn happens, which survives a crash of the process at any instant without an fsync. A crash of the machine
 //! may lose the last seconds: the next start begins another epoch, in which nothing that was lost can run again. What that
 //! epoch rests on, the client's time, is brought to the disk when a run begins and then beside the loop ([`sync`]).
 
