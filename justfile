@@ -1,4 +1,4 @@
-# `./just` runs these with fitting tools, brought where they are missing. Longer ones are scripts/.
+# `./just` runs these recipes and installs missing tools. Longer recipes are in scripts/.
 
 set positional-arguments
 
@@ -12,7 +12,7 @@ default:
 up *WHERE:
     @scripts/up "$@"
 
-# Open the operator's prompt, in a container with `server docker`; with more words, give one command
+# Open the operator's prompt (in a container: `server docker`); with more words, send one command
 [no-exit-message]
 server *WORDS:
     @scripts/server "$@"
@@ -22,7 +22,7 @@ server *WORDS:
 client NAME:
     @scripts/client "$1"
 
-# Follow what the broker and the clients write, or what the containers write (`logs docker`)
+# Follow the logs of the broker and the clients, or of the containers (`logs docker`)
 [no-exit-message]
 logs *WHERE:
     @scripts/logs "$@"
@@ -32,12 +32,12 @@ logs *WHERE:
 down:
     @scripts/down
 
-# Run every test, or those whose names contain one of the words
+# Run every test, or the tests whose names contain one of the words
 [no-exit-message]
 test *WORDS:
     @scripts/test "$@"
 
-# Measure the release binary: one table, of every benchmark or of those that are named
+# Benchmark the release binary: print a table of all benchmarks, or of those named
 [no-exit-message]
 bench *NAMES:
     @scripts/bench "$@"
@@ -48,16 +48,16 @@ lint:
     cargo clippy --workspace --all-targets --locked -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --exclude countersign --no-deps --locked
 
-# Write the JSON Schemas anew from the Rust types
+# Generate the JSON Schemas from the Rust types
 schemas:
     cargo run --quiet --locked --package countersign -- schemas --write schemas
 
-# Feed made-up input to one fuzz target, or to each in turn
+# Fuzz one target, or each in turn
 [no-exit-message]
 fuzz TARGET="" SECONDS="60":
     @scripts/fuzz "$1" "$2"
 
-# Do all that decides whether a change may land
+# Run every check that a change must pass
 [no-exit-message]
 ci:
     @.ci/run

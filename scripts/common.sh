@@ -1,7 +1,7 @@
-# Sourced by the scripts beside it, from the repository's root: where things lie, and which processes are ours.
+# Sourced by the other scripts, from the repository's root: paths, and which processes are ours.
 # shellcheck shell=sh
 
-# The physical path: the same folder by another way, such as a link, has the same processes.
+# The physical path: the same folder reached by another path, such as a link, has the same processes.
 run=$(pwd -P)/.run
 url=${NATS_URL:-nats://127.0.0.1:4222}
 binary=${CARGO_TARGET_DIR:-target}/release/countersign
@@ -13,17 +13,17 @@ fail() {
     exit 1
 }
 
-# Takes the lock of this folder until this script ends: meanwhile no other one starts or stops anything here.
+# Takes the lock of this folder until this script ends, so that no other script starts or stops anything here.
 lock() { # SECONDS
     mkdir -p "$run"
     chmod 700 "$run"
     exec 9>"$run/lock"
     flock -n 9 && return
-    if [ "$1" -gt 0 ]; then say "Waiting for another 'up', 'client' or 'down' in this folder to end ($1 s at most)…"; fi
-    flock -w "$1" 9 || fail "Another 'up', 'client' or 'down' is at work in this folder. Wait for it to end, or interrupt it."
+    if [ "$1" -gt 0 ]; then say "Waiting up to $1 s for another 'up', 'client' or 'down' in this folder to end…"; fi
+    flock -w "$1" 9 || fail "Another 'up', 'client' or 'down' is running in this folder. Wait for it to end, or interrupt it."
 }
 
-# The second, by the clock, that is so many seconds from now: a count of tries is no time on a machine that is busy.
+# The clock time, in seconds, that many seconds from now. On a busy machine, a number of tries does not limit the time.
 deadline() { # SECONDS
     echo $(($(date +%s) + $1))
 }
@@ -32,8 +32,8 @@ passed() { # DEADLINE
     [ "$(date +%s)" -ge "$1" ]
 }
 
-# Prints the process id in .run/NAME.pid if that process is alive and was started with every one of the ARGUMENTs.
-# A file left over from before a reboot, or a number that another program has by now, is not ours.
+# Prints the process id in .run/NAME.pid if that process is alive and was started with every ARGUMENT. After a reboot, or
+# when another program has the id, the process is not ours.
 alive() { # NAME ARGUMENT…
     pid=$(cat "$run/$1.pid" 2>/dev/null) || return 1
     shift
@@ -47,12 +47,12 @@ alive() { # NAME ARGUMENT…
 broker_pid() { alive nats-server "$run/jetstream"; }
 client_pid() { alive "client-$1" "$run/state" "$1"; }
 
-# True once a process has ended, waited for or not. Its state tells; its command line is empty for a moment in each exec too.
+# True once a process has ended, reaped or not. Reads its state, because its command line is also empty during an exec.
 ended() { # PID
     ! grep -q '^State:[[:space:]]*[^XZ[:space:]]' "/proc/$1/status" 2>/dev/null
 }
 
-# Starts COMMAND in a session of its own, so that it outlives this terminal; sets `pid`. Descriptor 9 is the lock.
+# Starts COMMAND in a session of its own, so that it outlives this terminal, and sets `pid`. Descriptor 9 is the lock.
 start() { # NAME COMMAND…
     name=$1
     shift
@@ -62,18 +62,18 @@ start() { # NAME COMMAND…
     echo "$pid" >"$run/$name.pid"
 }
 
-# Prints the ids of this folder's containers that run, or others by a filter; none where there is no Docker.
+# Prints the ids of this folder's running containers, or of others by a filter; none without Docker.
 containers() { # OPTION…
     docker ps --quiet --filter "label=com.docker.compose.project.working_dir=$(pwd -P)" "$@" 2>/dev/null || true
 }
 
-# Starts a client unless it runs, and waits until it has answered a signed `status` with a signed reply. Each call waits one
-# second longer than the one before: a client that is about to be there is found soon, and a slow one too.
+# Starts a client unless it runs, and waits until it answers a signed `status` with a signed reply. Each call waits one second
+# longer than the last, so that both a fast and a slow client are found soon.
 start_client() { # NAME
     found=
     if pid=$(client_pid "$1"); then
         found=yes
-        say "$1 runs already."
+        say "$1 is already running."
     else
         launch_client "$1"
     fi
@@ -81,20 +81,20 @@ start_client() { # NAME
     tries=1
     until operator status "$1" --timeout "${tries}s" >"$run/status" 2>&1; do
         if ended "$pid" && [ -n "$found" ]; then
-            # It had been told to terminate before, and was still leaving.
+            # It was already terminating.
             found=
-            say "$1 has ended meanwhile; starting it anew."
+            say "$1 has ended; restarting it."
             launch_client "$1"
             limit=$(deadline 30)
             tries=0
         elif ended "$pid"; then
             tail -n 5 "$run/client-$1.log" >&2
-            fail "$1 ended at once (its last words are above; all of them: .run/client-$1.log)."
+            fail "$1 ended at once. The last lines of its log are above; the whole log is .run/client-$1.log."
         fi
         if passed "$limit"; then
             cat "$run/status" >&2
-            fail "$1 runs, but gave no verified reply to $tries calls of status (the last answer is above)." \
-                "'./just logs' shows what it says."
+            fail "$1 runs, but sent no verified reply to $tries calls of status. The last output is above." \
+                "'./just logs' shows its log."
         fi
         tries=$((tries + 1))
         sleep 0.3
@@ -106,7 +106,7 @@ launch_client() { # NAME
     start "client-$1" "$binary" client --name "$1" --state "$run/state" --keys keys --nats-url "$url"
 }
 
-# Runs the binary as an operator whose key is here: the one of the environment, else the first in the folder.
+# Runs the binary as the operator of the environment, else as the first one with a key in the folder.
 operator() {
     if [ -z "${COUNTERSIGN_OPERATOR:-}" ]; then
         for key in keys/operators/*.pem; do
@@ -119,8 +119,8 @@ operator() {
     "$binary" "$@" --keys keys --nats-url "$url"
 }
 
-# Ends a process that is ours: asked first, and after ten seconds not asked any more. Either way it is waited for: what is
-# started next needs its port or its lock.
+# Ends one of our processes: by SIGTERM, and after ten seconds by SIGKILL. Waits for its end, because the next process needs
+# its port or its lock.
 stop() { # PID WHAT
     kill -TERM "$1" 2>/dev/null || true
     tries=0
@@ -128,9 +128,9 @@ stop() { # PID WHAT
         tries=$((tries + 1))
         if [ $tries -eq 100 ]; then
             kill -KILL "$1" 2>/dev/null || true
-            say "Killing $2: it has not ended 10 seconds after SIGTERM."
+            say "Killing $2: it did not end within 10 seconds of SIGTERM."
         fi
-        [ $tries -lt 200 ] || fail "$2 (process $1) does not end, not even by SIGKILL."
+        [ $tries -lt 200 ] || fail "$2 (process $1) does not end, not even after SIGKILL."
         sleep 0.1
     done
     say "Stopped $2."
