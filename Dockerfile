@@ -1,17 +1,17 @@
-# Three images: `countersign` (the clients, the server, the streams' set-up), `init` (makes the keys) and `broker`.
-# compose.yaml builds and runs them. No key is in any layer: keys are made on volumes, by a container.
+# Three images: `countersign` (the clients, the server, `setup`), `init` (makes the keys) and `broker`.
+# compose.yaml builds and runs them. No layer contains a key: a container makes the keys on volumes.
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 COPY . .
-# What is fetched and compiled is kept between builds. The sources are made the newest files of all: one that is older than
-# what another checkout left in the cache would be taken for built.
+# The caches keep what is fetched and compiled between builds. The sources must be newer than the cache: cargo would consider an
+# older source file built, if another checkout had filled the cache.
 RUN --mount=type=cache,id=countersign-registry,target=/usr/local/cargo/registry \
     --mount=type=cache,id=countersign-target,target=/src/target,sharing=locked \
     find crates -name '*.rs' -exec touch {} + \
     && cargo build --release --locked --package countersign \
     && install -D -m 0555 target/release/countersign /out/countersign
-# Where volumes are mounted. A new volume takes its owner and its mode from here.
+# The mount points of volumes. A new volume takes its owner and mode from them.
 RUN install -d -m 0700 /out/run/keys /out/run/state \
     /out/init/keys/all /out/init/keys/broker /out/init/keys/setup /out/init/keys/client /out/init/keys/operator
 
@@ -27,7 +27,7 @@ CMD ["-a", "0.0.0.0", "-p", "4222"]
 
 FROM debian:bookworm-slim AS init
 LABEL org.opencontainers.image.title="countersign-init" \
-    org.opencontainers.image.description="Makes the keys of Countersign, and gives each service those that it needs" \
+    org.opencontainers.image.description="Makes the keys of Countersign, and gives each service the keys that it needs" \
     org.opencontainers.image.source="https://github.com/countersign/countersign" \
     org.opencontainers.image.licenses="MIT OR Apache-2.0"
 COPY --from=build /out/countersign /usr/local/bin/countersign
@@ -36,7 +36,7 @@ COPY --from=build --chown=10001:10001 /out/init/ /
 USER 10001:10001
 ENTRYPOINT ["/usr/local/bin/countersign-init"]
 
-# No shell, no package manager: the C library, and the binary.
+# Only the C library and the binary: no shell, no package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot AS countersign
 LABEL org.opencontainers.image.title="countersign" \
     org.opencontainers.image.description="Signed commands and verified replies for fleets of workers over NATS" \

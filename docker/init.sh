@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the service `init` of compose.yaml does: makes or renews the keys on the volume /keys/all, which nobody else has, and
-# gives each of the other volumes below /keys what its service needs. Running it again changes nothing that is not due.
+# The service `init` of compose.yaml: makes or renews the keys on the volume /keys/all, which no other service mounts, and
+# copies to each of the other volumes below /keys the files that its service needs. A second run changes only what is due.
 set -eu
 umask 077
 
@@ -10,7 +10,7 @@ case $count in
 esac
 if [ "$count" -lt 1 ]; then
     echo "error: COUNTERSIGN_CLIENTS is '${COUNTERSIGN_CLIENTS:-}'" >&2
-    echo "expected: how many clients are to have keys, from 1 to 999" >&2
+    echo "expected: the number of clients, from 1 to 999" >&2
     echo "try: COUNTERSIGN_CLIENTS=3" >&2
     exit 2
 fi
@@ -22,7 +22,7 @@ while [ $number -le "$count" ]; do
 done
 countersign init --keys /keys/all "$@"
 
-# Files are replaced at once and as a whole: somebody may be reading. What is no longer in /keys/all goes here too.
+# Replaces each file atomically, because a service may be reading it. Removes files that are no longer in /keys/all.
 give() { # VOLUME FILE…
     volume=/keys/$1
     shift
@@ -39,5 +39,5 @@ cd /keys/all
 give broker nats/users.conf
 give setup trust.json root.thumbprint nats/setup.nk
 give client trust.json root.thumbprint clients/*.pem clients/*.jwt nats/client-*.nk
-# Of the clients an operator has the credentials only, by which it knows their names. The observer's key may but listen.
+# An operator gets only the credentials of the clients, for their names. The observer's key can only subscribe.
 give operator trust.json root.thumbprint operators/*.pem operators/*.jwt nats/operator-*.nk nats/observer.nk clients/*.jwt
