@@ -1,14 +1,14 @@
-//! Durations as people type them: `500ms`, `5s`, `2m`, `1h`, `7d`.
+//! Durations as people type them: `500ms`, `5s`, `1m30s`, `7d`.
 
 use std::fmt;
 
+use jiff::fmt::friendly::{Spacing, SpanParser, SpanPrinter};
+use jiff::{SignedDuration, SpanRelativeTo};
+
 /// The longest duration that is taken: ten years.
-const MAX_MILLIS: i64 = 3_650 * 86_400_000;
+const MAX: SignedDuration = SignedDuration::from_hours(3_650 * 24);
 
-/// The units and their milliseconds, the smallest first.
-const UNITS: [(&str, i64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-
-const EXPECTED: &str = "a whole number and one of ms, s, m, h, d was expected, such as 500ms, 5s or 2m";
+const EXPECTED: &str = "a number and a unit was expected, such as 500ms, 5s, 1m30s, 2h or 7d";
 
 /// A span of time from the command line, in whole milliseconds; never negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,32 +27,26 @@ impl Span {
 }
 
 impl fmt::Display for Span {
-    /// As [`span`] reads it, in the largest unit that is exact.
+    /// In one word that [`span`] reads.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = |(_, scale): &&(&str, i64)| self.0 % scale == 0;
-        let (unit, scale) = UNITS.iter().rev().find(exact).unwrap_or(&UNITS[0]);
-        write!(f, "{}{unit}", self.0 / scale)
+        let printer = SpanPrinter::new().spacing(Spacing::None);
+        f.write_str(&printer.duration_to_string(&SignedDuration::from_millis(self.0)))
     }
 }
 
-/// Reads a duration, zero included.
+/// Reads a duration, zero included. A day has 24 hours.
 pub(crate) fn span(text: &str) -> Result<Span, String> {
-    let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
-    let (number, unit) = text.split_at(digits.len());
-    if unit.is_empty() && !number.is_empty() {
-        return Err(format!("the unit is missing: `{number}s` is {number} seconds"));
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("the unit is missing: `{text}s` is {text} seconds"));
     }
-    let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(EXPECTED)?;
-    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(EXPECTED.to_owned());
+    let span = SpanParser::new().parse_span(text).map_err(|_| EXPECTED)?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| EXPECTED)?;
+    match duration {
+        _ if duration.is_negative() => Err("it must not be negative".to_owned()),
+        _ if duration > MAX => Err("more than ten years".to_owned()),
+        _ if duration.subsec_nanos() % 1_000_000 != 0 => Err("less than a whole millisecond".to_owned()),
+        _ => i64::try_from(duration.as_millis()).map(Span).map_err(|_| EXPECTED.to_owned()),
     }
-    number
-        .parse::<i64>()
-        .ok()
-        .and_then(|number| number.checked_mul(*scale))
-        .filter(|millis| *millis <= MAX_MILLIS)
-        .map(Span)
-        .ok_or_else(|| "more than ten years".to_owned())
 }
 
 /// Reads a duration that is longer than nothing.
@@ -77,8 +71,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_unit_is_read() {
-        for (text, millis) in [("500ms", 500), ("5s", 5_000), ("2m", 120_000), ("1h", 3_600_000), ("7d", 604_800_000)] {
+    fn every_unit_is_read_and_several_together() {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("5s", 5_000),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+            ("7d", 604_800_000),
+            ("1m30s", 90_000),
+            ("1.5s", 1_500),
+        ] {
             assert_eq!(span(text), Ok(Span(millis)), "{text}");
         }
         assert_eq!(span("0s"), Ok(Span(0)));
@@ -86,7 +88,8 @@ mod tests {
 
     #[test]
     fn what_is_not_a_duration_is_refused() {
-        for text in ["", "s", "-5s", "+5s", "5 s", "5.5s", "1e3s", "5S", "5min", "５s", "5s5s", "s5"] {
+        for text in ["", "s", "-5s", "-1ms", "1e3s", "５s", "s5", "5 apples", "1y", "1mo", "0.5ms", "1us", "\u{1b}[2Js"]
+        {
             assert!(span(text).is_err(), "{text}");
         }
     }
@@ -98,8 +101,14 @@ mod tests {
 
     #[test]
     fn an_enormous_duration_is_refused_and_does_not_overflow() {
-        for text in ["9223372036854775807d", "99999999999999999999s", "3651d"] {
-            assert_eq!(span(text), Err("more than ten years".to_owned()), "{text}");
+        assert_eq!(span("3651d"), Err("more than ten years".to_owned()));
+        for text in [
+            "9223372036854775807d",
+            "99999999999999999999s",
+            &"9".repeat(100_000),
+            &format!("{}s", "9".repeat(100_000)),
+        ] {
+            assert!(span(text).is_err());
         }
     }
 
@@ -111,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_duration_is_shown_as_it_is_read() {
-        for (text, shown) in [("500ms", "500ms"), ("90s", "90s"), ("120s", "2m"), ("24h", "1d")] {
+        for (text, shown) in [("500ms", "500ms"), ("90s", "1m30s"), ("120s", "2m"), ("1d", "24h")] {
             assert_eq!(span(text).map(|span| span.to_string()), Ok(shown.to_owned()));
             assert_eq!(span(shown), span(text));
         }
