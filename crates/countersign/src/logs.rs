@@ -12,16 +12,16 @@ use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::args::Options;
+use crate::args::VerbosityArgs;
 use crate::limit::{TELL, limit};
 use crate::output;
 
-/// Begins to log. By itself a client tells what it does (`info`) and an operator's command only what is wrong; `-q` says
-/// less, `-v` more and `-vv` everything, of the NATS library too.
-pub(crate) fn begin(options: &Options, usual: LevelFilter) {
-    let (ours, others) = match options.verbose {
-        _ if options.quiet => (LevelFilter::ERROR, LevelFilter::OFF),
-        0 => (usual, LevelFilter::OFF),
+/// Starts to log: by default what a client does (`info`), and of an operator's command only what is wrong (`warn`); less with
+/// `-q`, more with `-v`, and everything, of the NATS library too, with `-vv`.
+pub(crate) fn start(verbosity: &VerbosityArgs, default: LevelFilter) {
+    let (ours, others) = match verbosity.verbose {
+        _ if verbosity.quiet => (LevelFilter::ERROR, LevelFilter::OFF),
+        0 => (default, LevelFilter::OFF),
         1 => (LevelFilter::DEBUG, LevelFilter::WARN),
         _ => (LevelFilter::TRACE, LevelFilter::DEBUG),
     };

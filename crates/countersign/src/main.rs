@@ -1,6 +1,7 @@
 //! The command `countersign`: signed commands and verified replies for fleets of workers over NATS.
 
 mod args;
+mod builtin;
 mod cli_error;
 mod commands;
 mod duration;
@@ -31,7 +32,7 @@ fn main() -> Exit {
     }
     catch_panics();
     let done = catch_unwind(AssertUnwindSafe(|| match args::parse(&line) {
-        Ok(cli) => commands::run(&cli, Output::new(&cli.options), signals),
+        Ok(cli) => commands::run(&cli, Output::new(&cli.verbosity), signals),
         Err(ParseExit::Help(help)) => Ok(output::help(&help)),
         Err(ParseExit::Wrong(failure)) => Err(failure),
     }));

@@ -1,20 +1,18 @@
-//! What the words after a subcommand mean: who is to do what. Everything that can be found wrong before anything is sent
-//! is found here.
+//! What the words after a subcommand mean: who is to do what.
 
 use std::fs::File;
 use std::io::{Read, stdin};
-use std::path::Path;
 
 use countersign_machine::server::Audience;
 use countersign_protocol::command::{Builtin, Call, CommandId};
-use countersign_protocol::id::MessageId;
 use countersign_protocol::json;
-use countersign_protocol::limits::{MAX_BODY, MAX_MESSAGE, MAX_SECONDS};
+use countersign_protocol::limits::MAX_BODY;
 use countersign_protocol::name::{EVERYONE, Name};
 use countersign_protocol::text::echo;
 use serde_json::{Map, Value};
 
-use crate::args::CommandArgs;
+use crate::args::{CallArgs, Words};
+use crate::builtin::{self, command_id_args};
 use crate::cli_error::{CliError, CliResult};
 use crate::text::{code, command};
 
@@ -27,17 +25,6 @@ pub(crate) struct Request {
     pub(crate) call: Call,
 }
 
-/// Where the arguments of `call` come from.
-#[derive(Debug, Clone, Copy)]
-enum ArgsSource<'a> {
-    /// There are none, unless the last word is `-`.
-    Words,
-    /// The option `--args`.
-    Text(&'a str),
-    /// The option `--args-file`.
-    File(&'a Path),
-}
-
 /// Where the words were typed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum InputContext<'a> {
@@ -47,126 +34,59 @@ pub(crate) enum InputContext<'a> {
     Prompt(Option<&'a Audience>),
 }
 
-/// What an order's words ask for.
-pub(crate) fn request(order: &CommandArgs, context: InputContext<'_>) -> CliResult<Request> {
-    match order {
-        CommandArgs::Start(of) => plain(Builtin::Start, &of.targets, context),
-        CommandArgs::Stop(of) => plain(Builtin::Stop, &of.targets, context),
-        CommandArgs::Terminate(of) => plain(Builtin::Terminate, &of.targets, context),
-        CommandArgs::Ping(of) => plain(Builtin::Ping, &of.targets, context),
-        CommandArgs::Status(of) => plain(Builtin::Status, &of.targets, context),
-        CommandArgs::Jobs(of) => plain(Builtin::Jobs, &of.targets, context),
-        CommandArgs::Calculate { words } => calculate(words, context),
-        CommandArgs::Cancel { words } => of_command(Builtin::Cancel, words, context),
-        CommandArgs::Result { words } => of_command(Builtin::Result, words, context),
-        CommandArgs::Call { words, args, args_file } => {
-            let from = match (args, args_file) {
-                (Some(text), _) => ArgsSource::Text(text),
-                (None, Some(path)) => ArgsSource::File(path),
-                (None, None) => ArgsSource::Words,
-            };
-            any(words, from, context)
-        }
+/// What the words ask for.
+pub(crate) fn request(words: &Words, context: InputContext<'_>) -> CliResult<Request> {
+    match words {
+        Words::Builtin(builtin, words) => of_builtin(*builtin, words, context),
+        Words::Call(call) => of_call(call, context),
     }
 }
 
 /// To cancel what runs, and nothing else that runs under the same id.
 pub(crate) fn cancel(clients: Vec<Name>, command: CommandId) -> Request {
-    Request { audience: Audience::Clients(clients), call: of_id(Builtin::Cancel, command) }
+    Request { audience: Audience::Clients(clients), call: call(Builtin::Cancel, command_id_args(command)) }
 }
 
-/// TARGET…
-fn plain(builtin: Builtin, words: &[String], context: InputContext<'_>) -> CliResult<Request> {
-    // Only at the prompt: in a shell, clap asks for targets.
-    let missing = || {
-        CliError::usage("no target is named, and there is not exactly one client")
-            .expected("TARGET: a client, several, @group or @all")
-            .hint("`use TARGET` before, or `clients` to see who is there")
-    };
-    Ok(Request { audience: audience(words, context, missing)?, call: call(builtin, Map::new()) })
-}
-
-/// TARGET… X MSG
-fn calculate(words: &[String], context: InputContext<'_>) -> CliResult<Request> {
-    let missing = || too_few(words, "X MSG", "calculate worker-1 2.5 done", context);
-    let [names @ .., x, msg] = words else {
-        return Err(missing());
-    };
-    let audience = audience(names, context, missing)?;
-    let wrong = |what: String| {
-        CliError::usage(what)
-            .expected(format!("a number of seconds from 0 to {MAX_SECONDS}, and after it the message"))
-            .hint(command("calculate worker-1 2.5 \"all done\""))
-    };
-    let seconds: f64 = x.parse().map_err(|_| wrong(format!("X is `{}`, which is not a number", echo(x))))?;
-    if !seconds.is_finite() {
-        return Err(wrong(format!("X is `{}`, which is not finite", echo(x))));
-    }
-    if seconds < 0.0 {
-        return Err(wrong(format!("X is `{}`, which is negative", echo(x))));
-    }
-    if seconds > MAX_SECONDS {
-        return Err(wrong(format!("X is `{}`, which is too large", echo(x))));
-    }
-    let length = msg.chars().count();
-    if length > MAX_MESSAGE {
-        return Err(CliError::usage(format!("MSG is too long: {length} characters"))
-            .expected(format!("at most {MAX_MESSAGE} characters"))
-            .hint("shorten it"));
-    }
-    let mut args = Map::new();
-    // The sum makes 0 of -0.
-    args.insert("x".to_owned(), (seconds + 0.0).into());
-    args.insert("msg".to_owned(), msg.as_str().into());
-    Ok(Request { audience, call: call(Builtin::Calculate, args) })
-}
-
-/// TARGET… COMMAND-ID
-fn of_command(builtin: Builtin, words: &[String], context: InputContext<'_>) -> CliResult<Request> {
-    let missing = || {
-        let example = format!("{builtin} worker-1 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90");
-        too_few(words, "COMMAND-ID", &example, context)
-    };
-    let (id, names) = words.split_last().ok_or_else(missing)?;
-    let audience = audience(names, context, missing)?;
-    let id: MessageId = id.parse().map_err(|_| {
-        CliError::usage(format!("`{}` is not the id of a command", echo(id)))
-            .expected("a UUID of version 7 in lower case with hyphens, after the targets")
-            .hint(code("jobs TARGET") + " lists the ids")
-    })?;
-    let named = CommandId { command_id: id, command_digest: None };
-    Ok(Request { audience, call: of_id(builtin, named) })
+/// TARGET… and a word for each parameter
+fn of_builtin(builtin: Builtin, words: &[String], context: InputContext<'_>) -> CliResult<Request> {
+    let descriptor = builtin::describe(builtin);
+    let names: Vec<&str> = descriptor.params.iter().map(|param| param.name).collect();
+    let missing = || too_few(words, &names.join(" "), descriptor.examples[0], context);
+    let first = words.len().checked_sub(names.len()).ok_or_else(missing)?;
+    let (targets, params) = words.split_at(first);
+    let audience = audience(targets, context, missing)?;
+    Ok(Request { audience, call: call(builtin, (descriptor.args)(params)?) })
 }
 
 /// TARGET… NAME [-]
-fn any(words: &[String], from: ArgsSource<'_>, context: InputContext<'_>) -> CliResult<Request> {
+fn of_call(CallArgs { words, args, args_file }: &CallArgs, context: InputContext<'_>) -> CliResult<Request> {
     let missing = || too_few(words, "NAME", "call worker-1 ping", context);
-    let (words, from_stdin) = match words {
+    let (words, from_stdin) = match words.as_slice() {
         [words @ .., last] if last == "-" => (words, true),
         words => (words, false),
     };
-    let (name, names) = words.split_last().ok_or_else(missing)?;
-    let audience = audience(names, context, missing)?;
+    let (name, targets) = words.split_last().ok_or_else(missing)?;
+    let audience = audience(targets, context, missing)?;
     let name: Name = name.parse().map_err(|error| {
         CliError::usage(error)
             .expected("the name of a command, after the targets")
             .hint(code("status TARGET") + " lists the commands that a client knows")
     })?;
-    let args = match (from, from_stdin) {
-        (ArgsSource::Words, false) => Map::new(),
-        (ArgsSource::Words, true) if matches!(context, InputContext::Prompt(_)) => {
+    let args = match (args, args_file, from_stdin) {
+        (None, None, false) => Map::new(),
+        (None, None, true) if matches!(context, InputContext::Prompt(_)) => {
             return Err(CliError::usage("standard input is the prompt's own: `-` cannot read arguments from it")
                 .expected("arguments on the line, or in a file")
                 .hint("--args '{\"x\": 2.5, \"msg\": \"done\"}', or --args-file FILE"));
         }
-        (ArgsSource::Words, true) => object("standard input", &bounded("standard input", stdin().lock())?)?,
-        (ArgsSource::Text(text), false) => object("--args", text.as_bytes())?,
-        (ArgsSource::File(path), false) => {
+        (None, None, true) => object("standard input", &bounded("standard input", stdin().lock())?)?,
+        (Some(text), _, false) => object("--args", text.as_bytes())?,
+        (None, Some(path), false) => {
             let name = path.display().to_string();
             let file = File::open(path).map_err(|error| unreadable(&name, &error))?;
             object(&name, &bounded(&name, file)?)?
         }
-        (ArgsSource::Text(_) | ArgsSource::File(_), true) => {
+        (_, _, true) => {
             return Err(CliError::usage("the arguments are given twice")
                 .expected("one of --args, --args-file and `-`")
                 .hint("leave one out"));
@@ -175,7 +95,7 @@ fn any(words: &[String], from: ArgsSource<'_>, context: InputContext<'_>) -> Cli
     Ok(Request { audience, call: Call { name, args } })
 }
 
-/// Whom words name: clients, each once, or one group, or all; whom it is for usually, where there are none.
+/// The targets that words name; where they name none, those of the prompt.
 fn audience(words: &[String], context: InputContext<'_>, missing: impl FnOnce() -> CliError) -> CliResult<Audience> {
     match (words, context) {
         ([], InputContext::Prompt(Some(usual))) => Ok(usual.clone()),
@@ -216,15 +136,6 @@ fn not_a_name(word: &str, what: &str) -> CliError {
         .hint(command("ping worker-1"))
 }
 
-fn of_id(builtin: Builtin, CommandId { command_id, command_digest }: CommandId) -> Call {
-    let mut args = Map::new();
-    args.insert("command_id".to_owned(), command_id.to_string().into());
-    if let Some(digest) = command_digest {
-        args.insert("command_digest".to_owned(), digest.to_string().into());
-    }
-    call(builtin, args)
-}
-
 #[expect(clippy::expect_used, reason = "the protocol's own names are names")]
 fn call(builtin: Builtin, args: Map<String, Value>) -> Call {
     Call { name: builtin.name().parse().expect("a name"), args }
@@ -258,13 +169,21 @@ fn unreadable(source: &str, error: &std::io::Error) -> CliError {
 
 /// There are fewer words than the targets and what follows them.
 fn too_few(words: &[String], following: &str, example: &str, context: InputContext<'_>) -> CliError {
-    let got = if words.is_empty() { "nothing".to_owned() } else { format!("only `{}`", echo(&words.join(" "))) };
+    let what = match (words, context) {
+        ([], InputContext::Prompt(None)) if following.is_empty() => {
+            "no target is named, and there is not exactly one client".to_owned()
+        }
+        ([], _) if following.is_empty() => "no target is named".to_owned(),
+        ([], _) => "something is missing: nothing was given".to_owned(),
+        (_, _) => format!("something is missing: only `{}` was given", echo(&words.join(" "))),
+    };
     let form = match context {
         InputContext::Shell => format!("TARGET… {following}"),
         InputContext::Prompt(Some(_)) => format!("[TARGET…] {following}"),
         InputContext::Prompt(None) => {
-            format!("TARGET… {following}; without TARGET after `use TARGET`, or for the only client")
+            format!("TARGET… {following}").trim_end().to_owned()
+                + "; without TARGET after `use TARGET`, or for the only client"
         }
     };
-    CliError::usage(format!("something is missing: {got} was given")).expected(form).hint(command(example))
+    CliError::usage(what).expected(form.trim_end()).hint(command(example))
 }

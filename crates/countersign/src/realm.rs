@@ -3,11 +3,12 @@
 use countersign_host::clock;
 use countersign_keys::{KeyFolder, Member, load_member, load_trust};
 use countersign_protocol::credential::Role;
+use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::Name;
 use countersign_protocol::trust::Trust;
 use countersign_provisioning::other_realm;
 
-use crate::args::Options;
+use crate::args::{KeysArgs, OperatorArgs};
 use crate::cli_error::{CliError, CliResult};
 use crate::suggest::suggest;
 
@@ -22,7 +23,7 @@ pub(crate) struct Realm {
 
 impl Realm {
     /// The realm that the options name.
-    pub(crate) fn open(options: &Options) -> CliResult<Self> {
+    pub(crate) fn open(options: &KeysArgs) -> CliResult<Self> {
         let folder = KeyFolder::new(&options.keys);
         let trust = load_trust(&folder)?;
         match &options.realm {
@@ -48,13 +49,13 @@ impl Realm {
     }
 
     /// The operator who signs: the one that the options name, or the only one.
-    pub(crate) fn operator(&self, options: &Options) -> CliResult<Name> {
+    pub(crate) fn operator(&self, options: &OperatorArgs) -> CliResult<Member> {
         if let Some(operator) = &options.operator {
-            return Ok(operator.clone());
+            return self.member(Role::Operator, operator, SKEW);
         }
         let known = self.folder.names(Role::Operator);
         match known.as_slice() {
-            [only] => Ok(only.clone()),
+            [only] => self.member(Role::Operator, only, SKEW),
             [] => Err(CliError::keys(format!("the folder {} has no operator", self.folder.path().display()))
                 .expected("an operator's key and credential")
                 .hint("`countersign init` makes one, and --keys names another folder")),

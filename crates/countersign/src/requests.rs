@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use countersign_keys::Member;
 use countersign_machine::server::{self as machine, Audience, CommandRequest, Report, RequestError, Update};
 use countersign_protocol::command::Call;
 use countersign_protocol::credential::Role;
 use countersign_protocol::envelope::Identity;
-use countersign_protocol::limits::{MAX_TTL, MIN_MAX_PAYLOAD, SKEW};
+use countersign_protocol::limits::{MAX_TTL, MIN_MAX_PAYLOAD};
 use countersign_protocol::name::Name;
 use countersign_protocol::time::Millis;
 use countersign_server::{Follow, Operator, OperatorConfig, OperatorError, OperatorEvent};
 
-use crate::args::Options;
+use crate::args::{BrokerArgs, SendArgs};
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::duration::Span;
 use crate::output::Gathering;
@@ -20,30 +21,36 @@ use crate::realm::{Realm, listed};
 use crate::suggest::suggest;
 use crate::text::code;
 
-/// Connects as the operator whom the options name.
-pub(crate) async fn connect(options: &Options, follow: Follow) -> CliResult<Operator> {
-    let realm = Realm::open(options)?;
-    let member = realm.member(Role::Operator, &realm.operator(options)?, SKEW)?;
-    refuse_long_life(options.ttl, &member.identity)?;
+/// How long the first reply is awaited, by default, in milliseconds.
+const TIMEOUT: i64 = 5_000;
+/// How long a command is valid, by default and where the grant allows it, in milliseconds.
+const TTL: i64 = 30_000;
+
+/// Connects as an operator of a realm.
+pub(crate) async fn connect(broker: &BrokerArgs, realm: Realm, member: Member, follow: Follow) -> CliResult<Operator> {
     let enrolled = realm.folder.names(Role::Client);
-    let (url, trust) = (options.nats_url.clone(), Arc::new(realm.trust));
+    let (url, trust) = (broker.nats_url.clone(), Arc::new(realm.trust));
     let config = OperatorConfig { url, member, trust, follow, enrolled };
     Operator::connect(config).await.map_err(|error| failure(error, None))
 }
 
 /// What a call asks for; here its arguments are validated, once and before anything is sent.
-pub(crate) fn request(call: Call, options: &Options) -> CliResult<CommandRequest> {
-    CommandRequest::new(call, options.dry_run).map_err(|error| failure(error.into(), None))
+pub(crate) fn request(call: Call, send: &SendArgs) -> CliResult<CommandRequest> {
+    CommandRequest::new(call, send.dry_run).map_err(|error| failure(error.into(), None))
 }
 
-/// How the options want an order done.
-pub(crate) fn how(options: &Options) -> machine::Options {
-    machine::Options {
-        timeout: options.timeout.millis(),
-        ttl: options.ttl.millis(),
-        detach: options.detach,
-        retry: options.retry,
+/// How a command is sent. What every client would refuse is not: a command that lives longer than the grant allows.
+pub(crate) fn options(send: &SendArgs, identity: &Identity) -> CliResult<machine::Options> {
+    let longest = identity.credential().grant().map_or(MAX_TTL, |grant| grant.max_ttl_ms).min(MAX_TTL);
+    let ttl = send.ttl.map_or(TTL.min(longest), Span::millis);
+    if ttl > longest {
+        let (ttl, longest) = (Span::from_millis(ttl), Span::from_millis(longest));
+        return Err(CliError::usage(format!("--ttl {ttl} is longer than a command of {} may live", identity.name()))
+            .expected(format!("at most {longest}"))
+            .hint(format!("--ttl {longest}, and --timeout for how long to wait")));
     }
+    let timeout = send.timeout.map_or(TIMEOUT, Span::millis);
+    Ok(machine::Options { timeout, ttl, detach: send.detach, retry: send.retry })
 }
 
 /// Tells what was heard and not told yet, where nobody waits for more.
@@ -83,18 +90,6 @@ pub(crate) fn exit(report: &Report) -> Exit {
         3 => Exit::NoReply,
         _ => Exit::Failed,
     }
-}
-
-/// What every client would refuse is not sent.
-pub(crate) fn refuse_long_life(ttl: Span, identity: &Identity) -> CliResult<()> {
-    let granted = identity.credential().grant().map_or(MAX_TTL, |grant| grant.max_ttl_ms);
-    let longest = Span::from_millis(granted.min(MAX_TTL));
-    if ttl <= longest {
-        return Ok(());
-    }
-    Err(CliError::usage(format!("--ttl {ttl} is longer than a command of {} may live", identity.name()))
-        .expected(format!("at most {longest}"))
-        .hint(format!("--ttl {longest}, and --timeout for how long to wait")))
 }
 
 /// What an order came to that was not given; the operator says what else could have been meant.

@@ -4,6 +4,12 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::ops::Add;
 
+use countersign_protocol::reply::{ErrorBody, ErrorCode};
+use serde_json::Value;
+
+/// How much of a message is shown, in characters; in JSON it is whole.
+pub(crate) const MAX_MESSAGE: usize = 512;
+
 /// Where somebody types what a text names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -81,6 +87,19 @@ pub(crate) fn cut(text: &str, most: usize) -> Cow<'_, str> {
 /// `1 job`, `2 jobs`.
 pub(crate) fn counted(count: u64, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// The error of a reply, with the first of the details that a person can use.
+pub(crate) fn reply_error(error: &ErrorBody) -> String {
+    let mut text = format!("{} ({})", cut(&error.message, MAX_MESSAGE), error.code);
+    let errors = error.details.as_ref().and_then(|details| details.get("errors")).and_then(Value::as_array);
+    if error.code == ErrorCode::InvalidArgs {
+        for one in errors.into_iter().flatten().take(3) {
+            let member = |name: &str| one.get(name).and_then(Value::as_str).unwrap_or_default();
+            text = format!("{text}; at {}: {}", member("path"), member("message"));
+        }
+    }
+    text
 }
 
 #[cfg(test)]

@@ -1,18 +1,24 @@
-//! The subcommands and what they take.
+//! The subcommands, in a shell and at the prompt, and what they take.
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
+use countersign_machine::observer::Kind;
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::Name;
 use countersign_provisioning::NewClient;
 
-use super::order::CommandArgs;
+use super::options::{KeysArgs, OperatorArgs, OutputArgs, RealmArgs, SendArgs};
+use super::request::{CommandArgs, Sender};
+use super::{NoArgs, examples};
 use crate::duration::{Span, span};
-use countersign_machine::observer::Kind;
+use crate::text::Place;
 
-/// The subcommands.
+const CLIENTS: [&str; 3] = ["clients", "clients -o json", "clients forget worker-7"];
+const SCHEMA: [&str; 2] = ["schema", "schema calculate.args"];
+
+/// The subcommands in a shell.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make keys, credentials, trust and the broker's user list
@@ -21,7 +27,7 @@ pub(crate) enum Command {
     /// credential for every operator and client, trust.json with its pin, and nats/users.conf for the broker.
     ///
     /// A key is never overwritten. Run it again to add an operator or a client, or to renew credentials and trust past
-    /// half their life; it says what it made and what it left. To start afresh, remove the folder.
+    /// half their life; it lists what it made and what it left. To start over, remove the folder.
     #[command(after_long_help = "Examples:
   countersign init
   countersign init --realm plant --operator alice --client press:web,db
@@ -30,28 +36,21 @@ pub(crate) enum Command {
 Files made are private to you (0600 in 0700). Then move root.pem off this
 machine: it is needed again only to renew or change trust.json.
 The broker reads a changed nats/users.conf when it gets SIGHUP.")]
-    Init {
-        /// An operator to make; alice if there is none yet
-        #[arg(long, value_name = "NAME", value_parser = str::parse::<Name>)]
-        operator: Vec<Name>,
-        /// A client to make, with its groups; worker-1 if there is none yet
-        #[arg(long, value_name = "NAME[:GROUP,…]", value_parser = str::parse::<NewClient>)]
-        client: Vec<NewClient>,
-    },
+    Init(InitArgs),
 
     /// Make the broker's streams
     ///
     /// Makes, or brings up to date, the stream cs-<realm>-presence: the last presence of every client, from which an
-    /// operator learns who is there. It uses the setup key, which may do this and strike clients from that stream (`clients
+    /// operator learns who is there. It uses the setup key, which may do this and remove clients from that stream (`clients
     /// forget`), and nothing else.
     #[command(after_long_help = "Example:
   countersign setup --nats-url nats://broker.example:4222")]
-    Setup,
+    Setup(RealmArgs),
 
     /// Run a client: verify commands, execute them, sign replies
     ///
-    /// Runs until it is told to terminate, by a signed command, SIGTERM or SIGINT: then jobs are cancelled, replies
-    /// flushed, and it exits with 0. A second signal, or five seconds, ends it at once.
+    /// Runs until it gets a signed `terminate`, SIGTERM or SIGINT: then it cancels its jobs, sends the replies and exits
+    /// with 0. A second signal, or five seconds, ends it at once.
     ///
     /// Logs go to standard error; the messages of `calculate` to standard output.
     #[command(after_long_help = "Examples:
@@ -61,7 +60,7 @@ The broker reads a changed nats/users.conf when it gets SIGHUP.")]
     #[command(group = clap::ArgGroup::new("who").required(true))]
     Client(ClientArgs),
 
-    /// Say whether a client of this machine runs and is connected
+    /// Report whether a client of this machine runs and is connected
     ///
     /// Reads the file that `countersign client --health FILE` writes: at every heartbeat (10 s) while it is connected to
     /// the broker. Exits with 0 if the file is younger than 30 s, else with 1; meant for the health check of a container.
@@ -75,33 +74,21 @@ The broker reads a changed nats/users.conf when it gets SIGHUP.")]
 
     /// A command for clients.
     #[command(flatten)]
-    Request(CommandArgs),
+    Request(CommandArgs<OperatorArgs>),
 
-    /// Show who is there: the roster
-    ///
-    /// One line for each client that orders can name: its state, its groups, its version, when it was last heard and how
-    /// many jobs it ran then, all from the last presence that it signed and the broker keeps. `silent` marks a client that
-    /// was not heard for 30 s and has not said that it ended.
-    #[command(after_long_help = "Examples:
-  countersign clients
-  countersign clients -o json
-  countersign clients forget worker-7")]
-    #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
-    Clients {
-        #[command(subcommand)]
-        action: Option<ClientsAction>,
-    },
+    #[command(after_long_help = examples(Place::Shell, &CLIENTS))]
+    Clients(ClientsArgs<OperatorArgs>),
 
-    /// Give commands at a prompt, or from a script on standard input
+    /// Send commands from a prompt, or from a script on standard input
     ///
     /// Each line is a command as after `countersign`: `start worker-1`, `calculate @all 2.5 "done"`. `use worker-1` makes
-    /// the target optional; where there is exactly one client, it is the target. `help` teaches the rest.
+    /// the target optional; where there is exactly one client, it is the target. `help` shows the rest.
     ///
-    /// Replies, and what the clients say unasked, appear above what is being typed. What takes long goes on in the
-    /// background, and Ctrl-C offers to cancel it.
+    /// Replies and the clients' events appear above what is being typed. What takes long goes on in the background, and
+    /// Ctrl-C offers to cancel it.
     ///
     /// Where standard input or output is no terminal, it is read as a script: line by line, each to its verdicts. A line
-    /// that goes wrong is named by its number, the rest is done, and the worst exit status is that of the script.
+    /// that fails is reported by its number, the rest is done, and the worst exit status is that of the script.
     #[command(after_long_help = "Examples:
   countersign server
   countersign server --as alice --timeout 10s
@@ -109,13 +96,13 @@ The broker reads a changed nats/users.conf when it gets SIGHUP.")]
 
 In a script, `#` begins a comment. From best to worst, exit statuses are
 0, 3 (no reply), 1 (failed), 2 (wrong usage), 4 (broker), 5 (keys), 130, 143.")]
-    Server,
+    Server(ServerArgs),
 
     /// Show live traffic, each message with its verdict
     ///
-    /// Connects with the observer's key, which may listen and do nothing else, and judges every message of the realm as
-    /// those judge it who receive it: signature, credential, envelope, subject. `again` marks what was seen before: a
-    /// command sent twice, or the reply that is on record for it. A gap tells how many messages of a client are missing:
+    /// Connects with the observer's key, which may subscribe and do nothing else, and verifies every message of the realm
+    /// as its receivers do: signature, credential, envelope, subject. `again` marks what was seen before: a command sent
+    /// twice, or the recorded reply to it. A gap shows how many messages of a client are missing:
     /// clients number what they sign, so that a removal shows with the next message. A missing one that comes after all is
     /// marked `late`. Counting begins with the first event that is seen of a client's process.
     ///
@@ -131,14 +118,8 @@ With -o ndjson each line is one object, its verdict `ok`, the reason why a
 message is rejected, or `gap`; `-o json` would never end and is refused.")]
     Watch(WatchArgs),
 
-    /// Print a JSON Schema, or the names of all
-    #[command(after_long_help = "Examples:
-  countersign schema
-  countersign schema calculate.args")]
-    Schema {
-        /// Which one; without it, the names of all
-        name: Option<String>,
-    },
+    #[command(after_long_help = examples(Place::Shell, &SCHEMA))]
+    Schema(SchemaArgs),
 
     /// Write or check the committed JSON Schemas
     #[command(after_long_help = "Examples:
@@ -155,50 +136,135 @@ message is rejected, or `gap`; `-o json` would never end and is refused.")]
     },
 }
 
+/// All that can be typed at the prompt.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PromptCommand {
+    /// A command for clients.
+    #[command(flatten)]
+    Request(CommandArgs<NoArgs>),
+
+    #[command(after_long_help = examples(Place::Prompt, &CLIENTS))]
+    Clients(ClientsArgs<NoArgs>),
+
+    #[command(after_long_help = examples(Place::Prompt, &SCHEMA))]
+    Schema(SchemaArgs),
+
+    /// Set the target of commands that name none; without TARGET, set none
+    Use {
+        /// Clients, or one @group, or @all
+        #[arg(value_name = "TARGET")]
+        targets: Vec<String>,
+    },
+
+    /// Show what can be typed here, or more on one command and its options
+    #[command(visible_alias = "?")]
+    Help {
+        /// The command
+        #[arg(value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+
+    /// Leave the prompt; commands that run go on
+    #[command(visible_alias = "exit")]
+    Quit,
+}
+
+/// What `init` takes.
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// An operator to make; alice if there is none yet
+    #[arg(long, value_name = "NAME", value_parser = str::parse::<Name>)]
+    pub(crate) operator: Vec<Name>,
+    /// A client to make, with its groups; worker-1 if there is none yet
+    #[arg(long, value_name = "NAME[:GROUP,…]", value_parser = str::parse::<NewClient>)]
+    pub(crate) client: Vec<NewClient>,
+    #[command(flatten)]
+    pub(crate) keys: KeysArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Show who is there: the roster
+///
+/// One line for each client that commands can name: its state, its groups, its version, when it was last heard and how
+/// many jobs it ran then, all from the last presence that it signed and the broker keeps. `silent` marks a client that
+/// was not heard for 30 s and has not reported its end.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+pub(crate) struct ClientsArgs<S: Sender> {
+    #[command(subcommand)]
+    pub(crate) action: Option<ClientsAction<S>>,
+    #[command(flatten)]
+    pub(crate) sender: S,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
 /// What can be done to the roster.
 #[derive(Debug, Subcommand)]
-pub(crate) enum ClientsAction {
-    /// Strike retired clients from the roster
+pub(crate) enum ClientsAction<S: Sender> {
+    /// Remove retired clients from the roster
     ///
     /// For clients that have ended or are silent, and will not come back: from now on nobody waits for them in a command to
     /// a group or to all. It uses the setup key. One that does come back is in the roster again with its first heartbeat.
-    #[command(after_long_help = "Example:
-  countersign clients forget worker-7")]
+    #[command(after_long_help = examples(S::PLACE, &["clients forget worker-7"]))]
     Forget {
         /// The clients
         #[arg(required = true, value_name = "NAME", value_parser = str::parse::<Name>)]
         names: Vec<Name>,
+        #[command(flatten)]
+        sender: S,
     },
 }
 
+/// What `server` takes.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    #[command(flatten)]
+    pub(crate) sender: OperatorArgs,
+    #[command(flatten)]
+    pub(crate) send: SendArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Print a JSON Schema, or the names of all
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// Which one; without it, the names of all
+    pub(crate) name: Option<String>,
+}
+
 /// What `client` takes.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Args)]
 pub(crate) struct ClientArgs {
     /// Which client this is; its key and credential are in the folder of keys
     #[arg(long, value_name = "NAME", value_parser = str::parse::<Name>, group = "who")]
     pub(crate) name: Option<Name>,
     /// Be the first client, by name, whose key is in the folder and that no other process is
     ///
-    /// The one that this machine was last comes before the others. A client that runs keeps others out by a lock on its
-    /// folder below --state, which must be the same for all.
+    /// The one that this machine was last comes first. A client that runs keeps others out by a lock on its folder below
+    /// --state, which must be the same for all.
     #[arg(long, group = "who")]
     pub(crate) claim: bool,
-    /// Where what it must remember lies, one folder a client; by default $XDG_STATE_HOME/countersign
+    /// Where its journal is, one folder a client; by default $XDG_STATE_HOME/countersign
     #[arg(long, env = "COUNTERSIGN_STATE", value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
-    /// A file that is there while the client is connected, for `countersign health`
+    /// A file that exists while the client is connected, for `countersign health`
     #[arg(long, env = "COUNTERSIGN_HEALTH", value_name = "FILE")]
     pub(crate) health: Option<PathBuf>,
     /// How many jobs may run at once
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) jobs: u16,
-    /// How far the operators' clocks and this one may differ
+    /// How much the operators' clocks and this one may differ
     #[arg(long, value_name = "DURATION", default_value_t = Span::from_millis(SKEW), value_parser = span)]
     pub(crate) skew: Span,
+    #[command(flatten)]
+    pub(crate) realm: RealmArgs,
 }
 
 /// What `watch` takes.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
     /// Show only what comes from this client, goes to it, or is on a subject of it; may be repeated
     #[arg(long, value_name = "NAME", value_parser = str::parse::<Name>)]
@@ -212,9 +278,13 @@ pub(crate) struct WatchArgs {
     /// Show only what does not verify, what comes again or late, and gaps
     #[arg(long)]
     pub(crate) bad: bool,
-    /// End when so many lines are printed
+    /// End after this many lines
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
+    #[command(flatten)]
+    pub(crate) realm: RealmArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 /// The words that `watch --kind` takes.
@@ -225,7 +295,7 @@ fn kinds() -> impl TypedValueParser<Value = Kind> {
         Kind::Event => "An event of a client, whichever",
         Kind::Presence => "A client's presence",
         Kind::Job => "The start or end of a job",
-        Kind::Security => "What a client wants operators to know",
+        Kind::Security => "A security event of a client",
         Kind::Trust => "A trust bundle",
         Kind::Gap => "Messages that are missing",
         Kind::Other => "What belongs to no subject of the protocol",

@@ -1,147 +1,156 @@
-//! The commands for clients, and what they take.
+//! The commands for clients, in a shell and at the prompt: a subcommand for each built-in command, made of its descriptor,
+//! and `call` for all others.
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{ArgMatches, Args, Error, FromArgMatches, Subcommand};
+use countersign_protocol::command::Builtin;
 
-/// A command for clients, in a shell or at the prompt.
-#[derive(Debug, Subcommand)]
-pub(crate) enum CommandArgs {
-    /// Let clients take data commands: unready → ready
-    #[command(after_long_help = "A client that is ready already succeeds and says so.
+use super::options::{OperatorArgs, OutputArgs, SendArgs};
+use super::{NoArgs, examples};
+use crate::builtin::{self, Param};
+use crate::text::{Place, Text, code};
 
-Examples:
-  countersign start worker-1
-  countersign start worker-1 worker-2 -o json")]
-    Start(Targets),
+/// What all of them take first.
+const TARGET: Param = Param { name: "TARGET", about: "clients, or one @group, or @all" };
 
-    /// Let clients take no more data commands: ready → unready
-    #[command(after_long_help = "Jobs that run go on; `countersign cancel` ends one.
+const CALL: &str = "call";
+/// What `call` does.
+pub(crate) const CALL_ABOUT: &str = "Send any registered command, with arguments as JSON";
 
-Example:
-  countersign stop worker-1")]
-    Stop(Targets),
-
-    /// End clients: jobs are cancelled, replies sent, the process exits with 0
-    #[command(after_long_help = "Example:
-  countersign terminate worker-1")]
-    Terminate(Targets),
-
-    /// Ask for the current time, to see that it responds; only when ready
-    #[command(after_long_help = "Examples:
-  countersign ping worker-1
-  countersign ping worker-1 worker-2 --timeout 500ms -o ndjson")]
-    Ping(Targets),
-
-    /// Compute for X seconds, then print MSG; only when ready
-    #[command(override_usage = "countersign calculate [OPTIONS] <TARGET>... <X> <MSG>")]
-    #[command(after_long_help = "Arguments:
-  <TARGET>...  clients, or one @group, or @all
-  <X>          seconds, a number from 0 to 86400
-  <MSG>        what the client then prints on its standard output: a text of up
-               to 4096 characters
-
-Examples:
-  countersign calculate worker-1 2.5 \"all done\"
-  countersign calculate worker-1 worker-2 600 done --detach
-  countersign calculate worker-1 1 -- -starts-with-a-dash")]
-    Calculate {
-        #[arg(hide = true, allow_negative_numbers = true)]
-        words: Vec<String>,
-    },
-
-    /// Cancel a job
-    #[command(override_usage = "countersign cancel [OPTIONS] <TARGET>... <COMMAND-ID>")]
-    #[command(after_long_help = "Arguments:
-  <TARGET>...   clients that may have it, or one @group, or @all
-  <COMMAND-ID>  as `countersign jobs` lists it; a job that has ended is left as
-                it is
-
-Example:
-  countersign cancel worker-1 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90")]
-    Cancel {
-        #[arg(hide = true)]
-        words: Vec<String>,
-    },
-
-    /// Show a client's state, jobs, version, commands and trust
-    #[command(after_long_help = "Answered in every state, however many jobs run.
-
-Examples:
-  countersign status worker-1
-  countersign status worker-1 worker-2 -o json")]
-    Status(Targets),
-
-    /// List the jobs that run and those of the last hour
-    #[command(after_long_help = "Example:
-  countersign jobs worker-1")]
-    Jobs(Targets),
-
-    /// Show the recorded outcome of a command
-    #[command(override_usage = "countersign result [OPTIONS] <TARGET>... <COMMAND-ID>")]
-    #[command(after_long_help = "Arguments:
-  <TARGET>...   clients that may have it, or one @group, or @all
-  <COMMAND-ID>  as `countersign jobs` lists it; a job is remembered for an hour
-                after its end
-
-Example:
-  countersign result worker-1 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90")]
-    Result {
-        #[arg(hide = true)]
-        words: Vec<String>,
-    },
-
-    /// Give any registered command, with arguments as JSON
-    #[command(override_usage = "countersign call [OPTIONS] <TARGET>... <NAME> [-]")]
-    #[command(after_long_help = "Arguments:
-  <TARGET>...  clients, or one @group, or @all
-  <NAME>       one of the commands that `countersign status` lists
-  -            read the command's arguments from standard input
-
-Examples:
-  countersign call worker-1 ping
-  countersign call worker-1 calculate --args '{\"x\": 2.5, \"msg\": \"done\"}'
-  echo '{\"x\": 2.5, \"msg\": \"done\"}' | countersign call worker-1 calculate -")]
-    Call {
-        #[arg(hide = true)]
-        words: Vec<String>,
-        /// The arguments, one JSON object
-        #[arg(long, value_name = "JSON", conflicts_with = "args_file")]
-        args: Option<String>,
-        /// A file with the arguments
-        #[arg(long, value_name = "FILE")]
-        args_file: Option<PathBuf>,
-    },
+/// A command for clients, as it was typed.
+#[derive(Debug)]
+pub(crate) struct CommandArgs<S> {
+    pub(crate) words: Words,
+    pub(crate) send: SendArgs,
+    pub(crate) output: OutputArgs,
+    /// Who sends it.
+    pub(crate) sender: S,
 }
 
-/// The same subcommand as it is typed at the prompt, where targets may be left out and standard input is the prompt's own.
-pub(super) fn at_the_prompt(command: clap::Command) -> clap::Command {
-    match command.get_name() {
-        "call" => command.override_usage("call [OPTIONS] [TARGET]... <NAME>").after_long_help(
-            "Arguments:
-  <TARGET>...  clients, or one @group, or @all
-  <NAME>       one of the commands that `countersign status` lists
+/// What was typed after the subcommand, without the options.
+#[derive(Debug)]
+pub(crate) enum Words {
+    /// The targets of a built-in command and its arguments.
+    Builtin(Builtin, Vec<String>),
+    /// The same of any command, by its name.
+    Call(CallArgs),
+}
 
-Examples:
-  countersign call worker-1 ping
-  countersign call worker-1 calculate --args '{\"x\": 2.5, \"msg\": \"done\"}'",
-        ),
-        _ if command.get_arguments().any(|arg| arg.get_id() == "targets") => {
-            command.mut_arg("targets", |arg| arg.required(false))
-        }
-        "calculate" => command.override_usage("calculate [OPTIONS] [TARGET]... <X> <MSG>"),
-        name @ ("cancel" | "result") => {
-            let usage = format!("{name} [OPTIONS] [TARGET]... <COMMAND-ID>");
-            command.override_usage(usage)
-        }
-        _ => command,
+/// What `call` takes.
+#[derive(Debug, Args)]
+pub(crate) struct CallArgs {
+    #[arg(hide = true)]
+    pub(crate) words: Vec<String>,
+    /// The arguments, one JSON object
+    #[arg(long, value_name = "JSON", conflicts_with = "args_file")]
+    pub(crate) args: Option<String>,
+    /// A file with the arguments
+    #[arg(long, value_name = "FILE")]
+    pub(crate) args_file: Option<PathBuf>,
+}
+
+/// Who sends commands: at the prompt the session, so that no option names them.
+pub(crate) trait Sender: Args {
+    /// Where the commands are typed.
+    const PLACE: Place;
+}
+
+impl Sender for OperatorArgs {
+    const PLACE: Place = Place::Shell;
+}
+
+impl Sender for NoArgs {
+    const PLACE: Place = Place::Prompt;
+}
+
+impl<S: Sender> Subcommand for CommandArgs<S> {
+    fn augment_subcommands(command: clap::Command) -> clap::Command {
+        command.subcommands(Builtin::ALL.iter().map(|it| subcommand::<S>(*it))).subcommand(call::<S>())
+    }
+
+    fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_subcommands(command)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        name == CALL || Builtin::from_name(name).is_some()
     }
 }
 
-/// The targets of a command without arguments.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Targets {
-    /// Clients, or one @group, or @all
-    #[arg(required = true, value_name = "TARGET")]
-    pub(crate) targets: Vec<String>,
+impl<S: Sender> FromArgMatches for CommandArgs<S> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let (name, matches) =
+            matches.subcommand().ok_or_else(|| Error::new(clap::error::ErrorKind::MissingSubcommand))?;
+        Ok(Self {
+            words: match Builtin::from_name(name) {
+                Some(builtin) => {
+                    let words = matches.get_many("words").unwrap_or_default().cloned();
+                    Words::Builtin(builtin, words.collect())
+                }
+                None => Words::Call(CallArgs::from_arg_matches(matches)?),
+            },
+            send: SendArgs::from_arg_matches(matches)?,
+            output: OutputArgs::from_arg_matches(matches)?,
+            sender: S::from_arg_matches(matches)?,
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+fn subcommand<S: Sender>(builtin: Builtin) -> clap::Command {
+    let descriptor = builtin::describe(builtin);
+    // Which of them are targets is seen only when all are known, which clap cannot say.
+    let words = clap::Arg::new("words").num_args(0..).hide(true).allow_negative_numbers(true);
+    let command = clap::Command::new(builtin.name()).arg(words);
+    described::<S>(command, descriptor.about, descriptor.params, &descriptor.notes, descriptor.examples)
+}
+
+fn call<S: Sender>() -> clap::Command {
+    const NAME: Param = Param { name: "NAME", about: "one of the commands that a client lists in its status" };
+    const STDIN: Param = Param { name: "[-]", about: "read the command's arguments from standard input" };
+    let command = CallArgs::augment_args(clap::Command::new(CALL));
+    let notes = code("status TARGET") + " lists the commands that a client knows.";
+    let calls = ["call worker-1 ping", "call worker-1 calculate --args '{\"x\": 2.5, \"msg\": \"done\"}'"];
+    match S::PLACE {
+        Place::Shell => {
+            let stdin = "call worker-1 calculate - < arguments.json";
+            described::<S>(command, CALL_ABOUT, &[NAME, STDIN], &notes, &[calls[0], calls[1], stdin])
+        }
+        Place::Prompt => described::<S>(command, CALL_ABOUT, &[NAME], &notes, &calls),
+    }
+}
+
+/// With the options that all of them have, and with the help.
+fn described<S: Sender>(
+    command: clap::Command,
+    about: &'static str,
+    params: &[Param],
+    notes: &Text,
+    calls: &[&str],
+) -> clap::Command {
+    let place = S::PLACE;
+    let program = crate::text::command(command.get_name()).render(place);
+    let targets = match place {
+        Place::Shell => "<TARGET>...",
+        Place::Prompt => "[TARGET]...",
+    };
+    let rows = [(targets.to_owned(), TARGET.about)].into_iter().chain(params.iter().map(|it| (it.form(), it.about)));
+    let rows: Vec<(String, &str)> = rows.collect();
+    let forms: Vec<&str> = rows.iter().map(|(form, _)| form.as_str()).collect();
+    let usage = format!("{program} [OPTIONS] {}", forms.join(" "));
+    let width = forms.iter().map(|form| form.len()).max().unwrap_or_default();
+    let arguments: String = rows.iter().map(|(form, about)| format!("  {form:width$}  {about}\n")).collect();
+
+    let notes = notes.render(place);
+    let examples = examples(place, calls);
+    let more = if notes.is_empty() { examples } else { format!("{notes}\n\n{examples}") };
+    let command = OutputArgs::augment_args(SendArgs::augment_args(S::augment_args(command)));
+    command.about(about).long_about(None).override_usage(usage).after_long_help(more).help_template(format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\nArguments:\n{arguments}\nOptions:\n{{options}}{{after-help}}"
+    ))
 }

@@ -6,28 +6,25 @@ use std::path::{Path, PathBuf};
 use countersign_client::{Client, ClientConfig, ClientError, Commands, LockedStateDir, Stopped, Stopper, shutdown};
 use countersign_protocol::credential::Role;
 use countersign_protocol::name::Name;
-use tracing_subscriber::filter::LevelFilter;
 
-use crate::args::{ClientArgs, Options};
+use crate::args::ClientArgs;
 use crate::cli_error::{CliError, CliResult, Exit};
-use crate::logs;
 use crate::realm::{Realm, listed};
 use crate::signals::Signals;
 
 /// Runs until it is told to end.
-pub(crate) async fn run(options: &Options, args: &ClientArgs, mut signals: Signals) -> CliResult<Exit> {
-    logs::begin(options, LevelFilter::INFO);
+pub(crate) async fn run(args: &ClientArgs, mut signals: Signals) -> CliResult<Exit> {
     let state = match &args.state {
         Some(state) => state.clone(),
         None => default_state()?,
     };
-    let realm = Realm::open(options)?;
+    let realm = Realm::open(&args.realm.keys)?;
     let (name, folder) = match &args.name {
         Some(name) => (name.clone(), None),
         None => claim(&realm, &state).map(|(name, folder)| (name, Some(folder)))?,
     };
     let member = realm.member(Role::Client, &name, args.skew.millis())?;
-    let mut config = ClientConfig::new(member, realm.trust, &options.nats_url, state);
+    let mut config = ClientConfig::new(member, realm.trust, &args.realm.broker.nats_url, state);
     config.limits.skew = args.skew.millis();
     config.limits.jobs = args.jobs.into();
     env!("CARGO_PKG_VERSION").clone_into(&mut config.version);

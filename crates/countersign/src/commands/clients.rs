@@ -8,46 +8,44 @@ use countersign_machine::server::Presence;
 use countersign_protocol::envelope::Expired;
 use countersign_protocol::name::Name;
 use countersign_server::{Follow, Operator, OperatorError, SetupError, forget};
-use tracing_subscriber::filter::LevelFilter;
 
-use crate::args::{ClientsAction, Options};
+use crate::args::{ClientsAction, ClientsArgs, Format, OperatorArgs, RealmArgs};
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::output::{Gathering, Output, print_roster};
 use crate::realm::{Realm, listed};
+use crate::requests;
 use crate::suggest::suggest;
 use crate::text::command;
-use crate::{logs, requests};
 
 /// Shows who is there, or strikes those who are retired.
-pub(crate) async fn run(options: &Options, action: Option<&ClientsAction>, output: Output) -> CliResult<Exit> {
-    logs::begin(options, LevelFilter::WARN);
-    let mut operator = requests::connect(options, Follow::Presence).await?;
-    let done = show_or_forget(options, action, &mut operator, output).await;
+pub(crate) async fn run(args: &ClientsArgs<OperatorArgs>, output: Output) -> CliResult<Exit> {
+    let sender = match &args.action {
+        None => &args.sender,
+        Some(ClientsAction::Forget { sender, .. }) => sender,
+    };
+    let realm = Realm::open(&sender.realm.keys)?;
+    let member = realm.operator(sender)?;
+    let format = args.output.format();
+    let mut operator = requests::connect(&sender.realm.broker, realm, member, Follow::Presence).await?;
+    let done = match &args.action {
+        None => show(&mut operator, format, output).await,
+        Some(ClientsAction::Forget { names, .. }) => remove(&sender.realm, names, &mut operator, output).await,
+    };
     // What did not verify is told, though nobody waits for anything, and the more where it is why a client is missing.
-    requests::tell(&mut operator, &mut Gathering::new(output, options.output));
+    requests::tell(&mut operator, &mut Gathering::new(output, format));
     done.map(|()| Exit::Succeeded)
 }
 
-/// The same for an operator who is connected already.
-pub(crate) async fn show_or_forget(
-    options: &Options,
-    action: Option<&ClientsAction>,
-    operator: &mut Operator,
-    output: Output,
-) -> CliResult<()> {
-    match action {
-        None => {
-            operator.refresh().await.map_err(untold)?;
-            print_roster(operator, options.output, clock::wall(), output)
-        }
-        Some(ClientsAction::Forget { names }) => strike(options, names, operator, output).await,
-    }
+/// Prints the roster.
+pub(crate) async fn show(operator: &mut Operator, format: Format, output: Output) -> CliResult<()> {
+    operator.refresh().await.map_err(no_roster)?;
+    print_roster(operator, format, clock::wall(), output)
 }
 
-/// Strikes clients from the broker's stream. All of them are looked at before the first is struck; nobody else's presence has
-/// to be readable for that, nor theirs.
-async fn strike(options: &Options, names: &[Name], operator: &mut Operator, output: Output) -> CliResult<()> {
-    let absent = operator.find(names).await.map_err(untold)?;
+/// Removes clients from the broker's stream. All of them are looked at before the first is removed; nobody else's presence
+/// has to be readable for that, nor theirs.
+pub(crate) async fn remove(args: &RealmArgs, names: &[Name], operator: &mut Operator, output: Output) -> CliResult<()> {
+    let absent = operator.find(names).await.map_err(no_roster)?;
     let now = clock::wall();
     for client in names {
         match operator.roster().entry(client) {
@@ -67,11 +65,11 @@ async fn strike(options: &Options, names: &[Name], operator: &mut Operator, outp
             Some(_) => {}
         }
     }
-    let realm = Realm::open(options)?;
+    let realm = Realm::open(&args.keys)?;
     let seed = read_seed(&realm.folder.setup_seed())?;
     let names: BTreeSet<Name> = names.iter().cloned().collect();
     let struck: Vec<Name> = names.iter().cloned().collect();
-    match forget(&options.nats_url, realm.trust.realm(), seed, &struck).await {
+    match forget(&args.broker.nats_url, realm.trust.realm(), seed, &struck).await {
         Ok(()) => {}
         Err(SetupError::Link(error)) => return Err(error.into()),
         Err(error @ SetupError::Stream { .. }) => {
@@ -88,7 +86,7 @@ async fn strike(options: &Options, names: &[Name], operator: &mut Operator, outp
 }
 
 /// There is no roster to be shown, or to be struck from.
-fn untold(error: OperatorError) -> CliError {
+fn no_roster(error: OperatorError) -> CliError {
     match error {
         OperatorError::Roster(_) => CliError::new(Exit::Broker, error)
             .expected("the stream of presences, which is the roster")

@@ -1,18 +1,17 @@
 //! `countersign init`: has the realm made or renewed, and says what was done.
 
 use countersign_protocol::name::Name;
-use countersign_provisioning::{Action, FileChange, NewClient, ProvisionRequest, Provisioned, provision};
+use countersign_provisioning::{Action, FileChange, ProvisionRequest, Provisioned, provision};
 use serde::Serialize;
 
-use crate::args::{Format, Options};
+use crate::args::{Format, InitArgs};
 use crate::cli_error::{CliResult, Exit};
 use crate::output::{Output, table};
 
 /// Makes what is missing, renews what is due, and says what it did and left.
-pub(crate) fn run(options: &Options, operators: &[Name], clients: &[NewClient], output: Output) -> CliResult<Exit> {
-    let request =
-        ProvisionRequest { realm: options.realm.clone(), operators: operators.to_vec(), clients: clients.to_vec() };
-    report(&provision(&options.keys, &request)?, options, output)?;
+pub(crate) fn run(args: &InitArgs, output: Output) -> CliResult<Exit> {
+    let (realm, operators, clients) = (args.keys.realm.clone(), args.operator.clone(), args.client.clone());
+    report(&provision(&args.keys.keys, &ProvisionRequest { realm, operators, clients })?, args, output)?;
     Ok(Exit::Succeeded)
 }
 
@@ -24,10 +23,10 @@ struct Document<'a> {
     files: &'a [FileChange],
 }
 
-fn report(Provisioned { realm, files }: &Provisioned, options: &Options, output: Output) -> CliResult<()> {
+fn report(Provisioned { realm, files }: &Provisioned, args: &InitArgs, output: Output) -> CliResult<()> {
     let changed = files.iter().any(|change| change.did != Action::Left);
-    let keys = options.keys.display().to_string();
-    match options.output {
+    let keys = args.keys.keys.display().to_string();
+    match args.output.format() {
         Format::Json => output.json(&Document { realm, keys, files }),
         Format::Ndjson => files.iter().try_for_each(|change| output.json(change)),
         Format::Table => {

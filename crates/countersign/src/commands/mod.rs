@@ -9,35 +9,36 @@ mod send;
 mod setup;
 mod watch;
 
+use tracing_subscriber::filter::LevelFilter;
+
 use crate::args::{Cli, Command};
 use crate::cli_error::{CliError, CliResult, Exit};
+use crate::logs;
 use crate::output::Output;
-use crate::parsing::{self, InputContext};
 use crate::prompt;
 use crate::signals::Signals;
 
 /// Does what the command line says.
 pub(crate) fn run(cli: &Cli, output: Output, signals: Signals) -> CliResult<Exit> {
-    let options = &cli.options;
+    let level = if matches!(cli.command, Command::Client(_)) { LevelFilter::INFO } else { LevelFilter::WARN };
+    logs::start(&cli.verbosity, level);
     match &cli.command {
-        Command::Init { operator, client } => init::run(options, operator, client, output),
-        Command::Setup => block_on(or_ended(signals, setup::run(options, output))),
-        Command::Client(args) => block_on(client::run(options, args, signals)),
+        Command::Init(args) => init::run(args, output),
+        Command::Setup(args) => block_on(or_interrupted(signals, setup::run(args, output))),
+        Command::Client(args) => block_on(client::run(args, signals)),
         Command::Health { file } => health::run(file, output),
-        Command::Request(order) => {
-            block_on(send::run(options, parsing::request(order, InputContext::Shell)?, output, signals))
-        }
-        Command::Clients { action } => block_on(or_ended(signals, clients::run(options, action.as_ref(), output))),
-        Command::Server => block_on(prompt::run(options, output, signals)),
-        Command::Watch(args) => block_on(watch::run(options, args, output, signals)),
-        Command::Schema { name } => schemas::show(name.as_deref(), output),
+        Command::Request(args) => block_on(send::run(args, output, signals)),
+        Command::Clients(args) => block_on(or_interrupted(signals, clients::run(args, output))),
+        Command::Server(args) => block_on(prompt::run(args, output, signals)),
+        Command::Watch(args) => block_on(watch::run(args, output, signals)),
+        Command::Schema(args) => schemas::show(args.name.as_deref(), output).map(|()| Exit::Succeeded),
         Command::Schemas { write: Some(folder), .. } => schemas::write(folder, output),
         Command::Schemas { check, .. } => schemas::check(check.as_deref().unwrap_or("schemas".as_ref()), output),
     }
 }
 
 /// Cut short by a signal.
-async fn or_ended(mut signals: Signals, command: impl Future<Output = CliResult<Exit>>) -> CliResult<Exit> {
+async fn or_interrupted(mut signals: Signals, command: impl Future<Output = CliResult<Exit>>) -> CliResult<Exit> {
     tokio::select! {
         done = command => done,
         exit = signals.first() => Ok(exit),

@@ -13,12 +13,11 @@ use crate::suggest::suggest;
 use crate::text::{code, command};
 
 /// Prints one schema, or the names of all.
-pub(crate) fn show(name: Option<&str>, output: Output) -> CliResult<Exit> {
+pub(crate) fn show(name: Option<&str>, output: Output) -> CliResult<()> {
     let all = schema::all();
     let names = || all.iter().map(|schema| schema.name());
     let Some(name) = name else {
-        output.text(&names().collect::<Vec<_>>().join("\n"))?;
-        return Ok(Exit::Succeeded);
+        return output.text(&names().collect::<Vec<_>>().join("\n"));
     };
     let Some(schema) = all.iter().find(|schema| schema.name() == name) else {
         let near = suggest(name, names()).map_or_else(|| "schema".to_owned(), |near| format!("schema {near}"));
@@ -26,8 +25,7 @@ pub(crate) fn show(name: Option<&str>, output: Output) -> CliResult<Exit> {
             .expected("one of those that " + code("schema") + " lists")
             .hint(command(near)));
     };
-    output.text(schema.text())?;
-    Ok(Exit::Succeeded)
+    output.text(schema.text())
 }
 
 /// Writes every schema to its file in a folder.

@@ -6,20 +6,22 @@ use std::pin::pin;
 use countersign_host::clock;
 use countersign_machine::server::Audience;
 use countersign_server::{Follow, OperatorError};
-use tracing_subscriber::filter::LevelFilter;
 
-use crate::args::Options;
+use crate::args::{CommandArgs, OperatorArgs};
 use crate::cli_error::{CliResult, Exit};
 use crate::output::{Gathering, Output};
-use crate::parsing::Request;
+use crate::parsing::{self, InputContext, Request};
+use crate::realm::Realm;
+use crate::requests;
 use crate::signals::Signals;
-use crate::{logs, requests};
 
 /// Sends a command to its targets, and prints one verdict for each.
-pub(crate) async fn run(options: &Options, request: Request, output: Output, mut signals: Signals) -> CliResult<Exit> {
-    logs::begin(options, LevelFilter::WARN);
-    let Request { audience, call } = request;
-    let (request, how) = (requests::request(call, options)?, requests::how(options));
+pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut signals: Signals) -> CliResult<Exit> {
+    let Request { audience, call } = parsing::request(&args.words, InputContext::Shell)?;
+    let request = requests::request(call, &args.send)?;
+    let realm = Realm::open(&args.sender.realm.keys)?;
+    let member = realm.operator(&args.sender)?;
+    let options = requests::options(&args.send, &member.identity)?;
     let follow = match &audience {
         Audience::Clients(clients) => Follow::Clients(clients.clone()),
         Audience::Group(_) | Audience::All => Follow::Presence,
@@ -29,12 +31,12 @@ pub(crate) async fn run(options: &Options, request: Request, output: Output, mut
     let mut end = pin!(async { ended.set(Some(signals.first().await)) });
     let cut_short = || requests::interrupted(ended.get().unwrap_or(Exit::Interrupted));
     let mut operator = tokio::select! {
-        operator = requests::connect(options, follow) => operator?,
+        operator = requests::connect(&args.sender.realm.broker, realm, member, follow) => operator?,
         () = &mut end => return Err(cut_short()),
     };
 
-    let mut gathering = Gathering::new(output, options.output);
-    let report = operator.request(request, &audience, how, end, |update| gathering.update(&update)).await;
+    let mut gathering = Gathering::new(output, args.output.format());
+    let report = operator.request(request, &audience, options, end, |update| gathering.update(&update)).await;
     let report = report.map_err(|error| {
         // What did not verify may be why nobody was found.
         requests::tell(&mut operator, &mut gathering);

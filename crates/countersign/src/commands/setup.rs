@@ -2,20 +2,17 @@
 
 use countersign_keys::read_seed;
 use countersign_server::{SetupError, setup};
-use tracing_subscriber::filter::LevelFilter;
 
-use crate::args::Options;
+use crate::args::RealmArgs;
 use crate::cli_error::{CliError, CliResult, Exit};
-use crate::logs;
 use crate::output::Output;
 use crate::realm::Realm;
 
 /// Makes the streams, or brings them up to date.
-pub(crate) async fn run(options: &Options, output: Output) -> CliResult<Exit> {
-    logs::begin(options, LevelFilter::WARN);
-    let realm = Realm::open(options)?;
+pub(crate) async fn run(args: &RealmArgs, output: Output) -> CliResult<Exit> {
+    let realm = Realm::open(&args.keys)?;
     let seed = read_seed(&realm.folder.setup_seed())?;
-    let made = setup(&options.nats_url, realm.trust.realm(), seed).await?;
+    let made = setup(&args.broker.nats_url, realm.trust.realm(), seed).await?;
     let servers = if made.replicas == 1 { "1 server".to_owned() } else { format!("{} servers", made.replicas) };
     output.note(format!("the stream {} is as it should be, kept on {servers}", made.name));
     if let Some(why) = made.has_fewer {

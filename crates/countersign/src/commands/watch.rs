@@ -10,11 +10,9 @@ use countersign_protocol::envelope::Delivery;
 use countersign_protocol::name::Name;
 use countersign_protocol::subject;
 use tokio::time::interval;
-use tracing_subscriber::filter::LevelFilter;
 
-use crate::args::{Format, Options, WatchArgs};
+use crate::args::{Format, WatchArgs};
 use crate::cli_error::{CliError, CliResult, Exit};
-use crate::logs;
 use crate::output::{Output, POLL_INTERVAL, is_read};
 use crate::realm::Realm;
 use crate::signals::Signals;
@@ -25,14 +23,13 @@ use countersign_machine::observer::{Filter, Watcher};
 const BATCH: usize = 64;
 
 /// Shows what goes over the broker, until it is told to end.
-pub(crate) async fn run(options: &Options, args: &WatchArgs, output: Output, mut signals: Signals) -> CliResult<Exit> {
-    if options.output == Format::Json {
+pub(crate) async fn run(args: &WatchArgs, output: Output, mut signals: Signals) -> CliResult<Exit> {
+    if args.output.format() == Format::Json {
         return Err(CliError::usage("`-o json` is one document when all is known, and what is watched has no end")
             .expected("-o ndjson, one object a line")
             .hint("countersign watch -o ndjson"));
     }
-    logs::begin(options, LevelFilter::WARN);
-    let realm = Realm::open(options)?;
+    let realm = Realm::open(&args.realm.keys)?;
     let seed = read_seed(&realm.folder.observer_seed())?;
     let pin = load_pin(&realm.folder)?;
     for (role, asked) in [(Role::Client, &args.client), (Role::Operator, &args.operator)] {
@@ -40,7 +37,7 @@ pub(crate) async fn run(options: &Options, args: &WatchArgs, output: Output, mut
     }
     let everything = subject::everything(realm.trust.realm());
     let connecting = Link::connect(LinkConfig {
-        url: options.nats_url.clone(),
+        url: args.realm.broker.nats_url.clone(),
         name: "observer".to_owned(),
         seed,
         // Nothing is ever asked of the broker, and the observer could not hear the answer.
@@ -53,7 +50,7 @@ pub(crate) async fn run(options: &Options, args: &WatchArgs, output: Output, mut
         connected = connecting => connected?,
         exit = signals.first() => return Ok(exit),
     };
-    output.note(format!("watching {everything} at {}; Ctrl-C ends", without_secrets(&options.nats_url)));
+    output.note(format!("watching {everything} at {}; Ctrl-C ends", without_secrets(&args.realm.broker.nats_url)));
 
     let filter = Filter {
         clients: args.client.clone(),
@@ -70,7 +67,7 @@ pub(crate) async fn run(options: &Options, args: &WatchArgs, output: Output, mut
         watcher,
         filter,
         questions,
-        format: options.output,
+        format: args.output.format(),
         output,
         left,
         was_lost: false,

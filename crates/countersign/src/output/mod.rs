@@ -25,7 +25,7 @@ use serde::Serialize;
 use tracing::Level;
 
 use self::above::Wanted;
-use crate::args::Options;
+use crate::args::VerbosityArgs;
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::limit::{self, limit};
 use crate::text::{Place, Text, code};
@@ -52,7 +52,7 @@ pub(crate) struct Output {
 
 impl Output {
     /// As the options have it. Colours are for terminals, and not with `--no-color` or NO_COLOR.
-    pub(crate) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &VerbosityArgs) -> Self {
         if options.no_color {
             no_color();
         }

@@ -6,9 +6,8 @@ use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{Outcome, State};
 
-use super::answer::MAX_MESSAGE;
 use super::status::percent;
-use crate::text::cut;
+use crate::text::{MAX_MESSAGE, cut};
 
 /// A final reply that came after the report on its order; its texts are not yet escaped.
 pub(crate) fn late_line(client: &Name, command_id: MessageId, outcome: &Outcome) -> String {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+use countersign_protocol::command::Builtin;
 use countersign_protocol::schema;
 use rustyline::completion::{Completer, Pair};
 use rustyline::highlight::Highlighter;
@@ -10,8 +11,8 @@ use rustyline::hint::Hinter;
 use rustyline::validate::Validator;
 use rustyline::{Context, Helper};
 
-use super::line::COMMANDS;
 use crate::args;
+use crate::builtin::describe;
 
 /// The words that are known only while it runs.
 #[derive(Debug, Default, Clone)]
@@ -61,7 +62,8 @@ fn candidates(before: &str, vocabulary: &Vocabulary) -> (usize, Vec<String>) {
     let earlier: Vec<&str> = earlier.split_whitespace().collect();
     let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     // Whoever types `?` has typed all of it.
-    let commands = || owned(&COMMANDS).into_iter().filter(|command| command != "?").collect();
+    let commands = || args::prompt_commands().into_iter().filter(|command| command != "?").collect();
+    let takes_id = |command| Builtin::from_name(command).is_some_and(|builtin| describe(builtin).takes_command_id());
     let targets = || vocabulary.targets.iter().cloned().collect::<Vec<_>>();
     let all = match earlier.as_slice() {
         [] | ["help" | "?"] => commands(),
@@ -69,7 +71,7 @@ fn candidates(before: &str, vocabulary: &Vocabulary) -> (usize, Vec<String>) {
         ["clients"] => owned(&["forget"]),
         ["clients", ..] => targets().into_iter().filter(|target| !target.starts_with('@')).collect(),
         ["schema"] => schema::all().into_iter().map(|schema| schema.name().to_owned()).collect(),
-        ["cancel" | "result", ..] => targets().into_iter().chain(vocabulary.ids.iter().cloned()).collect(),
+        [command, ..] if takes_id(command) => targets().into_iter().chain(vocabulary.ids.iter().cloned()).collect(),
         ["schema" | "help" | "?" | "quit" | "exit", ..] => Vec::new(),
         _ => targets(),
     };
@@ -92,7 +94,7 @@ mod tests {
     #[test]
     fn commands_targets_options_ids_and_schemas_are_completed_where_they_can_stand() {
         assert_eq!(complete("st"), ["start", "stop", "status"]);
-        assert_eq!(complete("help ca"), ["calculate", "cancel", "call"]);
+        assert_eq!(complete("help ca"), ["cancel", "calculate", "call"]);
         assert_eq!(complete("ping wor"), ["worker-1", "worker-2"]);
         assert_eq!(complete("ping worker-1 p"), ["press"]);
         assert_eq!(complete("use @"), ["@all", "@web"]);
@@ -104,7 +106,7 @@ mod tests {
         assert_eq!(complete("schema calculate.a"), ["calculate.args"]);
         assert_eq!(complete("quit "), [""; 0]);
         let all = complete("");
-        assert!(COMMANDS.iter().all(|command| all.iter().any(|it| it == command) != (*command == "?")), "{all:?}");
+        assert!(args::prompt_commands().iter().all(|command| all.contains(command) != (command == "?")), "{all:?}");
     }
 
     #[test]

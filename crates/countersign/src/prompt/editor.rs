@@ -106,7 +106,7 @@ impl Editor {
     }
 
     /// What can be completed from now on.
-    pub(super) fn learn(&self, vocabulary: Vocabulary) {
+    pub(super) fn update(&self, vocabulary: Vocabulary) {
         if let Ok(mut known) = self.vocabulary.lock() {
             *known = vocabulary;
         }

@@ -19,7 +19,7 @@ use crate::{output, parsing, requests};
 /// How long the prompt waits for the end of what was accepted, before it goes on without it.
 const BRIEFLY: Duration = Duration::from_millis(300);
 
-/// Sooner after Ctrl-C nobody has typed a line.
+/// A line that comes sooner after Ctrl-C was typed before it.
 const AT_ONCE: Duration = Duration::from_millis(250);
 
 /// Asks for lines until the person leaves.
@@ -35,12 +35,12 @@ pub(super) async fn run(session: Session<'_>) -> CliResult<Exit> {
         editor,
         interrupts,
         endings: [terminations, hangups],
-        ahead: VecDeque::new(),
-        struck: false,
+        pending: VecDeque::new(),
+        interrupted: false,
     };
-    let ended = terminal.talk().await;
-    // However it ends: what is under way has its verdicts as far as they are known.
-    terminal.session.leave_all()?;
+    let ended = terminal.run().await;
+    // However it ends: what is open has its verdicts as far as they are known.
+    terminal.session.stop_waiting()?;
     ended.map(|()| Exit::Succeeded)
 }
 
@@ -50,10 +50,10 @@ struct Terminal<'a> {
     editor: Editor,
     interrupts: Signal,
     endings: [Signal; 2],
-    /// Lines that were typed or pasted already, and are to be done before another one is asked for.
-    ahead: VecDeque<String>,
-    /// Ctrl-C came between the end of a line and its being done.
-    struck: bool,
+    /// Lines that were typed or pasted already, and are to be done before the next one is read.
+    pending: VecDeque<String>,
+    /// Ctrl-C came between the end of a line and its execution.
+    interrupted: bool,
 }
 
 /// Whether it goes on.
@@ -64,8 +64,8 @@ enum LoopFlow {
 
 /// What a wait ended with.
 enum WakeReason {
-    /// Something happened, and was told.
-    Told,
+    /// Something happened, and was shown.
+    Event,
     /// Ctrl-C.
     Interrupted,
     /// The process is to end.
@@ -73,14 +73,14 @@ enum WakeReason {
 }
 
 impl Terminal<'_> {
-    async fn talk(&mut self) -> CliResult<()> {
+    async fn run(&mut self) -> CliResult<()> {
         loop {
-            // A command that names nobody is for whom the prompt showed, whoever came and went while it was typed.
+            // A command without a target is for the one that the prompt showed, whoever came and went while it was typed.
             let target = self.session.target();
-            if self.ahead.is_empty() {
+            if self.pending.is_empty() {
                 match self.ask(self.session.prompt(target.as_ref()), true).await? {
                     // What was pasted may be several.
-                    Typed::Line(lines) => self.ahead.extend(lines.lines().map(str::to_owned)),
+                    Typed::Line(lines) => self.pending.extend(lines.lines().map(str::to_owned)),
                     Typed::Garbled => self.session.output.note("that was no text in UTF-8; it is forgotten"),
                     Typed::Interrupted => {
                         if let LoopFlow::Leave = self.offer_cancel().await? {
@@ -91,46 +91,46 @@ impl Terminal<'_> {
                     Typed::Failed(why) => return Err(unreadable(&why)),
                 }
             }
-            if let Some(line) = self.ahead.pop_front()
-                && let LoopFlow::Leave = self.say(&line, target.as_ref()).await?
+            if let Some(line) = self.pending.pop_front()
+                && let LoopFlow::Leave = self.run_line(&line, target.as_ref()).await?
             {
                 return Ok(());
             }
         }
     }
 
-    async fn say(&mut self, line: &str, target: Option<&Audience>) -> CliResult<LoopFlow> {
+    async fn run_line(&mut self, line: &str, target: Option<&Audience>) -> CliResult<LoopFlow> {
         let [terminations, hangups] = &mut self.endings;
-        let struck = std::mem::take(&mut self.struck);
-        let said = tokio::select! {
+        let interrupted = std::mem::take(&mut self.interrupted);
+        let outcome = tokio::select! {
             biased;
-            () = ready(()), if struck => Err(requests::interrupted(Exit::Interrupted)),
-            said = self.session.say(line, target) => said,
+            () = ready(()), if interrupted => Err(requests::interrupted(Exit::Interrupted)),
+            outcome = self.session.run_line(line, target) => outcome,
             _ = self.interrupts.recv() => Err(requests::interrupted(Exit::Interrupted)),
             _ = terminations.recv() => Ok(LineOutcome::Quit),
             _ = hangups.recv() => Ok(LineOutcome::Quit),
         };
-        match said {
+        match outcome {
             Ok(LineOutcome::Done) => Ok(LoopFlow::Next),
-            Ok(LineOutcome::Given(requests)) => self.wait_for(requests).await,
+            Ok(LineOutcome::Sent(id)) => self.wait_for(id).await,
             Ok(LineOutcome::Quit) => Ok(LoopFlow::Leave),
             // A typo never ends it.
             Err(failure) => {
                 output::failure(&failure, Place::Prompt);
-                if !self.ahead.is_empty() {
+                if !self.pending.is_empty() {
                     self.session
                         .output
-                        .note(format!("not done, after that: {}", counted(self.ahead.len() as u64, "more line")));
-                    self.ahead.clear();
+                        .note(format!("not done, after that: {}", counted(self.pending.len() as u64, "more line")));
+                    self.pending.clear();
                 }
                 Ok(LoopFlow::Next)
             }
         }
     }
 
-    /// Asks for a line, and tells meanwhile what happens.
+    /// Reads a line, and shows meanwhile what happens.
     async fn ask(&mut self, prompt: String, remember: bool) -> CliResult<Typed> {
-        self.learn();
+        self.update_vocabulary();
         // What was printed without a line to be typed must not wait for one, and come after what is printed later.
         output::print_all();
         self.editor.ask(prompt, remember);
@@ -139,11 +139,11 @@ impl Terminal<'_> {
             let [terminations, hangups] = &mut self.endings;
             tokio::select! {
                 typed = self.editor.typed() => {
-                    self.struck = interrupted.is_some_and(|at: Instant| at.elapsed() < AT_ONCE);
+                    self.interrupted = interrupted.is_some_and(|at: Instant| at.elapsed() < AT_ONCE);
                     return Ok(typed);
                 }
                 event = self.session.operator.next() => {
-                    self.session.tell(event.map_err(|error| requests::failure(error, None))?)?;
+                    self.session.on_event(event.map_err(|error| requests::failure(error, None))?)?;
                 }
                 // While a line is edited, Ctrl-C is a key. As a signal it comes before that, when there is nothing that it
                 // could mean, or after Enter.
@@ -159,8 +159,8 @@ impl Terminal<'_> {
         let [terminations, hangups] = &mut self.endings;
         tokio::select! {
             event = self.session.operator.next() => {
-                self.session.tell(event.map_err(|error| requests::failure(error, None))?)?;
-                Ok(WakeReason::Told)
+                self.session.on_event(event.map_err(|error| requests::failure(error, None))?)?;
+                Ok(WakeReason::Event)
             }
             _ = self.interrupts.recv() => Ok(WakeReason::Interrupted),
             _ = terminations.recv() => Ok(WakeReason::Ended),
@@ -168,17 +168,17 @@ impl Terminal<'_> {
         }
     }
 
-    /// Waits for the report on an order, or until every target has replied and what they have accepted takes longer.
-    async fn wait_for(&mut self, requests: RequestId) -> CliResult<LoopFlow> {
-        let mut patience = None;
-        while self.session.is_under_way(requests) {
-            if self.session.operator.awaits_first_reply(requests) {
-                patience = None;
+    /// Waits for the report on a request, or until every target has replied and what they have accepted takes longer.
+    async fn wait_for(&mut self, id: RequestId) -> CliResult<LoopFlow> {
+        let mut background_at = None;
+        while self.session.is_open(id) {
+            if self.session.operator.awaits_first_reply(id) {
+                background_at = None;
             } else {
-                patience = patience.or_else(|| Some(Instant::now() + BRIEFLY));
+                background_at = background_at.or_else(|| Some(Instant::now() + BRIEFLY));
             }
             let over = async {
-                match patience {
+                match background_at {
                     Some(until) => sleep_until(until).await,
                     None => std::future::pending().await,
                 }
@@ -186,14 +186,14 @@ impl Terminal<'_> {
             let woken = tokio::select! {
                 woken = self.wake() => woken?,
                 () = over => {
-                    self.session.leave_in_background(requests);
+                    self.session.move_to_background(id);
                     return Ok(LoopFlow::Next);
                 }
             };
             match woken {
-                WakeReason::Told => {}
+                WakeReason::Event => {}
                 WakeReason::Interrupted => {
-                    self.session.leave_in_background(requests);
+                    self.session.move_to_background(id);
                     return self.offer_cancel().await;
                 }
                 WakeReason::Ended => return Ok(LoopFlow::Leave),
@@ -204,24 +204,23 @@ impl Terminal<'_> {
 
     /// Ctrl-C: what is under way can be cancelled, or left to itself.
     async fn offer_cancel(&mut self) -> CliResult<LoopFlow> {
-        let under_way = self.session.under_way();
-        if under_way.is_empty() {
+        let open = self.session.open_requests();
+        if open.is_empty() {
             self.session.output.note("nothing is under way; Ctrl-D leaves");
             return Ok(LoopFlow::Next);
         }
-        let texts: Vec<String> = under_way.iter().map(|(_, text)| format!("`{text}`")).collect();
-        let requests: Vec<RequestId> = under_way.iter().map(|(requests, _)| *requests).collect();
+        let texts: Vec<String> = open.iter().map(|(_, text)| format!("`{text}`")).collect();
+        let requests: Vec<RequestId> = open.iter().map(|(id, _)| *id).collect();
         self.session.output.note(format!("under way: {}", texts.join(", ")));
         match self.ask("cancel (c), stop waiting (s), or go on (Enter)? ".to_owned(), false).await? {
             Typed::Line(line) => match line.trim().to_lowercase().as_str() {
                 "" | "go on" => {}
                 "c" | "cancel" => return self.cancel(&requests).await,
-                "s" | "stop" | "stop waiting" => self.session.leave_all()?,
-                _ => self.ahead.extend(line.lines().map(str::to_owned)),
+                "s" | "stop" | "stop waiting" => self.session.stop_waiting()?,
+                _ => self.pending.extend(line.lines().map(str::to_owned)),
             },
             Typed::Garbled => {}
-            // Twice is meant.
-            Typed::Interrupted => self.session.leave_all()?,
+            Typed::Interrupted => self.session.stop_waiting()?,
             Typed::End => return Ok(LoopFlow::Leave),
             Typed::Failed(why) => return Err(unreadable(&why)),
         }
@@ -229,23 +228,28 @@ impl Terminal<'_> {
     }
 
     async fn cancel(&mut self, requests: &[RequestId]) -> CliResult<LoopFlow> {
-        for requests in requests {
-            let running = self.session.operator.running(*requests);
-            if running.is_empty() && self.session.is_under_way(*requests) {
+        let args = self.session.args();
+        for id in requests {
+            let running = self.session.operator.running(*id);
+            if running.is_empty() && self.session.is_open(*id) {
                 self.session.output.note("nothing of it runs yet that could be cancelled; its verdicts are awaited");
             }
             let mut cancelling = Vec::new();
             for (command, clients) in running {
                 let text = format!("{} {}", Builtin::Cancel, command.command_id);
-                match self.session.give(&text, parsing::cancel(clients, command), self.session.options()).await {
-                    Ok(given) => cancelling.push(given),
+                match self
+                    .session
+                    .submit(&text, parsing::cancel(clients, command), &args.send, args.output.format())
+                    .await
+                {
+                    Ok(id) => cancelling.push(id),
                     Err(failure) => {
                         output::failure(&failure, Place::Prompt);
                     }
                 }
             }
-            for given in cancelling {
-                if let LoopFlow::Leave = Box::pin(self.wait_for(given)).await? {
+            for id in cancelling {
+                if let LoopFlow::Leave = Box::pin(self.wait_for(id)).await? {
                     return Ok(LoopFlow::Leave);
                 }
             }
@@ -253,14 +257,14 @@ impl Terminal<'_> {
         Ok(LoopFlow::Next)
     }
 
-    fn learn(&self) {
+    fn update_vocabulary(&self) {
         let operator = &self.session.operator;
         let clients = operator.known().into_iter().map(ToString::to_string);
         let groups = requests::groups(operator).into_iter().map(|group| format!("@{group}"));
         let targets = clients.chain(groups).chain([Audience::All.to_string()]).collect();
-        let running = self.session.under_way().into_iter().flat_map(|(requests, _)| operator.running(requests));
+        let running = self.session.open_requests().into_iter().flat_map(|(id, _)| operator.running(id));
         let ids = running.map(|(command, _)| command.command_id.to_string()).collect();
-        self.editor.learn(Vocabulary { targets, ids });
+        self.editor.update(Vocabulary { targets, ids });
     }
 }
 

@@ -11,20 +11,22 @@ mod session;
 use std::io::{IsTerminal, stdin, stdout};
 
 use countersign_server::Follow;
-use tracing_subscriber::filter::LevelFilter;
 
-use crate::args::Options;
+use crate::args::ServerArgs;
 use crate::cli_error::{CliResult, Exit};
 use crate::output::Output;
+use crate::realm::Realm;
+use crate::requests;
 use crate::signals::Signals;
-use crate::{logs, requests};
 use session::Session;
 
 /// Reads lines until there are no more.
-pub(crate) async fn run(options: &Options, output: Output, mut signals: Signals) -> CliResult<Exit> {
-    logs::begin(options, LevelFilter::WARN);
+pub(crate) async fn run(args: &ServerArgs, output: Output, mut signals: Signals) -> CliResult<Exit> {
+    let realm = Realm::open(&args.sender.realm.keys)?;
+    let member = realm.operator(&args.sender)?;
+    requests::options(&args.send, &member.identity)?;
     let connected = async {
-        let mut operator = requests::connect(options, Follow::Everything).await?;
+        let mut operator = requests::connect(&args.sender.realm.broker, realm, member, Follow::Everything).await?;
         // Without a roster, clients can be named all the same.
         if let Err(error) = operator.refresh().await {
             output.note(format!("{error}; nobody is known but by name"));
@@ -36,7 +38,7 @@ pub(crate) async fn run(options: &Options, output: Output, mut signals: Signals)
         exit = signals.first() => return Err(requests::interrupted(exit)),
     };
     let is_person = stdin().is_terminal() && stdout().is_terminal();
-    let session = Session::new(options, operator, output, is_person);
+    let session = Session::new(args, operator, output, is_person);
     if is_person {
         signals.spare_interrupts();
         interactive::run(session).await

@@ -26,38 +26,38 @@ pub(super) async fn run(mut session: Session<'_>, mut signals: Signals) -> CliRe
         let line = tokio::select! {
             line = lines.recv() => line,
             event = session.operator.next() => {
-                session.tell(event.map_err(|error| requests::failure(error, None))?)?;
+                session.on_event(event.map_err(|error| requests::failure(error, None))?)?;
                 continue;
             }
             exit = signals.first() => return Ok(exit),
         };
         let Some(line) = line else { return Ok(worst) };
         number += 1;
-        let usual = session.target();
-        let said = match line {
+        let default = session.target();
+        let outcome = match line {
             Ok(line) => tokio::select! {
-                said = session.say(&line, usual.as_ref()) => said,
+                outcome = session.run_line(&line, default.as_ref()) => outcome,
                 exit = signals.first() => Err(requests::interrupted(exit)),
             },
             Err(failure) => Err(failure),
         };
-        let given = matches!(said, Ok(LineOutcome::Given(_)));
-        let exit = match said {
+        let is_sent = matches!(outcome, Ok(LineOutcome::Sent(_)));
+        let exit = match outcome {
             Ok(LineOutcome::Done) => Exit::Succeeded,
             Ok(LineOutcome::Quit) => return Ok(worst),
             Err(failure) if [Exit::Interrupted, Exit::Terminated].contains(&failure.exit()) => {
                 return Err(failure.at(&format!("line {number}")));
             }
-            Ok(LineOutcome::Given(ticket)) => tokio::select! {
-                exit = session.finish(ticket) => exit?,
+            Ok(LineOutcome::Sent(id)) => tokio::select! {
+                exit = session.wait_for_report(id) => exit?,
                 exit = signals.first() => {
-                    session.leave_all()?;
+                    session.stop_waiting()?;
                     return Ok(exit);
                 }
             },
             Err(failure) => output::failure(&failure.at(&format!("line {number}")), Place::Prompt),
         };
-        if exit != Exit::Succeeded && given {
+        if exit != Exit::Succeeded && is_sent {
             session.output.alarm(&format!("line {number} ended with the status {}", exit as u8));
         }
         worst = worst.worse(exit);

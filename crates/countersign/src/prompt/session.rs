@@ -1,4 +1,4 @@
-//! One session at the prompt: the operator, whom commands are for, and what is under way.
+//! One session at the prompt: the operator, the target, and the commands whose verdicts are awaited.
 
 use std::collections::BTreeMap;
 
@@ -11,28 +11,28 @@ use countersign_protocol::reply::State;
 use countersign_server::{Operator, OperatorEvent};
 
 use super::line::{self, Line};
-use crate::args::Options;
+use crate::args::{Format, SendArgs, ServerArgs};
 use crate::cli_error::{CliResult, Exit};
 use crate::commands::{clients, schemas};
 use crate::output::{Gathering, Output, late_line, news_line};
 use crate::parsing::Request;
 use crate::requests;
 
-/// Who gives commands, and what they have given.
+/// Who sends commands, and those that have no report yet.
 pub(super) struct Session<'a> {
-    options: &'a Options,
+    args: &'a ServerArgs,
     pub(super) operator: Operator,
     pub(super) output: Output,
-    /// Whether somebody reads what clients say unasked; a script waits for verdicts and for nothing else.
-    hears_news: bool,
-    /// Whom `use` named.
+    /// Whether the clients' events are shown: to a person, and not in the output of a script.
+    shows_events: bool,
+    /// What `use` set.
     target: Option<Audience>,
-    under_way: BTreeMap<RequestId, OpenRequest>,
-    /// Whether it was said that the operator's credential ends soon.
+    open: BTreeMap<RequestId, OpenRequest>,
+    /// Whether there was a note that the operator's credential ends soon.
     warned: bool,
 }
 
-/// An order that has no report yet.
+/// A command that has no report yet.
 struct OpenRequest {
     /// What was typed, for people.
     text: String,
@@ -47,38 +47,44 @@ struct OpenRequest {
 pub(super) enum LineOutcome {
     /// It is done.
     Done,
-    /// An order was given, and its verdicts are awaited.
-    Given(RequestId),
+    /// A command was sent, and its verdicts are awaited.
+    Sent(RequestId),
     /// Leave.
     Quit,
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(options: &'a Options, operator: Operator, output: Output, hears_news: bool) -> Self {
+    pub(super) fn new(args: &'a ServerArgs, operator: Operator, output: Output, shows_events: bool) -> Self {
         let mut session =
-            Self { options, operator, output, hears_news, target: None, under_way: BTreeMap::new(), warned: false };
-        session.warn();
+            Self { args, operator, output, shows_events, target: None, open: BTreeMap::new(), warned: false };
+        session.note_expiry();
         session
     }
 
-    /// Does what a line says, as far as nothing is to be awaited. What names nobody is for `usual`. Nothing is sent when this
-    /// is dropped while it waits.
-    pub(super) async fn say(&mut self, line: &str, usual: Option<&Audience>) -> CliResult<LineOutcome> {
-        match line::read(line, self.options, usual)? {
+    /// Does what a line says, and does not wait for verdicts. What names no target is for the default one. Nothing is sent
+    /// when this is dropped while it waits.
+    pub(super) async fn run_line(&mut self, line: &str, default: Option<&Audience>) -> CliResult<LineOutcome> {
+        match line::read(line, default)? {
             Line::Nothing => {}
             Line::Quit => return Ok(LineOutcome::Quit),
             Line::Show(text) => self.output.text(&text)?,
             Line::Use(target) => self.use_target(target)?,
-            Line::Schema(name) => schemas::show(name.as_deref(), self.output).map(|_| ())?,
-            Line::Clients(action, options) => {
-                clients::show_or_forget(&options, action.as_ref(), &mut self.operator, self.output).await?;
+            Line::Schema(name) => schemas::show(name.as_deref(), self.output)?,
+            Line::Clients(output) => {
+                clients::show(&mut self.operator, output.or(self.args.output).format(), self.output).await?;
             }
-            Line::Request(request, options) => return self.give(line, request, &options).await.map(LineOutcome::Given),
+            Line::Forget(names) => {
+                clients::remove(&self.args.sender.realm, &names, &mut self.operator, self.output).await?;
+            }
+            Line::Request(request, send, output) => {
+                let (send, format) = (send.or(&self.args.send), output.or(self.args.output).format());
+                return self.submit(line, request, &send, format).await.map(LineOutcome::Sent);
+            }
         }
         Ok(LineOutcome::Done)
     }
 
-    /// Whom commands are for that name nobody: whom `use` named, or the only client that is there.
+    /// The target of commands that name none: what `use` set, or the only client that is there.
     pub(super) fn target(&self) -> Option<Audience> {
         let there = |presence: &&Presence| presence.state() != State::Terminated;
         self.target.clone().or_else(|| {
@@ -88,7 +94,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// What stands before the cursor: whom commands are for, and in which state they are.
+    /// What stands before the cursor: the target and its state.
     pub(super) fn prompt(&self, target: Option<&Audience>) -> String {
         let roster = self.operator.roster();
         match target {
@@ -105,26 +111,26 @@ impl<'a> Session<'a> {
                 format!("{} {state}> ", Audience::Clients(clients.clone()))
             }
             Some(many) => {
-                let is_meant = |it: &&Presence| self.is_meant(many, it.client(), it.groups(), it.state());
-                let meant: Vec<&Presence> = roster.entries().filter(is_meant).collect();
-                let is_expired = |it: &&Expired| self.is_meant(many, it.client(), it.groups(), it.state());
+                let is_targeted = |it: &&Presence| self.is_targeted(many, it.client(), it.groups(), it.state());
+                let targeted: Vec<&Presence> = roster.entries().filter(is_targeted).collect();
+                let is_expired = |it: &&Expired| self.is_targeted(many, it.client(), it.groups(), it.state());
                 let expired = roster.all_expired().filter(is_expired).count();
                 let now = clock::wall();
                 let is_ready = |it: &&&Presence| {
                     it.state() == State::Ready && !self.operator.is_silent(it.client()) && it.expires_at() > now
                 };
-                let ready = meant.iter().filter(is_ready).count();
+                let ready = targeted.iter().filter(is_ready).count();
                 let name = match many {
                     Audience::Clients(clients) => format!("{} clients", clients.len()),
                     Audience::Group(_) | Audience::All => many.to_string(),
                 };
-                format!("{name} {ready}/{} ready> ", meant.len() + expired)
+                format!("{name} {ready}/{} ready> ", targeted.len() + expired)
             }
         }
     }
 
-    /// Tells what happened; the status that a report ends with.
-    pub(super) fn tell(&mut self, event: OperatorEvent) -> CliResult<Option<(RequestId, Exit)>> {
+    /// Shows what happened. Returns the exit status of a request whose report it is.
+    pub(super) fn on_event(&mut self, event: OperatorEvent) -> CliResult<Option<(RequestId, Exit)>> {
         match event {
             OperatorEvent::Update { id, update } => {
                 self.update(id, &update);
@@ -134,62 +140,68 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Waits for the report on an order that takes no longer than its time-out; the status that it ends with.
-    pub(super) async fn finish(&mut self, ticket: RequestId) -> CliResult<Exit> {
+    /// Waits for the report on a request. Returns its exit status.
+    pub(super) async fn wait_for_report(&mut self, id: RequestId) -> CliResult<Exit> {
         loop {
             let event = self.operator.next().await.map_err(|error| requests::failure(error, None))?;
-            if let Some((_, exit)) = self.tell(event)?.filter(|(done, _)| *done == ticket) {
+            if let Some((_, exit)) = self.on_event(event)?.filter(|(done, _)| *done == id) {
                 return Ok(exit);
             }
         }
     }
 
-    /// Whether an order has no report yet.
-    pub(super) fn is_under_way(&self, ticket: RequestId) -> bool {
-        self.under_way.contains_key(&ticket)
+    /// Whether a request has no report yet.
+    pub(super) fn is_open(&self, id: RequestId) -> bool {
+        self.open.contains_key(&id)
     }
 
-    /// What is under way, for people; nothing where nothing is.
-    pub(super) fn under_way(&self) -> Vec<(RequestId, &str)> {
-        self.under_way.iter().map(|(ticket, order)| (*ticket, order.text.as_str())).collect()
+    /// The requests that have no report yet, as they were typed.
+    pub(super) fn open_requests(&self) -> Vec<(RequestId, &str)> {
+        self.open.iter().map(|(id, request)| (*id, request.text.as_str())).collect()
     }
 
-    /// The prompt goes on without an order.
-    pub(super) fn leave_in_background(&mut self, ticket: RequestId) {
-        if let Some(order) = self.under_way.get_mut(&ticket) {
-            order.in_background = true;
-            self.output.note(format!("`{}` goes on in the background; Ctrl-C offers to cancel it", order.text));
+    /// The prompt goes on without waiting for a request.
+    pub(super) fn move_to_background(&mut self, id: RequestId) {
+        if let Some(request) = self.open.get_mut(&id) {
+            request.in_background = true;
+            self.output.note(format!("`{}` goes on in the background; Ctrl-C offers to cancel it", request.text));
         }
     }
 
-    /// Waits for nothing any more: each order under way ends with what is known.
-    pub(super) fn leave_all(&mut self) -> CliResult<()> {
-        let tickets: Vec<RequestId> = self.under_way.keys().copied().collect();
-        tickets.into_iter().for_each(|ticket| self.operator.interrupt(ticket));
+    /// Waits for nothing any more: each open request ends with what is known.
+    pub(super) fn stop_waiting(&mut self) -> CliResult<()> {
+        let ids: Vec<RequestId> = self.open.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.operator.interrupt(id));
         while let Some(event) = self.operator.try_next() {
-            self.tell(event)?;
+            self.on_event(event)?;
         }
         Ok(())
     }
 
-    /// Gives an order.
-    pub(super) async fn give(&mut self, text: &str, request: Request, options: &Options) -> CliResult<RequestId> {
-        self.warn();
-        requests::refuse_long_life(options.ttl, self.operator.identity())?;
+    /// Sends a command.
+    pub(super) async fn submit(
+        &mut self,
+        text: &str,
+        request: Request,
+        send: &SendArgs,
+        format: Format,
+    ) -> CliResult<RequestId> {
+        self.note_expiry();
+        let options = requests::options(send, self.operator.identity())?;
         let Request { audience, call } = request;
-        let request = requests::request(call, options)?;
-        let submitted = self.operator.submit(request, &audience, requests::how(options)).await;
-        let ticket = submitted.map_err(|error| requests::failure(error, Some(&self.operator)))?;
-        let mut gathering = Gathering::new(self.output, options.output);
+        let request = requests::request(call, send)?;
+        let submitted = self.operator.submit(request, &audience, options).await;
+        let id = submitted.map_err(|error| requests::failure(error, Some(&self.operator)))?;
+        let mut gathering = Gathering::new(self.output, format);
         gathering.incomplete(self.operator.incomplete());
         let is_for_many = !matches!(&audience, Audience::Clients(clients) if clients.len() == 1);
-        let order = OpenRequest { text: text.trim().to_owned(), gathering, is_for_many, in_background: false };
-        self.under_way.insert(ticket, order);
-        Ok(ticket)
+        let request = OpenRequest { text: text.trim().to_owned(), gathering, is_for_many, in_background: false };
+        self.open.insert(id, request);
+        Ok(id)
     }
 
-    /// Says once that the operator's credential ends soon: a prompt may stay open longer.
-    fn warn(&mut self) {
+    /// Notes once that the operator's credential ends soon: a prompt may stay open longer.
+    fn note_expiry(&mut self) {
         if !self.warned
             && let Some(warning) = requests::warning(self.operator.identity(), clock::wall())
         {
@@ -199,12 +211,12 @@ impl<'a> Session<'a> {
     }
 
     /// The options of the session.
-    pub(super) fn options(&self) -> &'a Options {
-        self.options
+    pub(super) fn args(&self) -> &'a ServerArgs {
+        self.args
     }
 
-    /// Whether an order to an audience is for a client, as the roster knows it.
-    fn is_meant(&self, audience: &Audience, client: &Name, groups: &[Name], state: State) -> bool {
+    /// Whether a command to an audience is for a client, as the roster knows it.
+    fn is_targeted(&self, audience: &Audience, client: &Name, groups: &[Name], state: State) -> bool {
         let reaches = |grant: &Grant| grant.reaches(client, groups);
         let is_expected =
             state != State::Terminated && self.operator.identity().credential().grant().is_some_and(reaches);
@@ -231,31 +243,33 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn update(&mut self, ticket: Option<RequestId>, update: &Update) {
-        let order = ticket.and_then(|ticket| self.under_way.get_mut(&ticket));
-        match (update, order) {
-            (Update::ClientEvent { client, news }, _) if self.hears_news => self.output.event(&news_line(client, news)),
+    fn update(&mut self, id: Option<RequestId>, update: &Update) {
+        let request = id.and_then(|id| self.open.get_mut(&id));
+        match (update, request) {
+            (Update::ClientEvent { client, news }, _) if self.shows_events => {
+                self.output.event(&news_line(client, news))
+            }
             (Update::ClientEvent { .. }, _) => {}
             (Update::Reply { client, command_id, outcome, late: true, .. }, _) => {
                 self.output.reply(&late_line(client, *command_id, outcome));
             }
-            (Update::Reply { client, command_id, outcome, .. }, Some(order)) if order.in_background => {
-                if order.is_for_many {
-                    order.gathering.stream(client, *command_id, outcome);
+            (Update::Reply { client, command_id, outcome, .. }, Some(request)) if request.in_background => {
+                if request.is_for_many {
+                    request.gathering.stream(client, *command_id, outcome);
                 }
-                order.gathering.update(update);
+                request.gathering.update(update);
             }
-            (update, Some(order)) => order.gathering.update(update),
-            (update, None) => Gathering::new(self.output, self.options.output).update(update),
+            (update, Some(request)) => request.gathering.update(update),
+            (update, None) => Gathering::new(self.output, self.args.output.format()).update(update),
         }
     }
 
-    fn done(&mut self, ticket: RequestId, report: &Report) -> CliResult<Exit> {
-        if let Some(order) = self.under_way.remove(&ticket) {
-            if order.in_background {
-                self.output.note(format!("what came of `{}`:", order.text));
+    fn done(&mut self, id: RequestId, report: &Report) -> CliResult<Exit> {
+        if let Some(request) = self.open.remove(&id) {
+            if request.in_background {
+                self.output.note(format!("what came of `{}`:", request.text));
             }
-            order.gathering.finish(report, clock::wall())?;
+            request.gathering.finish(report, clock::wall())?;
         }
         Ok(requests::exit(report))
     }

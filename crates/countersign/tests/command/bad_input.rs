@@ -38,11 +38,7 @@ fn an_unknown_option_is_answered_with_the_nearest() {
 
 #[test]
 fn a_command_needs_a_target() {
-    let expected = [
-        "the following required arguments were not provided: <TARGET>...",
-        "countersign ping [OPTIONS] <TARGET>...",
-        "countersign ping --help",
-    ];
+    let expected = ["no target is named", "TARGET…", "countersign ping worker-1"];
     assert_eq!(wrong(&["ping"]), expected);
 }
 
@@ -139,7 +135,7 @@ fn a_message_of_4097_characters_is_refused() {
 fn a_calculation_without_a_message_or_a_target_lacks_something() {
     let [what, expected, hint] = wrong(&["calculate", "worker-1", "2.5"]);
     assert_eq!(what, "something is missing: only `worker-1 2.5` was given");
-    assert_eq!([expected, hint], ["TARGET… X MSG", "countersign calculate worker-1 2.5 done"]);
+    assert_eq!([expected, hint], ["TARGET… X MSG", CALCULATE]);
     assert_eq!(wrong(&["calculate"])[0], "something is missing: nothing was given");
 }
 
@@ -210,7 +206,7 @@ fn arguments_are_given_once() {
 fn a_duration_needs_a_unit_and_is_longer_than_nothing() {
     for (duration, why) in [
         ("5", "the unit is missing: `5s` is 5 seconds"),
-        ("soon", "a whole number and one of ms, s, m, h, d was expected, such as 500ms, 5s or 2m"),
+        ("soon", "a number and a unit was expected, such as 500ms, 5s, 1m30s, 2h or 7d"),
         ("0s", "it must be longer than nothing"),
     ] {
         let [what, _, hint] = wrong(&["ping", "worker-1", "--timeout", duration]);
