@@ -114,7 +114,7 @@ pub struct Operator {
     pub(crate) machine: machine::Operator,
     pub(crate) realm: Name,
     pub(crate) threads: usize,
-    follow: Follow,
+    pub(crate) follow: Follow,
     /// The clients that were looked up since the connection was made, and are followed since: of them the roster knows all
     /// that the broker does.
     pub(crate) up_to_date: BTreeSet<Name>,
@@ -226,7 +226,7 @@ impl Operator {
         audience: &Audience,
         options: Options,
     ) -> Result<RequestId, OperatorError> {
-        self.machine.may_sign(now())?;
+        machine::may_sign(self.machine.identity(), now().wall)?;
         self.catch_up();
         match audience {
             Audience::Clients(clients) => {
@@ -338,14 +338,6 @@ impl Operator {
                 0 => break,
                 taken => looked_at += taken,
             }
-        }
-    }
-
-    /// Whether the presence of a client is heard as it comes.
-    pub(crate) fn follows(&self, client: &Name) -> bool {
-        match &self.follow {
-            Follow::Clients(clients) => clients.contains(client),
-            Follow::Presence | Follow::Everything => true,
         }
     }
 

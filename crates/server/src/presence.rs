@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::kept::{Kept, PAGE, Page, single};
-use crate::operator::{Operator, OperatorError, now};
+use crate::operator::{Follow, Operator, OperatorError, now};
 
 /// How long the broker may say nothing while it tells the last presences of clients that are named: more than a slow way
 /// there and back. What it does not tell is not known, and that is no error.
@@ -129,8 +129,9 @@ impl Operator {
             && let Some(()) = self.ask_for_some(inbox, &unheard, &mut Found::default()).await
         {
             // In time or not, and with or without a stream: what was found is in the roster.
-            let followed: Vec<Name> = unheard.into_iter().filter(|client| self.follows(client)).collect();
-            self.up_to_date.extend(followed);
+            let is_followed =
+                |client: &Name| !matches!(&self.follow, Follow::Clients(clients) if !clients.contains(client));
+            self.up_to_date.extend(unheard.into_iter().filter(is_followed));
         }
     }
 
@@ -242,7 +243,7 @@ impl Operator {
             let (client, effects) = match opened {
                 Ok(event) => {
                     let (message, is_presence) = (event.message(), event.message().kind == EventKind::Presence);
-                    (is_presence.then(|| message.from.clone()), self.machine.kept(&event, now()))
+                    (is_presence.then(|| message.from.clone()), self.machine.presence(&event, now(), false))
                 }
                 // One whose credential has expired is kept, and is not there for orders.
                 Err(rejected) => {

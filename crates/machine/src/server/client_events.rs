@@ -22,7 +22,7 @@ impl Operator {
         let message = event.message();
         let Ok(data) = message.data() else { return Vec::new() };
         let news = match data {
-            EventData::Presence(_) => return self.present(event, now, true),
+            EventData::Presence(_) => return self.presence(event, now, true),
             // The replies to an order of this process say the same.
             EventData::Job(job) if self.is_own(&job) => return Vec::new(),
             EventData::Job(job) => ClientEvent::Job(job),
@@ -46,11 +46,6 @@ impl Operator {
         vec![tell_news(&message.from, news)]
     }
 
-    /// A presence that the broker keeps. It says nothing of whether the client is there now.
-    pub fn kept(&mut self, event: &Authentic<Event>, now: Now) -> Vec<Effect> {
-        self.present(event, now, false)
-    }
-
     /// Strikes the clients that the broker keeps no presence of any more, unless they were heard within [`SILENCE`] of
     /// connected time.
     pub fn keep_only(&mut self, kept: &BTreeSet<Name>) {
@@ -60,11 +55,12 @@ impl Operator {
         alive.retain(|client, _| roster.entry(client).is_some());
     }
 
-    /// Takes a presence into the roster, and tells what is new about its client.
-    fn present(&mut self, event: &Authentic<Event>, now: Now, live: bool) -> Vec<Effect> {
+    /// Takes a presence into the roster, and reports what is new about its client. `is_live` says that it has just arrived;
+    /// one that the broker has stored does not say whether the client is there now.
+    pub fn presence(&mut self, event: &Authentic<Event>, now: Now, is_live: bool) -> Vec<Effect> {
         let client = &event.message().from;
         let before = self.roster.entry(client).cloned();
-        let taken = self.roster.take(event, now.wall, SKEW, live);
+        let taken = self.roster.take(event, now.wall, SKEW, is_live);
         match taken {
             Taken::Later | Taken::TwoAlive => {}
             // The broker keeps what it also delivered: to hear it twice is no news.
@@ -90,7 +86,7 @@ impl Operator {
         }
         let news = match before {
             // What the broker keeps is how it stood when this process began.
-            None if !live => None,
+            None if !is_live => None,
             None => Some(ClientEvent::Joined { state }),
             Some(before) if before.boot() != boot => match before.state() {
                 _ if !is_new => None,
@@ -100,10 +96,10 @@ impl Operator {
             Some(before) if before.present_state() != state => {
                 Some(ClientEvent::State { from: before.present_state(), to: state })
             }
-            Some(_) if live && !self.alive.contains_key(client) => Some(ClientEvent::Back { state }),
+            Some(_) if is_live && !self.alive.contains_key(client) => Some(ClientEvent::Back { state }),
             Some(_) => None,
         };
-        let age = if live { 0 } else { micros(now.wall.since(presence.heard_at())) };
+        let age = if is_live { 0 } else { micros(now.wall.since(presence.heard_at())) };
         if state == State::Terminated || age > micros(SILENCE) {
             self.alive.remove(client);
         } else {
@@ -111,7 +107,7 @@ impl Operator {
         }
         let alarm = alarm.then(|| tell(two_alive(client)));
         let mut effects: Vec<Effect> = alarm.into_iter().chain(news.map(|news| tell_news(client, news))).collect();
-        if live {
+        if is_live {
             effects.extend(self.pending.values_mut().flat_map(|pending| pending.on_presence(presence, now)));
         }
         effects

@@ -21,62 +21,42 @@ pub(super) struct Expected {
 }
 
 impl Operator {
-    /// Who is expected to answer.
+    /// Who is expected to answer. Nothing is ever sent to an empty set.
     pub(super) fn expected(&self, audience: &Audience) -> Result<Vec<Expected>, RequestError> {
-        let group = match audience {
-            Audience::Clients(names) => {
-                let heard =
-                    |client: &Name| self.roster.entry(client).is_some() || self.roster.expired(client).is_some();
-                let known = |client: &Name| heard(client) || self.setup.enrolled.contains(client);
-                if let Some(unknown) = names.iter().find(|client| !known(client)) {
-                    return Err(RequestError::UnknownClient(unknown.clone()));
-                }
-                let names: BTreeSet<&Name> = names.iter().collect();
-                let expect = |client: &Name| {
-                    let known = self.roster.entry(client).cloned();
-                    let expired = self.roster.expired(client).map(Expired::expired_at);
-                    Expected {
-                        client: client.clone(),
-                        until: known.as_ref().map(Presence::expires_at).or(expired),
-                        known,
-                    }
-                };
-                let expected: Vec<Expected> = names.into_iter().map(expect).collect();
-                return somebody(expected, audience, 0, 0);
-            }
-            Audience::Group(group) => Some(group),
-            Audience::All => None,
-        };
-        let grant = self.setup.identity.credential().grant();
         let (mut expected, mut ended, mut out_of_reach) = (Vec::new(), 0, 0);
-        let present = self.roster.entries().map(|it| (it.client(), it.groups(), it.state(), it.expires_at(), Some(it)));
-        // They cannot answer, and are not forgotten for that: the report says why there is no verdict on them.
-        let expired = self.roster.all_expired().map(|it| (it.client(), it.groups(), it.state(), it.expired_at(), None));
-        for (client, groups, state, until, known) in present.chain(expired) {
-            if !group.is_none_or(|group| groups.contains(group)) {
-                continue;
+        if let Audience::Clients(names) = audience {
+            let heard = |client: &Name| self.roster.entry(client).is_some() || self.roster.expired(client).is_some();
+            let known = |client: &Name| heard(client) || self.setup.enrolled.contains(client);
+            if let Some(unknown) = names.iter().find(|client| !known(client)) {
+                return Err(RequestError::UnknownClient(unknown.clone()));
             }
-            if state == State::Terminated {
-                ended += 1;
-            } else if !grant.is_some_and(|grant| grant.reaches(client, groups)) {
-                out_of_reach += 1;
-            } else {
-                expected.push(Expected { client: client.clone(), known: known.cloned(), until: Some(until) });
+            for client in names.iter().collect::<BTreeSet<_>>() {
+                let known = self.roster.entry(client).cloned();
+                let expired = self.roster.expired(client).map(Expired::expired_at);
+                let until = known.as_ref().map(Presence::expires_at).or(expired);
+                expected.push(Expected { client: client.clone(), known, until });
+            }
+        } else {
+            let is_member = |groups: &[Name]| !matches!(audience, Audience::Group(group) if !groups.contains(group));
+            let grant = self.setup.identity.credential().grant();
+            let present =
+                self.roster.entries().map(|it| (it.client(), it.groups(), it.state(), it.expires_at(), Some(it)));
+            // They cannot answer, and are not forgotten for that: the report says why there is no verdict on them.
+            let expired =
+                self.roster.all_expired().map(|it| (it.client(), it.groups(), it.state(), it.expired_at(), None));
+            for (client, groups, state, until, known) in present.chain(expired).filter(|it| is_member(it.1)) {
+                if state == State::Terminated {
+                    ended += 1;
+                } else if !grant.is_some_and(|grant| grant.reaches(client, groups)) {
+                    out_of_reach += 1;
+                } else {
+                    expected.push(Expected { client: client.clone(), known: known.cloned(), until: Some(until) });
+                }
             }
         }
-        somebody(expected, audience, ended, out_of_reach)
+        if expected.is_empty() {
+            return Err(RequestError::Nobody { audience: audience.clone(), ended, out_of_reach });
+        }
+        Ok(expected)
     }
-}
-
-/// Nothing is ever sent to an empty set.
-fn somebody(
-    expected: Vec<Expected>,
-    audience: &Audience,
-    ended: usize,
-    out_of_reach: usize,
-) -> Result<Vec<Expected>, RequestError> {
-    if expected.is_empty() {
-        return Err(RequestError::Nobody { audience: audience.clone(), ended, out_of_reach });
-    }
-    Ok(expected)
 }

@@ -20,7 +20,7 @@ mod wait;
 
 use std::fmt;
 
-use countersign_protocol::command::{Call, Job};
+use countersign_protocol::command::{Builtin, Call, Job};
 use countersign_protocol::envelope::Signed;
 use countersign_protocol::event::Security;
 use countersign_protocol::id::MessageId;
@@ -29,7 +29,7 @@ use countersign_protocol::reply::{Outcome, State};
 use countersign_protocol::time::Millis;
 
 pub use operator::{Operator, OperatorSetup};
-pub use request::RequestError;
+pub use request::{RequestError, may_sign};
 pub use roster::{Presence, Roster, Taken};
 pub use verdict::{Ignored, NOT_RUN, Report, TargetReport, Verdict};
 
@@ -81,6 +81,8 @@ fn millis(micros: u64) -> f64 {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CommandRequest {
     command: Call,
+    /// The built-in command that it is.
+    builtin: Option<Builtin>,
     dry_run: bool,
 }
 
@@ -148,16 +150,6 @@ pub enum Effect {
     },
     /// Tell the person.
     Emit(OperatorEvent),
-}
-
-impl Effect {
-    /// What a message takes at the broker, in bytes.
-    fn size(&self) -> Option<usize> {
-        match self {
-            Self::Publish { message, .. } => Some(message.size()),
-            Self::Emit(_) => None,
-        }
-    }
 }
 
 /// What the person is told.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use countersign_protocol::command::{self, CommandId, CommandKind, True};
+use countersign_protocol::command::{Builtin, CommandId, CommandKind, Target, True};
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::{Authentic, Expired, Identity, Rejected, Signed};
 use countersign_protocol::id::Uuid;
@@ -15,7 +15,7 @@ use countersign_protocol::time::Millis;
 
 use super::client_events::tell_news;
 use super::pending_command::PendingCommand;
-use super::request::{RequestContext, drawn, in_force};
+use super::request::{Random, RequestContext, may_sign};
 use super::{
     Audience, ClientEvent, CommandRequest, Effect, GRACE, Ignored, Now, OperatorEvent, Options, Presence, RequestError,
     RequestId, Roster, SILENCE, Update, micros,
@@ -53,6 +53,8 @@ pub struct Operator {
     pub(super) last_notified: BTreeMap<Name, (Uuid, Millis, u64)>,
     pub(super) pending: BTreeMap<RequestId, PendingCommand>,
     submitted: u64,
+    /// Where the ids and the jitter of each request come from.
+    random: Random,
     /// There is no connection now.
     is_cut_off: bool,
     /// What the broker takes of one message, in bytes.
@@ -66,6 +68,7 @@ impl Operator {
     /// No order is given, and no client known.
     pub fn new(setup: OperatorSetup) -> Self {
         Self {
+            random: Random { seed: setup.seed, drawn: 0 },
             setup,
             roster: Roster::default(),
             alive: BTreeMap::new(),
@@ -87,9 +90,9 @@ impl Operator {
         options: Options,
         now: Now,
     ) -> Result<(RequestId, Vec<Effect>), RequestError> {
-        self.may_sign(now)?;
+        may_sign(&self.setup.identity, now.wall)?;
         let expected = self.expected(audience)?;
-        let control = request.builtin().is_some_and(|builtin| builtin.kind() == CommandKind::Control);
+        let is_control = request.builtin.map(Builtin::kind) == Some(CommandKind::Control);
         self.submitted += 1;
         let id = RequestId(self.submitted);
         let context = RequestContext {
@@ -100,8 +103,7 @@ impl Operator {
             expires: now.after(options.ttl),
             request,
             options,
-            seed: drawn(&self.setup.seed, self.submitted),
-            drawn: 0,
+            random: Random { seed: self.random.draw(), drawn: 0 },
             id,
             issued: BTreeSet::new(),
             superseded: false,
@@ -111,27 +113,20 @@ impl Operator {
         };
         let (pending, effects) = match audience {
             Audience::Clients(_) => PendingCommand::to_each(context, expected, now)?,
-            Audience::Group(group) => {
-                PendingCommand::to_many(context, command::Target::Group(group.clone()), expected, now)?
-            }
-            Audience::All => PendingCommand::to_many(context, command::Target::All(True), expected, now)?,
+            Audience::Group(group) => PendingCommand::to_many(context, Target::Group(group.clone()), expected, now)?,
+            Audience::All => PendingCommand::to_many(context, Target::All(True), expected, now)?,
         };
-        let largest = effects.iter().filter_map(Effect::size).max().unwrap_or(0);
-        if largest > self.max_payload {
-            return Err(RequestError::OverLimit { size: largest, limit: self.max_payload });
+        let size = |effect: &Effect| if let Effect::Publish { message, .. } = effect { message.size() } else { 0 };
+        let (size, limit) = (effects.iter().map(size).max().unwrap_or(0), self.max_payload);
+        if size > limit {
+            return Err(RequestError::OverLimit { size, limit });
         }
-        if control {
+        if is_control {
             self.supersede(audience);
         }
         self.forget_old();
         self.pending.insert(id, pending);
         Ok((id, effects))
-    }
-
-    /// Whether the operator's own credential is in force. From its end on nothing is signed, and no order is given; what was
-    /// sent before is waited for, since the replies are the clients'.
-    pub fn may_sign(&self, now: Now) -> Result<(), RequestError> {
-        in_force(&self.setup.identity, now.wall)
     }
 
     /// A reply that the verifier let pass. It counts only if it satisfies the rest of section 5.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_protocol::command::{CommandId, Target};
+use countersign_protocol::command::{Builtin, CommandId, CommandKind, Target};
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::Authentic;
 use countersign_protocol::id::MessageId;
@@ -46,11 +46,17 @@ impl PendingCommand {
         now: Now,
     ) -> Result<(Self, Vec<Effect>), RequestError> {
         let id = context.id(now);
-        let mut targets = BTreeMap::new();
-        for client in clients {
-            targets.insert(client.client.clone(), PendingTarget::alone(&mut context, client, id, now)?);
+        let is_query = context.request.builtin.map(Builtin::kind) == Some(CommandKind::Query);
+        let (mut targets, mut effects) = (BTreeMap::new(), Vec::new());
+        for expected in clients {
+            let client = expected.client.clone();
+            // A query does nothing that an earlier epoch could have done before: it needs none, and no epoch refuses it.
+            let epoch = expected.known.as_ref().map(Presence::epoch).filter(|_| !is_query);
+            let sent = SentCommand::new(&context, Target::Client(client.clone()), epoch, id, now)?;
+            effects.push(sent.publish(&context));
+            let resend = Resend::after(FIRST_RETRY, &mut context, now);
+            targets.insert(client, PendingTarget::new(&context, expected, sent, resend, now));
         }
-        let effects = targets.values().map(|target| target.latest.publish(&context)).collect();
         Ok((Self { context, id, open: targets.len(), targets, broadcast: None, gaps: 0 }, effects))
     }
 
@@ -63,10 +69,11 @@ impl PendingCommand {
     ) -> Result<(Self, Vec<Effect>), RequestError> {
         let id = context.id(now);
         let sent = SentCommand::new(&context, to.clone(), None, id, now)?;
-        let target = |it: Expected| (it.client.clone(), PendingTarget::among(&context, it, sent.clone(), now));
+        let target = |it: Expected| (it.client.clone(), PendingTarget::new(&context, it, sent.clone(), None, now));
         let targets: BTreeMap<Name, PendingTarget> = expected.into_iter().map(target).collect();
         let effects = vec![sent.publish(&context)];
-        let resend = context.options.retry.then(|| Resend::after(FIRST_RETRY, &mut context, now)).flatten();
+        // For all of them at once.
+        let resend = Resend::after(FIRST_RETRY, &mut context, now);
         let broadcast = Some(Broadcast { to, sent, resend });
         Ok((Self { context, id, open: targets.len(), targets, broadcast, gaps: 0 }, effects))
     }
@@ -84,7 +91,7 @@ impl PendingCommand {
                 }
                 if !self.targets.contains_key(&message.from) {
                     let client = Expected { client: message.from.clone(), known: None, until: None };
-                    joined = Some(PendingTarget::among(&self.context, client, broadcast.sent.clone(), now));
+                    joined = Some(PendingTarget::new(&self.context, client, broadcast.sent.clone(), None, now));
                 }
                 broadcast.sent.digest
             }

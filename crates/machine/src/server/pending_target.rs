@@ -3,7 +3,7 @@
 mod others;
 mod reissue;
 
-use countersign_protocol::command::{CommandId, CommandKind, Target};
+use countersign_protocol::command::{Builtin, CommandId, CommandKind};
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::Authentic;
 use countersign_protocol::id::{MessageId, Uuid};
@@ -20,9 +20,7 @@ use super::result_queries::{ResultAnswer, ResultQueries, ResultQuery};
 use super::sent_command::{Resend, SentCommand};
 use super::verdict::{Ignored, TargetReport, Verdict};
 use super::wait::Wait;
-use super::{
-    Effect, FIRST_RETRY, GRACE, Now, POLL_EVERY, Presence, RECOVERY, RequestError, SILENCE, Update, micros, millis,
-};
+use super::{Effect, GRACE, Now, POLL_EVERY, Presence, RECOVERY, SILENCE, Update, micros, millis};
 
 /// How long a client that lives may tell nothing of what it accepted, in milliseconds: six queries, each with its time.
 const UNTOLD: i64 = 7 * POLL_EVERY;
@@ -36,7 +34,7 @@ pub(super) struct PendingTarget {
     /// What was known when the order went out.
     known: Option<Presence>,
     /// The command that counts.
-    pub(super) latest: SentCommand,
+    latest: SentCommand,
     /// Those before it, each under another id.
     earlier: Vec<SentCommand>,
     result_queries: ResultQueries,
@@ -68,26 +66,14 @@ enum Stage {
 }
 
 impl PendingTarget {
-    /// Signs a command to one client alone.
-    pub(super) fn alone(
-        context: &mut RequestContext,
+    /// A client that was sent a command, and when it alone is sent the same again.
+    pub(super) fn new(
+        context: &RequestContext,
         to: Expected,
-        id: MessageId,
+        latest: SentCommand,
+        resend: Option<Resend>,
         now: Now,
-    ) -> Result<Self, RequestError> {
-        // A query does nothing that an earlier epoch could have done before: it needs none, and no epoch refuses it.
-        let epoch = to.known.as_ref().map(Presence::epoch).filter(|_| !is_query(context));
-        let sent = SentCommand::new(context, Target::Client(to.client.clone()), epoch, id, now)?;
-        Ok(Self::new(to, sent, Stage::waiting(context, now), false, now))
-    }
-
-    /// One of those that a command to many went to, which is sent again for all of them at once.
-    pub(super) fn among(context: &RequestContext, one: Expected, sent: SentCommand, now: Now) -> Self {
-        let stage = Stage::Waiting { wait: Wait::new(context.first_reply_timeout(), now), resend: None, poll_at: None };
-        Self::new(one, sent, stage, context.superseded, now)
-    }
-
-    fn new(to: Expected, latest: SentCommand, stage: Stage, superseded: bool, now: Now) -> Self {
+    ) -> Self {
         let Expected { client, known, until } = to;
         Self {
             until,
@@ -99,11 +85,11 @@ impl PendingTarget {
             latest,
             earlier: Vec::new(),
             result_queries: ResultQueries::default(),
-            stage,
+            stage: Stage::Waiting { wait: Wait::new(context.first_reply_timeout(), now), resend, poll_at: None },
             last_seen: None,
             state: None,
             no_responders: false,
-            superseded,
+            superseded: context.superseded,
         }
     }
 
@@ -187,9 +173,10 @@ impl PendingTarget {
         }
 
         // It may stand in for another reply, which the client's broker does not take (section 5).
+        let is_query = context.request.builtin.map(Builtin::kind) == Some(CommandKind::Query);
         let stands_in = matches!(&verdict, Verdict::Failed { error } if error.code == ErrorCode::ResultTooLarge);
         match sent.last {
-            Some((first, _)) if first == reply.digest() || stands_in || is_query(context) => return Ok(0),
+            Some((first, _)) if first == reply.digest() || stands_in || is_query => return Ok(0),
             Some((_, by)) if by == message.boot => return Err(Ignored::Conflict),
             // Two processes, each with an answer of its own: the first stands, and the report says that there are two.
             Some(_) => return Ok(0),
@@ -468,16 +455,7 @@ impl PendingTarget {
 }
 
 impl Stage {
-    fn waiting(context: &mut RequestContext, now: Now) -> Self {
-        let resend = context.options.retry.then(|| Resend::after(FIRST_RETRY, context, now)).flatten();
-        Self::Waiting { wait: Wait::new(context.first_reply_timeout(), now), resend, poll_at: None }
-    }
-
     fn unsettled(verdict: Verdict) -> Self {
         Self::Ended { verdict, latency: None, settled: false }
     }
-}
-
-fn is_query(context: &RequestContext) -> bool {
-    context.request.builtin().is_some_and(|builtin| builtin.kind() == CommandKind::Query)
 }

@@ -84,8 +84,7 @@ pub(super) struct RequestContext {
     pub(super) expires_at: Millis,
     /// The same by the monotonic clock.
     pub(super) expires: u64,
-    pub(super) seed: [u8; 32],
-    pub(super) drawn: u64,
+    pub(super) random: Random,
     pub(super) id: RequestId,
     /// The ids of all that was sent for it, the latest queries for a result included.
     pub(super) issued: BTreeSet<MessageId>,
@@ -97,6 +96,13 @@ pub(super) struct RequestContext {
     pub(super) outage: u64,
     /// The report was made: nothing more is sent.
     pub(super) done: bool,
+}
+
+/// The numbers that a seed stands for: SHA-256 over the seed and a counter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Random {
+    pub(super) seed: [u8; 32],
+    pub(super) drawn: u64,
 }
 
 /// A command before it is signed.
@@ -114,7 +120,7 @@ impl RequestContext {
     /// A new id, for a command issued now.
     pub(super) fn id(&mut self, now: Now) -> MessageId {
         let mut unique = [0; 10];
-        unique.copy_from_slice(&self.draw()[..10]);
+        unique.copy_from_slice(&self.random.draw()[..10]);
         let id = MessageId::new(now.wall, unique);
         self.issued.insert(id);
         id
@@ -122,7 +128,7 @@ impl RequestContext {
 
     /// The monotonic moment that lies a span in milliseconds from now, ±20 %.
     pub(super) fn about(&mut self, millis: i64, now: Now) -> u64 {
-        let [low, high, ..] = self.draw();
+        let [low, high, ..] = self.random.draw();
         let permille = 800 + u64::from(u16::from_le_bytes([low, high])) * 400 / u64::from(u16::MAX);
         now.micros.saturating_add(micros(millis).saturating_mul(permille) / 1_000)
     }
@@ -162,7 +168,7 @@ impl RequestContext {
 
     /// Signs a command once it satisfies the schema of the envelope and section 3.
     pub(super) fn sign(&self, unsigned: UnsignedCommand<'_>) -> Result<Signed, RequestError> {
-        in_force(&self.identity, unsigned.issued_at)?;
+        may_sign(&self.identity, unsigned.issued_at)?;
         let to = unsigned.to;
         let command = Command {
             v: Version,
@@ -192,15 +198,22 @@ impl RequestContext {
         }
         Ok(self.identity.sign(MessageType::Command, command.subject, body))
     }
+}
 
-    fn draw(&mut self) -> [u8; 32] {
+impl Random {
+    /// The next of the numbers.
+    pub(super) fn draw(&mut self) -> [u8; 32] {
         self.drawn += 1;
-        drawn(&self.seed, self.drawn)
+        let mut input = [0; 40];
+        input[..32].copy_from_slice(&self.seed);
+        input[32..].copy_from_slice(&self.drawn.to_le_bytes());
+        *Digest::of(&input).as_bytes()
     }
 }
 
-/// Whether somebody's credential is in force: nothing is signed under another.
-pub(super) fn in_force(identity: &Identity, now: Millis) -> Result<(), RequestError> {
+/// Whether the operator's own credential is in force. From its end on nothing is signed and no request is sent; what was
+/// sent before is waited for, since the replies are the clients'.
+pub fn may_sign(identity: &Identity, now: Millis) -> Result<(), RequestError> {
     let credential = identity.credential();
     if credential.is_in_force(now, SKEW) {
         return Ok(());
@@ -208,24 +221,17 @@ pub(super) fn in_force(identity: &Identity, now: Millis) -> Result<(), RequestEr
     Err(RequestError::NotInForce { operator: identity.name().clone(), until: credential.expires_at(), now })
 }
 
-/// The n-th of the numbers that a seed stands for: SHA-256 over the seed and a counter.
-pub(super) fn drawn(seed: &[u8; 32], n: u64) -> [u8; 32] {
-    let mut input = [0; 40];
-    input[..32].copy_from_slice(seed);
-    input[32..].copy_from_slice(&n.to_le_bytes());
-    *Digest::of(&input).as_bytes()
-}
-
 impl CommandRequest {
     /// A command and its arguments. With `dry_run` every check is made and nothing has an effect (section 4).
     pub fn new(command: Call, dry_run: bool) -> Result<Self, RequestError> {
-        if let Some(builtin) = Builtin::from_name(command.name.as_str()) {
+        let builtin = Builtin::from_name(command.name.as_str());
+        if let Some(builtin) = builtin {
             let errors = schema::arguments(builtin).errors(&Value::Object(command.args.clone()), MAX_ERRORS);
             if !errors.is_empty() {
                 return Err(RequestError::Arguments { command: command.name, errors });
             }
         }
-        Ok(Self { command, dry_run })
+        Ok(Self { command, builtin, dry_run })
     }
 
     /// The command's name.
@@ -233,14 +239,9 @@ impl CommandRequest {
         &self.command.name
     }
 
-    /// The built-in command that it is.
-    pub(super) fn builtin(&self) -> Option<Builtin> {
-        Builtin::from_name(self.command.name.as_str())
-    }
-
     /// Whether an outcome can be one of this order: the result of a built-in command satisfies its schema.
     pub(super) fn fits(&self, outcome: &Outcome) -> bool {
-        match (outcome, self.builtin()) {
+        match (outcome, self.builtin) {
             (Outcome::Succeeded(result), _) if self.dry_run => json::read::<DryRun>(result).is_ok(),
             (Outcome::Succeeded(result), Some(builtin)) => schema::result(builtin).accepts(result),
             _ => true,

@@ -65,8 +65,11 @@ impl SentCommand {
 }
 
 impl Resend {
-    /// After a pause in milliseconds, ±20 %; never once the order has expired.
+    /// After a pause in milliseconds, ±20 %; only of a request that is retried, and never once that has expired.
     pub(super) fn after(pause: i64, context: &mut RequestContext, now: Now) -> Option<Self> {
+        if !context.options.retry {
+            return None;
+        }
         let at = context.about(pause, now);
         (at < context.expires).then_some(Self { at, pause })
     }

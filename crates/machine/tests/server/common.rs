@@ -293,7 +293,7 @@ impl Server {
     /// Takes presences that the broker keeps.
     pub fn keep(&mut self, kept: &[Authentic<Event>]) {
         for presence in kept {
-            let effects = self.operator.kept(presence, self.now);
+            let effects = self.operator.presence(presence, self.now, false);
             self.carry_out(effects);
         }
     }

@@ -1,14 +1,15 @@
 //! What is sent to a client once more, because it has begun a new epoch or was not there yet (section 8).
 
-use countersign_protocol::command::{Builtin, Target};
+use countersign_protocol::command::{Builtin, CommandKind, Target};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::reply::{ErrorBody, ErrorCode};
 
-use super::{PendingTarget, Stage, is_query};
+use super::{PendingTarget, Stage};
 use crate::server::request::RequestContext;
-use crate::server::sent_command::SentCommand;
+use crate::server::sent_command::{Resend, SentCommand};
 use crate::server::verdict::NOT_RUN;
-use crate::server::{Effect, Now, Presence};
+use crate::server::wait::Wait;
+use crate::server::{Effect, FIRST_RETRY, Now, Presence};
 
 /// How often one target is sent a request again, however often it answers with another epoch.
 const MAX_REISSUES: usize = 3;
@@ -36,7 +37,7 @@ impl PendingTarget {
         // The client was in that very epoch before the order was given: it cannot have run the order in an earlier one.
         let is_young = epoch.is_some() && epoch == self.known.as_ref().map(Presence::epoch);
         if !is_young && !self.may_repeat(context) {
-            let remark = match context.request.builtin() {
+            let remark = match context.request.builtin {
                 Some(Builtin::Terminate) => "it may have ended before that, and is not told to end once more",
                 _ => "only a retry sends it again",
             };
@@ -48,7 +49,7 @@ impl PendingTarget {
 
     /// Whether it may be done once more where it may have been done in an earlier epoch.
     fn may_repeat(&self, context: &RequestContext) -> bool {
-        match context.request.builtin() {
+        match context.request.builtin {
             // By it the process may have ended that was meant; the one that answers was started since.
             Some(Builtin::Terminate) => false,
             // Every epoch begins unready: the state that they lead to is the same.
@@ -78,7 +79,8 @@ impl PendingTarget {
         };
         self.earlier.push(std::mem::replace(&mut self.latest, anew));
         self.refused = None;
-        self.stage = Stage::waiting(context, now);
+        let resend = Resend::after(FIRST_RETRY, context, now);
+        self.stage = Stage::Waiting { wait: Wait::new(context.first_reply_timeout(), now), resend, poll_at: None };
         // A command to many names no epoch, and to a client that is young it has to be said again.
         if epoch != self.known.as_ref().map(Presence::epoch) {
             effects.push(context.notice(&self.client, format!("{} has begun a new epoch: sent again", self.client)));
@@ -101,7 +103,8 @@ impl PendingTarget {
         if is_over || self.superseded || self.processes.awaits_other_than(presence.boot()) {
             return;
         }
-        if !is_query(context) && self.may_repeat(context) {
+        let is_query = context.request.builtin.map(Builtin::kind) == Some(CommandKind::Query);
+        if !is_query && self.may_repeat(context) {
             self.reissue_in(context, Some(presence.epoch()), now, effects);
         } else if !is_one_of_many {
             // The same bytes never run twice, whatever has become of them. Sent to all again, they could run where they were
