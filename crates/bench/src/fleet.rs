@@ -31,7 +31,7 @@ use crate::floor::Floor;
 use crate::part;
 use crate::samples::{Samples, short};
 use crate::table::Line;
-use crate::world::{self, World, order};
+use crate::world::{self, World, request};
 use crate::{BenchResult, cores};
 
 /// How many clients are simulated.
@@ -53,7 +53,7 @@ pub(crate) async fn all(floor: &Floor) -> BenchResult<Vec<Line>> {
         let asked = Instant::now();
         operator.refresh().await?;
         let roster = asked.elapsed().as_secs_f64() * 1e3;
-        let submitted = operator.submit(order(Builtin::Ping)?, &Audience::All, options).await?;
+        let submitted = operator.submit(request(Builtin::Ping)?, &Audience::All, options).await?;
         let begun = Instant::now();
         let report = loop {
             match operator.next().await? {

@@ -22,7 +22,7 @@ use crate::BenchResult;
 use crate::part;
 use crate::samples::{Samples, short};
 use crate::table::Line;
-use crate::world::{self, World, order, worker};
+use crate::world::{self, World, request, worker};
 
 /// How many forged commands come at once where the rate of verification is measured: a few fewer than a client lets wait.
 const BURST: u32 = 8_000;
@@ -111,7 +111,7 @@ pub(crate) async fn pour(url: &str, keys: &KeyFolder, words: &[String]) -> Bench
 
 async fn status(operator: &mut Operator) -> BenchResult<Report> {
     Ok(operator
-        .request(order(Builtin::Status)?, &worker()?, Options::default(), std::future::pending(), |_| {})
+        .request(request(Builtin::Status)?, &worker()?, Options::default(), std::future::pending(), |_| {})
         .await?)
 }
 

@@ -20,7 +20,7 @@ use crate::BenchResult;
 use crate::processes::megabytes;
 use crate::samples::{Samples, short};
 use crate::table::Line;
-use crate::world::{PATIENCE, WORKER, World, order, report, until_state, worker};
+use crate::world::{PATIENCE, WORKER, World, report, request, until_state, worker};
 
 /// How many commands there are on record, each with its final reply: two entries of the journal.
 const RECORDS: u32 = 250_000;
@@ -105,7 +105,7 @@ async fn time_while(operator: &mut Operator, holds: impl Fn(usize) -> bool) -> B
             return Err(format!("it is not done within {} s", PATIENCE.as_secs()).into());
         }
         let asked = Instant::now();
-        let question = order(Builtin::Status)?;
+        let question = request(Builtin::Status)?;
         let report = operator.request(question, &worker()?, Options::default(), std::future::pending(), |_| {}).await?;
         if report.exit_status() != 0 {
             return Err(format!("a `status` was not answered: {:?}", report.summary()).into());

@@ -15,7 +15,7 @@ use crate::floor::Floor;
 use crate::part;
 use crate::samples::{Samples, short};
 use crate::table::Line;
-use crate::world::{self, World, order, worker};
+use crate::world::{self, World, request, worker};
 use crate::{BenchResult, cores};
 
 /// How often signed and unsigned requests take turns, so that both meet the same neighbours.
@@ -80,7 +80,7 @@ pub(crate) async fn sequential(floor: &Floor) -> BenchResult<Vec<Line>> {
 /// Many pings at a time.
 pub(crate) async fn in_flight(floor: &Floor) -> BenchResult<Vec<Line>> {
     let (_world, _worker, mut operator) = World::ready().await?;
-    let (to, order) = (worker()?, order(Builtin::Ping)?);
+    let (to, request) = (worker()?, request(Builtin::Ping)?);
     let mut rates = Vec::new();
     for burst in 0..=BURSTS {
         let begun = Instant::now();
@@ -88,7 +88,7 @@ pub(crate) async fn in_flight(floor: &Floor) -> BenchResult<Vec<Line>> {
         let mut flying = 0;
         while to_come > 0 {
             if to_give > 0 && flying < IN_FLIGHT {
-                operator.submit(order.clone(), &to, Options::default()).await?;
+                operator.submit(request.clone(), &to, Options::default()).await?;
                 (to_give, flying) = (to_give - 1, flying + 1);
             } else if let OperatorEvent::Done { report, .. } = operator.next().await? {
                 if report.exit_status() != 0 {

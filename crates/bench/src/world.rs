@@ -205,15 +205,15 @@ pub(crate) async fn outsider(url: &str, keys: &KeyFolder) -> BenchResult<async_n
     Ok(options.connect(url).await?)
 }
 
-/// An order of a built-in command without arguments.
-pub(crate) fn order(builtin: Builtin) -> BenchResult<CommandRequest> {
+/// A request of a built-in command without arguments.
+pub(crate) fn request(builtin: Builtin) -> BenchResult<CommandRequest> {
     Ok(CommandRequest::new(Call { name: builtin.name().parse()?, args: Map::new() }, false)?)
 }
 
-/// Gives an order, and fails unless every target succeeds; the number of targets.
+/// Sends a request, and fails unless every target succeeds; the number of targets.
 pub(crate) async fn report(operator: &mut Operator, builtin: Builtin, to: &Audience) -> BenchResult<usize> {
     let options = Options { timeout: 10_000, ..Options::default() };
-    let report = operator.request(order(builtin)?, to, options, std::future::pending(), |_| {}).await?;
+    let report = operator.request(request(builtin)?, to, options, std::future::pending(), |_| {}).await?;
     match report.exit_status() {
         0 => Ok(report.replies.len()),
         _ => Err(format!("{builtin} {to}: {:?}", report.summary()).into()),

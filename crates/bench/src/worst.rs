@@ -29,7 +29,7 @@ use crate::BenchResult;
 use crate::processes::megabytes;
 use crate::samples::short;
 use crate::table::Line;
-use crate::world::{PATIENCE, WORKER, World, order, worker};
+use crate::world::{PATIENCE, WORKER, World, request, worker};
 
 /// How many worst commands a client is sent.
 const COMMANDS: u32 = 300;
@@ -78,7 +78,7 @@ async fn commands(count: u32, values: usize, padded: bool) -> BenchResult<Line> 
     Ok(line(what, before, peak(client.id())?))
 }
 
-/// A prompt under replies of the client that it has given an order to.
+/// A prompt under replies of the client that it has sent a request to.
 async fn replies() -> BenchResult<Line> {
     let world = World::new()?;
     let trust = world.trust()?;
@@ -160,7 +160,7 @@ fn peak(id: u32) -> BenchResult<f64> {
 async fn until_answered(operator: &mut Operator) -> BenchResult<()> {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
-        let question = order(Builtin::Status)?;
+        let question = request(Builtin::Status)?;
         let report = operator.request(question, &worker()?, Options::default(), std::future::pending(), |_| {}).await?;
         if let Some(status) = report.replies.first().and_then(|reply| reply.verdict.result()) {
             // What cannot be read is not what was to be measured.

@@ -25,21 +25,21 @@ async fn a_client_starts_pings_calculates_and_terminates_and_keeps_its_epoch() {
     let client = world.run();
     let epoch = world.presence(State::Unready).epoch;
 
-    let not_ready = world.order("ping", json!({}));
+    let not_ready = world.command("ping", json!({}));
     assert_eq!(world.final_reply(&not_ready).error.unwrap().code, ErrorCode::NotReady);
-    let started = world.order("start", json!({}));
+    let started = world.command("start", json!({}));
     assert_eq!(world.final_reply(&started).result, Some(json!({"changed": true})));
-    let pinged = world.order("ping", json!({}));
+    let pinged = world.command("ping", json!({}));
     let answer = world.final_reply(&pinged);
     assert!(answer.result.unwrap().as_i64().unwrap() > 1_700_000_000);
     assert_eq!(answer.epoch, epoch);
 
-    let calculated = world.order("calculate", json!({"x": 0.01, "msg": "done\u{7}"}));
+    let calculated = world.command("calculate", json!({"x": 0.01, "msg": "done\u{7}"}));
     assert_eq!(world.reply(&calculated).status, Status::Accepted);
     assert_eq!(world.final_reply(&calculated).result, Some(json!({"x": 0.01, "msg": "done\u{7}"})));
     assert_eq!(client.printed(), "done\\u{7}\n");
 
-    let terminated = world.order("terminate", json!({}));
+    let terminated = world.command("terminate", json!({}));
     assert_eq!(world.final_reply(&terminated).result, Some(json!({"cancelled": 0})));
     assert_eq!(client.ended().await.unwrap(), Stopped::Cleanly);
 
@@ -53,7 +53,7 @@ async fn a_client_starts_pings_calculates_and_terminates_and_keeps_its_epoch() {
 async fn what_ran_when_the_process_ended_is_interrupted_and_never_runs_again() {
     let mut world = World::new();
     let client = world.run_ready();
-    let long = world.order("calculate", json!({"x": 86_400, "msg": ""}));
+    let long = world.command("calculate", json!({"x": 86_400, "msg": ""}));
     assert_eq!(world.reply(&long).status, Status::Accepted);
     client.crash().await;
 
@@ -68,7 +68,7 @@ async fn what_ran_when_the_process_ended_is_interrupted_and_never_runs_again() {
 async fn a_client_that_is_asked_to_end_cancels_its_jobs_and_answers_for_them() {
     let mut world = World::new();
     let client = world.run_ready();
-    let long = world.order("calculate", json!({"x": 86_400, "msg": "never"}));
+    let long = world.command("calculate", json!({"x": 86_400, "msg": "never"}));
     assert_eq!(world.reply(&long).status, Status::Accepted);
     client.stop();
     let cancelled = world.final_reply(&long);
@@ -128,11 +128,11 @@ async fn a_backlog_takes_effect_in_the_order_of_its_arrival() {
     let mut world = World::new();
     let _client = world.run();
     world.presence(State::Unready);
-    let orders: Vec<_> = (0..400).map(|n| world.sign(if n % 2 == 0 { "start" } else { "stop" }, json!({}))).collect();
-    world.send_all(&orders);
+    let commands: Vec<_> = (0..400).map(|n| world.sign(if n % 2 == 0 { "start" } else { "stop" }, json!({}))).collect();
+    world.send_all(&commands);
     let mut numbers = Vec::new();
-    for order in &orders {
-        let reply = world.final_reply(order);
+    for command in &commands {
+        let reply = world.final_reply(command);
         assert_eq!(reply.result.unwrap()["changed"], true, "each finds the state that the one before it left");
         numbers.push(reply.n);
     }
@@ -164,11 +164,11 @@ async fn a_command_of_the_program_runs_like_those_of_the_protocol_and_may_panic(
     let info = world.presence(State::Unready).info;
     assert!(info.commands.iter().any(|command| command.name == name("gate")));
     world.make_ready();
-    let order = world.order("gate", json!({}));
-    let reply = world.final_reply(&order);
+    let command = world.command("gate", json!({}));
+    let reply = world.final_reply(&command);
     assert_eq!((reply.status, reply.error.unwrap().code), (Status::Failed, ErrorCode::Internal));
     timeout(PATIENCE, reached.notified()).await.unwrap();
-    let ping = world.order("ping", json!({}));
+    let ping = world.command("ping", json!({}));
     assert_eq!(world.final_reply(&ping).status, Status::Succeeded);
     client.stop();
     assert_eq!(client.ended().await.unwrap(), Stopped::Cleanly);
@@ -195,8 +195,8 @@ async fn a_client_whose_job_will_not_end_ends_at_once_when_it_is_asked_twice() {
     let (_hold, held) = mpsc::channel();
     let client = world.run_with(Commands::standard().unwrap().long_running(Stubborn(Mutex::new(held))).unwrap());
     world.make_ready();
-    let order = world.order("stubborn", json!({}));
-    assert_eq!(world.reply(&order).status, Status::Accepted);
+    let command = world.command("stubborn", json!({}));
+    assert_eq!(world.reply(&command).status, Status::Accepted);
     client.stop();
     client.stop();
     assert_eq!(client.ended().await.unwrap(), Stopped::AtOnce);

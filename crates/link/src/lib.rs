@@ -53,7 +53,7 @@ const WAITING_BYTES: usize = 4_096;
 /// | what waits to be opened: this bound, and 16 MiB of events at an operator | 21 | 21 + 16.8 |
 /// | what is taken at a time and opened ([`MAX_TAKEN`]): a body of 16,384 values, as it is parsed and as it is read | 22 | 22 |
 /// | the message that the NATS library parses ([`pump`]), at each connection: 320 KB of headers, 36 times their size | 11.7 | 23.4 |
-/// | what waits to be published ([`MAX_UNSENT_BYTES`]); an operator's are its own orders, and not counted | 16.8 | |
+/// | what waits to be published ([`MAX_UNSENT_BYTES`]); an operator's are its own requests, and not counted | 16.8 | |
 /// | in all | 84 | 95.7 |
 ///
 /// `just bench worst` measures it. What is on record, and what a fleet says of itself, is not of a flood, and comes on top.

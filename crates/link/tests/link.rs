@@ -93,10 +93,10 @@ fn is_honest(realm: &Realm, number: u64, delivery: &Delivery) -> bool {
 async fn what_is_published_arrives_as_it_was_signed() {
     let broker = Broker::start();
     let realm = Realm::new("demo");
-    let order = honest(&realm);
+    let message = honest(&realm);
     let (link, mut events) = connect(&broker.url(), &[SUBJECT]).await;
     for number in 0..100 {
-        link.publish(order(number), None);
+        link.publish(message(number), None);
     }
     for number in 0..100 {
         assert_eq!(next_message(&mut events, &realm).await.unwrap().id, message_id(number));
@@ -106,9 +106,9 @@ async fn what_is_published_arrives_as_it_was_signed() {
 #[tokio::test]
 async fn where_nobody_listens_the_broker_says_so_and_about_what() {
     let broker = Broker::start();
-    let order = honest(&Realm::new("demo"));
+    let message = honest(&Realm::new("demo"));
     let (link, mut events) = connect(&broker.url(), &["cs.demo.reply.>"]).await;
-    link.publish(order(1), Some("cs.demo.reply.alice".to_owned()));
+    link.publish(message(1), Some("cs.demo.reply.alice".to_owned()));
     let LinkEvent::NoResponders { subject, about } = next(&mut events).await else { panic!("no word of it") };
     assert_eq!((subject.as_str(), about.as_deref()), ("cs.demo.reply.alice", Some(SUBJECT)));
 }
@@ -164,10 +164,10 @@ async fn when_a_broker_is_lost_another_of_the_list_takes_its_place() {
     let (first, second) = (Broker::start(), Broker::start());
     let (link, mut events) = connect(&format!("{},{}", first.url(), second.url()), &[SUBJECT]).await;
     // Each broker is told another message: the one that arrives says where the link is.
-    let order = honest(&realm);
+    let message = honest(&realm);
     for (broker, number) in [(&first, 1), (&second, 2)] {
         let (peer, _) = connect(&broker.url(), &[]).await;
-        peer.publish(order(number), None);
+        peer.publish(message(number), None);
         assert!(peer.flush(PATIENCE).await);
     }
     let is_at_first = next_message(&mut events, &realm).await.unwrap().id == message_id(1);
@@ -213,15 +213,15 @@ async fn a_client_waits_for_its_broker_and_says_so_once() {
 async fn after_a_restart_of_the_broker_the_subscriptions_are_there_again() {
     let mut broker = Broker::start();
     let realm = Realm::new("demo");
-    let order = honest(&realm);
+    let message = honest(&realm);
     let (link, mut events) = connect(&broker.url(), &[SUBJECT]).await;
     assert!(link.inbox().await.is_some());
     broker.kill();
     assert!(matches!(next(&mut events).await, LinkEvent::Disconnected { .. }));
-    link.publish(order(1), None);
+    link.publish(message(1), None);
     broker.restart();
     assert_eq!(next_message(&mut events, &realm).await.unwrap().id, message_id(1));
-    link.publish(order(2), None);
+    link.publish(message(2), None);
     assert_eq!(next_message(&mut events, &realm).await.unwrap().id, message_id(2));
 }
 
@@ -256,12 +256,12 @@ async fn a_client_whose_key_is_withdrawn_is_told_so_and_comes_back_when_it_is_no
 async fn everything_that_was_published_before_a_close_is_delivered_once() {
     let broker = Broker::start();
     let realm = Realm::new("demo");
-    let order = honest(&realm);
+    let message = honest(&realm);
     let (_reader, mut events) = subscribed(&broker, &realm).await;
     // It hears its own messages, too: they must not get into the way of the last ones.
     let (link, mut own) = connect(&broker.url(), &[SUBJECT]).await;
     for number in 0..500 {
-        link.publish(order(number), None);
+        link.publish(message(number), None);
     }
     assert!(link.close(PATIENCE).await);
     for number in 0..500 {
@@ -301,18 +301,18 @@ async fn each_message_of_a_flood_is_delivered_or_counted_as_shed() {
 async fn hostile_headers_through_a_real_broker_do_not_keep_the_link_away() {
     let broker = Broker::start();
     let realm = Realm::new("demo");
-    let order = honest(&realm);
+    let message = honest(&realm);
     let mut peer = Peer::connect(broker.port(), None);
     let (link, mut events) = subscribed(&broker, &realm).await;
     for (number, (what, headers)) in (0..).zip(hostile_header_blocks()) {
         peer.publish(SUBJECT, None, Some(&headers), b"x");
-        peer.send(&order(number));
+        peer.send(&message(number));
         peer.flush();
         loop {
             match next(&mut events).await {
                 LinkEvent::Message(delivery) if is_honest(&realm, number, &delivery) => break,
                 // What was sent while the link was away is lost. It is there again now, and hears what it publishes itself.
-                LinkEvent::Connected => link.publish(order(number), None),
+                LinkEvent::Connected => link.publish(message(number), None),
                 LinkEvent::Message(_) | LinkEvent::Disconnected { .. } => {}
                 other => panic!("{what}: {other:?}"),
             }
@@ -347,7 +347,7 @@ fn hostile_frames(sid: &str) -> Vec<(&'static str, Vec<u8>)> {
 async fn whatever_a_hostile_broker_sends_the_next_honest_message_arrives() {
     let broker = FakeBroker::start("nonce");
     let realm = Realm::new("demo");
-    let order = honest(&realm);
+    let message = honest(&realm);
     let config = LinkConfig { wait: true, ..config(&broker.url(), &[SUBJECT]) };
     let (_link, mut events) = Link::connect(config).await.unwrap();
     let mut session = broker.accept();
@@ -356,13 +356,13 @@ async fn whatever_a_hostile_broker_sends_the_next_honest_message_arrives() {
         let number = u64::try_from(case).unwrap();
         let sid = session.subscription(SUBJECT);
         let (what, frame) = hostile_frames(&sid).swap_remove(case);
-        session.send(&[frame, signed_frame(&sid, &order(number))].concat());
+        session.send(&[frame, signed_frame(&sid, &message(number))].concat());
         loop {
             match next(&mut events).await {
                 LinkEvent::Message(delivery) if is_honest(&realm, number, &delivery) => break,
                 LinkEvent::Disconnected { .. } => {
                     session = broker.accept();
-                    session.deliver(&order(number));
+                    session.deliver(&message(number));
                 }
                 LinkEvent::Message(_) | LinkEvent::Connected | LinkEvent::Denied { .. } => {}
                 other => panic!("{what}: {other:?}"),
@@ -372,7 +372,7 @@ async fn whatever_a_hostile_broker_sends_the_next_honest_message_arrives() {
 }
 
 #[tokio::test]
-async fn a_connection_that_falls_silent_is_given_up_and_made_anew() {
+async fn a_connection_that_falls_silent_is_given_up_and_made_again() {
     let url = answers_with("PONG");
     let (_link, mut events) = connect(&url, &[SUBJECT]).await;
     assert!(matches!(next(&mut events).await, LinkEvent::Disconnected { .. }));

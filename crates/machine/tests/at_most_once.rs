@@ -323,7 +323,7 @@ fn a_question_that_is_not_remembered_is_answered_ten_times_a_second() {
 }
 
 #[test]
-fn at_the_bound_every_order_is_told_busy_and_counted() {
+fn at_the_bound_every_command_is_refused_as_busy_and_counted() {
     let mut worker = Worker::with(Realm::new("demo"), Limits { records: 40, ..Limits::default() });
     worker.pass(6_000);
     worker.ask("start", json!({}));
@@ -412,7 +412,7 @@ fn a_result_that_fits_no_message_is_too_large_and_one_that_just_fits_is_not() {
         worker.calculate(1.0);
         let key = worker.running.remove(0).key();
         let step = worker.client.finished(key, ExecutionResult::Done(result), worker.now);
-        let published = worker.carry_out(step);
+        let published = worker.apply(step);
         let reply = &worker.replies(&published)[0];
         assert_eq!(reply.status.to_string(), expected);
         assert_eq!(reply.error.as_ref().map(|e| e.code), (expected == "failed").then_some(ErrorCode::ResultTooLarge));

@@ -20,7 +20,7 @@ fn deliver(worker: &mut Worker, verifier: &Verifier, message: &Signed, copies: u
             Ok(command) => worker.client.receive(command, worker.now),
             Err(rejected) => worker.client.rejected(&rejected, worker.now),
         };
-        published.extend(worker.carry_out(step));
+        published.extend(worker.apply(step));
     }
     worker.replies(&published)
 }

@@ -81,20 +81,20 @@ fn the_end_is_told_on_time_by_the_log_and_by_an_event_that_receivers_still_take(
     let step = worker.client.tick(worker.now);
     let told = notes(&step);
     assert!(matches!(told.as_slice(), [(Level::Warn, text)] if text.contains("expires on 2026-11-24 02:01:00 UTC")));
-    let _ = worker.carry_out(step);
+    let _ = worker.apply(step);
     // It wakes for its end, whatever else is due.
     while worker.client.wake_at() - worker.now.since_boot < START.plus(END).since(worker.now.wall) {
         worker.pass(worker.client.wake_at() - worker.now.since_boot);
         let step = worker.client.tick(worker.now);
         assert_eq!(notes(&step), [], "once");
-        let _ = worker.carry_out(step);
+        let _ = worker.apply(step);
     }
     worker.pass(worker.client.wake_at() - worker.now.since_boot);
     assert_eq!(worker.now.wall, START.plus(END));
     let step = worker.client.tick(worker.now);
     let told = notes(&step);
     assert!(matches!(told.as_slice(), [(Level::Warn, text)] if text.contains("2026-11-24 02:01:00 UTC")), "{told:?}");
-    let event = worker.carry_out(step).into_iter().find_map(|message| {
+    let event = worker.apply(step).into_iter().find_map(|message| {
         let event = worker.realm.open::<Event>(&message, worker.now.wall.plus(SKEW - 1)).ok()?;
         match event.message().data().unwrap() {
             EventData::Security(security) => Some(security),

@@ -138,7 +138,7 @@ fn an_answer_that_spoke_of_what_is_taken_back_is_not_given_when_its_query_comes_
     let second = worker.client.retract(second);
     assert!(second.effects.is_empty());
     let first = worker.client.roll_back(first, worker.now);
-    worker.carry_out(first);
+    worker.apply(first);
     let [Outcome::Failed(error)] = &outcomes(&worker.send(&query))[..] else { panic!("nothing is on record") };
     assert_eq!(error.code, ErrorCode::NotFound);
 }
@@ -182,7 +182,7 @@ fn progress_that_cannot_be_recorded_is_given_up() {
     worker.disk_full = true;
     let progress = Progress { fraction: 0.5, message: None };
     let step = worker.client.progressed(worker.running[0].key(), progress, worker.now);
-    assert!(worker.carry_out(step).is_empty());
+    assert!(worker.apply(step).is_empty());
     assert!(worker.send(&job).is_empty());
     worker.disk_full = false;
     assert_eq!(worker.complete()[0].status, Status::Succeeded);

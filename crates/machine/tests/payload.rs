@@ -21,12 +21,12 @@ const TOO_LARGE: (Status, Option<ErrorCode>) = (Status::Failed, Some(ErrorCode::
 
 /// A job that has ended with a text of so many bytes: its command, and its final reply.
 fn ended(worker: &mut Worker, length: usize) -> (Signed, Signed) {
-    let order = worker.calculate(1.0);
+    let command = worker.calculate(1.0);
     let key = worker.running.remove(0).key();
     let result = json!({ "x": 1, "msg": "a".repeat(length) });
     let step = worker.client.finished(key, ExecutionResult::Done(result), worker.now);
-    let published = worker.carry_out(step);
-    (order, published.into_iter().find(|message| message.subject.contains(".reply.")).unwrap())
+    let published = worker.apply(step);
+    (command, published.into_iter().find(|message| message.subject.contains(".reply.")).unwrap())
 }
 
 fn read(worker: &Worker, message: &Signed) -> Reply {
@@ -40,52 +40,52 @@ fn a_result_larger_than_the_broker_takes_is_too_large_for_good_and_one_that_just
     worker.client.broker_takes(whole.size());
     let (_, fits) = ended(&mut worker, 4_000);
     assert_eq!((read(&worker, &fits).status, fits.size()), (Status::Succeeded, whole.size()));
-    let (order, reply) = ended(&mut worker, 4_001);
+    let (command, reply) = ended(&mut worker, 4_001);
     assert_eq!(status(&read(&worker, &reply)), TOO_LARGE);
     assert!(reply.size() <= whole.size());
     worker.client.broker_takes(usize::MAX);
-    assert_eq!(worker.deliver(&order), [reply], "that is what is on record");
+    assert_eq!(worker.deliver(&command), [reply], "that is what is on record");
 }
 
 #[test]
 fn a_recorded_reply_that_no_longer_fits_is_stood_in_for_and_sent_again_when_it_fits() {
     let mut worker = Worker::ready();
-    let (order, whole) = ended(&mut worker, 4_000);
+    let (command, whole) = ended(&mut worker, 4_000);
     let n = read(&worker, &whole).n;
     worker.client.broker_takes(LIMIT);
-    let stand_in = worker.deliver(&order).remove(0);
+    let stand_in = worker.deliver(&command).remove(0);
     assert_eq!(status(&read(&worker, &stand_in)), TOO_LARGE);
     assert!(stand_in.size() <= LIMIT && read(&worker, &stand_in).n > n);
     worker.client.broker_takes(usize::MAX);
-    assert_eq!(worker.deliver(&order), [whole]);
+    assert_eq!(worker.deliver(&command), [whole]);
 }
 
 #[test]
 fn a_reply_that_could_not_be_sent_is_stood_in_for_and_another_message_only_logged() {
     let mut worker = Worker::ready();
-    let (order, whole) = ended(&mut worker, 4_000);
+    let (command, whole) = ended(&mut worker, 4_000);
     worker.client.broker_takes(LIMIT);
     let step = worker.client.unsent(&whole, worker.now);
     let told =
         step.effects.iter().any(|effect| matches!(effect, Effect::Log(note) if note.text.contains("max_payload")));
-    let published = worker.carry_out(step);
+    let published = worker.apply(step);
     assert!(told);
     assert_eq!(published.iter().map(|it| status(&read(&worker, it))).collect::<Vec<_>>(), [TOO_LARGE]);
     // Where not even that fits, it is not tried for ever.
-    for message in [&published[0], &order] {
+    for message in [&published[0], &command] {
         let step = worker.client.unsent(message, worker.now);
-        assert_eq!(worker.carry_out(step), []);
+        assert_eq!(worker.apply(step), []);
     }
     worker.client.broker_takes(100);
     let step = worker.client.unsent(&whole, worker.now);
-    assert_eq!(worker.carry_out(step), []);
+    assert_eq!(worker.apply(step), []);
 }
 
 #[test]
 fn what_is_asked_for_and_does_not_fit_tells_its_status_all_the_same() {
     let mut worker = Worker::ready();
-    let (order, _) = ended(&mut worker, 4_000);
-    let id = serde_json::from_slice::<Value>(&order.body).unwrap()["id"].clone();
+    let (command, _) = ended(&mut worker, 4_000);
+    let id = serde_json::from_slice::<Value>(&command.body).unwrap()["id"].clone();
     let Outcome::Succeeded(whole) = worker.ask("result", json!({ "command_id": id })) else { panic!("it is known") };
     assert_eq!(whole["result"]["x"], 1);
     worker.client.broker_takes(LIMIT);
@@ -98,9 +98,9 @@ fn what_is_asked_for_and_does_not_fit_tells_its_status_all_the_same() {
 fn an_answer_to_a_query_that_does_not_fit_is_remembered_as_failed() {
     let mut worker = Worker::ready();
     worker.client.broker_takes(2_500);
-    let order = worker.draft("status", json!({})).sign(&worker.alice);
-    assert_eq!(worker.send(&order).iter().map(status).collect::<Vec<_>>(), [TOO_LARGE]);
-    let id = serde_json::from_slice::<Value>(&order.body).unwrap()["id"].clone();
+    let command = worker.draft("status", json!({})).sign(&worker.alice);
+    assert_eq!(worker.send(&command).iter().map(status).collect::<Vec<_>>(), [TOO_LARGE]);
+    let id = serde_json::from_slice::<Value>(&command.body).unwrap()["id"].clone();
     let Outcome::Succeeded(told) = worker.ask("result", json!({ "command_id": id })) else { panic!("it is known") };
     assert_eq!(told["status"], "failed");
 }
@@ -112,8 +112,8 @@ fn a_refusal_that_does_not_fit_stays_a_refusal() {
     let whole = worker.draft("calculate", Value::Object(bad.clone())).sign(&worker.alice);
     let size = worker.deliver(&whole)[0].size();
     worker.client.broker_takes(size - 1);
-    let order = worker.draft("calculate", Value::Object(bad)).sign(&worker.alice);
-    let replies = worker.send(&order);
+    let command = worker.draft("calculate", Value::Object(bad)).sign(&worker.alice);
+    let replies = worker.send(&command);
     assert_eq!(refusal(&replies), ErrorCode::InvalidArgs);
     assert_eq!(replies[0].error.as_ref().unwrap().details, None);
 }
@@ -126,7 +126,7 @@ fn a_presence_that_does_not_fit_is_not_sent_and_told_once_until_it_fits() {
         worker.pass(10_000);
         let step = worker.client.tick(worker.now);
         let logged = step.effects.iter().filter(|effect| matches!(effect, Effect::Log(_))).count();
-        (worker.carry_out(step).len(), logged, worker.client.is_presentable())
+        (worker.apply(step).len(), logged, worker.client.is_presentable())
     };
     assert_eq!(beat(1_000), (0, 1, false));
     assert_eq!(beat(1_000), (0, 0, false));

@@ -125,7 +125,7 @@ impl Simulation {
                     false => ExecutionResult::Done(execution.args().clone()),
                 };
                 let step = worker.client.finished(execution.key(), ended, worker.now);
-                worker.carry_out(step)
+                worker.apply(step)
             }
             Action::Deliver(_) | Action::Complete { .. } => Vec::new(),
             Action::Pass(millis) => {

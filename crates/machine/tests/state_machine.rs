@@ -140,7 +140,7 @@ fn a_signal_ends_the_client_as_terminate_does() {
     let mut worker = Worker::ready();
     worker.calculate(60.0);
     let step = worker.client.terminate(worker.now);
-    let published = worker.carry_out(step);
+    let published = worker.apply(step);
     assert_eq!(worker.replies(&published)[0].status, Status::Cancelled);
     assert!(worker.exited);
     assert_eq!(worker.events.last().unwrap().state, State::Terminated);

@@ -11,7 +11,7 @@ use crate::operator::{BATCH, Operator, now};
 
 /// How many events wait, at most, of 4 KiB each on average: a fleet of 40,000 says so much in a second. What is lost comes again.
 const MAX_EVENTS: usize = 4_096;
-/// How long the first order waits for the connection of the events, at most.
+/// How long the first request waits for the connection of the events, at most.
 const FIRST_CONNECTION: Duration = Duration::from_millis(500);
 /// How many microseconds it is not told again that the connection of the events broke.
 const NOTICE_PAUSE: u64 = 60_000_000;
@@ -25,7 +25,7 @@ pub(crate) struct EventLink {
     pub(crate) arrived: Vec<LinkEvent>,
     /// Why it broke, as long as there is no other.
     lost: Option<String>,
-    /// Whether the connection of the orders broke too: that is told, and is reason enough.
+    /// Whether the connection of the requests broke too: that is told, and is reason enough.
     pub(crate) excused: bool,
     /// When it was last told that it broke.
     told_at: Option<u64>,
@@ -71,7 +71,7 @@ impl Operator {
 }
 
 impl EventLink {
-    /// Connects, and waits a moment for it: what is said from now on is to be heard. Without it orders are given all the same.
+    /// Connects, and waits a moment for it: what is said from now on is to be heard. Without it requests are sent all the same.
     pub(crate) async fn connect(config: &LinkConfig, subscriptions: Vec<String>) -> Result<Self, LinkError> {
         let name = format!("{}-events", config.name);
         let (link, mut events) =

@@ -39,7 +39,7 @@ const MAX_WAITING: usize = 32_768;
 pub struct OperatorConfig {
     /// The broker.
     pub url: String,
-    /// Who gives the orders, and the key that connects.
+    /// Who signs the requests, and the key that connects.
     pub member: Member,
     /// What replies are judged by; it also names the realm.
     pub trust: Arc<Trust>,
@@ -49,11 +49,11 @@ pub struct OperatorConfig {
     pub enrolled: Vec<Name>,
 }
 
-/// Which events an operator's process hears. Where it gives orders to clients whose presence it does not hear, it takes a
+/// Which events an operator's process hears. Where it sends requests to clients whose presence it does not hear, it takes a
 /// client that runs a command for longer than half a minute for silent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Follow {
-    /// The presence of these clients: all that orders will go to.
+    /// The presence of these clients: all that requests will go to.
     Clients(Vec<Name>),
     /// The presence of every client.
     Presence,
@@ -79,7 +79,7 @@ pub enum OperatorError {
     /// The broker does not let us hear replies; nothing was sent, since nobody would know what came of it.
     #[error("the broker does not let us hear replies: {0}")]
     ReplySubscriptionDenied(String),
-    /// The order is not one that can be sent; nothing was.
+    /// The request is not one that can be sent; nothing was.
     #[error(transparent)]
     Request(#[from] RequestError),
     /// Nothing can be sent without an id.
@@ -96,7 +96,7 @@ pub enum OperatorError {
 /// while [`next`](Self::next) is called over and over: nothing happens between its calls.
 #[derive(Debug)]
 pub struct Operator {
-    /// Orders and their replies, and questions whose answers cannot break a connection.
+    /// Requests and their replies, and questions whose answers cannot break a connection.
     pub(crate) link: Link,
     events: LinkEvents,
     was_lost: bool,
@@ -186,7 +186,7 @@ impl Operator {
         })
     }
 
-    /// Gives an order and gathers one verdict for each target. `updates` hears meanwhile of what arrives; `interrupt` ends
+    /// Sends a request and collects one verdict for each target. `updates` is called meanwhile with what arrives; `interrupt` ends
     /// the wait with what is known by then.
     pub async fn request(
         &mut self,
@@ -218,7 +218,7 @@ impl Operator {
         }
     }
 
-    /// Gives an order: who is expected to answer is looked up, and the commands are sent. After an error nothing was sent
+    /// Submits a request: who is expected to answer is looked up, and the commands are sent. After an error nothing was sent
     /// to anybody, nor when this is dropped while it waits.
     pub async fn submit(
         &mut self,
@@ -280,23 +280,23 @@ impl Operator {
         self.emitted.pop_front()
     }
 
-    /// Ends the wait for an order with what is known by now: what runs is `accepted`, what did not answer `no_reply`.
+    /// Ends the wait for a request with what is known by now: what runs is `accepted`, what did not answer `no_reply`.
     pub fn interrupt(&mut self, id: RequestId) {
         let effects = self.machine.interrupt(id, now());
         self.apply(effects);
     }
 
-    /// Whether some target of an order has neither replied nor a verdict.
+    /// Whether some target of a request has neither replied nor a verdict.
     pub fn awaits_first_reply(&self, id: RequestId) -> bool {
         self.machine.awaits_first_reply(id)
     }
 
-    /// What runs of an order: the clients, by the command that they run, which `cancel` takes as its arguments.
+    /// What runs of a request: the clients, by the command that they run, which `cancel` takes as its arguments.
     pub fn running(&self, id: RequestId) -> Vec<(CommandId, Vec<Name>)> {
         self.machine.running(id).into_iter().collect()
     }
 
-    /// Who gives the orders.
+    /// Who signs the requests.
     pub fn identity(&self) -> &Identity {
         self.machine.identity()
     }
@@ -311,7 +311,7 @@ impl Operator {
         self.machine.is_silent(client)
     }
 
-    /// The clients that orders can name: those of the roster and of the folder of keys.
+    /// The clients that requests can name: those of the roster and of the folder of keys.
     pub fn known(&self) -> BTreeSet<&Name> {
         self.machine.known()
     }
@@ -329,12 +329,12 @@ impl Operator {
         };
         let mut looked_at = 0;
         while looked_at < MAX_WAITING && !self.emitted.iter().any(is_reply) {
-            let of_orders = self.events.recv_many(&mut self.arrived, BATCH).now_or_never().unwrap_or(0);
+            let of_requests = self.events.recv_many(&mut self.arrived, BATCH).now_or_never().unwrap_or(0);
             self.process_events();
             let of_events =
                 self.event_link.events.recv_many(&mut self.event_link.arrived, BATCH).now_or_never().unwrap_or(0);
             self.process_events();
-            match of_orders + of_events {
+            match of_requests + of_events {
                 0 => break,
                 taken => looked_at += taken,
             }

@@ -98,7 +98,7 @@ impl Operator {
     }
 
     /// Why the roster was not read completely, if it was not when it was last read: by [`refresh`](Self::refresh), or for an
-    /// order to a group or to all. `None` after an order to clients that are named.
+    /// request to a group or to all. `None` after a request to clients that are named.
     pub fn incomplete(&self) -> Option<&str> {
         self.incomplete.as_deref()
     }
@@ -245,7 +245,7 @@ impl Operator {
                     let (message, is_presence) = (event.message(), event.message().kind == EventKind::Presence);
                     (is_presence.then(|| message.from.clone()), self.machine.presence(&event, now(), false))
                 }
-                // One whose credential has expired is kept, and is not there for orders.
+                // One whose credential has expired is kept, and is not there for requests.
                 Err(rejected) => {
                     (rejected.expired.as_ref().map(|it| it.client().clone()), self.machine.rejected(&rejected))
                 }

@@ -29,7 +29,7 @@ use tokio::time::timeout;
 /// How many clients a roster has that takes long to tell.
 const CLIENTS: u16 = 160;
 
-fn order(command: &str, args: Value) -> CommandRequest {
+fn request(command: &str, args: Value) -> CommandRequest {
     let args = serde_json::from_value(args).unwrap();
     CommandRequest::new(Call { name: name(command), args }, false).unwrap()
 }
@@ -39,9 +39,9 @@ fn patient() -> Options {
 }
 
 async fn ping(operator: &mut Operator) -> Report {
-    let order = order("ping", json!({}));
+    let request = request("ping", json!({}));
     let clients = Audience::Clients(vec![name("worker-1")]);
-    let report = operator.request(order, &clients, patient(), pending(), |_| ());
+    let report = operator.request(request, &clients, patient(), pending(), |_| ());
     timeout(PATIENCE, report).await.unwrap().unwrap()
 }
 
@@ -68,9 +68,9 @@ async fn a_verified_reply_is_the_verdict_and_is_heard_of_at_once() {
         worker.publish(&reply).await;
     });
     let mut heard = Vec::new();
-    let order = order("ping", json!({}));
+    let request = request("ping", json!({}));
     let clients = Audience::Clients(vec![name("worker-1")]);
-    let dispatch = operator.request(order, &clients, patient(), pending(), |update| heard.push(update));
+    let dispatch = operator.request(request, &clients, patient(), pending(), |update| heard.push(update));
     let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
     answering.await.unwrap();
     assert_eq!(verdict(&report), &Verdict::Succeeded { result: Some(JsonText::from(&json!(1_795_485_600))) });
@@ -87,7 +87,7 @@ async fn nothing_is_sent_where_the_broker_does_not_let_the_operator_hear_replies
     worker.present(uuid(30), State::Ready).await;
     let mut deaf = demo.connect(&demo.broker.url(), seed(14)).await.unwrap();
     for audience in [Audience::Clients(vec![name("worker-1")]), Audience::All] {
-        let submitted = deaf.submit(order("ping", json!({})), &audience, patient()).await;
+        let submitted = deaf.submit(request("ping", json!({})), &audience, patient()).await;
         let Err(OperatorError::ReplySubscriptionDenied(why)) = submitted else { panic!("{submitted:?}") };
         assert!(why.contains("cs.demo.reply.alice."), "{why}");
     }
@@ -102,7 +102,7 @@ async fn an_operator_hears_replies_again_as_soon_as_the_broker_allows_it() {
     let demo = Demo::start();
     let mut deaf = demo.connect(&demo.broker.url(), seed(14)).await.unwrap();
     let clients = Audience::Clients(vec![name("worker-1")]);
-    let submitted = deaf.submit(order("ping", json!({})), &clients, patient()).await;
+    let submitted = deaf.submit(request("ping", json!({})), &clients, patient()).await;
     assert!(matches!(submitted, Err(OperatorError::ReplySubscriptionDenied(_))), "{submitted:?}");
     demo.allow_everything();
     until(
@@ -110,7 +110,7 @@ async fn an_operator_hears_replies_again_as_soon_as_the_broker_allows_it() {
         |update| matches!(update, Update::Notice { text, .. } if text.contains("allows") || text.contains("back")),
     )
     .await;
-    deaf.submit(order("ping", json!({})), &clients, patient()).await.unwrap();
+    deaf.submit(request("ping", json!({})), &clients, patient()).await.unwrap();
 }
 
 #[tokio::test]
@@ -284,7 +284,7 @@ async fn what_was_accepted_is_asked_for_when_the_broker_is_back() {
         worker.publish(&answer).await;
         demo
     });
-    let calculate = order("calculate", json!({ "x": 60, "msg": "done" }));
+    let calculate = request("calculate", json!({ "x": 60, "msg": "done" }));
     let clients = Audience::Clients(vec![name("worker-1")]);
     let update = |_| {
         // Nobody is left to hear of what comes after the answer.
@@ -305,7 +305,7 @@ async fn an_interrupted_wait_ends_with_what_is_known() {
     let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
     let clients = Audience::Clients(vec![name("worker-1")]);
     let heard = async { drop(worker.command().await) };
-    let dispatch = operator.request(order("ping", json!({})), &clients, patient(), heard, |_| ());
+    let dispatch = operator.request(request("ping", json!({})), &clients, patient(), heard, |_| ());
     let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
     assert_eq!(verdict(&report).word(), "no_reply");
 }
@@ -315,7 +315,7 @@ async fn what_is_interrupted_before_anything_was_sent_has_no_verdict() {
     let demo = Demo::start();
     let mut operator = demo.operator().await;
     let clients = Audience::Clients(vec![name("worker-1")]);
-    let dispatch = operator.request(order("ping", json!({})), &clients, patient(), ready(()), |_| ());
+    let dispatch = operator.request(request("ping", json!({})), &clients, patient(), ready(()), |_| ());
     let refused = timeout(PATIENCE, dispatch).await.unwrap();
     assert!(matches!(refused, Err(OperatorError::Interrupted)), "{refused:?}");
 }
@@ -324,9 +324,9 @@ async fn what_is_interrupted_before_anything_was_sent_has_no_verdict() {
 async fn nothing_is_sent_to_a_name_that_neither_the_keys_nor_the_roster_know() {
     let demo = Demo::start();
     let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
-    let order = order("ping", json!({}));
+    let request = request("ping", json!({}));
     let clients = Audience::Clients(vec![name("worker-1"), name("worker-l")]);
-    let refused = operator.request(order, &clients, patient(), pending(), |_| ()).await;
+    let refused = operator.request(request, &clients, patient(), pending(), |_| ()).await;
     assert!(
         matches!(&refused, Err(OperatorError::Request(RequestError::UnknownClient(it))) if it.as_str() == "worker-l"),
         "{refused:?}"
@@ -421,7 +421,7 @@ async fn a_roster_that_a_hostile_broker_makes_up_is_bounded_and_given_up() {
         let fake = FakeBroker::start("nonce");
         let url = fake.url();
         let telling = std::thread::spawn(move || {
-            // The connections of the orders and of the events; the roster comes over one of its own.
+            // The connections of the requests and of the events; the roster comes over one of its own.
             let _others = fake.accept_operator();
             let mut session = fake.accept();
             let question = session.published(|it| it.subject == "cs.demo.roster.get").unwrap();
@@ -442,7 +442,7 @@ async fn a_roster_that_a_hostile_broker_makes_up_is_bounded_and_given_up() {
 }
 
 #[tokio::test]
-async fn a_client_that_was_struck_is_in_no_roster_any_more_and_only_the_setup_key_strikes() {
+async fn a_client_that_was_removed_is_in_no_roster_any_more_and_only_the_setup_key_removes() {
     let demo = Demo::start();
     let (url, realm) = (demo.broker.url(), name("demo"));
     setup(&url, &realm, seed(12)).await.unwrap();
@@ -472,7 +472,7 @@ async fn nothing_is_sent_to_all_where_the_broker_does_not_tell_who_is_there() {
             setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
         }
         let mut operator = demo.operator().await;
-        let refused = operator.submit(order("ping", json!({})), &Audience::All, patient()).await;
+        let refused = operator.submit(request("ping", json!({})), &Audience::All, patient()).await;
         let nobody = matches!(refused, Err(OperatorError::Request(RequestError::Nobody { .. })));
         let untold = matches!(refused, Err(OperatorError::Roster(_)));
         assert_eq!((nobody, untold), (made, !made), "{refused:?}");

@@ -27,7 +27,7 @@ macro_rules! command {
     };
 }
 
-/// Tells its order.
+/// Returns what it knows of its command.
 struct Echo;
 command!(Echo, "echo");
 
@@ -164,7 +164,7 @@ fn broken(ended: Option<ExecutionResult>, word: &str) {
 }
 
 #[tokio::test]
-async fn an_immediate_command_ends_on_the_spot_and_knows_its_order() {
+async fn an_immediate_command_ends_on_the_spot_and_knows_its_command() {
     let mut executor = executor(Commands::new().immediate(Echo).unwrap(), Paper::default());
     let ended = executor.execute(execution(1, "echo", json!({})), START);
     assert_eq!(ended, Some(ExecutionResult::Done(json!([message_id(1), "alice", START]))));

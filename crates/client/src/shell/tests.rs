@@ -66,14 +66,14 @@ impl Bench {
         Self { shell, peer, alice, verifier, ran, sent: 0, _broker: broker, _state: state }
     }
 
-    fn order(&mut self, command: &str) -> Signed {
+    fn command(&mut self, name: &str) -> Signed {
         self.sent += 1;
-        let draft = Draft::new(&self.alice, to("worker-1"), command, json!({}), self.sent, clock::wall());
+        let draft = Draft::new(&self.alice, to("worker-1"), name, json!({}), self.sent, clock::wall());
         draft.epoch(self.shell.machine.epoch()).sign(&self.alice)
     }
 
-    fn take(&mut self, orders: &[&Signed]) {
-        self.shell.receive(orders.iter().map(|order| LinkEvent::Message(order.delivery())));
+    fn take(&mut self, commands: &[&Signed]) {
+        self.shell.receive(commands.iter().map(|command| LinkEvent::Message(command.delivery())));
     }
 
     fn record_length(&self) -> u64 {
@@ -101,7 +101,7 @@ const NOT_RECORDED: (Status, Option<ErrorCode>) = (Status::Refused, Some(ErrorCo
 #[tokio::test]
 async fn what_cannot_be_recorded_is_not_run_and_may_be_ordered_again() {
     let mut bench = Bench::new().await;
-    let (start, count) = (bench.order("start"), bench.order("count"));
+    let (start, count) = (bench.command("start"), bench.command("count"));
     bench.take(&[&start]);
     assert_eq!(bench.next_reply().status, Status::Succeeded);
 
@@ -121,14 +121,14 @@ async fn what_cannot_be_recorded_is_not_run_and_may_be_ordered_again() {
 #[tokio::test]
 async fn nothing_is_said_of_what_was_taken_back() {
     let mut bench = Bench::new().await;
-    let (start, status) = (bench.order("start"), bench.order("status"));
+    let (start, status) = (bench.command("start"), bench.command("status"));
     let file = bench.break_record();
     // The second is a copy, and would be answered from the journal; the third would see the state.
     bench.take(&[&start, &start, &status]);
     assert_eq!(refusal(&bench.next_reply()), NOT_RECORDED);
 
     bench.shell.journal.exchange_file(file);
-    let status = bench.order("status");
+    let status = bench.command("status");
     bench.take(&[&status]);
     let reply = bench.next_reply();
     assert_eq!((reply.state, reply.result.unwrap()["state"].take()), (State::Unready, json!("unready")));
@@ -146,7 +146,7 @@ async fn a_client_with_a_journal_that_cannot_be_written_still_terminates() {
 #[tokio::test]
 async fn a_journal_that_has_grown_is_compacted_beside_the_loop_and_remembers_what_ran() {
     let mut bench = Bench::new().await;
-    let (start, count) = (bench.order("start"), bench.order("count"));
+    let (start, count) = (bench.command("start"), bench.command("count"));
     bench.take(&[&start, &count]);
     let marks = vec![machine::Entry::Mark { at: clock::wall() }; 500_000];
     bench.shell.journal.append(&marks, 0).unwrap();
@@ -159,7 +159,7 @@ async fn a_journal_that_has_grown_is_compacted_beside_the_loop_and_remembers_wha
         bench.shell.compact(next_request);
         steps += 1;
     }
-    let last = bench.order("count");
+    let last = bench.command("count");
     bench.take(&[&last]);
     assert!(steps >= 2, "{steps} steps");
     assert_eq!(bench.next_reply().result, Some(json!({"changed": true})));
@@ -183,7 +183,7 @@ async fn a_journal_that_has_grown_is_compacted_beside_the_loop_and_remembers_wha
 #[tokio::test]
 async fn on_a_full_disk_what_began_is_answered_and_what_is_new_is_told_that_it_was_not_run() {
     let mut bench = Bench::new().await;
-    let (start, count) = (bench.order("start"), bench.order("count"));
+    let (start, count) = (bench.command("start"), bench.command("count"));
     bench.take(&[&start]);
     assert_eq!(bench.next_reply().status, Status::Succeeded);
     // Room for the beginning and a short end, and not for the reply.
@@ -191,7 +191,7 @@ async fn on_a_full_disk_what_began_is_answered_and_what_is_new_is_told_that_it_w
     bench.take(&[&count]);
     assert_eq!(bench.next_reply().result, Some(json!(1)), "it is answered all the same");
     for _ in 0..3 {
-        let count = bench.order("count");
+        let count = bench.command("count");
         bench.take(&[&count]);
         assert_eq!(refusal(&bench.next_reply()), NOT_RECORDED);
     }

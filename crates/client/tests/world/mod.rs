@@ -114,7 +114,7 @@ impl World {
     /// Waits until the client is there, and starts it.
     pub(crate) fn make_ready(&mut self) {
         self.presence(State::Unready);
-        let start = self.order("start", json!({}));
+        let start = self.command("start", json!({}));
         assert_eq!(self.final_reply(&start).status, Status::Succeeded);
     }
 
@@ -128,21 +128,21 @@ impl World {
         }
     }
 
-    pub(crate) fn order(&mut self, command: &str, args: Value) -> Signed {
-        let signed = self.sign(command, args);
+    pub(crate) fn command(&mut self, name: &str, args: Value) -> Signed {
+        let signed = self.sign(name, args);
         self.send(&signed);
         signed
     }
 
-    pub(crate) fn send(&mut self, order: &Signed) {
-        self.peer().send(order);
+    pub(crate) fn send(&mut self, sent: &Signed) {
+        self.peer().send(sent);
     }
 
-    pub(crate) fn send_all(&mut self, orders: &[Signed]) {
-        self.peer().send_all(orders);
+    pub(crate) fn send_all(&mut self, messages: &[Signed]) {
+        self.peer().send_all(messages);
     }
 
-    /// The next presence that states this, and remembers its epoch for the orders that follow.
+    /// The next presence that states this, and remembers its epoch for the commands that follow.
     pub(crate) fn presence(&mut self, state: State) -> Presence {
         loop {
             let message = self.peer().wait_for("a presence", |message| message.subject.ends_with(".presence"));
@@ -155,14 +155,14 @@ impl World {
         }
     }
 
-    /// The next reply to an order, verified.
-    pub(crate) fn reply(&mut self, order: &Signed) -> Reply {
-        self.next_reply(order).0
+    /// The next reply to a command, verified.
+    pub(crate) fn reply(&mut self, sent: &Signed) -> Reply {
+        self.next_reply(sent).0
     }
 
-    pub(crate) fn final_reply(&mut self, order: &Signed) -> Reply {
+    pub(crate) fn final_reply(&mut self, sent: &Signed) -> Reply {
         loop {
-            let reply = self.reply(order);
+            let reply = self.reply(sent);
             if reply.status.is_final() {
                 return reply;
             }
@@ -170,17 +170,17 @@ impl World {
     }
 
     /// The next reply with this status, and its very bytes.
-    pub(crate) fn raw_reply(&mut self, order: &Signed, status: Status) -> (Reply, Signed) {
+    pub(crate) fn raw_reply(&mut self, sent: &Signed, status: Status) -> (Reply, Signed) {
         loop {
-            let (reply, signed) = self.next_reply(order);
+            let (reply, signed) = self.next_reply(sent);
             if reply.status == status {
                 return (reply, signed);
             }
         }
     }
 
-    fn next_reply(&mut self, order: &Signed) -> (Reply, Signed) {
-        let command: Command = serde_json::from_slice(&order.body).unwrap();
+    fn next_reply(&mut self, sent: &Signed) -> (Reply, Signed) {
+        let command: Command = serde_json::from_slice(&sent.body).unwrap();
         let subject = format!("{}.worker-1", command.reply_to);
         let message = self.peer().wait_for("a reply", |message| message.subject == subject);
         let reply = self.verifier().open::<Reply>(&message.delivery(), clock::wall()).unwrap().into_message();

@@ -76,8 +76,8 @@ fn a_reply_to_a_command_that_was_not_seen_has_no_name_for_it() {
 fn groups_and_all_are_addressees_with_an_at_sign() {
     let mut world = World::new();
     for (to, shown) in [(Target::Group(name("web")), "@web"), (Target::All(True), "@all")] {
-        let order = world.draft(to, "stop", json!({})).sign(&world.alice);
-        assert_eq!(world.seen(&order).to().as_deref(), Some(shown));
+        let command = world.draft(to, "stop", json!({})).sign(&world.alice);
+        assert_eq!(world.seen(&command).to().as_deref(), Some(shown));
     }
 }
 

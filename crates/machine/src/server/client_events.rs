@@ -23,7 +23,7 @@ impl Operator {
         let Ok(data) = message.data() else { return Vec::new() };
         let news = match data {
             EventData::Presence(_) => return self.presence(event, now, true),
-            // The replies to an order of this process say the same.
+            // The replies to a request of this process say the same.
             EventData::Job(job) if self.is_own(&job) => return Vec::new(),
             EventData::Job(job) => ClientEvent::Job(job),
             EventData::Security(security) => ClientEvent::Security(security),

@@ -1,7 +1,7 @@
-//! The operator's side: an order becomes signed commands, replies become one verdict for each target.
+//! The operator's side: a request becomes signed commands, replies become one verdict for each target.
 //!
-//! [`Operator::submit`] chooses whom an order is for, signs and sends (section 4); [`Operator::reply`] takes what section 5
-//! allows and nothing else; [`Operator::tick`] sees to it that no wait lasts for ever. When every target of an order has its
+//! [`Operator::submit`] chooses whom a request is for, signs and sends (section 4); [`Operator::reply`] takes what section 5
+//! allows and nothing else; [`Operator::tick`] sees to it that no wait lasts for ever. When every target of a request has its
 //! verdict, [`OperatorEvent::Done`] says so. What the clients say of themselves comes through the [`Roster`].
 
 mod client_events;
@@ -109,7 +109,7 @@ impl Default for Options {
     }
 }
 
-/// Whom an order is for.
+/// Whom a request is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Audience {
     /// These clients, each by a command of its own; a name given twice gets one.
@@ -134,7 +134,7 @@ impl fmt::Display for Audience {
     }
 }
 
-/// What tells one order of an operator's process from every other; later orders have greater ones.
+/// What tells one request of an operator's process from every other; later requests have greater ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(u64);
 
@@ -157,21 +157,21 @@ pub enum Effect {
 pub enum OperatorEvent {
     /// Something worth telling.
     Update {
-        /// The order that it is about, if it is about one.
+        /// The request that it is about, if it is about one.
         id: Option<RequestId>,
         /// What there is to tell.
         update: Update,
     },
-    /// Every target of an order has its verdict: there is no other report on it.
+    /// Every target of a request has its verdict: there is no other report on it.
     Done {
-        /// The order.
+        /// The request.
         id: RequestId,
         /// The verdicts.
         report: Report,
     },
 }
 
-/// What is worth telling while verdicts are awaited, and between orders.
+/// What is worth telling while verdicts are awaited, and between requests.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Update {
     /// A verified reply was taken, interim or final. What was learnt by asking for the result is told by the report only.
@@ -186,7 +186,7 @@ pub enum Update {
         state: State,
         /// Milliseconds from the command's first sending to this reply.
         latency_ms: f64,
-        /// Whether it came after the report on its order, which it does not change. Interim ones are not told then.
+        /// Whether it came after the report on its request, which it does not change. Interim ones are not told then.
         late: bool,
     },
     /// A remark for people: whole sentences, fit for a terminal.

@@ -1,4 +1,4 @@
-//! One operator's process: its orders, and what it knows of the clients.
+//! One operator's process: its requests, and what it knows of the clients.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use super::{
     RequestId, Roster, SILENCE, Update, micros,
 };
 
-/// How many orders are remembered after their reports, so that a late or conflicting reply is known for what it is.
+/// How many requests are remembered after their reports, so that a late or conflicting reply is known for what it is.
 const MAX_REMEMBERED: usize = 64;
-/// How many targets the orders that are remembered may have in all.
+/// How many targets the requests that are remembered may have in all.
 const MAX_REMEMBERED_TARGETS: usize = 16_384;
 
 /// All that an [`Operator`] is made of.
@@ -31,7 +31,7 @@ const MAX_REMEMBERED_TARGETS: usize = 16_384;
 pub struct OperatorSetup {
     /// The realm of the clients.
     pub realm: Name,
-    /// Whose orders they are.
+    /// Whose requests they are.
     pub identity: Arc<Identity>,
     /// The operator's process (section 1): the caller receives what comes on `cs.<realm>.reply.<operator>.<session>.>`.
     pub session: Session,
@@ -41,7 +41,7 @@ pub struct OperatorSetup {
     pub seed: [u8; 32],
 }
 
-/// One operator's process: orders are given, each ends in a report, and what the clients say is kept. Deterministic: the same
+/// One operator's process: requests are submitted, each ends in a report, and the clients' presences are stored. Deterministic: the same
 /// inputs give the same effects.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Operator {
@@ -65,7 +65,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// No order is given, and no client known.
+    /// No request is submitted, and no client known.
     pub fn new(setup: OperatorSetup) -> Self {
         Self {
             random: Random { seed: setup.seed, drawn: 0 },
@@ -82,7 +82,7 @@ impl Operator {
         }
     }
 
-    /// Gives an order: it is validated, signed and sent to its audience. After an error nothing was sent to anybody.
+    /// Submits a request: it is validated, signed and sent to its audience. After an error nothing was sent to anybody.
     pub fn submit(
         &mut self,
         request: CommandRequest,
@@ -169,7 +169,7 @@ impl Operator {
         self.pending.values_mut().flat_map(|pending| pending.no_responders(subject, now)).collect()
     }
 
-    /// What the broker takes of one message, in bytes (section 10): an order that is larger is not sent. Without a limit so
+    /// What the broker takes of one message, in bytes (section 10): a request that is larger is not sent. Without a limit so
     /// far, everything is that section 2 allows.
     pub fn broker_takes(&mut self, max_payload: usize) {
         self.max_payload = max_payload;
@@ -221,7 +221,7 @@ impl Operator {
         self.pending.values_mut().flat_map(|pending| pending.suspended(now)).collect()
     }
 
-    /// The person does not want to wait for an order any longer: what runs is `accepted`, what did not answer `no_reply`.
+    /// The person does not want to wait for a request any longer: what runs is `accepted`, what did not answer `no_reply`.
     pub fn interrupt(&mut self, id: RequestId, now: Now) -> Vec<Effect> {
         self.pending.get_mut(&id).map(|pending| pending.interrupt(now)).unwrap_or_default()
     }
@@ -233,7 +233,7 @@ impl Operator {
         self.pending.values().filter_map(PendingCommand::wake_at).chain(silent_at).min()
     }
 
-    /// Whose orders they are.
+    /// Whose requests they are.
     pub fn identity(&self) -> &Identity {
         &self.setup.identity
     }
@@ -249,12 +249,12 @@ impl Operator {
         self.roster.entries().map(Presence::client).chain(expired).chain(&self.setup.enrolled).collect()
     }
 
-    /// Whether some target of an order has neither replied nor a verdict.
+    /// Whether some target of a request has neither replied nor a verdict.
     pub fn awaits_first_reply(&self, id: RequestId) -> bool {
         self.pending.get(&id).is_some_and(PendingCommand::awaits_first_reply)
     }
 
-    /// What runs of an order: the clients, by the command that they run, which `cancel` takes as its arguments.
+    /// What runs of a request: the clients, by the command that they run, which `cancel` takes as its arguments.
     pub fn running(&self, id: RequestId) -> BTreeMap<CommandId, Vec<Name>> {
         let mut running: BTreeMap<CommandId, Vec<Name>> = BTreeMap::new();
         for (command, client) in self.pending.get(&id).into_iter().flat_map(PendingCommand::running) {
@@ -301,7 +301,7 @@ impl Operator {
         }
     }
 
-    /// Makes room: the oldest of the orders that have their reports go first.
+    /// Makes room: the oldest of the requests that have their reports go first.
     fn forget_old(&mut self) {
         let done = |pending: &PendingCommand| pending.is_done();
         let mut count = self.pending.values().filter(|pending| done(pending)).count();

@@ -16,7 +16,7 @@ use super::sent_command::{Resend, SentCommand};
 use super::verdict::{Ignored, Report};
 use super::{Effect, FIRST_RETRY, Now, OperatorEvent, Presence, RequestError};
 
-/// One order on its way: sent to its targets, gathering what comes back, until each has its verdict.
+/// One request on its way: sent to its targets, gathering what comes back, until each has its verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct PendingCommand {
     context: RequestContext,
@@ -126,7 +126,7 @@ impl PendingCommand {
         Ok(self.finish(effects, now))
     }
 
-    /// Whether a command of that id was sent for this order, or a query about it.
+    /// Whether a command of that id was sent for this request, or a query about it.
     pub(super) fn owns(&self, id: &MessageId) -> bool {
         self.context.issued.contains(id)
     }

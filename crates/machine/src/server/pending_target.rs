@@ -1,4 +1,4 @@
-//! One target of an order, from the command that it is sent to its verdict (sections 5 and 8).
+//! One target of a request, from the command that it is sent to its verdict (sections 5 and 8).
 
 mod others;
 mod reissue;
@@ -31,7 +31,7 @@ const ASK_AGAIN: i64 = 2_500;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct PendingTarget {
     client: Name,
-    /// What was known when the order went out.
+    /// What was known when the request went out.
     known: Option<Presence>,
     /// The command that counts.
     latest: SentCommand,
@@ -49,7 +49,7 @@ pub(super) struct PendingTarget {
     processes: Processes,
     /// The process that accepted the command.
     accepted_by: Option<Uuid>,
-    /// What a process refused that is not the one which the order was sent to; it stands if that one does not answer.
+    /// What a process refused that is not the one which the request was sent to; it stands if that one does not answer.
     refused: Option<Refused>,
     /// A later control command went to it.
     superseded: bool,

@@ -12,11 +12,11 @@ use super::{Presence, Update};
 /// How many processes of one client are told apart.
 const MAX_PROCESSES: usize = 8;
 
-/// The processes that have spoken for a client: in its latest presence before an order, or since the order went out.
+/// The processes that have spoken for a client: in its latest presence before a request, or since the request went out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Processes {
     seen: Vec<Process>,
-    /// The one that was alive when the order went out, by the roster: the order is for this one.
+    /// The one that was alive when the request went out, by the roster: the request is for this one.
     expected: Option<Uuid>,
     /// Whether it was told that there are several.
     is_announced: bool,
@@ -37,7 +37,7 @@ struct Process {
 }
 
 impl Processes {
-    /// The one that the roster knew when the order went out, if it was alive then.
+    /// The one that the roster knew when the request went out, if it was alive then.
     pub(super) fn new(known: Option<&Presence>, now: Millis) -> Self {
         let mut processes = Self { seen: Vec::new(), expected: None, is_announced: false };
         if let Some(known) = known.filter(|known| known.is_there(now)) {
@@ -57,7 +57,7 @@ impl Processes {
         }
     }
 
-    /// A verified reply to the order.
+    /// A verified reply to the request.
     pub(super) fn replied(&mut self, reply: &Reply) {
         // It says that the process which ran the command has ended. If that one speaks again, it had not.
         if reply.status == Status::Interrupted {
@@ -74,7 +74,7 @@ impl Processes {
         self.seen.len() == MAX_PROCESSES || self.seen.iter().any(|process| process.boot == boot)
     }
 
-    /// Whether the order is for another process than this one, and that one may still answer.
+    /// Whether the request is for another process than this one, and that one may still answer.
     pub(super) fn awaits_other_than(&self, boot: Uuid) -> bool {
         let expected = self.seen.iter().find(|process| Some(process.boot) == self.expected);
         expected.is_some_and(|process| process.boot != boot && !process.has_ended && !self.has_successor(process))

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::{Audience, CommandRequest, Effect, Now, OperatorEvent, Options, RequestId, Update, micros};
 
-/// Why an order was not sent to anybody.
+/// Why a request was not sent to anybody.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// Neither the roster nor the folder of keys knows the client.
@@ -72,7 +72,7 @@ pub enum RequestError {
     },
 }
 
-/// What is the same for all targets of an order.
+/// What is the same for all targets of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct RequestContext {
     pub(super) realm: Name,
@@ -80,7 +80,7 @@ pub(super) struct RequestContext {
     pub(super) session: Session,
     pub(super) request: CommandRequest,
     pub(super) options: Options,
-    /// When the order expires, by the wall; what is reissued keeps it (section 8).
+    /// When the request expires, by the wall; what is reissued keeps it (section 8).
     pub(super) expires_at: Millis,
     /// The same by the monotonic clock.
     pub(super) expires: u64,
@@ -92,7 +92,7 @@ pub(super) struct RequestContext {
     pub(super) superseded: bool,
     /// Since when there is no connection, monotonic; `None` while there is one.
     pub(super) cut_off: Option<u64>,
-    /// How long there was none since the order was given, in microseconds; the present outage not included.
+    /// How long there was none since the request was submitted, in microseconds; the present outage not included.
     pub(super) outage: u64,
     /// The report was made: nothing more is sent.
     pub(super) done: bool,
@@ -142,7 +142,7 @@ impl RequestContext {
         self.cut_off.is_some()
     }
 
-    /// For how much of the time since the order was given nothing could be heard, in milliseconds.
+    /// For how much of the time since the request was submitted nothing could be heard, in milliseconds.
     pub(super) fn unheard(&self, now: Now) -> i64 {
         let present = self.cut_off.map_or(0, |since| now.micros.saturating_sub(since));
         i64::try_from(self.outage.saturating_add(present) / 1_000).unwrap_or(i64::MAX)
@@ -239,7 +239,7 @@ impl CommandRequest {
         &self.command.name
     }
 
-    /// Whether an outcome can be one of this order: the result of a built-in command satisfies its schema.
+    /// Whether an outcome can be one of this request: the result of a built-in command satisfies its schema.
     pub(super) fn fits(&self, outcome: &Outcome) -> bool {
         match (outcome, self.builtin) {
             (Outcome::Succeeded(result), _) if self.dry_run => json::read::<DryRun>(result).is_ok(),

@@ -70,7 +70,7 @@ impl Verdict {
         }
     }
 
-    /// Another one in its place, for an order whose report is made: it keeps nothing that a client said.
+    /// Another one in its place, for a request whose report is made: it keeps nothing that a client said.
     pub(super) fn without_content(&self) -> Self {
         match self {
             Self::NoReply { .. } | Self::Offline { .. } => self.clone(),
@@ -142,7 +142,7 @@ pub(super) fn kept(mut error: ErrorBody) -> ErrorBody {
 pub struct TargetReport {
     /// The client.
     pub client: Name,
-    /// The id under which it was sent the order last, and which `result` and `cancel` take there.
+    /// The id under which it was sent the request last, and which `result` and `cancel` take there.
     pub command_id: MessageId,
     /// The verdict.
     pub verdict: Verdict,
@@ -187,10 +187,10 @@ pub enum Ignored {
     Misplaced,
 }
 
-/// All verdicts on one order.
+/// All verdicts on one request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// The id under which the order was sent: at a single target the last one, else the first one; some of several targets
+    /// The id under which the request was sent: at a single target the last one, else the first one; some of several targets
     /// may have been sent it again under another id (section 8).
     pub command_id: MessageId,
     /// The command's name.

@@ -106,7 +106,7 @@ impl Worker {
             ids: 0,
             boots: 1,
         };
-        worker.carry_out(step);
+        worker.apply(step);
         worker
     }
 
@@ -163,7 +163,7 @@ impl Worker {
         let (client, step) = start(&self.realm, &self.identity, &self.limits, restored, self.boots, self.now);
         self.client = client;
         let started = self.log.len() + step.entries.len();
-        let published = self.carry_out(step);
+        let published = self.apply(step);
         self.synced = self.synced.max(started);
         self.replies(&published)
     }
@@ -179,7 +179,7 @@ impl Worker {
     }
 
     /// Does what a step asks for, in its order, and gives what was published.
-    pub fn carry_out(&mut self, step: Step) -> Vec<Signed> {
+    pub fn apply(&mut self, step: Step) -> Vec<Signed> {
         let mut step = step;
         while !step.entries.is_empty() && !self.fits(&step) {
             step = self.client.roll_back(step, self.now);
@@ -202,13 +202,13 @@ impl Worker {
                     } else {
                         let result = ExecutionResult::Done(json!(self.now.wall.seconds()));
                         let step = self.client.finished(execution.key(), result, self.now);
-                        published.extend(self.carry_out(step));
+                        published.extend(self.apply(step));
                     }
                 }
                 Effect::Cancel(key) => {
                     self.running.retain(|execution| execution.key() != key);
                     let step = self.client.finished(key, ExecutionResult::Cancelled, self.now);
-                    published.extend(self.carry_out(step));
+                    published.extend(self.apply(step));
                 }
                 Effect::Log(note) => self.logged.push(note.text),
                 Effect::Exit => self.exited = true,
@@ -223,7 +223,7 @@ impl Worker {
             Ok(command) => self.client.receive(command, self.now),
             Err(rejected) => self.client.rejected(&rejected, self.now),
         };
-        self.carry_out(step)
+        self.apply(step)
     }
 
     pub fn open(&self, message: &Signed) -> Result<Authentic<Command>, Rejected> {
@@ -269,7 +269,7 @@ impl Worker {
     pub fn complete(&mut self) -> Vec<Reply> {
         let execution = self.running.remove(0);
         let step = self.client.finished(execution.key(), ExecutionResult::Done(execution.into_args()), self.now);
-        let published = self.carry_out(step);
+        let published = self.apply(step);
         self.replies(&published)
     }
 
@@ -289,7 +289,7 @@ impl Worker {
 
     pub fn tick(&mut self) -> Vec<Signed> {
         let step = self.client.tick(self.now);
-        self.carry_out(step)
+        self.apply(step)
     }
 
     pub fn replies(&self, published: &[Signed]) -> Vec<Reply> {

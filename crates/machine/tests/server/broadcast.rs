@@ -9,7 +9,7 @@ use countersign_testkit::realm::{full_grant, name};
 use serde_json::json;
 
 use super::common::{
-    Answer, Server, World, at, calculate, calculated, epoch, names, order, ping, pong, refused, wrong_epoch,
+    Answer, Server, World, at, calculate, calculated, epoch, names, ping, pong, refused, request, wrong_epoch,
 };
 
 /// worker-1 and worker-2 are in `web`, and the roster knows all three.
@@ -128,7 +128,7 @@ fn nothing_is_sent_where_nobody_is_expected_and_it_is_said_why() {
 }
 
 #[test]
-fn after_another_epoch_only_the_client_that_refused_is_sent_the_order_anew() {
+fn after_another_epoch_only_the_client_that_refused_is_sent_the_request_again() {
     let world = world();
     let mut server = to(&world, &Audience::All, Options::default()).unwrap();
     server.take(&world.answer_of(
@@ -136,8 +136,8 @@ fn after_another_epoch_only_the_client_that_refused_is_sent_the_order_anew() {
         &server.sent[0],
         refused(ErrorCode::Starting, json!({ "epoch": epoch(9) })),
     ));
-    let [first, anew] = server.sent.as_slice() else { panic!("sent again once") };
-    let (first, command) = (world.command(first), world.command(anew));
+    let [first, reissued] = server.sent.as_slice() else { panic!("sent again once") };
+    let (first, command) = (world.command(first), world.command(reissued));
     assert_eq!((command.to, command.epoch), (Target::Client(name("worker-2")), Some(epoch(9))));
     assert_ne!(command.id, first.id);
     assert_eq!(command.expires_at, first.expires_at);
@@ -148,7 +148,7 @@ fn after_another_epoch_only_the_client_that_refused_is_sent_the_order_anew() {
 }
 
 #[test]
-fn any_command_is_sent_anew_to_a_client_that_was_in_the_refused_epoch_before_it_was_issued() {
+fn any_command_is_reissued_to_a_client_that_was_in_the_refused_epoch_before_it_was_issued() {
     let world = world();
     let mut server = world.server();
     server.keep(&["worker-1", "worker-2"].map(|worker| world.presence(worker, |_| ())));
@@ -156,8 +156,8 @@ fn any_command_is_sent_anew_to_a_client_that_was_in_the_refused_epoch_before_it_
     let starting = |n| refused(ErrorCode::Starting, json!({ "epoch": epoch(n) }));
     server.take(&world.answer_of("worker-1", &server.sent[0], starting(1)));
     server.take(&world.answer_of("worker-2", &server.sent[0], starting(2)));
-    let [_, anew] = server.sent.as_slice() else { panic!("sent again to the one whose epoch was known") };
-    let command = world.command(anew);
+    let [_, reissued] = server.sent.as_slice() else { panic!("sent again to the one whose epoch was known") };
+    let command = world.command(reissued);
     assert_eq!((command.to, command.epoch), (Target::Client(name("worker-1")), Some(epoch(1))));
     assert_eq!(server.notices().len(), 1, "{:?}", server.notices());
     server.take(&world.answer(&server.sent[1], calculated()));
@@ -196,7 +196,7 @@ fn what_runs_is_asked_for_one_by_one() {
 }
 
 #[test]
-fn two_orders_at_once_each_get_their_own_replies() {
+fn two_requests_at_once_each_get_their_own_replies() {
     let world = world();
     let mut server = world.server();
     server.keep(&["worker-1", "worker-2"].map(|worker| world.presence(worker, |_| ())));
@@ -221,11 +221,13 @@ fn what_a_later_control_command_has_overtaken_is_not_sent_anew() {
         let mut server = world.server();
         server.keep(&[world.presence("worker-1", |_| ()), world.presence("worker-2", |_| ())]);
         let one = Audience::Clients(names(&["worker-1"]));
-        server.submit(order("start", json!({})), &one, Options::default()).unwrap();
-        server.submit(order(later, json!({})), if to_all { &Audience::All } else { &one }, Options::default()).unwrap();
+        server.submit(request("start", json!({})), &one, Options::default()).unwrap();
+        server
+            .submit(request(later, json!({})), if to_all { &Audience::All } else { &one }, Options::default())
+            .unwrap();
         server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
-        let anew = server.sent[2..].iter().filter(|it| world.command(it).command.name.as_str() == "start").count();
-        assert_eq!(anew, usize::from(later == "ping"), "after a later {later}");
+        let reissued = server.sent[2..].iter().filter(|it| world.command(it).command.name.as_str() == "start").count();
+        assert_eq!(reissued, usize::from(later == "ping"), "after a later {later}");
     }
 }
 
@@ -233,8 +235,8 @@ fn what_a_later_control_command_has_overtaken_is_not_sent_anew() {
 fn a_later_control_command_to_another_client_overtakes_nothing() {
     let world = world();
     let mut server = world.server();
-    server.submit(order("start", json!({})), &Audience::Clients(names(&["worker-1"])), Options::default()).unwrap();
-    server.submit(order("stop", json!({})), &Audience::Clients(names(&["worker-2"])), Options::default()).unwrap();
+    server.submit(request("start", json!({})), &Audience::Clients(names(&["worker-1"])), Options::default()).unwrap();
+    server.submit(request("stop", json!({})), &Audience::Clients(names(&["worker-2"])), Options::default()).unwrap();
     server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
     assert_eq!(world.command(server.sent.last().unwrap()).command.name.as_str(), "start");
     assert_eq!(server.sent.len(), 3);

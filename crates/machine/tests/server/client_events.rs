@@ -79,7 +79,7 @@ fn no_client_is_told_to_be_silent_while_there_is_no_connection() {
     server.pass(60_000);
     assert_eq!(news(&mut server), []);
     let effects = server.operator.reconnected(server.now);
-    server.carry_out(effects);
+    server.apply(effects);
     server.pass(29_000);
     assert_eq!(news(&mut server), [], "it has the time to be heard again");
     server.pass(1_000);
@@ -153,7 +153,7 @@ fn a_security_event_is_told_once_and_neither_a_replay_nor_an_old_one_is() {
 #[test]
 fn a_job_of_another_session_is_news_and_one_of_this_is_told_by_its_replies() {
     let world = World::new();
-    let mut server = world.order(calculate(), &["worker-1"], Options::default()).unwrap();
+    let mut server = world.request(calculate(), &["worker-1"], Options::default()).unwrap();
     let own = world.command(&server.sent[0]).id;
     server.take(&world.answer(&server.sent[0], Outcome::Accepted));
     server.updates.clear();
@@ -169,7 +169,7 @@ fn a_job_of_another_session_is_news_and_one_of_this_is_told_by_its_replies() {
 }
 
 #[test]
-fn a_client_whose_presence_the_broker_keeps_no_more_is_struck_unless_it_was_just_heard() {
+fn a_client_whose_presence_the_broker_keeps_no_more_is_removed_unless_it_was_just_heard() {
     let world = World::new();
     let mut server = world.server();
     let old = world.presence("worker-1", |event| event.issued_at = at(-30_001));

@@ -31,10 +31,10 @@ pub struct World {
     pub workers: BTreeMap<&'static str, Arc<Identity>>,
 }
 
-/// An operator's process with one order, and all that came out of it.
+/// An operator's process with one request, and all that came out of it.
 pub struct Server {
     pub operator: Operator,
-    pub ticket: Option<RequestId>,
+    pub request_id: Option<RequestId>,
     pub now: Now,
     pub sent: Vec<Signed>,
     pub updates: Vec<Update>,
@@ -46,18 +46,18 @@ pub fn epoch(n: u8) -> Uuid {
 }
 
 pub fn ping() -> CommandRequest {
-    order("ping", json!({}))
+    request("ping", json!({}))
 }
 
 pub fn calculate() -> CommandRequest {
-    order("calculate", json!({ "x": 60, "msg": "done" }))
+    request("calculate", json!({ "x": 60, "msg": "done" }))
 }
 
 pub fn dry_run() -> CommandRequest {
     CommandRequest::new(call("calculate", json!({ "x": 60, "msg": "done" })), true).unwrap()
 }
 
-pub fn order(command: &str, args: Value) -> CommandRequest {
+pub fn request(command: &str, args: Value) -> CommandRequest {
     CommandRequest::new(call(command, args), false).unwrap()
 }
 
@@ -109,7 +109,7 @@ impl World {
         Self { alice: self.realm.operator("alice", grant), ..self }
     }
 
-    /// An operator's process that has given no order.
+    /// An operator's process that has submitted no request.
     pub fn server(&self) -> Server {
         let setup = OperatorSetup {
             realm: self.realm.name.clone(),
@@ -120,7 +120,7 @@ impl World {
         };
         Server {
             operator: Operator::new(setup),
-            ticket: None,
+            request_id: None,
             now: Now { wall: START, micros: MICROS },
             sent: Vec::new(),
             updates: Vec::new(),
@@ -128,32 +128,32 @@ impl World {
         }
     }
 
-    pub fn order(&self, order: CommandRequest, clients: &[&str], options: Options) -> Result<Server, RequestError> {
-        self.order_to(order, clients, &[], options)
+    pub fn request(&self, request: CommandRequest, clients: &[&str], options: Options) -> Result<Server, RequestError> {
+        self.request_to(request, clients, &[], options)
     }
 
     /// With these presences in the roster, which the broker keeps.
-    pub fn order_to(
+    pub fn request_to(
         &self,
-        order: CommandRequest,
+        request: CommandRequest,
         clients: &[&str],
         kept: &[Authentic<Event>],
         options: Options,
     ) -> Result<Server, RequestError> {
         let mut server = self.server();
         server.keep(kept);
-        server.submit(order, &Audience::Clients(names(clients)), options)?;
+        server.submit(request, &Audience::Clients(names(clients)), options)?;
         Ok(server)
     }
 
     /// `ping` to `worker-1` with the default options.
     pub fn ping(&self) -> Server {
-        self.order(ping(), &["worker-1"], Options::default()).unwrap()
+        self.request(ping(), &["worker-1"], Options::default()).unwrap()
     }
 
     /// `calculate` to `worker-1` with the default options.
     pub fn calculate(&self) -> Server {
-        self.order(calculate(), &["worker-1"], Options::default()).unwrap()
+        self.request(calculate(), &["worker-1"], Options::default()).unwrap()
     }
 
     pub fn open<M: Payload>(&self, signed: &Signed) -> Authentic<M> {
@@ -279,37 +279,37 @@ impl Answer<'_> {
 impl Server {
     pub fn submit(
         &mut self,
-        order: CommandRequest,
+        request: CommandRequest,
         audience: &Audience,
         options: Options,
     ) -> Result<RequestId, RequestError> {
-        let (ticket, effects) = self.operator.submit(order, audience, options, self.now)?;
-        self.ticket = Some(ticket);
+        let (request_id, effects) = self.operator.submit(request, audience, options, self.now)?;
+        self.request_id = Some(request_id);
         self.report = None;
-        self.carry_out(effects);
-        Ok(ticket)
+        self.apply(effects);
+        Ok(request_id)
     }
 
     /// Takes presences that the broker keeps.
     pub fn keep(&mut self, kept: &[Authentic<Event>]) {
         for presence in kept {
             let effects = self.operator.presence(presence, self.now, false);
-            self.carry_out(effects);
+            self.apply(effects);
         }
     }
 
     /// Hears an event.
     pub fn hear(&mut self, event: &Authentic<Event>) {
         let effects = self.operator.event(event, self.now);
-        self.carry_out(effects);
+        self.apply(effects);
     }
 
     pub fn interrupt(&mut self) {
-        let effects = self.operator.interrupt(self.ticket.unwrap(), self.now);
-        self.carry_out(effects);
+        let effects = self.operator.interrupt(self.request_id.unwrap(), self.now);
+        self.apply(effects);
     }
 
-    pub fn carry_out(&mut self, effects: Vec<Effect>) {
+    pub fn apply(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Publish { message, reply } => {
@@ -329,7 +329,7 @@ impl Server {
 
     pub fn take(&mut self, answer: &Answer<'_>) {
         let effects = self.operator.reply(&answer.sign(), self.now);
-        self.carry_out(effects);
+        self.apply(effects);
     }
 
     /// Lets so much time pass, waking the machine whenever it wants to be woken.
@@ -346,7 +346,7 @@ impl Server {
         let since_start = i64::try_from(micros - MICROS).unwrap();
         self.now = Now { wall: START.plus(since_start / 1_000), micros };
         let effects = self.operator.tick(self.now);
-        self.carry_out(effects);
+        self.apply(effects);
     }
 
     pub fn verdict(&self, client: &str) -> &Verdict {

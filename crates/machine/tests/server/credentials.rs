@@ -1,4 +1,4 @@
-//! Section 6: a client whose credential has expired counts and is named, and an operator's own ends its orders.
+//! Section 6: a client whose credential has expired counts and is named, and an operator's own ends its requests.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ fn server(world: &World, change: impl FnOnce(&mut Event)) -> Server {
     let mut server = world.server();
     server.jump(server.now.micros + 100_000_000);
     let effects = server.operator.rejected(&rejected(world, change));
-    server.carry_out(effects);
+    server.apply(effects);
     server
 }
 
@@ -111,7 +111,7 @@ fn a_renewed_presence_takes_the_place_of_an_expired_one_and_never_the_other_way_
     assert_eq!(server.operator.roster().expired(&worker), None);
     // Whoever has the old key can say what they like.
     let effects = server.operator.rejected(&old);
-    server.carry_out(effects);
+    server.apply(effects);
     assert_eq!(server.operator.roster().expired(&worker), None);
     assert!(server.operator.roster().entry(&worker).is_some());
     server.submit(ping(), &Audience::All, Options::default()).unwrap();
@@ -130,7 +130,7 @@ fn an_expired_client_that_the_broker_keeps_nothing_of_any_more_is_struck() {
 }
 
 #[test]
-fn no_order_is_given_under_a_credential_that_has_expired_and_what_is_under_way_is_waited_for() {
+fn no_request_is_sent_under_a_credential_that_has_expired_and_what_is_under_way_is_waited_for() {
     let mut world = World::new();
     world.alice = world.realm.operator_until("alice", full_grant(), END);
     let mut server = world.calculate();

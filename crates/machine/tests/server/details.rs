@@ -25,7 +25,7 @@ fn the_details_of_an_error_are_kept_up_to_256_values_and_beyond_that_the_error_a
     for (values, is_kept) in [(256, true), (257, false), (16_000, false)] {
         for outcome in errors(values) {
             let word = outcome.status().to_string();
-            let mut server = world.order(calculate(), &["worker-1"], Options::default()).unwrap();
+            let mut server = world.request(calculate(), &["worker-1"], Options::default()).unwrap();
             let command = server.sent[0].clone();
             server.take(&world.answer(&command, outcome));
             let error = server.verdict("worker-1").error().unwrap();

@@ -4,20 +4,20 @@ use countersign_machine::server::{CommandRequest, Options, Verdict};
 use countersign_protocol::reply::State;
 use serde_json::json;
 
-use super::common::{Server, World, at, order, ping, pong, wrong_epoch};
+use super::common::{Server, World, at, ping, pong, request, wrong_epoch};
 
-/// An order to a client whose last presence is so many milliseconds old.
-pub fn gone(world: &World, order: CommandRequest, options: Options, age: i64, state: State) -> Server {
+/// A request to a client whose last presence is so many milliseconds old.
+pub fn gone(world: &World, request: CommandRequest, options: Options, age: i64, state: State) -> Server {
     let kept = world.presence("worker-1", |event| {
         event.issued_at = at(-age);
         event.state = state;
     });
-    world.order_to(order, &["worker-1"], &[kept], options).unwrap()
+    world.request_to(request, &["worker-1"], &[kept], options).unwrap()
 }
 
 pub fn nobody_listens(server: &mut Server) {
     let effects = server.operator.no_responders("cs.demo.cmd.client.worker-1", server.now);
-    server.carry_out(effects);
+    server.apply(effects);
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn that_nobody_listens_ends_no_wait_for_a_client_that_was_there_a_moment_ago() {
 #[test]
 fn a_client_that_was_heard_since_is_not_offline() {
     let world = World::new();
-    let terminate = order("terminate", json!({}));
+    let terminate = request("terminate", json!({}));
     let mut server = gone(&world, terminate, Options::default(), 31_000, State::Ready);
     server.hear(&world.presence("worker-1", |event| (event.n, event.state) = (1, State::Terminated)));
     nobody_listens(&mut server);

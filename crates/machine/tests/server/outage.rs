@@ -17,7 +17,7 @@ fn cut(server: &mut Server) {
 
 fn restore(server: &mut Server) {
     let effects = server.operator.reconnected(server.now);
-    server.carry_out(effects);
+    server.apply(effects);
 }
 
 /// Answers the last question with what is on record of the first command.
@@ -33,7 +33,7 @@ fn done() -> Value {
 #[test]
 fn an_outage_of_a_minute_ends_nothing_that_was_accepted() {
     let world = World::new();
-    let mut server = world.order(calculate(), &["worker-1", "worker-2"], Options::default()).unwrap();
+    let mut server = world.request(calculate(), &["worker-1", "worker-2"], Options::default()).unwrap();
     for index in 0..2 {
         server.take(&world.answer(&server.sent[index], Outcome::Accepted));
     }
@@ -51,7 +51,7 @@ fn an_outage_of_a_minute_ends_nothing_that_was_accepted() {
 #[test]
 fn an_outage_before_the_first_reply_is_waited_out_and_then_asked_about_until_there_is_an_answer() {
     let world = World::new();
-    let mut server = world.order(calculate(), &["worker-1"], Options::default()).unwrap();
+    let mut server = world.request(calculate(), &["worker-1"], Options::default()).unwrap();
     server.pass(4_900);
     cut(&mut server);
     server.pass(MINUTE);
@@ -96,9 +96,9 @@ fn no_outage_is_waited_out_for_ever_and_a_person_can_end_the_wait() {
 #[test]
 fn a_connection_that_comes_and_goes_makes_no_wait_endless() {
     let world = World::new();
-    for order in [ping(), calculate()] {
-        let mut server = world.order(order, &["worker-1"], Options::default()).unwrap();
-        if server.operator.running(server.ticket.unwrap()).is_empty() {
+    for request in [ping(), calculate()] {
+        let mut server = world.request(request, &["worker-1"], Options::default()).unwrap();
+        if server.operator.running(server.request_id.unwrap()).is_empty() {
             server.take(&world.answer(&server.sent[0], refused(ErrorCode::Busy, json!(null))).with(|it| {
                 let accepted = Outcome::Accepted.into_members();
                 (it.status, it.progress, it.result, it.error) = accepted;
@@ -145,7 +145,7 @@ fn what_could_not_be_heard_makes_no_client_offline() {
 #[test]
 fn a_retry_is_not_sent_while_there_is_no_connection_and_goes_on_when_there_is_one() {
     let world = World::new();
-    let mut server = world.order(ping(), &["worker-1"], Options { retry: true, ..Options::default() }).unwrap();
+    let mut server = world.request(ping(), &["worker-1"], Options { retry: true, ..Options::default() }).unwrap();
     cut(&mut server);
     server.pass(10_000);
     assert_eq!(server.sent.len(), 1);
@@ -155,7 +155,7 @@ fn a_retry_is_not_sent_while_there_is_no_connection_and_goes_on_when_there_is_on
     server.take(&world.answer(&server.sent[0], pong()));
     assert_eq!(server.word("worker-1"), "succeeded");
 
-    let mut expired = world.order(ping(), &["worker-1"], Options { retry: true, ..Options::default() }).unwrap();
+    let mut expired = world.request(ping(), &["worker-1"], Options { retry: true, ..Options::default() }).unwrap();
     cut(&mut expired);
     expired.pass(40_000);
     restore(&mut expired);
@@ -164,7 +164,7 @@ fn a_retry_is_not_sent_while_there_is_no_connection_and_goes_on_when_there_is_on
 }
 
 #[test]
-fn an_order_that_is_given_during_an_outage_has_its_whole_wait_after_it() {
+fn a_request_that_is_submitted_during_an_outage_has_its_whole_wait_after_it() {
     let world = World::new();
     let mut server = world.server();
     cut(&mut server);
@@ -222,11 +222,11 @@ fn what_is_on_record_of_another_command_is_no_answer_to_a_question() {
 #[test]
 fn what_runs_is_named_by_its_bytes_at_each_client() {
     let world = World::new();
-    let mut server = world.order(calculate(), &["worker-1", "worker-2"], Options::default()).unwrap();
+    let mut server = world.request(calculate(), &["worker-1", "worker-2"], Options::default()).unwrap();
     for index in 0..2 {
         server.take(&world.answer(&server.sent[index], Outcome::Accepted));
     }
-    let running = server.operator.running(server.ticket.unwrap());
+    let running = server.operator.running(server.request_id.unwrap());
     let digests: Vec<_> = running.keys().map(|command| command.command_digest.unwrap()).collect();
     let sent = |index: usize| Digest::of(&server.sent[index].body);
     assert_eq!(running.len(), 2, "one id, and other bytes at each");
@@ -250,14 +250,14 @@ fn a_refusal_that_is_not_on_record_is_no_final_verdict() {
 }
 
 #[test]
-fn terminate_is_sent_anew_once_and_only_to_a_client_that_cannot_have_run_it() {
+fn terminate_is_reissued_once_and_only_to_a_client_that_cannot_have_run_it() {
     let world = World::new();
     let refusal = |code, n| refused(code, json!({ "epoch": super::common::epoch(n) }));
-    let terminate = || super::common::order("terminate", json!({}));
+    let terminate = || super::common::request("terminate", json!({}));
     for retry in [false, true] {
         let options = Options { retry, ..Options::default() };
         for code in [ErrorCode::Starting, ErrorCode::WrongEpoch] {
-            let mut server = world.order(terminate(), &["worker-1"], options).unwrap();
+            let mut server = world.request(terminate(), &["worker-1"], options).unwrap();
             server.take(&world.answer(&server.sent[0], refusal(code, 9)));
             assert_eq!(
                 (server.sent.len(), server.word("worker-1")),

@@ -4,17 +4,17 @@ use countersign_machine::server::{Audience, Options, RequestError};
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome};
 use serde_json::json;
 
-use super::common::{World, calculate, calculated, names, order, ping};
+use super::common::{World, calculate, calculated, names, ping, request};
 
 fn too_large() -> Outcome {
     Outcome::Failed(ErrorBody::new(ErrorCode::ResultTooLarge, "it does not fit"))
 }
 
 #[test]
-fn an_order_of_exactly_what_the_broker_takes_is_sent_and_of_one_byte_more_not_to_anybody() {
+fn a_request_of_exactly_what_the_broker_takes_is_sent_and_of_one_byte_more_not_to_anybody() {
     let world = World::new();
     let clients = Audience::Clients(names(&["worker-1", "worker-2"]));
-    let text = |length: usize| order("press", json!({ "text": "x".repeat(length) }));
+    let text = |length: usize| request("press", json!({ "text": "x".repeat(length) }));
     let mut server = world.server();
     server.submit(text(1_000), &clients, Options::default()).unwrap();
     let size = server.sent[0].size();
@@ -36,11 +36,11 @@ fn an_order_of_exactly_what_the_broker_takes_is_sent_and_of_one_byte_more_not_to
 #[test]
 fn whoever_waits_for_an_answer_to_what_could_not_be_sent_is_told_at_once() {
     let world = World::new();
-    let mut server = world.order(ping(), &["worker-1", "worker-2"], Options::default()).unwrap();
+    let mut server = world.request(ping(), &["worker-1", "worker-2"], Options::default()).unwrap();
     server.operator.broker_takes(100);
     let lost = server.sent[0].clone();
     let effects = server.operator.unsent(&lost, server.now);
-    server.carry_out(effects);
+    server.apply(effects);
     assert!(server.notices()[0].contains("the broker takes 100 at most (max_payload)"), "{:?}", server.notices());
     let command = server.sent[1].clone();
     server.take(&world.answer(&command, super::common::pong()));
@@ -51,7 +51,7 @@ fn whoever_waits_for_an_answer_to_what_could_not_be_sent_is_told_at_once() {
 fn a_reply_that_stands_in_for_one_that_does_not_fit_contradicts_nothing_before_or_after() {
     let world = World::new();
     for (first, second) in [(too_large(), calculated()), (calculated(), too_large())] {
-        let mut server = world.order(calculate(), &["worker-1", "worker-2"], Options::default()).unwrap();
+        let mut server = world.request(calculate(), &["worker-1", "worker-2"], Options::default()).unwrap();
         let command = server.sent[0].clone();
         let word = first.status().to_string();
         server.take(&world.answer(&command, first));

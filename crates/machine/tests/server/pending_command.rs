@@ -8,7 +8,7 @@ use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Progress, State
 use countersign_testkit::realm::{message_id, name};
 use serde_json::json;
 
-use super::common::{World, calculate, calculated, dry_run, order, ping, pong, refused, wrong_epoch};
+use super::common::{World, calculate, calculated, dry_run, ping, pong, refused, request, wrong_epoch};
 
 fn progress(fraction: f64) -> Outcome {
     Outcome::Progress(Progress { fraction, message: None })
@@ -87,7 +87,7 @@ fn a_reply_to_other_bytes_is_ignored_also_when_they_went_to_another_target() {
     let wrong = honest.clone().with(|it| it.command_digest = Digest::of(b"something else"));
     assert_eq!(server.ignores(&wrong, &honest), Ignored::OtherBytes);
 
-    let mut both = world.order(ping(), &["worker-1", "worker-2"], Options::default()).unwrap();
+    let mut both = world.request(ping(), &["worker-1", "worker-2"], Options::default()).unwrap();
     let other = world.answer(&both.sent[1], pong());
     both.take(&other.clone().by("worker-1"));
     both.take(&other);
@@ -113,7 +113,7 @@ fn only_dry_run_true_is_the_result_of_a_dry_run() {
     let dry = dry_run();
     for unfit in [json!({ "x": 60.0, "msg": "done" }), json!({ "dry_run": false }), json!({ "dry_run": true, "x": 1 })]
     {
-        let server = world.order(dry.clone(), &["worker-1"], Options::default()).unwrap();
+        let server = world.request(dry.clone(), &["worker-1"], Options::default()).unwrap();
         let honest = world.answer(&server.sent[0], Outcome::Succeeded(json!({ "dry_run": true })));
         let unfit = world.answer(&server.sent[0], Outcome::Succeeded(unfit));
         assert_eq!(server.ignores(&unfit, &honest), Ignored::Unfit);
@@ -128,7 +128,7 @@ fn what_was_not_authentic_is_counted_by_reason_and_shown_once_for_each_signer() 
     let replayed = Rejected::new(Reason::Address, Some(name("worker-2")), "arrived elsewhere");
     for rejected in [&unsigned, &unsigned, &replayed, &unsigned] {
         let effects = server.operator.rejected(rejected);
-        server.carry_out(effects);
+        server.apply(effects);
     }
     assert_eq!(server.notices().len(), 2, "{:?}", server.notices());
     server.take(&world.answer(&server.sent[0], pong()));
@@ -139,7 +139,7 @@ fn what_was_not_authentic_is_counted_by_reason_and_shown_once_for_each_signer() 
 #[test]
 fn the_first_final_reply_wins_and_a_different_second_one_is_an_alarm() {
     let world = World::new();
-    let mut server = world.order(ping(), &["worker-1", "worker-2"], Options::default()).unwrap();
+    let mut server = world.request(ping(), &["worker-1", "worker-2"], Options::default()).unwrap();
     let first = world.answer(&server.sent[0], pong());
     server.take(&first);
     server.take(&first);
@@ -156,8 +156,8 @@ fn the_first_final_reply_wins_and_a_different_second_one_is_an_alarm() {
 #[test]
 fn a_different_second_answer_to_a_query_is_no_alarm() {
     let world = World::new();
-    let jobs = order("jobs", json!({}));
-    let mut server = world.order(jobs, &["worker-1", "worker-2"], Options::default()).unwrap();
+    let jobs = request("jobs", json!({}));
+    let mut server = world.request(jobs, &["worker-1", "worker-2"], Options::default()).unwrap();
     for more in [false, true] {
         server.take(&world.answer(&server.sent[0], Outcome::Succeeded(json!({ "jobs": [], "more": more }))));
     }
@@ -181,7 +181,7 @@ fn a_final_reply_is_taken_at_once_and_the_missing_ones_are_counted() {
 #[test]
 fn interim_replies_that_come_late_or_again_are_not_shown() {
     let world = World::new();
-    let mut server = world.order(calculate(), &["worker-1", "worker-2"], Options::default()).unwrap();
+    let mut server = world.request(calculate(), &["worker-1", "worker-2"], Options::default()).unwrap();
     let command = server.sent[0].clone();
     server.take(&world.answer(&command, progress(0.5)).seq(2));
     server.take(&world.answer(&command, progress(0.2)).seq(1));
@@ -198,7 +198,7 @@ fn a_refusal_of_one_delivery_gives_way_to_a_reply_that_is_for_good() {
     for code in
         [ErrorCode::Busy, ErrorCode::Expired, ErrorCode::Forbidden, ErrorCode::IdConflict, ErrorCode::NotRecorded]
     {
-        let mut server = world.order(ping(), &["worker-1", "worker-2"], Options::default()).unwrap();
+        let mut server = world.request(ping(), &["worker-1", "worker-2"], Options::default()).unwrap();
         server.take(&world.answer(&server.sent[0], refused(code, json!(null))));
         server.take(&world.answer(&server.sent[0], pong()));
         server.take(&world.answer(&server.sent[0], refused(code, json!(null))));
@@ -241,7 +241,7 @@ fn what_was_not_run_by_this_delivery_is_said_to_be_so() {
 fn detached_an_acceptance_is_a_verdict() {
     let world = World::new();
     let options = Options { detach: true, ..Options::default() };
-    let mut server = world.order(calculate(), &["worker-1"], options).unwrap();
+    let mut server = world.request(calculate(), &["worker-1"], options).unwrap();
     server.take(&world.answer(&server.sent[0], Outcome::Accepted));
     assert_eq!((server.word("worker-1"), server.report.unwrap().exit_status()), ("accepted", 0));
 }
@@ -266,7 +266,7 @@ fn what_comes_after_the_report_is_told_as_late_and_changes_no_verdict() {
 #[test]
 fn interim_replies_after_the_report_are_not_told() {
     let world = World::new();
-    let mut server = world.order(calculate(), &["worker-1"], Options { detach: true, ..Options::default() }).unwrap();
+    let mut server = world.request(calculate(), &["worker-1"], Options { detach: true, ..Options::default() }).unwrap();
     server.take(&world.answer(&server.sent[0], Outcome::Accepted));
     assert_eq!((server.word("worker-1"), server.replies()), ("accepted", 1));
     server.take(&world.answer(&server.sent[0], progress(0.5)).seq(1));
@@ -276,7 +276,7 @@ fn interim_replies_after_the_report_are_not_told() {
 }
 
 #[test]
-fn a_late_refusal_of_one_delivery_sends_nothing_anew() {
+fn a_late_refusal_of_one_delivery_reissues_nothing() {
     let world = World::new();
     let mut server = world.ping();
     server.pass(5_000);
@@ -289,7 +289,7 @@ fn the_exit_status_is_the_worst_that_a_script_must_know() {
     let world = World::new();
     let failed = || Outcome::Failed(ErrorBody::new(ErrorCode::Failed, "no"));
     let run = |first: Option<Outcome>, second: Option<Outcome>| {
-        let mut server = world.order(ping(), &["worker-1", "worker-2"], Options::default()).unwrap();
+        let mut server = world.request(ping(), &["worker-1", "worker-2"], Options::default()).unwrap();
         for (index, outcome) in [first, second].into_iter().enumerate() {
             if let Some(outcome) = outcome {
                 server.take(&world.answer(&server.sent[index], outcome));

@@ -8,7 +8,9 @@ use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, State};
 use countersign_testkit::realm::{START, name};
 use serde_json::{Value, json};
 
-use super::common::{Answer, Server, World, at, calculate, calculated, epoch, order, ping, pong, refused, wrong_epoch};
+use super::common::{
+    Answer, Server, World, at, calculate, calculated, epoch, ping, pong, refused, request, wrong_epoch,
+};
 
 /// The process that the roster knows, and another one.
 const ORIGINAL: u8 = 2;
@@ -22,10 +24,10 @@ fn presence(world: &World, boot: u8, started: i64, issued: i64) -> Authentic<Eve
     })
 }
 
-/// An order to `worker-1`, whose original was heard a second ago.
-fn given(world: &World, order: CommandRequest) -> Server {
+/// A request to `worker-1`, whose original was heard a second ago.
+fn submitted(world: &World, request: CommandRequest) -> Server {
     let kept = presence(world, ORIGINAL, -3_600_000, -1_000);
-    world.order_to(order, &["worker-1"], &[kept], Options::default()).unwrap()
+    world.request_to(request, &["worker-1"], &[kept], Options::default()).unwrap()
 }
 
 fn says<'a>(world: &'a World, server: &Server, boot: u8, millis: i64, outcome: Outcome) -> Answer<'a> {
@@ -45,9 +47,9 @@ fn processes(server: &Server) -> usize {
 fn what_a_clone_refuses_is_not_the_verdict_while_the_original_may_answer() {
     let world = World::new();
     for refusal in [wrong_epoch(CLONE), not_ready(), refused(ErrorCode::Busy, Value::Null)] {
-        for order in [calculate(), ping()] {
-            let outcome = if order == ping() { pong() } else { calculated() };
-            let mut server = given(&world, order);
+        for request in [calculate(), ping()] {
+            let outcome = if request == ping() { pong() } else { calculated() };
+            let mut server = submitted(&world, request);
             server.take(&says(&world, &server, CLONE, 10, refusal.clone()));
             assert_eq!((server.report.is_none(), server.sent.len()), (true, 1), "{refusal:?}");
             server.take(&says(&world, &server, ORIGINAL, 20, outcome));
@@ -59,16 +61,16 @@ fn what_a_clone_refuses_is_not_the_verdict_while_the_original_may_answer() {
 }
 
 #[test]
-fn what_a_clone_refuses_of_an_order_to_many_is_not_the_verdict_either() {
+fn what_a_clone_refuses_of_a_request_to_many_is_not_the_verdict_either() {
     let world = World::with_groups(&[("worker-1", &["web"])]);
     for audience in [Audience::All, Audience::Group(name("web"))] {
         for refusal in [wrong_epoch(CLONE), not_ready(), refused(ErrorCode::Starting, json!({ "epoch": epoch(CLONE) }))]
         {
-            for order in [calculate(), ping()] {
-                let outcome = if order == ping() { pong() } else { calculated() };
+            for request in [calculate(), ping()] {
+                let outcome = if request == ping() { pong() } else { calculated() };
                 let mut server = world.server();
                 server.keep(&[presence(&world, ORIGINAL, -3_600_000, -1_000)]);
-                server.submit(order, &audience, Options::default()).unwrap();
+                server.submit(request, &audience, Options::default()).unwrap();
                 server.take(&says(&world, &server, CLONE, 10, refusal.clone()));
                 assert_eq!((server.report.is_none(), server.sent.len()), (true, 1), "{audience:?} {refusal:?}");
                 server.take(&says(&world, &server, ORIGINAL, 20, outcome));
@@ -81,7 +83,7 @@ fn what_a_clone_refuses_of_an_order_to_many_is_not_the_verdict_either() {
 #[test]
 fn what_a_clone_refuses_stands_at_the_time_out_and_says_who_was_expected() {
     let world = World::new();
-    let mut server = given(&world, calculate());
+    let mut server = submitted(&world, calculate());
     server.take(&says(&world, &server, CLONE, 10, wrong_epoch(CLONE)));
     server.pass(5_000);
     assert_eq!((server.word("worker-1"), processes(&server), server.alarms()), ("refused", 2, 0));
@@ -93,7 +95,7 @@ fn what_a_clone_refuses_stands_at_the_time_out_and_says_who_was_expected() {
 fn a_process_that_started_after_the_last_word_of_the_other_is_a_restart_and_is_obeyed_at_once() {
     let world = World::new();
     for is_first in [true, false] {
-        let mut server = given(&world, ping());
+        let mut server = submitted(&world, ping());
         let refusal = says(&world, &server, CLONE, 10, wrong_epoch(CLONE));
         let start = presence(&world, CLONE, 5, 5);
         if is_first {
@@ -110,7 +112,7 @@ fn a_process_that_started_after_the_last_word_of_the_other_is_a_restart_and_is_o
         assert_eq!((server.word("worker-1"), processes(&server)), ("succeeded", 1));
         assert!(server.notices().iter().all(|text| !text.contains("process")), "{:?}", server.notices());
     }
-    let mut server = given(&world, calculate());
+    let mut server = submitted(&world, calculate());
     server.take(&says(&world, &server, CLONE, 10, wrong_epoch(CLONE)));
     server.hear(&presence(&world, CLONE, 5, 5));
     assert_eq!(
@@ -123,7 +125,7 @@ fn a_process_that_started_after_the_last_word_of_the_other_is_a_restart_and_is_o
 #[test]
 fn what_ran_when_the_process_ended_is_interrupted_by_the_next_one_and_that_is_no_second_process() {
     let world = World::new();
-    let mut server = given(&world, calculate());
+    let mut server = submitted(&world, calculate());
     server.take(&says(&world, &server, ORIGINAL, 10, Outcome::Accepted));
     let error = ErrorBody::new(ErrorCode::Interrupted, "ended");
     server.take(&says(&world, &server, CLONE, 500, Outcome::Interrupted(error)).seq(1));
@@ -164,9 +166,9 @@ fn that_another_process_has_no_record_of_what_one_accepted_is_no_news_of_it() {
 }
 
 #[test]
-fn the_end_of_one_process_by_the_very_order_does_not_make_the_other_its_successor() {
+fn the_end_of_one_process_by_that_very_request_does_not_make_the_other_its_successor() {
     let world = World::new();
-    let mut server = given(&world, order("terminate", json!({})));
+    let mut server = submitted(&world, request("terminate", json!({})));
     server.take(&says(&world, &server, CLONE, 10, wrong_epoch(CLONE)));
     let done = says(&world, &server, ORIGINAL, 11, Outcome::Succeeded(json!({ "cancelled": 0 })));
     server.take(&done.with(|reply| reply.state = State::Terminated));
@@ -177,7 +179,7 @@ fn the_end_of_one_process_by_the_very_order_does_not_make_the_other_its_successo
 #[test]
 fn what_one_process_refused_gives_way_to_what_another_does_until_the_report() {
     let world = World::new();
-    let mut server = world.order(calculate(), &["worker-1", "worker-2"], Options::default()).unwrap();
+    let mut server = world.request(calculate(), &["worker-1", "worker-2"], Options::default()).unwrap();
     server.take(&says(&world, &server, CLONE, 10, not_ready()));
     server.take(&says(&world, &server, ORIGINAL, 11, Outcome::Accepted));
     let other = world.answer_of("worker-2", &server.sent[1], calculated());
@@ -203,7 +205,7 @@ fn what_another_process_says_after_the_report_is_told_once() {
 #[test]
 fn an_answer_from_another_process_than_the_roster_knows_is_the_verdict_and_says_so() {
     let world = World::new();
-    let mut server = given(&world, ping());
+    let mut server = submitted(&world, ping());
     server.take(&says(&world, &server, CLONE, 10, pong()));
     assert_eq!((server.word("worker-1"), processes(&server), server.alarms()), ("succeeded", 2, 0));
     assert!(server.notices()[0].contains("it was started again, or two processes"), "{:?}", server.notices());
@@ -212,7 +214,7 @@ fn an_answer_from_another_process_than_the_roster_knows_is_the_verdict_and_says_
 #[test]
 fn two_processes_that_both_did_it_are_no_conflict_of_one_and_the_first_stands() {
     let world = World::new();
-    let mut server = world.order(ping(), &["worker-1", "worker-2"], Options::default()).unwrap();
+    let mut server = world.request(ping(), &["worker-1", "worker-2"], Options::default()).unwrap();
     server.take(&says(&world, &server, ORIGINAL, 10, pong()));
     server.take(&says(&world, &server, CLONE, 11, Outcome::Succeeded(json!(7))));
     assert!(server.operator.ignored().is_empty());

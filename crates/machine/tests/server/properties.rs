@@ -90,10 +90,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// What the clients really signed, by client.
 type Truth = BTreeMap<&'static str, Vec<Outcome>>;
 
-fn outcome(kind: Kind, order: &CommandRequest) -> Outcome {
+fn outcome(kind: Kind, request: &CommandRequest) -> Outcome {
     match kind {
         Kind::Accepted => Outcome::Accepted,
-        Kind::Succeeded if order.name().as_str() == "ping" => Outcome::Succeeded(json!(1)),
+        Kind::Succeeded if request.name().as_str() == "ping" => Outcome::Succeeded(json!(1)),
         Kind::Succeeded => calculated(),
         Kind::Failed => Outcome::Failed(ErrorBody::new(ErrorCode::Failed, "no")),
         Kind::Busy => refused(ErrorCode::Busy, json!(null)),
@@ -128,7 +128,7 @@ fn client_of(signed: &Signed) -> &'static str {
 fn step<'a>(
     world: &'a World,
     server: &mut Server,
-    order: &CommandRequest,
+    request: &CommandRequest,
     flight: &mut Vec<Answer<'a>>,
     truth: &mut Truth,
     step: &Step,
@@ -136,9 +136,9 @@ fn step<'a>(
     match step {
         Step::Answer { command, reply } => {
             let command = pick(&server.sent, *command).unwrap().clone();
-            let about_the_order = world.command(&command).command.name == *order.name();
-            let outcome = if about_the_order {
-                let outcome = outcome(*reply, order);
+            let about_the_request = world.command(&command).command.name == *request.name();
+            let outcome = if about_the_request {
+                let outcome = outcome(*reply, request);
                 truth.entry(client_of(&command)).or_default().push(outcome.clone());
                 outcome
             } else {
@@ -153,7 +153,7 @@ fn step<'a>(
         Step::Deliver(number) => {
             if let Some(answer) = pick(flight, *number) {
                 let effects = server.operator.reply(&answer.sign(), server.now);
-                server.carry_out(effects);
+                server.apply(effects);
             }
         }
         Step::Attack { command, how } => {
@@ -166,7 +166,7 @@ fn step<'a>(
                 }
             };
             assert!(effects.iter().all(|effect| matches!(effect, countersign_machine::server::Effect::Emit(_))));
-            server.carry_out(effects);
+            server.apply(effects);
             assert_eq!(server.updates.iter().filter(|it| is_reply(it)).count(), before, "a forgery was taken");
         }
         Step::Presence(client) => {
@@ -176,12 +176,12 @@ fn step<'a>(
         Step::NobodyListens(client) => {
             let subject = format!("cs.demo.cmd.client.{}", CLIENTS[*client]);
             let effects = server.operator.no_responders(&subject, server.now);
-            server.carry_out(effects);
+            server.apply(effects);
         }
         Step::Disconnect => server.operator.disconnected(server.now),
         Step::Reconnect => {
             let effects = server.operator.reconnected(server.now);
-            server.carry_out(effects);
+            server.apply(effects);
         }
         Step::Pass(millis) => server.pass(u64::from(*millis)),
     }
@@ -199,12 +199,12 @@ proptest! {
         steps in steps(), long in any::<bool>(), detach in any::<bool>(), retry in any::<bool>(),
     ) {
         let world = World::new();
-        let order = if long { calculate() } else { ping() };
+        let request = if long { calculate() } else { ping() };
         let options = Options { detach, retry, ..Options::default() };
-        let mut server = world.order(order.clone(), &CLIENTS, options).unwrap();
+        let mut server = world.request(request.clone(), &CLIENTS, options).unwrap();
         let (mut flight, mut truth) = (Vec::new(), Truth::new());
         for one in &steps {
-            step(&world, &mut server, &order, &mut flight, &mut truth, one);
+            step(&world, &mut server, &request, &mut flight, &mut truth, one);
         }
         // From here on there is only silence. Its end: the last message and 30 s, or what is sent again and its expiry,
         // and the longest outage that is waited out.

@@ -8,7 +8,7 @@ use countersign_protocol::reply::{Outcome, State};
 use countersign_testkit::realm::{START, name};
 use serde_json::json;
 
-use super::common::{Server, World, at, epoch, order, ping, pong};
+use super::common::{Server, World, at, epoch, ping, pong, request};
 
 /// A presence of `worker-1`: the process, its number, and when it was signed by the client's clock.
 fn said(world: &World, boot: u8, n: u64, millis: i64) -> Authentic<Event> {
@@ -156,8 +156,8 @@ fn a_presence_with_another_state_is_news_whether_it_or_the_reply_that_tells_the_
     let world = World::new();
     let state = |boot: u8, n: u64, millis: i64| {
         let kept = world.presence("worker-1", |event| (event.state, event.n) = (State::Unready, 4));
-        let start = order("start", json!({}));
-        let mut server = world.order_to(start, &["worker-1"], &[kept], Options::default()).unwrap();
+        let start = request("start", json!({}));
+        let mut server = world.request_to(start, &["worker-1"], &[kept], Options::default()).unwrap();
         let started = world.answer(&server.sent[0], Outcome::Succeeded(json!({ "changed": true })));
         server.take(&started.with(|reply| (reply.boot, reply.n, reply.issued_at) = (epoch(boot), n, at(millis))));
         assert!(server.report.is_some());

@@ -8,7 +8,7 @@ use countersign_testkit::realm::START;
 use serde_json::{Value, json};
 
 use super::common::{
-    Server, World, at, calculate, calculated, epoch, order, ping, pong, recorded, refused, wrong_epoch,
+    Server, World, at, calculate, calculated, epoch, ping, pong, recorded, refused, request, wrong_epoch,
 };
 use super::offline::{gone, nobody_listens};
 
@@ -38,7 +38,7 @@ fn silence_until_the_time_out_is_no_reply_and_says_that_the_outcome_is_unknown()
 #[test]
 fn each_target_has_its_own_time_out() {
     let world = World::new();
-    let mut server = world.order(calculate(), &["worker-1", "worker-2"], Options::default()).unwrap();
+    let mut server = world.request(calculate(), &["worker-1", "worker-2"], Options::default()).unwrap();
     server.take(&world.answer(&server.sent[0], Outcome::Accepted));
     server.pass(5_000);
     assert!(server.report.is_none());
@@ -49,7 +49,7 @@ fn each_target_has_its_own_time_out() {
 #[test]
 fn a_reply_after_the_time_out_still_counts_while_others_are_awaited() {
     let world = World::new();
-    let mut server = world.order(calculate(), &["worker-1", "worker-2"], Options::default()).unwrap();
+    let mut server = world.request(calculate(), &["worker-1", "worker-2"], Options::default()).unwrap();
     server.take(&world.answer(&server.sent[0], Outcome::Accepted));
     server.pass(6_000);
     server.take(&world.answer(&server.sent[1], calculated()));
@@ -145,7 +145,7 @@ fn what_was_accepted_is_asked_for_its_result_on_every_reconnect() {
     let mut server = accepted(&world);
     for question in 2..=3 {
         let effects = server.operator.reconnected(server.now);
-        server.carry_out(effects);
+        server.apply(effects);
         assert_eq!(server.sent.len(), question);
         assert_eq!(last_command(&world, &server).command.name.as_str(), "result");
     }
@@ -157,7 +157,7 @@ fn a_reply_that_was_lost_with_the_connection_is_asked_for_when_it_is_back() {
     let lost = |recorded_as: Option<serde_json::Value>| {
         let mut server = world.ping();
         let effects = server.operator.reconnected(server.now);
-        server.carry_out(effects);
+        server.apply(effects);
         assert_eq!(last_command(&world, &server).command.name.as_str(), "result");
         let outcome = match recorded_as {
             Some(value) => recorded(&server.sent[0], value),
@@ -268,9 +268,9 @@ fn retry() -> Options {
 }
 
 #[test]
-fn a_retry_sends_the_same_bytes_at_doubled_pauses_until_the_order_expires() {
+fn a_retry_sends_the_same_bytes_at_doubled_pauses_until_the_request_expires() {
     let world = World::new();
-    let mut server = world.order(calculate(), &["worker-1"], retry()).unwrap();
+    let mut server = world.request(calculate(), &["worker-1"], retry()).unwrap();
     let mut times = vec![server.now.micros];
     while let Some(at) = server.operator.wake_at() {
         server.jump(at);
@@ -293,7 +293,7 @@ fn a_retry_sends_the_same_bytes_at_doubled_pauses_until_the_order_expires() {
 fn a_retry_sends_nothing_after_the_expiry_however_long_it_waits() {
     let world = World::new();
     let options = Options { timeout: 60_000, ttl: 1_000, ..retry() };
-    let mut server = world.order(calculate(), &["worker-1"], options).unwrap();
+    let mut server = world.request(calculate(), &["worker-1"], options).unwrap();
     server.pass(60_000);
     assert_eq!((server.sent.len(), server.word("worker-1")), (2, "no_reply"));
 }
@@ -301,7 +301,7 @@ fn a_retry_sends_nothing_after_the_expiry_however_long_it_waits() {
 #[test]
 fn a_retry_ends_with_the_first_answer() {
     let world = World::new();
-    let mut server = world.order(calculate(), &["worker-1"], retry()).unwrap();
+    let mut server = world.request(calculate(), &["worker-1"], retry()).unwrap();
     server.pass(700);
     assert_eq!(server.sent.len(), 2);
     server.take(&world.answer(&server.sent[0], Outcome::Accepted));
@@ -321,53 +321,53 @@ fn a_retry_goes_on_although_nobody_listens() {
 }
 
 #[test]
-fn after_another_epoch_control_commands_and_ping_are_sent_anew_by_themselves() {
+fn after_another_epoch_control_commands_and_ping_are_reissued_by_themselves() {
     let world = World::new();
     for command in ["start", "stop", "ping"] {
         for code in [ErrorCode::Starting, ErrorCode::WrongEpoch] {
-            let order = order(command, json!({}));
-            let mut server = world.order(order, &["worker-1", "worker-2"], Options::default()).unwrap();
+            let request = request(command, json!({}));
+            let mut server = world.request(request, &["worker-1", "worker-2"], Options::default()).unwrap();
             let first = world.command(&server.sent[0]);
             server.pass(1_000);
             server.take(&world.answer(&server.sent[0], refused(code, json!({ "epoch": epoch(9) }))));
             assert_eq!(server.sent.len(), 3, "to that client alone");
-            let anew = last_command(&world, &server);
-            assert_eq!((anew.to, anew.epoch), (first.to, Some(epoch(9))));
-            assert_ne!(anew.id, first.id);
-            assert_eq!((anew.issued_at, anew.expires_at), (at(1_000), first.expires_at));
-            assert_eq!(anew.command, first.command);
+            let reissued = last_command(&world, &server);
+            assert_eq!((reissued.to, reissued.epoch), (first.to, Some(epoch(9))));
+            assert_ne!(reissued.id, first.id);
+            assert_eq!((reissued.issued_at, reissued.expires_at), (at(1_000), first.expires_at));
+            assert_eq!(reissued.command, first.command);
         }
     }
 }
 
 #[test]
-fn the_report_names_the_id_under_which_a_target_was_sent_the_order_last() {
+fn the_report_names_the_id_under_which_a_target_was_sent_the_request_last() {
     let world = World::new();
     for clients in [&["worker-1"][..], &["worker-1", "worker-2"]] {
-        let mut server = world.order(ping(), clients, Options::default()).unwrap();
+        let mut server = world.request(ping(), clients, Options::default()).unwrap();
         let first = world.command(&server.sent[0]).id;
         server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
-        let anew = last_command(&world, &server).id;
+        let reissued = last_command(&world, &server).id;
         server.take(&world.answer(server.sent.last().unwrap(), pong()));
         if clients.len() > 1 {
             server.take(&world.answer(&server.sent[1], pong()));
         }
         let report = server.report.unwrap();
-        assert_eq!(report.command_id, if clients.len() == 1 { anew } else { first });
-        assert_eq!(report.replies[0].command_id, anew);
+        assert_eq!(report.command_id, if clients.len() == 1 { reissued } else { first });
+        assert_eq!(report.replies[0].command_id, reissued);
         assert!(report.replies[1..].iter().all(|reply| reply.command_id == first));
     }
 }
 
 #[test]
-fn other_commands_are_sent_anew_only_by_a_retry() {
+fn other_commands_are_reissued_only_by_a_retry() {
     let world = World::new();
     let mut server = world.calculate();
     server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
     assert_eq!((server.sent.len(), server.word("worker-1")), (1, "refused"));
     assert!(server.notices()[0].contains("only a retry"), "and it says so: {:?}", server.notices());
 
-    let mut server = world.order(calculate(), &["worker-1"], retry()).unwrap();
+    let mut server = world.request(calculate(), &["worker-1"], retry()).unwrap();
     server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
     assert_eq!(last_command(&world, &server).epoch, Some(epoch(9)));
     server.take(&world.answer(server.sent.last().unwrap(), calculated()));
@@ -387,9 +387,9 @@ fn a_refusal_again_of_the_command_before_sends_nothing_more() {
 }
 
 #[test]
-fn what_was_accepted_once_is_never_sent_anew() {
+fn what_was_accepted_once_is_never_reissued() {
     let world = World::new();
-    let mut server = world.order(calculate(), &["worker-1", "worker-2"], retry()).unwrap();
+    let mut server = world.request(calculate(), &["worker-1", "worker-2"], retry()).unwrap();
     for client in 0..2 {
         server.take(&world.answer(&server.sent[client], Outcome::Accepted));
     }
@@ -404,9 +404,9 @@ fn what_was_accepted_once_is_never_sent_anew() {
 }
 
 #[test]
-fn the_first_final_reply_wins_also_when_the_order_was_sent_anew() {
+fn the_first_final_reply_wins_also_when_the_request_was_reissued() {
     let world = World::new();
-    let mut server = world.order(ping(), &["worker-1", "worker-2"], Options::default()).unwrap();
+    let mut server = world.request(ping(), &["worker-1", "worker-2"], Options::default()).unwrap();
     server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
     server.take(&world.answer(&server.sent[0], Outcome::Succeeded(json!(1))));
     server.take(&world.answer(&server.sent[2], Outcome::Succeeded(json!(2))));
@@ -428,23 +428,23 @@ fn a_client_that_keeps_naming_other_epochs_is_not_followed_for_ever() {
 fn the_epoch_that_was_refused_already_is_not_tried_again() {
     let world = World::new();
     let kept = [world.presence("worker-1", |_| ())];
-    let mut server = world.order_to(ping(), &["worker-1"], &kept, Options::default()).unwrap();
+    let mut server = world.request_to(ping(), &["worker-1"], &kept, Options::default()).unwrap();
     server.take(&world.answer(&server.sent[0], wrong_epoch(1)));
     assert_eq!((server.sent.len(), server.word("worker-1")), (1, "refused"));
 }
 
 #[test]
-fn nothing_is_sent_anew_once_the_order_has_expired() {
+fn nothing_is_reissued_once_the_request_has_expired() {
     let world = World::new();
     let options = Options { timeout: 60_000, ttl: 1_000, ..Options::default() };
-    let mut server = world.order(ping(), &["worker-1"], options).unwrap();
+    let mut server = world.request(ping(), &["worker-1"], options).unwrap();
     server.pass(1_000);
     server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
     assert_eq!((server.sent.len(), server.word("worker-1")), (1, "refused"));
 }
 
 #[test]
-fn what_was_sent_anew_has_its_own_time_out() {
+fn what_was_reissued_has_its_own_time_out() {
     let world = World::new();
     let mut server = world.ping();
     server.pass(4_000);
@@ -476,7 +476,7 @@ fn a_clock_that_is_off_is_told_by_the_refusal() {
 #[test]
 fn an_interrupted_wait_ends_with_what_is_known() {
     let world = World::new();
-    let mut server = world.order(calculate(), &["worker-1", "worker-2", "worker-3"], Options::default()).unwrap();
+    let mut server = world.request(calculate(), &["worker-1", "worker-2", "worker-3"], Options::default()).unwrap();
     server.take(&world.answer(&server.sent[0], Outcome::Accepted));
     server.take(&world.answer(&server.sent[1], calculated()));
     server.interrupt();

@@ -1,4 +1,4 @@
-//! Section 8: an order that was published before its client had subscribed.
+//! Section 8: a request that was published before its client had subscribed.
 
 use countersign_machine::server::{Audience, CommandRequest, Options, Update};
 use countersign_protocol::command::Target;
@@ -8,15 +8,15 @@ use countersign_protocol::reply::{ErrorCode, Outcome, State};
 use countersign_testkit::realm::name;
 use serde_json::json;
 
-use super::common::{Server, World, at, calculate, epoch, order, ping, pong, refused};
+use super::common::{Server, World, at, calculate, epoch, ping, pong, refused, request};
 
-/// The process that appears after the order went out.
+/// The process that appears after the request went out.
 const NEW: u8 = 9;
 /// One that was there before.
 const OLD: u8 = 2;
 
 fn start() -> CommandRequest {
-    order("start", json!({}))
+    request("start", json!({}))
 }
 
 /// A presence of a process that started at a moment.
@@ -33,18 +33,18 @@ fn first(world: &World, client: &'static str) -> Authentic<Event> {
     presence(world, client, NEW, 90, 100)
 }
 
-/// An order to worker-1, of which nothing is known.
-fn given(world: &World, order: CommandRequest) -> Server {
-    let server = world.order(order, &["worker-1"], Options::default()).unwrap();
+/// A request to worker-1, of which nothing is known.
+fn submitted(world: &World, request: CommandRequest) -> Server {
+    let server = world.request(request, &["worker-1"], Options::default()).unwrap();
     assert_eq!(server.sent.len(), 1);
     server
 }
 
 #[test]
-fn what_may_be_repeated_is_sent_anew_to_a_client_that_appears_before_anything_has_answered() {
+fn what_may_be_repeated_is_reissued_to_a_client_that_appears_before_anything_has_answered() {
     let world = World::new();
-    for what in [start(), ping(), order("stop", json!({}))] {
-        let mut server = given(&world, what);
+    for what in [start(), ping(), request("stop", json!({}))] {
+        let mut server = submitted(&world, what);
         server.pass(100);
         server.hear(&first(&world, "worker-1"));
         assert_eq!(server.sent.len(), 2);
@@ -53,7 +53,7 @@ fn what_may_be_repeated_is_sent_anew_to_a_client_that_appears_before_anything_ha
         server.hear(&presence(&world, "worker-1", NEW, 90, 200));
         assert_eq!(server.sent.len(), 2, "once for each process");
     }
-    let mut server = given(&world, ping());
+    let mut server = submitted(&world, ping());
     server.hear(&first(&world, "worker-1"));
     let done = world.answer(&server.sent[1], pong());
     server.take(&done.with(|reply| reply.boot = epoch(NEW)));
@@ -63,8 +63,8 @@ fn what_may_be_repeated_is_sent_anew_to_a_client_that_appears_before_anything_ha
 #[test]
 fn what_may_not_be_repeated_goes_to_it_in_the_same_bytes_which_never_run_twice() {
     let world = World::new();
-    for what in [calculate(), order("terminate", json!({})), order("status", json!({}))] {
-        let mut server = given(&world, what);
+    for what in [calculate(), request("terminate", json!({})), request("status", json!({}))] {
+        let mut server = submitted(&world, what);
         server.pass(100);
         for issued in [100, 200] {
             server.hear(&presence(&world, "worker-1", NEW, 90, issued));
@@ -72,7 +72,7 @@ fn what_may_not_be_repeated_goes_to_it_in_the_same_bytes_which_never_run_twice()
         let [before, after] = server.sent.as_slice() else { panic!("twice") };
         assert_eq!((&before.body, &before.subject), (&after.body, &after.subject));
     }
-    let mut server = given(&world, calculate());
+    let mut server = submitted(&world, calculate());
     server.hear(&first(&world, "worker-1"));
     let starting = world.answer(&server.sent[1], refused(ErrorCode::Starting, json!({ "epoch": epoch(NEW) })));
     server.take(&starting.with(|reply| reply.boot = epoch(NEW)));
@@ -84,16 +84,16 @@ fn nothing_is_sent_again_to_a_process_that_was_there_or_for_one_that_may_still_a
     let world = World::new();
     for (boot, started) in [(OLD, -60_000), (NEW, -60_000)] {
         let kept = presence(&world, "worker-1", OLD, -60_000, -1_000);
-        let mut server = world.order_to(start(), &["worker-1"], &[kept], Options::default()).unwrap();
+        let mut server = world.request_to(start(), &["worker-1"], &[kept], Options::default()).unwrap();
         server.hear(&presence(&world, "worker-1", boot, started, 100));
         assert_eq!(server.sent.len(), 1, "{boot}");
     }
     // One that has answered has heard it; one that says that it has ended does not.
-    let mut server = given(&world, calculate());
+    let mut server = submitted(&world, calculate());
     server.take(&world.answer(&server.sent[0], Outcome::Accepted));
     server.hear(&first(&world, "worker-1"));
     assert_eq!(server.sent.len(), 1);
-    let mut server = given(&world, start());
+    let mut server = submitted(&world, start());
     server.hear(&world.presence("worker-1", |event| (event.boot, event.state) = (epoch(NEW), State::Terminated)));
     assert_eq!(server.sent.len(), 1);
 }
@@ -101,23 +101,23 @@ fn nothing_is_sent_again_to_a_process_that_was_there_or_for_one_that_may_still_a
 #[test]
 fn nothing_is_sent_again_after_a_later_control_command_or_without_a_connection() {
     let world = World::new();
-    let mut server = given(&world, start());
-    let stop = order("stop", json!({}));
+    let mut server = submitted(&world, start());
+    let stop = request("stop", json!({}));
     server.submit(stop, &Audience::Clients(vec![name("worker-1")]), Options::default()).unwrap();
     server.hear(&first(&world, "worker-1"));
     let after: Vec<_> = server.sent[2..].iter().map(|it| world.command(it).command.name).collect();
     assert_eq!(after, [name("stop")], "only the later one");
-    let mut server = given(&world, start());
+    let mut server = submitted(&world, start());
     server.operator.disconnected(server.now);
     server.hear(&first(&world, "worker-1"));
     assert_eq!(server.sent.len(), 1);
 }
 
 #[test]
-fn of_an_order_to_many_only_what_may_be_repeated_goes_to_who_appears_and_to_it_alone() {
+fn of_a_request_to_many_only_what_may_be_repeated_goes_to_who_appears_and_to_it_alone() {
     let world = World::new();
     for (what, is_sent) in
-        [(start(), true), (ping(), true), (calculate(), false), (order("terminate", json!({})), false)]
+        [(start(), true), (ping(), true), (calculate(), false), (request("terminate", json!({})), false)]
     {
         let mut server = world.server();
         server.keep(&["worker-1", "worker-2"].map(|client| presence(&world, client, OLD, -60_000, -1_000)));
@@ -125,8 +125,8 @@ fn of_an_order_to_many_only_what_may_be_repeated_goes_to_who_appears_and_to_it_a
         server.hear(&first(&world, "worker-1"));
         assert_eq!(server.sent.len(), 1 + usize::from(is_sent));
         if is_sent {
-            let anew = world.command(&server.sent[1]);
-            assert_eq!((anew.to, anew.epoch), (Target::Client(name("worker-1")), Some(epoch(NEW))));
+            let reissued = world.command(&server.sent[1]);
+            assert_eq!((reissued.to, reissued.epoch), (Target::Client(name("worker-1")), Some(epoch(NEW))));
             // What it says to the first one comes late.
             let late = world.answer_of(
                 "worker-1",

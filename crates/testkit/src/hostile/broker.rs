@@ -44,7 +44,7 @@ impl FakeBroker {
         self.accept_and(true)
     }
 
-    /// Waits for the two connections of an operator: that of the orders, and that of the events.
+    /// Waits for the two connections of an operator: that of the requests, and that of the events.
     pub fn accept_operator(&self) -> [Session; 2] {
         let of_events =
             |session: &Session| session.connect["name"].as_str().is_some_and(|name| name.ends_with("-events"));

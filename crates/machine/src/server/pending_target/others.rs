@@ -20,7 +20,7 @@ pub(super) struct Refused {
 }
 
 impl PendingTarget {
-    /// The client has just said that it is there. If the process that the order was sent to is over, what another one refused
+    /// The client has just said that it is there. If the process that the request was sent to is over, what another one refused
     /// stands. What went out before this process was there has to be said again.
     pub(in super::super) fn present(
         &mut self,
@@ -83,7 +83,7 @@ impl PendingTarget {
     }
 
     /// Whether a refusal is another process's than the one whose word counts: what one has accepted is not refused by another,
-    /// and where the order is for one that may still answer, the refusal of another waits for it.
+    /// and where the request is for one that may still answer, the refusal of another waits for it.
     pub(super) fn is_of_another(&mut self, reply: &Reply, error: &ErrorBody, now: Now) -> bool {
         let is_accepted = self.accepted_by.is_some_and(|by| by != reply.boot);
         let awaits_other = self.waits_for(&reply.command_id) && self.processes.awaits_other_than(reply.boot);
@@ -101,7 +101,7 @@ impl PendingTarget {
         self.accepted_by.is_some_and(|by| by != boot && !self.processes.is_over(by))
     }
 
-    /// What silence means, as far as the verified roster can tell: gone before the order went out, and not heard since. What
+    /// What silence means, as far as the verified roster can tell: gone before the request went out, and not heard since. What
     /// could not be heard because there was no connection is no silence.
     pub(super) fn offline(&self, context: &RequestContext, now: Now) -> Option<Verdict> {
         let known = self.known.as_ref().filter(|_| self.last_seen.is_none())?;

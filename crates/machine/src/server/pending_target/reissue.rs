@@ -15,7 +15,7 @@ use crate::server::{Effect, FIRST_RETRY, Now, Presence};
 const MAX_REISSUES: usize = 3;
 
 impl PendingTarget {
-    /// Section 8: after `starting` or `wrong_epoch`, the order under a new id with the epoch from the refusal, to this
+    /// Section 8: after `starting` or `wrong_epoch`, the request under a new id with the epoch from the refusal, to this
     /// client alone. Tells whether it was sent.
     pub(super) fn reissue(
         &mut self,
@@ -34,7 +34,7 @@ impl PendingTarget {
             return false;
         }
         let epoch = error.details.as_ref().and_then(|details| details.get("epoch")?.as_str()?.parse::<Uuid>().ok());
-        // The client was in that very epoch before the order was given: it cannot have run the order in an earlier one.
+        // The client was in that very epoch before the request was submitted: it cannot have run the request in an earlier one.
         let is_young = epoch.is_some() && epoch == self.known.as_ref().map(Presence::epoch);
         if !is_young && !self.may_repeat(context) {
             let remark = match context.request.builtin {
@@ -74,10 +74,10 @@ impl PendingTarget {
             return false;
         }
         let id = context.id(now);
-        let Ok(anew) = SentCommand::new(context, Target::Client(self.client.clone()), epoch, id, now) else {
+        let Ok(reissued) = SentCommand::new(context, Target::Client(self.client.clone()), epoch, id, now) else {
             return false;
         };
-        self.earlier.push(std::mem::replace(&mut self.latest, anew));
+        self.earlier.push(std::mem::replace(&mut self.latest, reissued));
         self.refused = None;
         let resend = Resend::after(FIRST_RETRY, context, now);
         self.stage = Stage::Waiting { wait: Wait::new(context.first_reply_timeout(), now), resend, poll_at: None };
