@@ -1,4 +1,4 @@
-//! Questions to the broker itself, and what it answers: for what is not a signed message.
+//! Requests to the broker itself, and its answers: for what is not a signed message.
 
 use async_nats::{Client, Message, Subscriber};
 use bytes::Bytes;
@@ -18,7 +18,7 @@ pub struct Inbox {
 /// What came to an [`Inbox`]. Nothing of it is verified.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Answer {
-    /// What the question named: the last token of the subject.
+    /// What the request named: the last token of the subject.
     pub token: String,
     /// The status of its first line, if it has one.
     pub status: Option<u16>,
@@ -43,10 +43,10 @@ impl Link {
 }
 
 impl Inbox {
-    /// Asks on a subject. The answer names this token, which has the form of a name. `None` where the connection broke.
-    pub async fn ask(&self, subject: String, token: &str, question: &Value) -> Option<()> {
+    /// Sends a request on a subject. The answer names this token, which has the form of a name. `None` where the connection broke.
+    pub async fn request(&self, subject: String, token: &str, body: &Value) -> Option<()> {
         let inbox = format!("{}.{token}", self.name);
-        self.client.publish_with_reply(subject, inbox, question.to_string().into()).await.ok()
+        self.client.publish_with_reply(subject, inbox, body.to_string().into()).await.ok()
     }
 
     /// The next answer; `None` where the connection broke.
@@ -56,7 +56,7 @@ impl Inbox {
 }
 
 impl Answer {
-    /// The last header of a name: the broker adds its own after those of a message that it keeps.
+    /// The last header of a name: the broker adds its own after those of a message that it stores.
     pub fn last_header(&self, name: &str) -> Option<&str> {
         self.headers.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }

@@ -1,4 +1,4 @@
-//! The connection that events come over. A connection key is enough to say there what breaks a connection, so that it is not
+//! The connection that events come over. Any connection key may publish there what breaks a connection, so that it is not
 //! the one of the requests.
 
 use std::time::Duration;
@@ -9,11 +9,11 @@ use tokio::time::timeout;
 
 use crate::operator::{BATCH, Operator, now};
 
-/// How many events wait, at most, of 4 KiB each on average: a fleet of 40,000 says so much in a second. What is lost comes again.
+/// How many events wait, at most, of 4 KiB each on average: a fleet of 40,000 sends as many in a second. What is lost comes again.
 const MAX_EVENTS: usize = 4_096;
 /// How long the first request waits for the connection of the events, at most.
 const FIRST_CONNECTION: Duration = Duration::from_millis(500);
-/// How many microseconds it is not told again that the connection of the events broke.
+/// How long, in microseconds, no second notice reports that the connection of the events broke.
 const NOTICE_PAUSE: u64 = 60_000_000;
 
 /// The connection, and what came over it.
@@ -25,10 +25,10 @@ pub(crate) struct EventLink {
     pub(crate) arrived: Vec<LinkEvent>,
     /// Why it broke, as long as there is no other.
     lost: Option<String>,
-    /// Whether the connection of the requests broke too: that is told, and is reason enough.
+    /// Whether the connection of the requests broke too: that is reported, and explains this one.
     pub(crate) excused: bool,
-    /// When it was last told that it broke.
-    told_at: Option<u64>,
+    /// When a notice last reported that it broke.
+    notified_at: Option<u64>,
 }
 
 impl Operator {
@@ -37,7 +37,7 @@ impl Operator {
         for event in std::mem::take(&mut self.event_link.arrived) {
             match event {
                 LinkEvent::Message(delivery) => deliveries.push(delivery),
-                // Nothing is published here, so that nobody but a client says this.
+                // Nothing is published here, so that only a client can have sent this.
                 LinkEvent::NoResponders { .. } | LinkEvent::Unsent { .. } => {}
                 LinkEvent::Allowed { subject } => {
                     self.up_to_date.clear();
@@ -47,11 +47,11 @@ impl Operator {
                     self.up_to_date.clear();
                     let lost = self.event_link.lost.take();
                     let is_excused = std::mem::take(&mut self.event_link.excused);
-                    let told_at = self.event_link.told_at.unwrap_or(0);
-                    let is_told =
-                        self.event_link.told_at.is_some() && now().micros.saturating_sub(told_at) < NOTICE_PAUSE;
-                    if let Some(why) = lost.filter(|_| !is_excused && !is_told) {
-                        self.event_link.told_at = Some(now().micros);
+                    let notified_at = self.event_link.notified_at.unwrap_or(0);
+                    let is_recent = self.event_link.notified_at.is_some()
+                        && now().micros.saturating_sub(notified_at) < NOTICE_PAUSE;
+                    if let Some(why) = lost.filter(|_| !is_excused && !is_recent) {
+                        self.event_link.notified_at = Some(now().micros);
                         let what = "events may be missing: the connection that they come over broke";
                         self.notice(true, format!("{what} ({why}); commands are not affected"));
                     }
@@ -71,7 +71,7 @@ impl Operator {
 }
 
 impl EventLink {
-    /// Connects, and waits a moment for it: what is said from now on is to be heard. Without it requests are sent all the same.
+    /// Connects, and waits a moment for it: what clients publish from now on is to be received. Without it requests are sent all the same.
     pub(crate) async fn connect(config: &LinkConfig, subscriptions: Vec<String>) -> Result<Self, LinkError> {
         let name = format!("{}-events", config.name);
         let (link, mut events) =
@@ -80,6 +80,6 @@ impl EventLink {
         let mut arrived = Vec::with_capacity(BATCH);
         // The first thing is that it is connected, or that it is not.
         let _ = timeout(FIRST_CONNECTION, events.recv_many(&mut arrived, 1)).await;
-        Ok(Self { _link: link, events, arrived, lost: None, excused: false, told_at: None })
+        Ok(Self { _link: link, events, arrived, lost: None, excused: false, notified_at: None })
     }
 }

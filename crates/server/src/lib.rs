@@ -1,14 +1,14 @@
 //! The operator's shell: what the pure [machine](countersign_machine::server) decides is carried out here, over NATS and by
 //! the clock.
 //!
-//! [`Operator::submit`] and [`Operator::next`] tell the story: presence is looked up, the commands are sent, and what arrives is
+//! [`Operator::submit`] and [`Operator::next`] are the place to start: presence is looked up, the commands are sent, and what arrives is
 //! verified and handed to the machine until every target has its verdict. [`setup`] makes the broker's streams, and [`forget`]
-//! strikes a retired client from them.
+//! removes a retired client from them.
 
 mod event_link;
-mod kept;
 mod operator;
 mod presence;
+mod stored;
 mod stream;
 
 pub use countersign_machine::server::OperatorEvent;

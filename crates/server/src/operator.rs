@@ -43,13 +43,13 @@ pub struct OperatorConfig {
     pub member: Member,
     /// What replies are judged by; it also names the realm.
     pub trust: Arc<Trust>,
-    /// Which events are heard.
+    /// Which events are received.
     pub follow: Follow,
     /// The clients that the folder of keys knows. By name, nothing is sent to one that neither it nor the roster knows.
     pub enrolled: Vec<Name>,
 }
 
-/// Which events an operator's process hears. Where it sends requests to clients whose presence it does not hear, it takes a
+/// Which events an operator's process receives. Where it sends requests to clients whose presence it does not receive, it takes a
 /// client that runs a command for longer than half a minute for silent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Follow {
@@ -67,16 +67,16 @@ pub enum OperatorError {
     /// No broker, or it refused us.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// The broker does not tell who is there.
+    /// The broker does not answer with the roster.
     #[error("the broker does not tell the roster: {0}")]
     Roster(String),
-    /// The broker has begun to tell the roster, or not even that, and fell silent.
+    /// The broker stopped answering before the roster was complete.
     #[error("the broker does not tell the roster: nothing came for {} s", .0.as_secs())]
     Silent(Duration),
     /// The connection is lost for the moment.
     #[error("the connection to the broker is lost")]
     Disconnected,
-    /// The broker does not let us hear replies; nothing was sent, since nobody would know what came of it.
+    /// The broker does not let us subscribe to replies; nothing was sent, since the outcome would not be known.
     #[error("the broker does not let us hear replies: {0}")]
     ReplySubscriptionDenied(String),
     /// The request is not one that can be sent; nothing was.
@@ -100,13 +100,13 @@ pub struct Operator {
     pub(crate) link: Link,
     events: LinkEvents,
     was_lost: bool,
-    /// What clients say of themselves. A connection key is enough to say there what breaks a connection.
+    /// What clients publish about themselves. Any connection key may publish there what breaks a connection.
     pub(crate) event_link: EventLink,
     /// How to connect for something else.
     pub(crate) config: LinkConfig,
     /// Why the roster was not read completely.
     pub(crate) incomplete: Option<String>,
-    /// The subject that replies are heard on.
+    /// The subject that replies arrive on.
     replies: String,
     pub(crate) verifier: Verifier,
     /// For what comes over the links; what the broker stores comes again with each reading.
@@ -120,7 +120,7 @@ pub struct Operator {
     pub(crate) up_to_date: BTreeSet<Name>,
     /// What arrived and was not looked at yet.
     arrived: Vec<LinkEvent>,
-    /// What happened and was not told yet.
+    /// What happened and was not returned yet.
     emitted: VecDeque<OperatorEvent>,
 }
 
@@ -235,7 +235,7 @@ impl Operator {
             }
             Audience::Group(_) | Audience::All => self.refresh().await?,
         }
-        // By now the broker has said what it does not allow of what was subscribed to.
+        // By now the broker has refused the subscriptions that it does not allow.
         self.catch_up();
         if let Some(why) = self.link.refused().remove(&self.replies) {
             return Err(OperatorError::ReplySubscriptionDenied(why));
@@ -245,7 +245,7 @@ impl Operator {
         Ok(id)
     }
 
-    /// Waits for the next thing that is worth telling. Nothing is lost when this is dropped while it waits.
+    /// Waits for the next event. Nothing is lost when this is dropped while it waits.
     pub async fn next(&mut self) -> Result<OperatorEvent, OperatorError> {
         loop {
             if let Some(event) = self.emitted.pop_front() {
@@ -275,7 +275,7 @@ impl Operator {
         }
     }
 
-    /// What has happened and was not told yet, without waiting for more.
+    /// The next event that has happened already, without waiting for more.
     pub fn try_next(&mut self) -> Option<OperatorEvent> {
         self.emitted.pop_front()
     }
@@ -301,12 +301,12 @@ impl Operator {
         self.machine.identity()
     }
 
-    /// The clients that were heard, or that [`refresh`](Self::refresh) found.
+    /// The clients that were seen, or that [`refresh`](Self::refresh) found.
     pub fn roster(&self) -> &Roster {
         self.machine.roster()
     }
 
-    /// Whether a client has not been heard for half a minute of connected time, though it has not said that it ended.
+    /// Whether nothing arrived from a client for half a minute of connected time, though it has not stated that it ended.
     pub fn is_silent(&self, client: &Name) -> bool {
         self.machine.is_silent(client)
     }
@@ -321,8 +321,8 @@ impl Operator {
         self.machine.ignored()
     }
 
-    /// Looks at what has arrived already, a queue full of it at most: the roster is to know what the clients have said. It stops
-    /// at a reply, which is to be told before more are opened.
+    /// Looks at what has arrived already, a queue full of it at most: the roster is to hold what the clients sent. It
+    /// stops at a reply, which is to be returned before more are opened.
     pub fn catch_up(&mut self) {
         let is_reply = |it: &OperatorEvent| {
             matches!(it, OperatorEvent::Done { .. } | OperatorEvent::Update { update: Update::Reply { .. }, .. })
@@ -360,7 +360,7 @@ impl Operator {
                     continue;
                 }
                 LinkEvent::NoResponders { about: Some(subject), .. } => self.machine.no_responders(&subject, now()),
-                // The reply subject alone does not tell which of the targets nobody listens for.
+                // The reply subject alone does not show which target has no subscriber.
                 LinkEvent::NoResponders { about: None, .. } => Vec::new(),
                 LinkEvent::Connected => self.connected(),
                 LinkEvent::Disconnected { why } => {
@@ -420,7 +420,7 @@ impl Operator {
     }
 }
 
-/// Verifies what arrived; nothing but its type says whether it is a reply or an event.
+/// Verifies what arrived; only its type shows whether it is a reply or an event.
 fn open(verifier: &Verifier, delivery: &Delivery, now: Millis) -> Opened {
     let rejected = match verifier.open::<Reply>(delivery, now) {
         Ok(reply) => return Opened::Reply(Box::new(reply)),

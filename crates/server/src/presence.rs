@@ -1,9 +1,9 @@
-//! The last presence of each client, as the broker keeps it: verified like any other.
+//! The last presence of each client, as the broker stores it: verified like any other.
 //!
 //! What a client had stored may break the connection that reads it: the NATS library gives up at a header block that it
-//! cannot parse. So pages come over connections that serve nothing else. Where one breaks, the message that is next is asked
-//! for on its own, in JSON, which nothing in it can break, and the next page begins after it. Where too many break, all the rest
-//! is asked for like that.
+//! cannot parse. So pages come over connections that serve nothing else. Where one breaks, the next message is requested
+//! on its own, in JSON, which nothing in it can break, and the next page begins after it. Where too many break, all the rest
+//! is requested like that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -20,19 +20,19 @@ use countersign_protocol::text::echo;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::kept::{Kept, PAGE, Page, single};
 use crate::operator::{Follow, Operator, OperatorError, now};
+use crate::stored::{PAGE, Page, StoredPresence, stored_presence};
 
-/// How long the broker may say nothing while it tells the last presences of clients that are named: more than a slow way
-/// there and back. What it does not tell is not known, and that is no error.
+/// How long the broker may take to answer for the last presences of named clients: more than a slow round trip. A presence
+/// that does not arrive is not known, which is no error.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// How long it may say nothing while it tells the whole roster. As long as something comes, a slow line may take its time.
+/// How long may pass between two answers while the whole roster is read: a slow line may take its time.
 const ROSTER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the whole roster may take, even if something comes all the time.
 const LONGEST_READING: Duration = Duration::from_secs(300);
 /// How many clients the broker may name in all; what comes beyond is its invention.
 const MAX_CLIENTS: usize = 1_048_576;
-/// How many pages may break. Whoever holds that many stolen connection keys makes the rest of the roster slow: it is asked for
+/// How many pages may break. Whoever holds that many stolen connection keys makes the rest of the roster slow: it is read
 /// one by one, which breaks nothing.
 const MAX_BROKEN: usize = 64;
 /// How many of the clients that are left out a notice names.
@@ -41,10 +41,10 @@ const NAMED: usize = 8;
 /// How far the roster was read.
 #[derive(Debug, Default)]
 struct Reading {
-    told: usize,
-    kept: BTreeSet<Name>,
+    count: usize,
+    stored: BTreeSet<Name>,
     broken: usize,
-    /// The subjects of what is kept and is no readable presence of its client.
+    /// The subjects of what is stored and is no readable presence of its client.
     left_out: Vec<String>,
 }
 
@@ -64,22 +64,22 @@ impl Reading {
     }
 }
 
-/// The next answer, unless the broker says nothing for too long.
-async fn heard<T>(answer: impl Future<Output = T>) -> Result<T, OperatorError> {
+/// The next answer, or an error where it takes too long.
+async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T, OperatorError> {
     timeout(ROSTER_TIMEOUT, answer).await.map_err(|_| OperatorError::Silent(ROSTER_TIMEOUT))
 }
 
 impl Operator {
-    /// Takes the last presence of every client into the roster, as far as it holds, and strikes those clients that the broker
-    /// keeps nothing of and that were not heard lately: whoever retired a client struck it there. What is no readable presence
-    /// of its client is left out; then [`incomplete`](Self::incomplete) says so, and a notice too. Where the reading did not
-    /// come to its end nobody is struck. It is an error only where nothing could be read.
+    /// Takes the last presence of every client into the roster, as far as it verifies, and removes those clients of which the
+    /// broker stores nothing and from which nothing arrived lately: a retired client was removed there. What is no readable
+    /// presence of its client is left out; then [`incomplete`](Self::incomplete) says so, and a notice too. Where the roster
+    /// could not be read completely no client is removed. It is an error only where nothing could be read.
     pub async fn refresh(&mut self) -> Result<(), OperatorError> {
         let mut reading = Reading::default();
         let read = timeout(LONGEST_READING, self.read_all(&mut reading)).await;
         let late = |_| Err(OperatorError::Roster(format!("not within {} s", LONGEST_READING.as_secs())));
         let failed = read.unwrap_or_else(late).err();
-        if reading.kept.is_empty()
+        if reading.stored.is_empty()
             && reading.left_out.is_empty()
             && let Some(error) = failed
         {
@@ -87,9 +87,9 @@ impl Operator {
         }
         self.incomplete = reading.missing(failed.as_ref());
         if failed.is_none() {
-            // What is left out is kept all the same.
-            reading.kept.extend(reading.left_out.iter().filter_map(|subject| subject::event_client(subject)));
-            self.machine.keep_only(&reading.kept);
+            // What is left out is stored all the same.
+            reading.stored.extend(reading.left_out.iter().filter_map(|subject| subject::event_client(subject)));
+            self.machine.keep_only(&reading.stored);
         }
         if let Some(why) = &self.incomplete {
             self.notice(true, format!("the roster is incomplete: {why}"));
@@ -103,35 +103,35 @@ impl Operator {
         self.incomplete.as_deref()
     }
 
-    /// Takes the last presences of clients into the roster, as far as the broker has them and they hold; those clients that it
-    /// keeps nothing of. An error where it does not tell what it keeps.
+    /// Takes the last presences of clients into the roster, as far as the broker has them and they verify; returns the
+    /// clients of which it stores nothing. An error where it does not answer.
     pub async fn find(&mut self, clients: &[Name]) -> Result<BTreeSet<Name>, OperatorError> {
         let inbox = self.link.inbox().await.ok_or(OperatorError::Disconnected)?;
         let mut found = Found::default();
-        let asked = self.ask_for_some(inbox, clients, &mut found).await;
-        asked.ok_or(OperatorError::Silent(TIMEOUT))?;
-        found.untold.map_or(Ok(found.absent), |why| Err(OperatorError::Roster(why)))
+        let sent = self.fetch_each(inbox, clients, &mut found).await;
+        sent.ok_or(OperatorError::Silent(TIMEOUT))?;
+        found.refused.map_or(Ok(found.absent), |why| Err(OperatorError::Roster(why)))
     }
 
-    /// Strikes clients from the roster here that were [struck](crate::forget) at the broker, unless they are heard.
-    pub fn strike(&mut self, clients: &BTreeSet<Name>) {
-        let kept = self.roster().entries().map(|presence| presence.client().clone());
-        let kept = kept.filter(|client| !clients.contains(client)).collect();
-        self.machine.keep_only(&kept);
+    /// Removes clients from the roster here that were [removed](crate::forget) at the broker, unless something arrives from them.
+    pub fn remove(&mut self, clients: &BTreeSet<Name>) {
+        let stored = self.roster().entries().map(|presence| presence.client().clone());
+        let stored = stored.filter(|client| !clients.contains(client)).collect();
+        self.machine.keep_only(&stored);
     }
 
-    /// Takes the last presences of clients into the roster. Those that were looked up before, and are heard since, are not
-    /// looked up again.
+    /// Takes the last presences of clients into the roster. Those that were looked up before, and whose presences
+    /// are received since, are not looked up again.
     pub(crate) async fn look_up(&mut self, clients: &[Name]) {
-        let unheard: Vec<Name> = clients.iter().filter(|client| !self.up_to_date.contains(*client)).cloned().collect();
-        if !unheard.is_empty()
+        let missing: Vec<Name> = clients.iter().filter(|client| !self.up_to_date.contains(*client)).cloned().collect();
+        if !missing.is_empty()
             && let Some(inbox) = self.link.inbox().await
-            && let Some(()) = self.ask_for_some(inbox, &unheard, &mut Found::default()).await
+            && let Some(()) = self.fetch_each(inbox, &missing, &mut Found::default()).await
         {
             // In time or not, and with or without a stream: what was found is in the roster.
             let is_followed =
                 |client: &Name| !matches!(&self.follow, Follow::Clients(clients) if !clients.contains(client));
-            self.up_to_date.extend(unheard.into_iter().filter(is_followed));
+            self.up_to_date.extend(missing.into_iter().filter(is_followed));
         }
     }
 
@@ -139,26 +139,26 @@ impl Operator {
     async fn read_all(&mut self, reading: &mut Reading) -> Result<(), OperatorError> {
         let (mut reader, mut next) = (self.reader().await?, Some(1));
         while let Some(from) = next {
-            if reading.told > MAX_CLIENTS {
+            if reading.count > MAX_CLIENTS {
                 return Err(OperatorError::Roster(format!("it names more than {MAX_CLIENTS} clients")));
             }
             if reading.broken > MAX_BROKEN {
-                let kept = self.ask_for_next(&reader, from).await?;
-                next = kept.and_then(|kept| self.take_alone(kept, reading));
+                let stored = self.fetch_next(&reader, from).await?;
+                next = stored.and_then(|stored| self.take_one(stored, reading));
                 continue;
             }
             let mut page = Page::from(from);
-            let end = self.ask_for_page(&reader, &mut page).await?;
-            reading.told += page.presences.len() + page.too_long.len();
-            self.take_kept(&page.presences, reading);
+            let end = self.fetch_page(&reader, &mut page).await?;
+            reading.count += page.presences.len() + page.too_long.len();
+            self.take_stored(&page.presences, reading);
             reading.left_out.append(&mut page.too_long);
             next = match end {
                 ControlFlow::Break(next) => next,
                 ControlFlow::Continue(()) => {
                     reading.broken += 1;
                     reader = self.reader().await?;
-                    let following = self.ask_for_next(&reader, page.last.saturating_add(1)).await?;
-                    following.and_then(|kept| self.take_alone(kept, reading))
+                    let following = self.fetch_next(&reader, page.last.saturating_add(1)).await?;
+                    following.and_then(|stored| self.take_one(stored, reading))
                 }
             };
         }
@@ -166,10 +166,10 @@ impl Operator {
     }
 
     /// Takes what may have broken a page; the number that the next page begins with.
-    fn take_alone(&mut self, kept: Kept, reading: &mut Reading) -> Option<u64> {
-        reading.told += 1;
-        self.take_kept(&[kept.delivery], reading);
-        kept.sequence.checked_add(1)
+    fn take_one(&mut self, stored: StoredPresence, reading: &mut Reading) -> Option<u64> {
+        reading.count += 1;
+        self.take_stored(&[stored.delivery], reading);
+        stored.sequence.checked_add(1)
     }
 
     /// A connection for pages. Each break costs it, and no other.
@@ -186,13 +186,13 @@ impl Operator {
 
     /// Fills a page. Nothing more arrives afterwards, since the subscription ends here: to verify a page takes a while, and
     /// meanwhile nobody bounds what would wait. `Continue` where the connection broke before the page had its end.
-    async fn ask_for_page(&self, reader: &Link, page: &mut Page) -> Result<ControlFlow<Option<u64>>, OperatorError> {
+    async fn fetch_page(&self, reader: &Link, page: &mut Page) -> Result<ControlFlow<Option<u64>>, OperatorError> {
         let subjects = subject::every_presence(&self.realm);
-        let question = json!({ "seq": page.last.saturating_add(1), "batch": PAGE, "next_by_subj": subjects });
+        let request = json!({ "seq": page.last.saturating_add(1), "batch": PAGE, "next_by_subj": subjects });
         let mut inbox = reader.inbox().await.ok_or(OperatorError::Disconnected)?;
-        let asked = inbox.ask(subject::roster_page(&self.realm), "page", &question).await;
-        asked.ok_or(OperatorError::Disconnected)?;
-        while let Some(answer) = heard(inbox.next()).await? {
+        let sent = inbox.request(subject::roster_page(&self.realm), "page", &request).await;
+        sent.ok_or(OperatorError::Disconnected)?;
+        while let Some(answer) = in_time(inbox.next()).await? {
             let end = page.take(&answer).map_err(OperatorError::Roster)?;
             if end.is_break() {
                 return Ok(end);
@@ -202,41 +202,43 @@ impl Operator {
     }
 
     /// The message of this number or the one after it, alone.
-    async fn ask_for_next(&self, reader: &Link, number: u64) -> Result<Option<Kept>, OperatorError> {
-        let question = json!({ "seq": number, "next_by_subj": subject::every_presence(&self.realm) });
+    async fn fetch_next(&self, reader: &Link, number: u64) -> Result<Option<StoredPresence>, OperatorError> {
+        let request = json!({ "seq": number, "next_by_subj": subject::every_presence(&self.realm) });
         let mut inbox = reader.inbox().await.ok_or(OperatorError::Disconnected)?;
-        let asked = inbox.ask(subject::roster_message(&self.realm), "message", &question).await;
-        asked.ok_or(OperatorError::Disconnected)?;
-        let kept =
-            single(&heard(inbox.next()).await?.ok_or(OperatorError::Disconnected)?).map_err(OperatorError::Roster)?;
-        match kept {
-            Some(kept) if kept.sequence < number => Err(OperatorError::Roster("its pages run backwards".to_owned())),
-            kept => Ok(kept),
+        let sent = inbox.request(subject::roster_message(&self.realm), "message", &request).await;
+        sent.ok_or(OperatorError::Disconnected)?;
+        let stored = stored_presence(&in_time(inbox.next()).await?.ok_or(OperatorError::Disconnected)?)
+            .map_err(OperatorError::Roster)?;
+        match stored {
+            Some(stored) if stored.sequence < number => {
+                Err(OperatorError::Roster("its pages run backwards".to_owned()))
+            }
+            stored => Ok(stored),
         }
     }
 
-    /// One request for each client, and one inbox for all answers: its last token says whose presence was asked for.
-    async fn ask_for_some(&mut self, mut inbox: Inbox, clients: &[Name], found: &mut Found) -> Option<()> {
+    /// One request for each client, and one inbox for all answers: its last token names the client.
+    async fn fetch_each(&mut self, mut inbox: Inbox, clients: &[Name], found: &mut Found) -> Option<()> {
         let mut awaited: BTreeMap<&str, &Name> = clients.iter().map(|name| (name.as_str(), name)).collect();
         for name in awaited.values() {
-            let question = json!({ "last_by_subj": subject::event(&self.realm, name, EventKind::Presence) });
-            inbox.ask(subject::roster_message(&self.realm), name.as_str(), &question).await?;
+            let request = json!({ "last_by_subj": subject::event(&self.realm, name, EventKind::Presence) });
+            inbox.request(subject::roster_message(&self.realm), name.as_str(), &request).await?;
         }
         while !awaited.is_empty() {
             let answer = timeout(TIMEOUT, inbox.next()).await.ok()??;
             if let Some(name) = awaited.remove(answer.token.as_str()) {
-                match single(&answer) {
-                    Ok(Some(kept)) => self.take_kept(&[kept.delivery], &mut Reading::default()),
+                match stored_presence(&answer) {
+                    Ok(Some(stored)) => self.take_stored(&[stored.delivery], &mut Reading::default()),
                     Ok(None) => drop(found.absent.insert(name.clone())),
-                    Err(why) => found.untold = Some(why),
+                    Err(why) => found.refused = Some(why),
                 }
             }
         }
         Some(())
     }
 
-    /// Takes what is kept into the roster. What is not a presence of the client that its subject names is left out.
-    fn take_kept(&mut self, deliveries: &[Delivery], reading: &mut Reading) {
+    /// Takes what is stored into the roster. What is not a presence of the client that its subject names is left out.
+    fn take_stored(&mut self, deliveries: &[Delivery], reading: &mut Reading) {
         let (verifier, wall) = (&self.verifier, clock::wall());
         let opened = open_all(deliveries, self.threads, |delivery| verifier.open::<Event>(delivery, wall));
         for (opened, delivery) in opened.into_iter().zip(deliveries) {
@@ -245,14 +247,14 @@ impl Operator {
                     let (message, is_presence) = (event.message(), event.message().kind == EventKind::Presence);
                     (is_presence.then(|| message.from.clone()), self.machine.presence(&event, now(), false))
                 }
-                // One whose credential has expired is kept, and is not there for requests.
+                // A client whose credential has expired stays in the roster, but takes no requests.
                 Err(rejected) => {
                     (rejected.expired.as_ref().map(|it| it.client().clone()), self.machine.rejected(&rejected))
                 }
             };
             let own = |client: &Name| subject::event(&self.realm, client, EventKind::Presence) == delivery.subject();
             match client.filter(own) {
-                Some(client) => drop(reading.kept.insert(client)),
+                Some(client) => drop(reading.stored.insert(client)),
                 None => reading.left_out.push(delivery.subject().to_owned()),
             }
             self.apply(effects);
@@ -260,11 +262,11 @@ impl Operator {
     }
 }
 
-/// What came of questions for single clients, besides what went into the roster.
+/// What came of the requests for single clients, besides what went into the roster.
 #[derive(Debug, Default)]
 struct Found {
-    /// The broker keeps nothing of these.
+    /// The broker stores nothing of these.
     absent: BTreeSet<Name>,
-    /// Why it does not tell.
-    untold: Option<String>,
+    /// Why it does not answer.
+    refused: Option<String>,
 }

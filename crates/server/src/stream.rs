@@ -6,7 +6,7 @@ use countersign_protocol::event::EventKind;
 use countersign_protocol::name::Name;
 use countersign_protocol::{subject, text};
 
-/// The longest presence that is kept, in bytes, its headers included: one with thousands of groups or commands still fits.
+/// The longest presence that is stored, in bytes, its headers included: one with thousands of groups or commands still fits.
 pub const MAX_PRESENCE: i32 = 65_536;
 /// Below which subject the broker answers the setup key.
 const INBOX_PREFIX: &str = "_INBOX.setup";
@@ -35,13 +35,13 @@ pub enum SetupError {
         what: &'static str,
         /// The stream.
         stream: String,
-        /// What the broker says, escaped.
+        /// The broker's error, escaped.
         why: String,
     },
 }
 
 /// Makes the stream of presences, or makes it again what it should be: the last message of each client's presence subject,
-/// read by Direct Get. Nothing longer than [`MAX_PRESENCE`] is kept. A cluster keeps it on three of its servers if it has as
+/// read by Direct Get. Nothing longer than [`MAX_PRESENCE`] is stored. A cluster stores it on three of its servers if it has as
 /// many; a stream that is on three stays there.
 pub async fn setup(url: &str, realm: &Name, seed: Seed) -> Result<PresenceStream, SetupError> {
     let stream = subject::presence_stream(realm);
@@ -52,8 +52,8 @@ pub async fn setup(url: &str, realm: &Name, seed: Seed) -> Result<PresenceStream
     Ok(PresenceStream { replicas: made.replicas, has_fewer, name: stream })
 }
 
-/// Strikes retired clients from the stream of presences, and so from every operator's roster. A client that is still there
-/// comes back with its next heartbeat. After an error some of them may be struck; to strike them again does no harm.
+/// Removes retired clients from the stream of presences, and so from every operator's roster. A client that is still there
+/// comes back with its next heartbeat. After an error some of them may be removed; removing them again does no harm.
 pub async fn forget(url: &str, realm: &Name, seed: Seed, clients: &[Name]) -> Result<(), SetupError> {
     let stream = subject::presence_stream(realm);
     let access = StreamAccess { url, seed, inbox_prefix: INBOX_PREFIX, stream: &stream };

@@ -81,7 +81,7 @@ pub(crate) async fn remove(args: &RealmArgs, names: &[Name], operator: &mut Oper
     for client in &struck {
         output.note(format!("{client} is struck from the roster; its key and credential are as they were"));
     }
-    operator.strike(&names);
+    operator.remove(&names);
     Ok(())
 }
 

@@ -116,7 +116,7 @@ fn for_people(entries: &[Entry<'_>], now: Millis) -> String {
 
 /// How long ago it was heard, and how wrong its clock is. What was signed ahead of this machine's clock has no age.
 fn last_seen(presence: &Presence, now: Millis) -> String {
-    let ago = presence.is_dated().then(|| format!("{} ago", age(presence.heard_at(), now)));
+    let ago = presence.is_dated().then(|| format!("{} ago", age(presence.last_seen_at(), now)));
     let span = age(Millis::new(0), Millis::new(i64::try_from(presence.clock().unsigned_abs()).unwrap_or(i64::MAX)));
     let clock = match presence.clock() {
         0 => None,

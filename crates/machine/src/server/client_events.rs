@@ -1,4 +1,4 @@
-//! What clients say unasked: the roster takes it in, and what is new of it is told.
+//! The clients' events: presences go into the roster, and what is new is emitted.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use countersign_protocol::name::Name;
 use countersign_protocol::reply::State;
 use countersign_protocol::subject;
 
-use super::operator::tell;
+use super::operator::emit;
 use super::{ClientEvent, Effect, Ignored, Now, Operator, Presence, SILENCE, Taken, Update, micros};
 
 /// How many processes of one client are remembered.
@@ -23,7 +23,7 @@ impl Operator {
         let Ok(data) = message.data() else { return Vec::new() };
         let news = match data {
             EventData::Presence(_) => return self.presence(event, now, true),
-            // The replies to a request of this process say the same.
+            // The replies to a request of this process report the same.
             EventData::Job(job) if self.is_own(&job) => return Vec::new(),
             EventData::Job(job) => ClientEvent::Job(job),
             EventData::Security(security) => ClientEvent::Security(security),
@@ -43,15 +43,15 @@ impl Operator {
             return Vec::new();
         }
         self.last_notified.insert(message.from.clone(), (message.boot, signed_at, message.n));
-        vec![tell_news(&message.from, news)]
+        vec![emit_client_event(&message.from, news)]
     }
 
-    /// Strikes the clients that the broker keeps no presence of any more, unless they were heard within [`SILENCE`] of
+    /// Removes the clients of which the broker stores no presence any more, unless they were seen within [`SILENCE`] of
     /// connected time.
-    pub fn keep_only(&mut self, kept: &BTreeSet<Name>) {
+    pub fn keep_only(&mut self, stored: &BTreeSet<Name>) {
         let (roster, alive) = (&mut self.roster, &mut self.alive);
-        let belongs = |presence: &Presence| alive.contains_key(presence.client()) || kept.contains(presence.client());
-        roster.retain(belongs, |client| kept.contains(client));
+        let belongs = |presence: &Presence| alive.contains_key(presence.client()) || stored.contains(presence.client());
+        roster.retain(belongs, |client| stored.contains(client));
         alive.retain(|client, _| roster.entry(client).is_some());
     }
 
@@ -63,7 +63,7 @@ impl Operator {
         let taken = self.roster.take(event, now.wall, SKEW, is_live);
         match taken {
             Taken::Later | Taken::TwoAlive => {}
-            // The broker keeps what it also delivered: to hear it twice is no news.
+            // The broker stores what it also delivered: a second copy is no news.
             Taken::Stale => return Vec::new(),
             Taken::Unfit => return self.ignore(Ignored::Misplaced, Some(client), ""),
         }
@@ -77,15 +77,15 @@ impl Operator {
             }
             boots.push_back((boot, false));
         }
-        // Told once of each two: of the process that speaks again, and of the one that had followed it.
+        // Reported once of each two: of the process that signs again, and of the one that had followed it.
         let mut alarm = false;
         if taken == Taken::TwoAlive {
             let other = before.as_ref().map(Presence::boot);
             let both = boots.iter_mut().filter(|(known, _)| *known == boot || Some(*known) == other);
-            both.for_each(|(_, told)| alarm |= !std::mem::replace(told, true));
+            both.for_each(|(_, is_notified)| alarm |= !std::mem::replace(is_notified, true));
         }
         let news = match before {
-            // What the broker keeps is how it stood when this process began.
+            // What the broker stores is the state when this process started.
             None if !is_live => None,
             None => Some(ClientEvent::Joined { state }),
             Some(before) if before.boot() != boot => match before.state() {
@@ -99,29 +99,30 @@ impl Operator {
             Some(_) if is_live && !self.alive.contains_key(client) => Some(ClientEvent::Back { state }),
             Some(_) => None,
         };
-        let age = if is_live { 0 } else { micros(now.wall.since(presence.heard_at())) };
+        let age = if is_live { 0 } else { micros(now.wall.since(presence.last_seen_at())) };
         if state == State::Terminated || age > micros(SILENCE) {
             self.alive.remove(client);
         } else {
             self.alive.insert(client.clone(), now.micros.saturating_sub(age));
         }
-        let alarm = alarm.then(|| tell(two_alive(client)));
-        let mut effects: Vec<Effect> = alarm.into_iter().chain(news.map(|news| tell_news(client, news))).collect();
+        let alarm = alarm.then(|| emit(two_alive(client)));
+        let mut effects: Vec<Effect> =
+            alarm.into_iter().chain(news.map(|news| emit_client_event(client, news))).collect();
         if is_live {
             effects.extend(self.pending.values_mut().flat_map(|pending| pending.on_presence(presence, now)));
         }
         effects
     }
 
-    /// Whether a job was requested by this process. An id alone does not say so: another operator may use the same.
+    /// Whether a job was requested by this process. An id alone does not prove it: another operator may use the same.
     fn is_own(&self, job: &Job) -> bool {
         job.operator == *self.setup.identity.name()
             && self.pending.values().any(|pending| pending.owns(&job.command_id))
     }
 }
 
-pub(super) fn tell_news(client: &Name, news: ClientEvent) -> Effect {
-    tell(Update::ClientEvent { client: client.clone(), news })
+pub(super) fn emit_client_event(client: &Name, news: ClientEvent) -> Effect {
+    emit(Update::ClientEvent { client: client.clone(), news })
 }
 
 fn two_alive(client: &Name) -> Update {

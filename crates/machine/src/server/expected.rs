@@ -13,8 +13,8 @@ use super::{Audience, Operator, Presence, RequestError};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Expected {
     pub(super) client: Name,
-    /// What the verified roster knows of it: its epoch goes into a command to it alone (section 8), and whether it is
-    /// `offline` is told by it. Without it silence is always `no_reply`.
+    /// What the verified roster knows of it: its epoch goes into a command to it alone (section 8), and it
+    /// decides whether silence is `offline`. Without it silence is always `no_reply`.
     pub(super) known: Option<Presence>,
     /// When its credential expires, as far as anything is known of it.
     pub(super) until: Option<Millis>,
@@ -25,8 +25,9 @@ impl Operator {
     pub(super) fn expected(&self, audience: &Audience) -> Result<Vec<Expected>, RequestError> {
         let (mut expected, mut ended, mut out_of_reach) = (Vec::new(), 0, 0);
         if let Audience::Clients(names) = audience {
-            let heard = |client: &Name| self.roster.entry(client).is_some() || self.roster.expired(client).is_some();
-            let known = |client: &Name| heard(client) || self.setup.enrolled.contains(client);
+            let is_in_roster =
+                |client: &Name| self.roster.entry(client).is_some() || self.roster.expired(client).is_some();
+            let known = |client: &Name| is_in_roster(client) || self.setup.enrolled.contains(client);
             if let Some(unknown) = names.iter().find(|client| !known(client)) {
                 return Err(RequestError::UnknownClient(unknown.clone()));
             }

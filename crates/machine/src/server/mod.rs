@@ -1,8 +1,8 @@
 //! The operator's side: a request becomes signed commands, replies become one verdict for each target.
 //!
-//! [`Operator::submit`] chooses whom a request is for, signs and sends (section 4); [`Operator::reply`] takes what section 5
+//! [`Operator::submit`] determines the targets of a request, signs and sends (section 4); [`Operator::reply`] takes what section 5
 //! allows and nothing else; [`Operator::tick`] sees to it that no wait lasts for ever. When every target of a request has its
-//! verdict, [`OperatorEvent::Done`] says so. What the clients say of themselves comes through the [`Roster`].
+//! verdict, [`OperatorEvent::Done`] says so. The clients' presences are in the [`Roster`].
 
 mod client_events;
 mod expected;
@@ -33,7 +33,7 @@ pub use request::{RequestError, may_sign};
 pub use roster::{Presence, Roster, Taken};
 pub use verdict::{Ignored, NOT_RUN, Report, TargetReport, Verdict};
 
-/// How often the server asks for the result of what was accepted, in milliseconds; it also asks on every reconnect.
+/// How often the server queries the result of what was accepted, in milliseconds; it also does on every reconnect.
 pub const POLL_EVERY: i64 = 10_000;
 /// After how long a silence of its presence a client that had accepted ends in `no_reply`, in milliseconds.
 pub const SILENCE: i64 = 30_000;
@@ -46,7 +46,7 @@ pub const OUTAGE: i64 = 120_000;
 /// How long a wait lasts at least when the connection is back, in milliseconds: the clients, too, have to find the broker again.
 pub const RECOVERY: i64 = 10_000;
 
-/// How late [`Operator::tick`] may come before the process is taken to have been held, and how long what arrived meanwhile then
+/// How late [`Operator::tick`] may come before the process is taken to have been suspended, and how long what arrived meanwhile then
 /// has to be read, in milliseconds.
 pub const GRACE: i64 = 1_000;
 
@@ -109,7 +109,7 @@ impl Default for Options {
     }
 }
 
-/// Whom a request is for.
+/// The clients that a request is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Audience {
     /// These clients, each by a command of its own; a name given twice gets one.
@@ -134,7 +134,7 @@ impl fmt::Display for Audience {
     }
 }
 
-/// What tells one request of an operator's process from every other; later requests have greater ones.
+/// What distinguishes one request of an operator's process from every other; later requests have greater ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(u64);
 
@@ -148,18 +148,18 @@ pub enum Effect {
         /// Its `reply_to`.
         reply: String,
     },
-    /// Tell the person.
+    /// Report to the person.
     Emit(OperatorEvent),
 }
 
-/// What the person is told.
+/// What is reported to the person.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OperatorEvent {
-    /// Something worth telling.
+    /// Something to report before the verdicts, or beside them.
     Update {
         /// The request that it is about, if it is about one.
         id: Option<RequestId>,
-        /// What there is to tell.
+        /// What it is.
         update: Update,
     },
     /// Every target of a request has its verdict: there is no other report on it.
@@ -171,10 +171,10 @@ pub enum OperatorEvent {
     },
 }
 
-/// What is worth telling while verdicts are awaited, and between requests.
+/// What is reported while verdicts are awaited, and between requests.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Update {
-    /// A verified reply was taken, interim or final. What was learnt by asking for the result is told by the report only.
+    /// A verified reply was taken, interim or final. What a query for the result shows is in the report only.
     Reply {
         /// Who signed it.
         client: Name,
@@ -186,19 +186,19 @@ pub enum Update {
         state: State,
         /// Milliseconds from the command's first sending to this reply.
         latency_ms: f64,
-        /// Whether it came after the report on its request, which it does not change. Interim ones are not told then.
+        /// Whether it came after the report on its request, which it does not change. Interim ones are not reported then.
         late: bool,
     },
     /// A remark for people: whole sentences, fit for a terminal.
     Notice {
         /// The client that it is about, if it is about one.
         client: Option<Name>,
-        /// Whether it speaks of an attack or of a broken promise (a security event) and not of mere bad luck.
+        /// Whether it reports an attack or a broken guarantee (a security event) and not a mere fault.
         alarm: bool,
         /// The remark.
         text: String,
     },
-    /// What a client says unasked, verified (section 5).
+    /// An event of a client, verified (section 5).
     ClientEvent {
         /// Who says it.
         client: Name,
@@ -207,7 +207,7 @@ pub enum Update {
     },
 }
 
-/// What a client says unasked, or says no more.
+/// An event of a client, or its silence.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ClientEvent {
     /// It was not in the roster before, or had ended.
@@ -215,11 +215,11 @@ pub enum ClientEvent {
         /// Its state.
         state: State,
     },
-    /// A new process speaks for it.
+    /// A new process signs for it.
     Restarted {
         /// Its state.
         state: State,
-        /// Whether it has begun a new epoch: what was sent to it before may have been forgotten (section 8).
+        /// Whether it has started a new epoch: what was sent to it before may have been forgotten (section 8).
         new_epoch: bool,
     },
     /// Its state changed.
@@ -229,9 +229,9 @@ pub enum ClientEvent {
         /// What it is.
         to: State,
     },
-    /// Nothing was heard of it for [`SILENCE`].
+    /// Nothing arrived from it for [`SILENCE`].
     Silent,
-    /// It is heard again.
+    /// Something arrived from it again.
     Back {
         /// Its state.
         state: State,

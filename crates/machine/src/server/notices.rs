@@ -1,4 +1,4 @@
-//! What is said of silence, of clocks, and of what a client remembers.
+//! Texts and verdicts about silence, about clocks, and about what a client remembers.
 
 use countersign_protocol::command::Recorded;
 use countersign_protocol::json::JsonText;
@@ -6,7 +6,7 @@ use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Status};
 
-use super::verdict::kept;
+use super::verdict::bounded;
 use super::{Now, Verdict};
 
 pub(super) fn unknown(why: &str) -> Verdict {
@@ -17,7 +17,7 @@ pub(super) fn unknown(why: &str) -> Verdict {
 pub(super) fn recorded(recorded: Recorded) -> Option<Verdict> {
     let Recorded { status, result, error, .. } = recorded;
     let error_or =
-        |code| error.map_or_else(|| ErrorBody::new(code, "the client remembers only that it ended so"), kept);
+        |code| error.map_or_else(|| ErrorBody::new(code, "the client remembers only that it ended so"), bounded);
     match status {
         Status::Accepted | Status::Progress => None,
         Status::Succeeded => Some(Verdict::Succeeded { result: result.as_ref().map(JsonText::from) }),
@@ -28,7 +28,7 @@ pub(super) fn recorded(recorded: Recorded) -> Option<Verdict> {
     }
 }
 
-/// What a refusal for reasons of time tells of this machine's clock, where it differs by more than clocks may.
+/// What a refusal for reasons of time shows of this machine's clock, where it differs by more than clocks may.
 pub(super) fn clock_notice(client: &Name, error: &ErrorBody, now: Now) -> Option<String> {
     if !matches!(error.code, ErrorCode::Expired | ErrorCode::NotYetValid) {
         return None;

@@ -13,7 +13,7 @@ use countersign_protocol::reply::{Reply, State};
 use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
 
-use super::client_events::tell_news;
+use super::client_events::emit_client_event;
 use super::pending_command::PendingCommand;
 use super::request::{Random, RequestContext, may_sign};
 use super::{
@@ -41,15 +41,15 @@ pub struct OperatorSetup {
     pub seed: [u8; 32],
 }
 
-/// One operator's process: requests are submitted, each ends in a report, and the clients' presences are stored. Deterministic: the same
-/// inputs give the same effects.
+/// One operator's process: requests are submitted, each ends in a report, and the clients' presences are stored.
+/// Deterministic: the same inputs give the same effects.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Operator {
     pub(super) setup: OperatorSetup,
     pub(super) roster: Roster,
-    /// When each client was heard last, monotonic, of those whose silence would be news.
+    /// When each client was last seen, monotonic, of those whose silence would be news.
     pub(super) alive: BTreeMap<Name, u64>,
-    /// The latest event of each client that was told as news, by its process, time and number: an older one is a replay.
+    /// The latest event of each client that was emitted, by its process, time and number: an older one is a replay.
     pub(super) last_notified: BTreeMap<Name, (Uuid, Millis, u64)>,
     pub(super) pending: BTreeMap<RequestId, PendingCommand>,
     submitted: u64,
@@ -59,7 +59,7 @@ pub struct Operator {
     is_cut_off: bool,
     /// What the broker takes of one message, in bytes.
     max_payload: usize,
-    /// The latest processes that have spoken for each client, and whether it was told of each that another one is alive too.
+    /// The latest processes that have signed for each client, and whether it was reported of each that another one is alive too.
     pub(super) boots: BTreeMap<Name, VecDeque<(Uuid, bool)>>,
     ignored: BTreeMap<(Ignored, Option<Name>), u64>,
 }
@@ -145,8 +145,8 @@ impl Operator {
         match taken {
             Ok(effects) => {
                 self.roster.replied(message, message.command_id.time(), now.wall, SKEW);
-                if let Some(heard) = self.alive.get_mut(&message.from) {
-                    *heard = now.micros;
+                if let Some(last_seen) = self.alive.get_mut(&message.from) {
+                    *last_seen = now.micros;
                 }
                 effects
             }
@@ -163,8 +163,8 @@ impl Operator {
         self.ignore(why, rejected.signer.as_ref(), &format!(", {}", rejected.detail))
     }
 
-    /// The broker says that nobody listens on a command's subject: an unauthenticated hint (section 1), which ends a wait
-    /// only where the verified roster says that the client is gone.
+    /// The broker reports that nobody listens on a command's subject: an unauthenticated hint (section 1), which ends a wait
+    /// only where the verified roster shows that the client is gone.
     pub fn no_responders(&mut self, subject: &str, now: Now) -> Vec<Effect> {
         self.pending.values_mut().flat_map(|pending| pending.no_responders(subject, now)).collect()
     }
@@ -182,7 +182,7 @@ impl Operator {
         let digest = Digest::of(&message.body);
         let mut effects: Vec<Effect> =
             self.pending.values_mut().flat_map(|pending| pending.unsent(digest, &text, now)).collect();
-        effects.insert(0, tell(Update::Notice { client: None, alarm: false, text: format!("a command was {text}") }));
+        effects.insert(0, emit(Update::Notice { client: None, alarm: false, text: format!("a command was {text}") }));
         effects
     }
 
@@ -192,32 +192,36 @@ impl Operator {
         self.pending.values_mut().for_each(|pending| pending.disconnected(now));
     }
 
-    /// The connection is back: what has no verdict is asked for its result.
+    /// The connection is back: results are queried where there is no verdict.
     pub fn reconnected(&mut self, now: Now) -> Vec<Effect> {
         self.is_cut_off = false;
-        self.alive.values_mut().for_each(|heard| *heard = now.micros);
+        self.alive.values_mut().for_each(|last_seen| *last_seen = now.micros);
         self.pending.values_mut().flat_map(|pending| pending.reconnected(now)).collect()
     }
 
-    /// Time has passed: to be called no later than [`wake_at`](Self::wake_at). Over [`GRACE`] later, this process was held, by a
-    /// signal or by a machine that slept: nobody's silence is believed then before what has arrived could be read.
+    /// Time has passed: to be called no later than [`wake_at`](Self::wake_at). Over [`GRACE`] later, this process was suspended,
+    /// by a signal or by a machine that slept: nobody's silence is believed then before what has arrived could be read.
     pub fn tick(&mut self, now: Now) -> Vec<Effect> {
         if self.wake_at().is_some_and(|at| at.saturating_add(micros(GRACE)) <= now.micros) {
             return self.suspended(now);
         }
         let mut effects: Vec<Effect> = self.pending.values_mut().flat_map(|pending| pending.tick(now)).collect();
-        let is_silent = |heard: u64| !self.is_cut_off && heard.saturating_add(micros(SILENCE)) <= now.micros;
-        let silent: Vec<Name> =
-            self.alive.iter().filter(|(_, heard)| is_silent(**heard)).map(|(client, _)| client.clone()).collect();
+        let is_silent = |last_seen: u64| !self.is_cut_off && last_seen.saturating_add(micros(SILENCE)) <= now.micros;
+        let silent: Vec<Name> = self
+            .alive
+            .iter()
+            .filter(|(_, last_seen)| is_silent(**last_seen))
+            .map(|(client, _)| client.clone())
+            .collect();
         for client in silent {
             self.alive.remove(&client);
-            effects.push(tell_news(&client, ClientEvent::Silent));
+            effects.push(emit_client_event(&client, ClientEvent::Silent));
         }
         effects
     }
 
     fn suspended(&mut self, now: Now) -> Vec<Effect> {
-        self.alive.values_mut().for_each(|heard| *heard = now.micros);
+        self.alive.values_mut().for_each(|last_seen| *last_seen = now.micros);
         self.pending.values_mut().flat_map(|pending| pending.suspended(now)).collect()
     }
 
@@ -228,8 +232,12 @@ impl Operator {
 
     /// When [`tick`](Self::tick) has something to do, by [`Now::micros`]; `None` when nothing is awaited.
     pub fn wake_at(&self) -> Option<u64> {
-        let silent_at =
-            self.alive.values().min().filter(|_| !self.is_cut_off).map(|heard| heard.saturating_add(micros(SILENCE)));
+        let silent_at = self
+            .alive
+            .values()
+            .min()
+            .filter(|_| !self.is_cut_off)
+            .map(|last_seen| last_seen.saturating_add(micros(SILENCE)));
         self.pending.values().filter_map(PendingCommand::wake_at).chain(silent_at).min()
     }
 
@@ -238,7 +246,7 @@ impl Operator {
         &self.setup.identity
     }
 
-    /// The clients that were heard.
+    /// The clients that were seen.
     pub fn roster(&self) -> &Roster {
         &self.roster
     }
@@ -263,7 +271,7 @@ impl Operator {
         running
     }
 
-    /// Whether a client has not been heard for [`SILENCE`] of connected time, though it has not said that it ended.
+    /// Whether nothing arrived from a client for [`SILENCE`] of connected time, though it has not stated that it ended.
     pub fn is_silent(&self, client: &Name) -> bool {
         let is_live = |presence: &Presence| presence.state() != State::Terminated;
         self.roster.entry(client).is_some_and(is_live) && !self.alive.contains_key(client)
@@ -288,7 +296,7 @@ impl Operator {
         let signer = from.map(|name| format!(" signed by {name}")).unwrap_or_default();
         let text = format!("a message{signer} was ignored: {why}{detail}");
         let update = Update::Notice { client: from.cloned(), alarm: why == Ignored::Conflict, text };
-        vec![tell(update)]
+        vec![emit(update)]
     }
 
     /// A control command goes out: what was sent to the same clients before is not reissued any more (section 8).
@@ -317,6 +325,6 @@ impl Operator {
     }
 }
 
-pub(super) fn tell(update: Update) -> Effect {
+pub(super) fn emit(update: Update) -> Effect {
     Effect::Emit(OperatorEvent::Update { id: None, update })
 }

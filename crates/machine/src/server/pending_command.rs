@@ -1,4 +1,4 @@
-//! Gathering: replies and silence become one verdict for each target (sections 5 and 8).
+//! A command that was sent: replies and silence become one verdict for each target (sections 5 and 8).
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,13 @@ use super::sent_command::{Resend, SentCommand};
 use super::verdict::{Ignored, Report};
 use super::{Effect, FIRST_RETRY, Now, OperatorEvent, Presence, RequestError};
 
-/// One request on its way: sent to its targets, gathering what comes back, until each has its verdict.
+/// One request on its way: sent to its targets, collecting what comes back, until each has its verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct PendingCommand {
     context: RequestContext,
     id: MessageId,
     targets: BTreeMap<Name, PendingTarget>,
-    /// How many lines have no verdict.
+    /// How many targets have no verdict.
     open: usize,
     /// The one command that went to a group or to all.
     broadcast: Option<Broadcast>,
@@ -131,7 +131,7 @@ impl PendingCommand {
         self.context.issued.contains(id)
     }
 
-    /// A client has just said that it is there.
+    /// A presence of a client has just arrived.
     pub(super) fn on_presence(&mut self, presence: &Presence, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
         if let Some(target) = self.targets.get_mut(presence.client()) {
@@ -143,8 +143,8 @@ impl PendingCommand {
         self.finish(effects, now)
     }
 
-    /// The broker says that nobody listens on a command's subject: an unauthenticated hint (section 1), which ends a wait
-    /// only where the verified roster says that the client is gone.
+    /// The broker reports that nobody listens on a command's subject: an unauthenticated hint (section 1), which ends a wait
+    /// only where the verified roster shows that the client is gone.
     pub(super) fn no_responders(&mut self, subject: &str, now: Now) -> Vec<Effect> {
         self.each(now, |target, context, _| target.no_responders(context, subject, now))
     }
@@ -159,13 +159,13 @@ impl PendingCommand {
         self.each(now, |target, _, _| target.unsent(digest, why))
     }
 
-    /// This process was held.
+    /// This process was suspended.
     pub(super) fn suspended(&mut self, now: Now) -> Vec<Effect> {
         self.context.cut_off = self.context.cut_off.map(|_| now.micros);
         self.each(now, |target, context, effects| effects.extend(target.suspended(context, now)))
     }
 
-    /// The connection is back: what has no verdict is asked for its result.
+    /// The connection is back: results are queried where there is no verdict.
     pub(super) fn reconnected(&mut self, now: Now) -> Vec<Effect> {
         let outage = self.context.cut_off.take().map_or(0, |since| now.micros.saturating_sub(since));
         self.context.outage = self.context.outage.saturating_add(outage);
@@ -198,7 +198,7 @@ impl PendingCommand {
         self.each(now, |target, _, _| target.interrupt())
     }
 
-    /// A later control command went to a client, or to many, one does not know to whom: what was sent before is not sent
+    /// A later control command went to a client, or to an unknown set of many: what was sent before is not sent
     /// again (section 8).
     pub(super) fn supersede(&mut self, client: Option<&Name>) {
         match client {

@@ -22,10 +22,10 @@ use super::verdict::{Ignored, TargetReport, Verdict};
 use super::wait::Wait;
 use super::{Effect, GRACE, Now, POLL_EVERY, Presence, RECOVERY, SILENCE, Update, micros, millis};
 
-/// How long a client that lives may tell nothing of what it accepted, in milliseconds: six queries, each with its time.
-const UNTOLD: i64 = 7 * POLL_EVERY;
-/// How soon after an outage a client that has not answered is asked again, in milliseconds: it may have to find the broker first.
-const ASK_AGAIN: i64 = 2_500;
+/// How long a live client may go without reporting on what it accepted, in milliseconds: six queries, each with its time.
+const UNREPORTED_TIMEOUT: i64 = 7 * POLL_EVERY;
+/// How soon after an outage a client that has not answered is queried again, in milliseconds: it may have to find the broker first.
+const NEXT_POLL: i64 = 2_500;
 
 /// One target.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -39,7 +39,7 @@ pub(super) struct PendingTarget {
     earlier: Vec<SentCommand>,
     result_queries: ResultQueries,
     stage: Stage,
-    /// When it was last heard since the request went out, monotonic.
+    /// When it was last seen since the request went out, monotonic.
     last_seen: Option<u64>,
     state: Option<State>,
     no_responders: bool,
@@ -57,9 +57,9 @@ pub(super) struct PendingTarget {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Stage {
-    /// No reply yet. It is asked for a result once there was an outage, in which a reply may have been lost.
+    /// No reply yet. It is queried for a result once there was an outage, in which a reply may have been lost.
     Waiting { wait: Wait, resend: Option<Resend>, poll_at: Option<u64> },
-    /// Accepted; the end is awaited, as long as the client says within the wait that it runs.
+    /// Accepted; the end is awaited, as long as the client confirms within the wait that it runs.
     Running { wait: Wait, poll_at: u64 },
     /// It has a verdict. Until the report is made, one that is not settled gives way to a reply that is for good.
     Ended { verdict: Verdict, latency: Option<u64>, settled: bool },
@@ -99,7 +99,7 @@ impl PendingTarget {
         sent.or_else(|| self.result_queries.digest(id))
     }
 
-    /// Takes a reply of this client to something that [`digest`](Self::digest) knows. Tells how many interim replies are
+    /// Takes a reply of this client to something that [`digest`](Self::digest) knows. Returns how many interim replies are
     /// missing before it.
     pub(super) fn take(
         &mut self,
@@ -111,18 +111,18 @@ impl PendingTarget {
         let message = reply.message();
         let outcome = message.outcome().map_err(|_| Ignored::Unfit)?;
         if let Some(query) = self.result_queries.find(&message.command_id) {
-            self.spoke(reply);
+            self.note_process(reply);
             if matches!(outcome, Outcome::Failed(_) | Outcome::Refused(_)) && self.knows_nothing(message.boot) {
                 return Ok(0);
             }
-            let told = query.answer(outcome, context)?;
-            self.answered(context, query, told, message, now);
+            let answer = query.answer(outcome, context)?;
+            self.on_result(context, query, answer, message, now);
             return Ok(0);
         }
         if !context.request.fits(&outcome) {
             return Err(Ignored::Unfit);
         }
-        self.spoke(reply);
+        self.note_process(reply);
         match &outcome {
             _ if context.done => {}
             Outcome::Refused(error) if self.is_of_another(message, error, now) => return Ok(0),
@@ -196,7 +196,7 @@ impl PendingTarget {
         self.superseded = true;
     }
 
-    /// Nobody listens on a subject, says the broker.
+    /// The broker reports that nobody listens on a subject.
     pub(super) fn no_responders(&mut self, context: &RequestContext, subject: &str, now: Now) {
         if self.latest.message.subject != subject {
             return;
@@ -244,11 +244,12 @@ impl PendingTarget {
                 };
                 None
             }
-            // Nothing can be asked any more; the end is told unasked, for as long as the client is heard.
+            // No query can be signed any more; the final reply comes without one, for as long as the client is seen.
             Stage::Running { wait, .. }
                 if is_over(wait) && !is_cut_off && context.identity.credential().expires_at() <= now.wall =>
             {
-                self.stage = Stage::Running { wait: Wait::new(UNTOLD, now), poll_at: now.after(POLL_EVERY) };
+                self.stage =
+                    Stage::Running { wait: Wait::new(UNREPORTED_TIMEOUT, now), poll_at: now.after(POLL_EVERY) };
                 None
             }
             Stage::Running { wait, .. } if is_over(wait) => {
@@ -274,7 +275,7 @@ impl PendingTarget {
         }
     }
 
-    /// This process was held for longer than a wait: what came meanwhile lies unread, and gets the time to be read.
+    /// This process was suspended for longer than a wait: what came meanwhile lies unread, and gets the time to be read.
     pub(super) fn suspended(&mut self, context: &mut RequestContext, now: Now) -> Option<Effect> {
         let grace = if context.is_cut_off() { RECOVERY } else { GRACE };
         match &mut self.stage {
@@ -283,7 +284,7 @@ impl PendingTarget {
                 None
             }
             Stage::Running { wait, .. } => {
-                *wait = Wait::new(UNTOLD, now);
+                *wait = Wait::new(UNREPORTED_TIMEOUT, now);
                 self.last_seen = Some(now.micros);
                 self.poll_result(context, now)
             }
@@ -345,7 +346,7 @@ impl PendingTarget {
         self.sent().find(|sent| runs && sent.accepted.is_some()).map(SentCommand::named)
     }
 
-    /// The verdict for the one report, if there is one. What the client said goes with it; that there is a verdict stays.
+    /// The verdict for the one report, if there is one. The client's content goes with it; that there is a verdict stays.
     pub(super) fn report(&mut self) -> Option<TargetReport> {
         match &mut self.stage {
             Stage::Waiting { .. } | Stage::Running { .. } => None,
@@ -369,7 +370,7 @@ impl PendingTarget {
         std::iter::once(&mut self.latest).chain(&mut self.earlier).find(|sent| sent.id == *id)
     }
 
-    /// It has a verdict. Once the report is made, nobody asks what a late one says.
+    /// It has a verdict. Once the report is made, nobody needs the content of a late one.
     fn end(&mut self, verdict: Verdict, latency: u64, settled: bool, context: &RequestContext) {
         let verdict = if context.done { verdict.without_content() } else { verdict };
         self.stage = Stage::Ended { verdict, latency: Some(latency), settled };
@@ -393,9 +394,9 @@ impl PendingTarget {
         }
     }
 
-    /// The client says that it runs: that is the verdict if its end is not awaited.
+    /// The client reports that it runs: that is the verdict if its end is not awaited.
     fn runs(&mut self, context: &RequestContext, latency: u64, now: Now) {
-        let wait = Wait::new(UNTOLD, now);
+        let wait = Wait::new(UNREPORTED_TIMEOUT, now);
         match &mut self.stage {
             Stage::Running { wait: running, .. } => *running = wait,
             Stage::Ended { settled: true, .. } | Stage::Ended { verdict: Verdict::Accepted, .. } => {}
@@ -408,11 +409,11 @@ impl PendingTarget {
         }
     }
 
-    /// Asks for the result of what was accepted, or may have been.
+    /// Queries the result of what was accepted, or may have been.
     fn poll_result(&mut self, context: &mut RequestContext, now: Now) -> Option<Effect> {
         match &mut self.stage {
             Stage::Running { poll_at, .. } => *poll_at = now.after(POLL_EVERY),
-            Stage::Waiting { poll_at, .. } => *poll_at = Some(now.after(ASK_AGAIN)),
+            Stage::Waiting { poll_at, .. } => *poll_at = Some(now.after(NEXT_POLL)),
             Stage::Ended { .. } => {}
         }
         let accepted = self.sent().find(|sent| sent.accepted.is_some());
@@ -421,7 +422,7 @@ impl PendingTarget {
     }
 
     /// The client has answered a query for the result.
-    fn answered(
+    fn on_result(
         &mut self,
         context: &RequestContext,
         query: ResultQuery,

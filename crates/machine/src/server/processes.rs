@@ -1,5 +1,5 @@
 //! Which processes speak for one client (section 5). A restart is one after the other; a cloned machine is two at once, and
-//! what one of them says is not the word of the other.
+//! what one of them signs does not speak for the other.
 
 use countersign_protocol::id::Uuid;
 use countersign_protocol::limits::SKEW;
@@ -9,29 +9,29 @@ use countersign_protocol::time::Millis;
 
 use super::{Presence, Update};
 
-/// How many processes of one client are told apart.
+/// How many processes of one client are distinguished.
 const MAX_PROCESSES: usize = 8;
 
-/// The processes that have spoken for a client: in its latest presence before a request, or since the request went out.
+/// The processes that have signed for a client: in its latest presence before a request, or since the request went out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Processes {
     seen: Vec<Process>,
     /// The one that was alive when the request went out, by the roster: the request is for this one.
     expected: Option<Uuid>,
-    /// Whether it was told that there are several.
+    /// Whether a notice has reported that there are several.
     is_announced: bool,
 }
 
-/// What one process has said, by its own clock.
+/// What one process has signed, by its own clock.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Process {
     boot: Uuid,
-    /// Its start, or its first word where the start is not known.
+    /// Its start, or its first message where the start is not known.
     since: Millis,
     is_start_known: bool,
     last: Millis,
     has_ended: bool,
-    /// Whether another one said that this one had ended while a command ran.
+    /// Whether another one stated that this one had ended while a command ran.
     is_succeeded: bool,
     has_answered: bool,
 }
@@ -59,7 +59,7 @@ impl Processes {
 
     /// A verified reply to the request.
     pub(super) fn replied(&mut self, reply: &Reply) {
-        // It says that the process which ran the command has ended. If that one speaks again, it had not.
+        // It states that the process which ran the command has ended. If that one signs again, it had not.
         if reply.status == Status::Interrupted {
             self.seen.iter_mut().for_each(|process| process.is_succeeded = true);
         }
@@ -69,7 +69,7 @@ impl Processes {
         }
     }
 
-    /// Whether this process was heard, or there are too many to tell.
+    /// Whether this process was seen, or there are too many to distinguish.
     pub(super) fn knows(&self, boot: Uuid) -> bool {
         self.seen.len() == MAX_PROCESSES || self.seen.iter().any(|process| process.boot == boot)
     }
@@ -90,7 +90,7 @@ impl Processes {
         self.alive().count()
     }
 
-    /// What is to be told of them, once, where there are several.
+    /// The notice about them, once, where there are several.
     pub(super) fn doubt(&mut self, client: &Name, now: Millis) -> Option<Update> {
         if self.is_announced || self.count() < 2 {
             return None;
@@ -124,7 +124,7 @@ impl Processes {
         self.seen.iter().filter(concerns).filter(|process| !self.has_successor(process))
     }
 
-    /// Whether, as far as is known, another process has started after the last word of this one.
+    /// Whether, as far as is known, another process has started after the last message of this one.
     fn has_successor(&self, process: &Process) -> bool {
         let is_later =
             |other: &Process| other.boot != process.boot && other.is_start_known && other.since >= process.last;

@@ -28,7 +28,7 @@ pub enum RequestError {
     /// Nothing is ever sent to an empty set.
     #[error("{audience} matches no client: {}", of_nobody(*ended, *out_of_reach))]
     Nobody {
-        /// Whom it was for.
+        /// Its audience.
         audience: Audience,
         /// How many it matches that have terminated.
         ended: usize,
@@ -142,13 +142,13 @@ impl RequestContext {
         self.cut_off.is_some()
     }
 
-    /// For how much of the time since the request was submitted nothing could be heard, in milliseconds.
-    pub(super) fn unheard(&self, now: Now) -> i64 {
+    /// How long there was no connection since the request was submitted, in milliseconds.
+    pub(super) fn time_cut_off(&self, now: Now) -> i64 {
         let present = self.cut_off.map_or(0, |since| now.micros.saturating_sub(since));
         i64::try_from(self.outage.saturating_add(present) / 1_000).unwrap_or(i64::MAX)
     }
 
-    /// What is added to a text that speaks of silence.
+    /// What is added to a text about silence.
     pub(super) fn cut_off(&self) -> &'static str {
         if self.is_cut_off() { ", and there is no connection to the broker" } else { "" }
     }

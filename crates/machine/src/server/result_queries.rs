@@ -1,4 +1,4 @@
-//! ResultQueries for the result of what a client was sent (section 4, `result`): each is about one command and no other.
+//! Queries for the result of what a client was sent (section 4, `result`): each is about one command and no other.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ use super::{Effect, Now, POLL_EVERY};
 /// To how many of the latest queries for a result an answer is still taken.
 const MAX_RESULT_QUERIES: usize = 4;
 
-/// The latest queries for a result that one client was asked.
+/// The latest queries for a result that one client was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct ResultQueries(VecDeque<ResultQuery>);
 
@@ -33,7 +33,7 @@ pub(super) struct ResultQuery {
     pub(super) about: Digest,
 }
 
-/// What an answer tells of the command that was asked about.
+/// What an answer shows of the command that the query is about.
 pub(super) enum ResultAnswer {
     /// It runs.
     Runs,
@@ -46,7 +46,7 @@ pub(super) enum ResultAnswer {
 }
 
 impl ResultQueries {
-    /// Asks a client what came of a command that it was sent.
+    /// Queries a client for the result of a command that it was sent.
     pub(super) fn poll_result(
         &mut self,
         client: &Name,
@@ -59,7 +59,7 @@ impl ResultQueries {
         let unsigned = UnsignedCommand {
             id,
             to: Target::Client(client.clone()),
-            // The client may have begun another since, and still has the record.
+            // The client may have started another since, and still has the record.
             epoch: None,
             issued_at: now.wall,
             expires_at: now.wall.plus(context.options.ttl.min(POLL_EVERY)),
@@ -90,7 +90,7 @@ impl ResultQueries {
 impl ResultQuery {
     /// What a client answers. What is on record of another command is no answer, whatever its id is (section 5).
     pub(super) fn answer(&self, outcome: Outcome, context: &RequestContext) -> Result<ResultAnswer, Ignored> {
-        let told = match outcome {
+        let answer = match outcome {
             Outcome::Succeeded(result) if schema::result(Builtin::Result).accepts(&result) => {
                 let found: Recorded = json::read(&result).map_err(|_| Ignored::Unfit)?;
                 if found.command_digest != self.about {
@@ -106,11 +106,11 @@ impl ResultQuery {
             }
             _ => ResultAnswer::Alive,
         };
-        if let ResultAnswer::Ended(Verdict::Succeeded { result: Some(result) }) = &told
+        if let ResultAnswer::Ended(Verdict::Succeeded { result: Some(result) }) = &answer
             && !context.request.fits(&Outcome::Succeeded(result.value()))
         {
             return Err(Ignored::Unfit);
         }
-        Ok(told)
+        Ok(answer)
     }
 }

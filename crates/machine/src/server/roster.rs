@@ -1,4 +1,4 @@
-//! What the clients say of themselves, verified (section 5).
+//! The clients' presences, verified (section 5).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -24,14 +24,14 @@ const MAX_EARLIER: usize = 8;
 pub struct Presence {
     credential: Credential,
     issued_at: Millis,
-    heard_at: Millis,
+    last_seen_at: Millis,
     clock: i64,
     is_live: bool,
     n: u64,
     epoch: Uuid,
     boot: Uuid,
     state: State,
-    /// When it said so by a presence, and which state that named: replies come another way, and may overtake it.
+    /// When it signed a presence, and which state that named: replies come another way, and may overtake it.
     present_at: (Millis, u64),
     present_state: State,
     info: Arc<ClientInfo>,
@@ -55,18 +55,18 @@ impl Presence {
 
     /// When the client signed it, by this machine's clock and as far as can be told: when it arrived, where the client's clock
     /// is ahead.
-    pub fn heard_at(&self) -> Millis {
-        self.heard_at
+    pub fn last_seen_at(&self) -> Millis {
+        self.last_seen_at
     }
 
     /// How far the client's clock is ahead of this machine's, in milliseconds, negative where it is behind; 0 where they are not
-    /// known to differ by more than the skew. That it is behind is told by its replies only: an old presence looks the same.
+    /// known to differ by more than the skew. Only its replies show that it is behind: an old presence looks the same.
     pub fn clock(&self) -> i64 {
         self.clock
     }
 
-    /// Whether [`heard_at`](Self::heard_at) means anything: not if it was signed ahead of this machine's clock and then kept,
-    /// nobody knows for how long.
+    /// Whether [`last_seen_at`](Self::last_seen_at) means anything: not if it was signed ahead of this machine's clock and then stored,
+    /// for an unknown time.
     pub fn is_dated(&self) -> bool {
         self.is_live || self.clock <= 0
     }
@@ -76,12 +76,12 @@ impl Presence {
         self.epoch
     }
 
-    /// The start of the process that said it.
+    /// The start of the process that signed it.
     pub fn boot(&self) -> Uuid {
         self.boot
     }
 
-    /// Its state then; [`State::Terminated`] is the last that a process says.
+    /// Its state then; [`State::Terminated`] is the last that a process signs.
     pub fn state(&self) -> State {
         self.state
     }
@@ -91,30 +91,30 @@ impl Presence {
         self.present_state
     }
 
-    /// What else it says of itself. Its texts are the client's, raw.
+    /// What else it states about itself. Its texts are the client's, raw.
     pub fn info(&self) -> &ClientInfo {
         &self.info
     }
 
-    /// When the credential under which it was signed expires: from then on the client carries out nothing (section 6).
+    /// When the credential under which it was signed expires: from then on the client executes nothing (section 6).
     pub fn expires_at(&self) -> Millis {
         self.credential.expires_at()
     }
 
-    /// Whether the client is there, as far as this tells: it has not ended, and is not silent.
+    /// Whether the client is there, as far as this shows: it has not ended, and is not silent.
     pub fn is_there(&self, now: Millis) -> bool {
         self.state != State::Terminated && self.is_dated() && !self.is_silent(now)
     }
 
-    /// Whether its process had started well before the last word of another one, which has not ended.
+    /// Whether its process had started well before the last message of another one, which has not ended.
     fn is_beside(&self, last: &Self, skew: i64) -> bool {
-        let had_started = self.info.started_at.plus(skew) < last.heard_at;
+        let had_started = self.info.started_at.plus(skew) < last.last_seen_at;
         self.boot != last.boot && last.state != State::Terminated && had_started
     }
 
     /// Whether it is over [`SILENCE`] old, though the client had not ended.
     pub fn is_silent(&self, now: Millis) -> bool {
-        self.state != State::Terminated && now.since(self.heard_at) > SILENCE
+        self.state != State::Terminated && now.since(self.last_seen_at) > SILENCE
     }
 }
 
@@ -132,7 +132,7 @@ pub enum Taken {
     Unfit,
 }
 
-/// The latest verified presence of every client that was heard, and the clients of which there is only what they signed under
+/// The latest verified presence of every client that was seen, and the clients of which there is only what they signed under
 /// a credential that has expired.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Roster {
@@ -155,8 +155,8 @@ struct Replied {
 
 impl Roster {
     /// Takes a presence if it is later than the one at hand (section 5): of the same process by `n`, else by time, but never
-    /// later than now by the clock of this machine, and by what its replies told of its own. `is_live` says that it has just
-    /// arrived; else the broker has kept it.
+    /// later than now by the clock of this machine, and by what its replies showed of its own. `is_live` says that it has just
+    /// arrived; else the broker has stored it.
     pub fn take(&mut self, event: &Authentic<Event>, now: Millis, skew: i64, is_live: bool) -> Taken {
         let message = event.message();
         let Ok(EventData::Presence(info)) = message.data() else { return Taken::Unfit };
@@ -174,7 +174,7 @@ impl Roster {
         let mut presence = Presence {
             credential: event.credential().clone(),
             issued_at: message.issued_at,
-            heard_at: message.issued_at.plus(-clock).min(now),
+            last_seen_at: message.issued_at.plus(-clock).min(now),
             clock,
             is_live,
             n: message.n,
@@ -191,7 +191,7 @@ impl Roster {
             if last.boot == presence.boot {
                 presence.n > last.present_at.1
             } else {
-                followed.is_none_or(|n| presence.n > n) && presence.heard_at > last.heard_at
+                followed.is_none_or(|n| presence.n > n) && presence.last_seen_at > last.last_seen_at
             }
         });
         if !is_later {
@@ -203,7 +203,7 @@ impl Roster {
             && last.n > presence.n
         {
             (presence.issued_at, presence.n, presence.state) = (last.issued_at, last.n, last.state);
-            (presence.heard_at, presence.clock, presence.epoch) = (last.heard_at, last.clock, last.epoch);
+            (presence.last_seen_at, presence.clock, presence.epoch) = (last.last_seen_at, last.clock, last.epoch);
         }
         let is_beside = self.entries.get(client).is_some_and(|last| presence.is_beside(last, skew));
         self.expired.remove(client);
@@ -244,8 +244,8 @@ impl Roster {
         self.expired.values()
     }
 
-    /// A verified reply to a command that was issued at a moment tells that the process was alive then, what its clock says, and
-    /// its state: that stands if the process is the one that the roster knows, and the reply is its latest word.
+    /// A verified reply to a command that was issued at a moment shows that the process was alive then, what its clock says, and
+    /// its state: that stands if the process is the one that the roster knows, and the reply is its latest message.
     pub(super) fn replied(&mut self, reply: &Reply, issued_at: Millis, now: Millis, skew: i64) {
         let clock = match (reply.issued_at.since(issued_at), reply.issued_at.since(now)) {
             (behind, _) if behind < -skew => behind,
@@ -255,10 +255,10 @@ impl Roster {
         match self.entries.get_mut(&reply.from) {
             Some(last) if last.boot == reply.boot && reply.n > last.n => {
                 (last.issued_at, last.n, last.state, last.epoch) = (reply.issued_at, reply.n, reply.state, reply.epoch);
-                (last.heard_at, last.clock, last.is_live) = (reply.issued_at.plus(-clock).min(now), clock, true);
+                (last.last_seen_at, last.clock, last.is_live) = (reply.issued_at.plus(-clock).min(now), clock, true);
             }
-            // The one at hand was heard after that, and may have followed.
-            Some(last) if last.boot == reply.boot || issued_at <= last.heard_at => return,
+            // The one at hand was seen after that, and may have followed.
+            Some(last) if last.boot == reply.boot || issued_at <= last.last_seen_at => return,
             Some(_) | None => {}
         }
         self.replied.insert(reply.from.clone(), Replied { boot: reply.boot, epoch: reply.epoch, clock });
@@ -274,10 +274,10 @@ impl Roster {
         self.entries.values()
     }
 
-    /// Strikes the clients that do not belong to it any more; of those that have expired, all but the ones that are kept.
-    pub fn retain(&mut self, belongs: impl Fn(&Presence) -> bool, is_kept: impl Fn(&Name) -> bool) {
+    /// Removes the clients that do not belong to it any more; of those that have expired, all but the ones that are stored.
+    pub fn retain(&mut self, belongs: impl Fn(&Presence) -> bool, is_stored: impl Fn(&Name) -> bool) {
         self.entries.retain(|_, presence| belongs(presence));
-        self.expired.retain(|client, _| is_kept(client));
+        self.expired.retain(|client, _| is_stored(client));
         self.earlier.retain(|client, _| self.entries.contains_key(client));
         self.replied.retain(|client, _| self.entries.contains_key(client));
     }

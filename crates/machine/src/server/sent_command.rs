@@ -54,7 +54,7 @@ impl SentCommand {
         Ok(Self { id, message, digest, epoch, at: now.micros, next_seq: 0, accepted: None, last: None })
     }
 
-    /// What tells it from every other, whoever has signed under the same id.
+    /// What distinguishes it from every other, whoever has signed under the same id.
     pub(super) fn named(&self) -> CommandId {
         CommandId { command_id: self.id, command_digest: Some(self.digest) }
     }

@@ -1,4 +1,4 @@
-//! Verdicts: what the operator is told of each target, exactly one.
+//! Verdicts: the outcome at each target, exactly one.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use countersign_protocol::name::Name;
 use countersign_protocol::reply::{ErrorBody, Outcome, State};
 use serde_json::Value;
 
-/// What is said of every refusal that is not on record: it speaks of one delivery only (section 5).
+/// The text on every refusal that is not on record: it is about one delivery only (section 5).
 pub const NOT_RUN: &str = "not run by this delivery";
 
-/// How many JSON values an error's details may hold to be kept in a verdict: four times what section 5 lists of errors.
+/// How many JSON values an error's details may hold to be part of a verdict: four times what section 5 lists of errors.
 const MAX_DETAILS: usize = 256;
 
 /// What became of the command at one target.
@@ -50,7 +50,7 @@ pub enum Verdict {
         /// That, for people.
         text: String,
     },
-    /// Probably not run: the verified roster says that the client is gone.
+    /// Probably not run: the verified roster shows that the client is gone.
     Offline {
         /// That, and that it is a guess, for people.
         text: String,
@@ -63,14 +63,14 @@ impl Verdict {
         match outcome {
             Outcome::Accepted | Outcome::Progress(_) => None,
             Outcome::Succeeded(result) => Some(Self::Succeeded { result: Some(JsonText::from(&result)) }),
-            Outcome::Failed(error) => Some(Self::Failed { error: kept(error) }),
-            Outcome::Refused(error) => Some(Self::Refused { error: kept(error) }),
-            Outcome::Cancelled(error) => Some(Self::Cancelled { error: kept(error) }),
-            Outcome::Interrupted(error) => Some(Self::Interrupted { error: kept(error) }),
+            Outcome::Failed(error) => Some(Self::Failed { error: bounded(error) }),
+            Outcome::Refused(error) => Some(Self::Refused { error: bounded(error) }),
+            Outcome::Cancelled(error) => Some(Self::Cancelled { error: bounded(error) }),
+            Outcome::Interrupted(error) => Some(Self::Interrupted { error: bounded(error) }),
         }
     }
 
-    /// Another one in its place, for a request whose report is made: it keeps nothing that a client said.
+    /// Another one in its place, for a request whose report is made: it holds nothing that a client sent.
     pub(super) fn without_content(&self) -> Self {
         match self {
             Self::NoReply { .. } | Self::Offline { .. } => self.clone(),
@@ -100,7 +100,7 @@ impl Verdict {
         }
     }
 
-    /// The result as it is kept.
+    /// The result as it is stored.
     pub fn result_text(&self) -> Option<&JsonText> {
         match self {
             Self::Succeeded { result } => result.as_ref(),
@@ -131,7 +131,7 @@ impl Verdict {
 }
 
 /// The error without its details where they hold more than [`MAX_DETAILS`] values: a report holds one for each target.
-pub(super) fn kept(mut error: ErrorBody) -> ErrorBody {
+pub(super) fn bounded(mut error: ErrorBody) -> ErrorBody {
     let count = |details: &serde_json::Map<String, Value>| details.values().map(json::count).sum::<usize>();
     error.details = error.details.filter(|details| count(details) <= MAX_DETAILS);
     error

@@ -19,7 +19,7 @@ fn world() -> World {
 
 fn to(world: &World, audience: &Audience, options: Options) -> Result<Server, RequestError> {
     let mut server = world.server();
-    server.keep(&["worker-1", "worker-2", "worker-3"].map(|worker| world.presence(worker, |_| ())));
+    server.store(&["worker-1", "worker-2", "worker-3"].map(|worker| world.presence(worker, |_| ())));
     server.submit(ping(), audience, options).map(|_| server)
 }
 
@@ -75,7 +75,7 @@ fn a_reply_to_a_group_of_a_client_whose_credential_does_not_have_it_is_ignored()
 fn a_client_that_was_addressed_and_not_expected_gets_a_verdict_like_the_others() {
     let world = world();
     let mut server = world.server();
-    server.keep(&[world.presence("worker-1", |_| ())]);
+    server.store(&[world.presence("worker-1", |_| ())]);
     server.submit(calculate(), &web(), Options::default()).unwrap();
     server.take(&world.answer_of("worker-2", &server.sent[0], Outcome::Accepted));
     server.take(&world.answer_of("worker-1", &server.sent[0], calculated()));
@@ -89,7 +89,7 @@ fn a_client_that_was_addressed_and_not_expected_gets_a_verdict_like_the_others()
 fn a_reply_to_other_bytes_does_not_make_its_client_a_target() {
     let world = world();
     let mut server = world.server();
-    server.keep(&[world.presence("worker-1", |_| ())]);
+    server.store(&[world.presence("worker-1", |_| ())]);
     server.submit(ping(), &Audience::All, Options::default()).unwrap();
     let forged = pong_of(&world, &server, "worker-2").with(|it| it.command_digest = Digest::of(b"other"));
     server.take(&forged);
@@ -103,7 +103,7 @@ fn who_has_ended_or_is_out_of_reach_is_not_expected() {
     let world = world().alice_with(Grant { all: false, clients: names(&["worker-1", "worker-3"]), ..full_grant() });
     let mut server = world.server();
     let ended = world.presence("worker-3", |event| event.state = State::Terminated);
-    server.keep(&[world.presence("worker-1", |_| ()), world.presence("worker-2", |_| ()), ended]);
+    server.store(&[world.presence("worker-1", |_| ()), world.presence("worker-2", |_| ()), ended]);
     server.submit(ping(), &Audience::All, Options::default()).unwrap();
     server.take(&pong_of(&world, &server, "worker-1"));
     assert_eq!(clients(&server), ["worker-1"]);
@@ -118,7 +118,7 @@ fn nothing_is_sent_where_nobody_is_expected_and_it_is_said_why() {
     assert_eq!(to(&world, &audience, Options::default()).err(), nobody(audience, 0, 0));
 
     let mut server = world.server();
-    server.keep(&[world.presence("worker-1", |event| event.state = State::Terminated)]);
+    server.store(&[world.presence("worker-1", |event| event.state = State::Terminated)]);
     assert_eq!(server.submit(ping(), &web(), Options::default()).err(), nobody(web(), 1, 0));
 
     let world = world.alice_with(Grant { all: false, clients: vec![], groups: vec![], ..full_grant() });
@@ -151,7 +151,7 @@ fn after_another_epoch_only_the_client_that_refused_is_sent_the_request_again() 
 fn any_command_is_reissued_to_a_client_that_was_in_the_refused_epoch_before_it_was_issued() {
     let world = world();
     let mut server = world.server();
-    server.keep(&["worker-1", "worker-2"].map(|worker| world.presence(worker, |_| ())));
+    server.store(&["worker-1", "worker-2"].map(|worker| world.presence(worker, |_| ())));
     server.submit(calculate(), &web(), Options::default()).unwrap();
     let starting = |n| refused(ErrorCode::Starting, json!({ "epoch": epoch(n) }));
     server.take(&world.answer_of("worker-1", &server.sent[0], starting(1)));
@@ -183,7 +183,7 @@ fn a_retry_sends_the_one_command_again_while_somebody_has_not_answered() {
 fn what_runs_is_asked_for_one_by_one() {
     let world = world();
     let mut server = world.server();
-    server.keep(&["worker-1", "worker-2"].map(|worker| world.presence(worker, |_| ())));
+    server.store(&["worker-1", "worker-2"].map(|worker| world.presence(worker, |_| ())));
     server.submit(calculate(), &web(), Options::default()).unwrap();
     for client in ["worker-1", "worker-2"] {
         server.take(&world.answer_of(client, &server.sent[0], Outcome::Accepted));
@@ -199,7 +199,7 @@ fn what_runs_is_asked_for_one_by_one() {
 fn two_requests_at_once_each_get_their_own_replies() {
     let world = world();
     let mut server = world.server();
-    server.keep(&["worker-1", "worker-2"].map(|worker| world.presence(worker, |_| ())));
+    server.store(&["worker-1", "worker-2"].map(|worker| world.presence(worker, |_| ())));
     let first = server.submit(calculate(), &Audience::Clients(names(&["worker-1"])), Options::default()).unwrap();
     server.take(&world.answer(&server.sent[0], Outcome::Accepted));
     assert_eq!(server.operator.running(first).into_values().flatten().collect::<Vec<_>>(), names(&["worker-1"]));
@@ -219,7 +219,7 @@ fn what_a_later_control_command_has_overtaken_is_not_sent_anew() {
     for (later, to_all) in [("stop", false), ("stop", true), ("ping", false)] {
         let world = world();
         let mut server = world.server();
-        server.keep(&[world.presence("worker-1", |_| ()), world.presence("worker-2", |_| ())]);
+        server.store(&[world.presence("worker-1", |_| ()), world.presence("worker-2", |_| ())]);
         let one = Audience::Clients(names(&["worker-1"]));
         server.submit(request("start", json!({})), &one, Options::default()).unwrap();
         server
@@ -247,7 +247,7 @@ fn a_silent_client_of_a_group_is_offline_and_one_that_was_there_a_moment_ago_is_
     let world = world();
     let mut server = world.server();
     let old = world.presence("worker-2", |event| event.issued_at = at(-60_000));
-    server.keep(&[world.presence("worker-1", |_| ()), old]);
+    server.store(&[world.presence("worker-1", |_| ()), old]);
     server.submit(ping(), &web(), Options::default()).unwrap();
     server.pass(5_000);
     assert_eq!((server.word("worker-1"), server.word("worker-2")), ("no_reply", "offline"));

@@ -22,37 +22,40 @@ fn news(server: &mut Server) -> Vec<ClientEvent> {
 fn the_comings_and_goings_of_a_client_are_told_and_its_heartbeats_are_not() {
     let world = World::new();
     let mut server = world.server();
-    let mut hear = |millis: i64, boot: u8, of: u8, state: State| {
+    let mut receive = |millis: i64, boot: u8, of: u8, state: State| {
         server.now.wall = at(millis);
         server.now.micros += 1;
         let event = world.presence("worker-1", |event| {
             (event.issued_at, event.boot, event.epoch, event.state) = (at(millis), epoch(boot), epoch(of), state);
             event.data.insert("started_at".to_owned(), json!(at(i64::from(boot))));
         });
-        server.hear(&event);
+        server.receive(&event);
         news(&mut server)
     };
-    assert_eq!(hear(0, 1, 1, State::Unready), [ClientEvent::Joined { state: State::Unready }]);
-    assert_eq!(hear(1, 1, 1, State::Unready), []);
-    assert_eq!(hear(2, 1, 1, State::Ready), [ClientEvent::State { from: State::Unready, to: State::Ready }]);
-    assert_eq!(hear(3, 2, 1, State::Unready), [ClientEvent::Restarted { state: State::Unready, new_epoch: false }]);
-    assert_eq!(hear(4, 3, 2, State::Unready), [ClientEvent::Restarted { state: State::Unready, new_epoch: true }]);
-    assert_eq!(hear(5, 3, 2, State::Terminated), [ClientEvent::State { from: State::Unready, to: State::Terminated }]);
-    assert_eq!(hear(6, 4, 2, State::Unready), [ClientEvent::Joined { state: State::Unready }]);
+    assert_eq!(receive(0, 1, 1, State::Unready), [ClientEvent::Joined { state: State::Unready }]);
+    assert_eq!(receive(1, 1, 1, State::Unready), []);
+    assert_eq!(receive(2, 1, 1, State::Ready), [ClientEvent::State { from: State::Unready, to: State::Ready }]);
+    assert_eq!(receive(3, 2, 1, State::Unready), [ClientEvent::Restarted { state: State::Unready, new_epoch: false }]);
+    assert_eq!(receive(4, 3, 2, State::Unready), [ClientEvent::Restarted { state: State::Unready, new_epoch: true }]);
+    assert_eq!(
+        receive(5, 3, 2, State::Terminated),
+        [ClientEvent::State { from: State::Unready, to: State::Terminated }]
+    );
+    assert_eq!(receive(6, 4, 2, State::Unready), [ClientEvent::Joined { state: State::Unready }]);
 }
 
 #[test]
 fn a_client_that_falls_silent_is_told_of_once_and_again_when_it_is_back() {
     let world = World::new();
     let mut server = world.server();
-    server.hear(&world.presence("worker-1", |_| ()));
+    server.receive(&world.presence("worker-1", |_| ()));
     server.updates.clear();
     server.pass(29_999);
     assert_eq!(news(&mut server), []);
     server.pass(60_000);
     assert_eq!(news(&mut server), [ClientEvent::Silent]);
     let wall = server.now.wall;
-    server.hear(&world.presence("worker-1", |event| event.issued_at = wall));
+    server.receive(&world.presence("worker-1", |event| event.issued_at = wall));
     assert_eq!(news(&mut server), [ClientEvent::Back { state: State::Ready }]);
 }
 
@@ -60,8 +63,8 @@ fn a_client_that_falls_silent_is_told_of_once_and_again_when_it_is_back() {
 fn the_silence_of_a_client_that_has_ended_is_no_news() {
     let world = World::new();
     let mut server = world.server();
-    server.hear(&world.presence("worker-1", |_| ()));
-    server.hear(&world.presence("worker-1", |event| (event.n, event.state) = (1, State::Terminated)));
+    server.receive(&world.presence("worker-1", |_| ()));
+    server.receive(&world.presence("worker-1", |event| (event.n, event.state) = (1, State::Terminated)));
     server.updates.clear();
     assert_eq!(server.operator.wake_at(), None);
     server.pass(60_000);
@@ -72,7 +75,7 @@ fn the_silence_of_a_client_that_has_ended_is_no_news() {
 fn no_client_is_told_to_be_silent_while_there_is_no_connection() {
     let world = World::new();
     let mut server = world.server();
-    server.hear(&world.presence("worker-1", |_| ()));
+    server.receive(&world.presence("worker-1", |_| ()));
     server.updates.clear();
     server.operator.disconnected(server.now);
     assert_eq!(server.operator.wake_at(), None);
@@ -90,21 +93,21 @@ fn no_client_is_told_to_be_silent_while_there_is_no_connection() {
 fn two_processes_of_one_client_are_told_of_once_and_are_no_restarts() {
     let world = World::new();
     let mut server = world.server();
-    let mut hear = |millis: i64, boot: u8| {
+    let mut receive = |millis: i64, boot: u8| {
         server.now.wall = at(millis);
         let event = world.presence("worker-1", |event| {
             (event.issued_at, event.boot) = (at(millis), epoch(boot));
             event.data.insert("started_at".to_owned(), json!(at(i64::from(boot))));
         });
-        server.hear(&event);
+        server.receive(&event);
         let alarms = server.alarms();
         (alarms, news(&mut server).len())
     };
-    assert_eq!(hear(0, 1), (0, 1), "joined");
-    assert_eq!(hear(1, 2), (0, 1), "started again");
-    assert_eq!(hear(2, 1), (1, 0), "two are alive");
+    assert_eq!(receive(0, 1), (0, 1), "joined");
+    assert_eq!(receive(1, 2), (0, 1), "started again");
+    assert_eq!(receive(2, 1), (1, 0), "two are alive");
     for beat in 3..9 {
-        assert_eq!(hear(beat, if beat % 2 == 1 { 2 } else { 1 }), (0, 0), "{beat}");
+        assert_eq!(receive(beat, if beat % 2 == 1 { 2 } else { 1 }), (0, 0), "{beat}");
     }
 }
 
@@ -112,12 +115,12 @@ fn two_processes_of_one_client_are_told_of_once_and_are_no_restarts() {
 fn what_the_broker_keeps_is_no_news_at_first_and_is_when_it_has_changed() {
     let world = World::new();
     let mut server = world.server();
-    server.keep(&[world.presence("worker-1", |_| ())]);
+    server.store(&[world.presence("worker-1", |_| ())]);
     assert_eq!(news(&mut server), []);
-    server.keep(&[world.presence("worker-1", |event| (event.n, event.state) = (1, State::Unready))]);
+    server.store(&[world.presence("worker-1", |event| (event.n, event.state) = (1, State::Unready))]);
     assert_eq!(news(&mut server), [ClientEvent::State { from: State::Ready, to: State::Unready }]);
     let old = world.presence("worker-2", |event| event.issued_at = at(-60_000));
-    server.keep(&[old]);
+    server.store(&[old]);
     server.pass(10_000);
     assert_eq!(news(&mut server), [], "it was silent before");
 }
@@ -137,16 +140,17 @@ fn a_security_event_is_told_once_and_neither_a_replay_nor_an_old_one_is() {
     let mut server = world.server();
     let told =
         ClientEvent::Security(Security { reason: SecurityReason::IdConflict, count: 2, signer: Some(name("bob")) });
-    server.hear(&security(&world, |event| event.n = 7));
+    server.receive(&security(&world, |event| event.n = 7));
     assert_eq!(news(&mut server), std::slice::from_ref(&told));
     for (n, millis) in [(7, 0), (6, 0), (6, 1), (8, -30_001), (8, 5_001)] {
-        server.hear(&security(&world, |event| (event.n, event.issued_at) = (n, at(millis))));
+        server.receive(&security(&world, |event| (event.n, event.issued_at) = (n, at(millis))));
         assert_eq!(news(&mut server), [], "{n} at {millis}");
     }
-    server
-        .hear(&security(&world, |event| (event.n, event.subject) = (8, "cs.demo.event.worker-2.security".to_owned())));
+    server.receive(&security(&world, |event| {
+        (event.n, event.subject) = (8, "cs.demo.event.worker-2.security".to_owned())
+    }));
     assert_eq!(news(&mut server), [], "on the subject of another");
-    server.hear(&security(&world, |event| event.n = 8));
+    server.receive(&security(&world, |event| event.n = 8));
     assert_eq!(news(&mut server), [told]);
 }
 
@@ -159,7 +163,7 @@ fn a_job_of_another_session_is_news_and_one_of_this_is_told_by_its_replies() {
     server.updates.clear();
     for (n, id, count) in [(1, own.to_string(), 0), (2, "019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90".to_owned(), 1)] {
         let job = json!({ "command_id": id, "command": "calculate", "operator": "alice", "status": "accepted", "started_at": 0 });
-        server.hear(&world.presence("worker-1", |event| {
+        server.receive(&world.presence("worker-1", |event| {
             (event.kind, event.n) = (EventKind::Job, n);
             event.subject = "cs.demo.event.worker-1.job".to_owned();
             event.data = serde_json::from_value(job).unwrap();
@@ -174,7 +178,7 @@ fn a_client_whose_presence_the_broker_keeps_no_more_is_removed_unless_it_was_jus
     let mut server = world.server();
     let old = world.presence("worker-1", |event| event.issued_at = at(-30_001));
     let ended = world.presence("worker-2", |event| event.state = State::Terminated);
-    server.keep(&[old, ended, world.presence("worker-3", |_| ())]);
+    server.store(&[old, ended, world.presence("worker-3", |_| ())]);
     let listed =
         |server: &Server| -> Vec<_> { server.operator.roster().entries().map(|it| it.client().clone()).collect() };
     server.operator.keep_only(&BTreeSet::from_iter(names(&["worker-1", "worker-2"])));

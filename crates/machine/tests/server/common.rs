@@ -137,11 +137,11 @@ impl World {
         &self,
         request: CommandRequest,
         clients: &[&str],
-        kept: &[Authentic<Event>],
+        stored: &[Authentic<Event>],
         options: Options,
     ) -> Result<Server, RequestError> {
         let mut server = self.server();
-        server.keep(kept);
+        server.store(stored);
         server.submit(request, &Audience::Clients(names(clients)), options)?;
         Ok(server)
     }
@@ -291,15 +291,15 @@ impl Server {
     }
 
     /// Takes presences that the broker keeps.
-    pub fn keep(&mut self, kept: &[Authentic<Event>]) {
-        for presence in kept {
+    pub fn store(&mut self, stored: &[Authentic<Event>]) {
+        for presence in stored {
             let effects = self.operator.presence(presence, self.now, false);
             self.apply(effects);
         }
     }
 
     /// Hears an event.
-    pub fn hear(&mut self, event: &Authentic<Event>) {
+    pub fn receive(&mut self, event: &Authentic<Event>) {
         let effects = self.operator.event(event, self.now);
         self.apply(effects);
     }

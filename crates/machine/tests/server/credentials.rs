@@ -53,7 +53,7 @@ fn a_client_whose_credential_has_expired_counts_among_all_and_its_verdict_names_
             "{notices:?}"
         );
         let now = server.now.wall;
-        server.keep(&[world.presence("worker-2", |event| event.issued_at = now)]);
+        server.store(&[world.presence("worker-2", |event| event.issued_at = now)]);
         server.submit(ping(), &audience, Options::default()).unwrap();
         let command = server.sent.last().unwrap().clone();
         server.take(&world.answer_of("worker-2", &command, pong()));
@@ -69,7 +69,7 @@ fn a_presence_that_was_verified_before_the_end_is_no_excuse_after_it() {
     let world = world();
     let mut server = world.server();
     server.jump(server.now.micros + 60_000_000);
-    server.keep(&[world.presence("worker-1", |event| event.issued_at = at(59_000))]);
+    server.store(&[world.presence("worker-1", |event| event.issued_at = at(59_000))]);
     server.submit(ping(), &Audience::All, Options::default()).unwrap();
     server.pass(5_000);
     ends_unknown(&server);
@@ -107,7 +107,7 @@ fn a_renewed_presence_takes_the_place_of_an_expired_one_and_never_the_other_way_
 
     world.workers.insert("worker-1", world.realm.client("worker-1", &["web"]));
     let now = server.now.wall;
-    server.hear(&world.presence("worker-1", |event| event.issued_at = now));
+    server.receive(&world.presence("worker-1", |event| event.issued_at = now));
     assert_eq!(server.operator.roster().expired(&worker), None);
     // Whoever has the old key can say what they like.
     let effects = server.operator.rejected(&old);
@@ -138,7 +138,7 @@ fn no_request_is_sent_under_a_credential_that_has_expired_and_what_is_under_way_
     let pass = |server: &mut Server, millis: u64| {
         server.pass(millis);
         let heard = server.now.wall;
-        server.hear(&world.presence("worker-1", |event| event.issued_at = heard));
+        server.receive(&world.presence("worker-1", |event| event.issued_at = heard));
     };
     [9_999; 6].into_iter().for_each(|millis| pass(&mut server, millis));
     let asked = server.sent.len();

@@ -8,11 +8,11 @@ use super::common::{Server, World, at, ping, pong, request, wrong_epoch};
 
 /// A request to a client whose last presence is so many milliseconds old.
 pub fn gone(world: &World, request: CommandRequest, options: Options, age: i64, state: State) -> Server {
-    let kept = world.presence("worker-1", |event| {
+    let stored = world.presence("worker-1", |event| {
         event.issued_at = at(-age);
         event.state = state;
     });
-    world.request_to(request, &["worker-1"], &[kept], options).unwrap()
+    world.request_to(request, &["worker-1"], &[stored], options).unwrap()
 }
 
 pub fn nobody_listens(server: &mut Server) {
@@ -71,7 +71,7 @@ fn a_client_that_was_heard_since_is_not_offline() {
     let world = World::new();
     let terminate = request("terminate", json!({}));
     let mut server = gone(&world, terminate, Options::default(), 31_000, State::Ready);
-    server.hear(&world.presence("worker-1", |event| (event.n, event.state) = (1, State::Terminated)));
+    server.receive(&world.presence("worker-1", |event| (event.n, event.state) = (1, State::Terminated)));
     nobody_listens(&mut server);
     server.pass(5_000);
     assert_eq!(server.word("worker-1"), "no_reply", "it may have ended because of the command");

@@ -109,7 +109,7 @@ fn a_connection_that_comes_and_goes_makes_no_wait_endless() {
             server.pass(4_000);
             restore(&mut server);
             let wall = server.now.wall;
-            server.hear(&world.presence("worker-1", |event| event.issued_at = wall));
+            server.receive(&world.presence("worker-1", |event| event.issued_at = wall));
             server.pass(4_000);
         }
         assert_eq!(server.word("worker-1"), "no_reply");
@@ -188,7 +188,7 @@ fn a_client_is_silent_after_half_a_minute_of_connected_time_only() {
     let world = World::new();
     let mut server = world.server();
     let client = countersign_testkit::realm::name("worker-1");
-    server.hear(&world.presence("worker-1", |_| ()));
+    server.receive(&world.presence("worker-1", |_| ()));
     cut(&mut server);
     server.pass(MINUTE);
     restore(&mut server);
@@ -267,7 +267,7 @@ fn terminate_is_reissued_once_and_only_to_a_client_that_cannot_have_run_it() {
             assert!(server.notices()[0].contains("not run by this delivery"), "{:?}", server.notices());
         }
         let mut server = world.server();
-        server.keep(&[world.presence("worker-1", |_| ())]);
+        server.store(&[world.presence("worker-1", |_| ())]);
         server.submit(terminate(), &countersign_machine::server::Audience::All, options).unwrap();
         server.take(&world.answer_of("worker-1", &server.sent[0], refusal(ErrorCode::Starting, 1)));
         assert_eq!(server.sent.len(), 2, "the client was in that epoch before: it has run nothing");
@@ -285,7 +285,7 @@ fn a_job_of_another_operator_under_an_id_of_ours_is_news() {
         let job = json!({
             "command_id": id, "command": "calculate", "operator": operator, "status": "accepted", "started_at": at(0),
         });
-        server.hear(&world.presence("worker-1", |event| {
+        server.receive(&world.presence("worker-1", |event| {
             event.n = n;
             event.kind = countersign_protocol::event::EventKind::Job;
             event.subject = event.subject.replace("presence", "job");

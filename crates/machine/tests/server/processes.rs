@@ -26,8 +26,8 @@ fn presence(world: &World, boot: u8, started: i64, issued: i64) -> Authentic<Eve
 
 /// A request to `worker-1`, whose original was heard a second ago.
 fn submitted(world: &World, request: CommandRequest) -> Server {
-    let kept = presence(world, ORIGINAL, -3_600_000, -1_000);
-    world.request_to(request, &["worker-1"], &[kept], Options::default()).unwrap()
+    let stored = presence(world, ORIGINAL, -3_600_000, -1_000);
+    world.request_to(request, &["worker-1"], &[stored], Options::default()).unwrap()
 }
 
 fn says<'a>(world: &'a World, server: &Server, boot: u8, millis: i64, outcome: Outcome) -> Answer<'a> {
@@ -69,7 +69,7 @@ fn what_a_clone_refuses_of_a_request_to_many_is_not_the_verdict_either() {
             for request in [calculate(), ping()] {
                 let outcome = if request == ping() { pong() } else { calculated() };
                 let mut server = world.server();
-                server.keep(&[presence(&world, ORIGINAL, -3_600_000, -1_000)]);
+                server.store(&[presence(&world, ORIGINAL, -3_600_000, -1_000)]);
                 server.submit(request, &audience, Options::default()).unwrap();
                 server.take(&says(&world, &server, CLONE, 10, refusal.clone()));
                 assert_eq!((server.report.is_none(), server.sent.len()), (true, 1), "{audience:?} {refusal:?}");
@@ -99,12 +99,12 @@ fn a_process_that_started_after_the_last_word_of_the_other_is_a_restart_and_is_o
         let refusal = says(&world, &server, CLONE, 10, wrong_epoch(CLONE));
         let start = presence(&world, CLONE, 5, 5);
         if is_first {
-            server.hear(&start);
+            server.receive(&start);
             server.take(&refusal);
         } else {
             server.take(&refusal);
             assert_eq!(server.sent.len(), 1);
-            server.hear(&start);
+            server.receive(&start);
         }
         assert_eq!(server.sent.len(), 2, "sent again in its epoch");
         let again = world.answer(&server.sent[1], pong());
@@ -114,7 +114,7 @@ fn a_process_that_started_after_the_last_word_of_the_other_is_a_restart_and_is_o
     }
     let mut server = submitted(&world, calculate());
     server.take(&says(&world, &server, CLONE, 10, wrong_epoch(CLONE)));
-    server.hear(&presence(&world, CLONE, 5, 5));
+    server.receive(&presence(&world, CLONE, 5, 5));
     assert_eq!(
         (server.word("worker-1"), processes(&server)),
         ("refused", 1),
@@ -152,7 +152,7 @@ fn that_another_process_has_no_record_of_what_one_accepted_is_no_news_of_it() {
         server.take(&says(&world, &server, ORIGINAL, 10, Outcome::Accepted));
         server.pass(10_000);
         if is_successor {
-            server.hear(&presence(&world, CLONE, 9_000, 9_000));
+            server.receive(&presence(&world, CLONE, 9_000, 9_000));
         }
         let question = server.sent[1].clone();
         let unknown = world.answer(&question, wrong_epoch(CLONE));

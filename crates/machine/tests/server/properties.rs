@@ -171,7 +171,7 @@ fn step<'a>(
         }
         Step::Presence(client) => {
             let wall = server.now.wall;
-            server.hear(&world.presence(CLIENTS[*client], |event| event.issued_at = wall));
+            server.receive(&world.presence(CLIENTS[*client], |event| event.issued_at = wall));
         }
         Step::NobodyListens(client) => {
             let subject = format!("cs.demo.cmd.client.{}", CLIENTS[*client]);

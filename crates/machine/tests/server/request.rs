@@ -11,8 +11,8 @@ use super::common::{World, at, call, dry_run, epoch, ping, request};
 #[test]
 fn a_list_of_clients_is_one_command_to_each_under_one_id_and_one_reply_to() {
     let world = World::new();
-    let kept = [world.presence("worker-2", |_| ())];
-    let server = world.request_to(ping(), &["worker-2", "worker-1"], &kept, Options::default()).unwrap();
+    let stored = [world.presence("worker-2", |_| ())];
+    let server = world.request_to(ping(), &["worker-2", "worker-1"], &stored, Options::default()).unwrap();
 
     let commands: Vec<_> = server.sent.iter().map(|signed| world.command(signed)).collect();
     let [first, second] = commands.as_slice() else { panic!("one each") };

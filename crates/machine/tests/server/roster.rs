@@ -52,12 +52,12 @@ fn a_client_whose_clock_is_ahead_is_in_the_roster_and_expected_by_all() {
         let mut server = world.server();
         let ahead = said(&world, 1, 1, 2 * HOUR);
         if live {
-            server.hear(&ahead)
+            server.receive(&ahead)
         } else {
-            server.keep(&[ahead])
+            server.store(&[ahead])
         }
         let presence = server.operator.roster().entry(&name("worker-1")).unwrap();
-        assert_eq!((presence.clock(), presence.heard_at(), presence.is_silent(START)), (2 * HOUR, START, false));
+        assert_eq!((presence.clock(), presence.last_seen_at(), presence.is_silent(START)), (2 * HOUR, START, false));
         assert_eq!((presence.is_dated(), presence.is_there(START)), (live, live), "what was kept may be old");
         server.submit(ping(), &Audience::All, Options::default()).unwrap();
         let answer = world.answer_of("worker-1", &server.sent[0], pong());
@@ -71,21 +71,21 @@ fn a_client_whose_clock_is_ahead_is_in_the_roster_and_expected_by_all() {
 fn a_client_whose_clock_is_far_behind_is_known_by_its_replies() {
     let world = World::new();
     let mut server = world.server();
-    server.hear(&said(&world, 1, 0, 0));
+    server.receive(&said(&world, 1, 0, 0));
     let behind = -100 * HOUR;
-    server.hear(&said(&world, 2, 0, behind));
+    server.receive(&said(&world, 2, 0, behind));
     let boot = |server: &Server| server.operator.roster().entry(&name("worker-1")).unwrap().boot();
     assert_eq!(boot(&server), epoch(1), "it may be an old one that is played again");
     server.pass(1);
     server.submit(ping(), &Audience::All, Options::default()).unwrap();
     let answer = world.answer_of("worker-1", &server.sent[0], pong());
     server.take(&answer.with(|reply| (reply.boot, reply.n, reply.issued_at) = (epoch(2), 1, at(behind))));
-    server.hear(&said(&world, 2, 2, behind + 10));
+    server.receive(&said(&world, 2, 2, behind + 10));
     let presence = server.operator.roster().entry(&name("worker-1")).unwrap();
     assert_eq!((presence.boot(), presence.clock()), (epoch(2), behind - 1));
-    assert!(!presence.is_silent(at(20)), "by its clock it is not, {:?}", presence.heard_at());
+    assert!(!presence.is_silent(at(20)), "by its clock it is not, {:?}", presence.last_seen_at());
     // What it said before is no younger for it.
-    server.hear(&said(&world, 1, 0, 0));
+    server.receive(&said(&world, 1, 0, 0));
     assert_eq!(boot(&server), epoch(2));
 }
 
@@ -100,22 +100,22 @@ fn an_event_after_a_clock_was_corrected_is_news_and_one_from_before_is_not() {
             event.data = serde_json::from_value(json!({ "reason": "clock", "count": 1 })).unwrap();
         })
     };
-    server.hear(&said(&world, 2, 1, 2 * HOUR));
+    server.receive(&said(&world, 2, 1, 2 * HOUR));
     let news = |server: &Server| {
         let is_it = |it: &&Update| matches!(it, Update::ClientEvent { news: ClientEvent::Security(_), .. });
         server.updates.iter().filter(is_it).count()
     };
-    server.hear(&security(2, 2 * HOUR));
+    server.receive(&security(2, 2 * HOUR));
     assert_eq!(news(&server), 1, "its clock is known to be ahead");
-    server.hear(&world.presence("worker-1", |event| (event.n, event.epoch) = (3, epoch(7))));
-    server.hear(&security(2, 2 * HOUR));
+    server.receive(&world.presence("worker-1", |event| (event.n, event.epoch) = (3, epoch(7))));
+    server.receive(&security(2, 2 * HOUR));
     assert_eq!(news(&server), 1, "a replay");
     let corrected = world.presence("worker-1", |event| {
         (event.n, event.epoch, event.kind) = (4, epoch(7), EventKind::Security);
         event.subject = "cs.demo.event.worker-1.security".to_owned();
         event.data = serde_json::from_value(json!({ "reason": "clock", "count": 1 })).unwrap();
     });
-    server.hear(&corrected);
+    server.receive(&corrected);
     assert_eq!(news(&server), 2);
 }
 
@@ -139,15 +139,15 @@ fn a_presence_that_is_not_taken_for_its_subject_is_counted_and_told_once() {
     let world = World::new();
     let mut server = world.server();
     let misplaced = world.presence("worker-1", |event| event.subject = "cs.demo.event.worker-2.presence".to_owned());
-    server.keep(std::slice::from_ref(&misplaced));
-    server.hear(&misplaced);
+    server.store(std::slice::from_ref(&misplaced));
+    server.receive(&misplaced);
     let told = server.notices();
     assert!(told.len() == 1 && told[0].contains("an event that does not belong to its subject"), "{told:?}");
     assert_eq!(server.operator.ignored(), [(Ignored::Misplaced, 2)].into());
     assert_eq!(server.operator.roster(), &Roster::default());
     // What comes twice, from the broker's store and as it is said, is no news.
-    server.hear(&world.presence("worker-1", |_| ()));
-    server.hear(&world.presence("worker-1", |_| ()));
+    server.receive(&world.presence("worker-1", |_| ()));
+    server.receive(&world.presence("worker-1", |_| ()));
     assert_eq!(server.notices().len(), 1);
 }
 
@@ -155,13 +155,13 @@ fn a_presence_that_is_not_taken_for_its_subject_is_counted_and_told_once() {
 fn a_presence_with_another_state_is_news_whether_it_or_the_reply_that_tells_the_same_comes_first() {
     let world = World::new();
     let state = |boot: u8, n: u64, millis: i64| {
-        let kept = world.presence("worker-1", |event| (event.state, event.n) = (State::Unready, 4));
+        let stored = world.presence("worker-1", |event| (event.state, event.n) = (State::Unready, 4));
         let start = request("start", json!({}));
-        let mut server = world.request_to(start, &["worker-1"], &[kept], Options::default()).unwrap();
+        let mut server = world.request_to(start, &["worker-1"], &[stored], Options::default()).unwrap();
         let started = world.answer(&server.sent[0], Outcome::Succeeded(json!({ "changed": true })));
         server.take(&started.with(|reply| (reply.boot, reply.n, reply.issued_at) = (epoch(boot), n, at(millis))));
         assert!(server.report.is_some());
-        server.hear(
+        server.receive(
             &world.presence("worker-1", |event| (event.state, event.n, event.issued_at) = (State::Ready, 9, at(2))),
         );
         let is_news = |it: &&Update| matches!(it, Update::ClientEvent { news: ClientEvent::State { .. }, .. });

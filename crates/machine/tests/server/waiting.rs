@@ -83,7 +83,7 @@ fn a_client_that_lives_but_never_tells_what_came_of_it_ends_the_wait() {
     let mut server = accepted(&world);
     let present = |server: &mut Server| {
         let wall = server.now.wall;
-        server.hear(&world.presence("worker-1", |event| event.issued_at = wall));
+        server.receive(&world.presence("worker-1", |event| event.issued_at = wall));
     };
     for _ in 0..6 {
         server.pass(9_000);
@@ -189,10 +189,10 @@ fn a_recorded_outcome_is_the_verdict() {
         let world = World::new();
         let mut server = accepted(&world);
         server.pass(10_000);
-        let kept = value.get("result").cloned();
+        let stored = value.get("result").cloned();
         server.take(&world.answer(&server.sent[1], recorded(&server.sent[0], value)));
         assert_eq!(server.word("worker-1"), word);
-        assert_eq!(server.verdict("worker-1").result(), kept);
+        assert_eq!(server.verdict("worker-1").result(), stored);
         assert_eq!(
             server.verdict("worker-1").error().is_some(),
             word != "succeeded",
@@ -243,7 +243,7 @@ fn presence_and_answers_keep_the_wait_alive() {
     let world = World::new();
     let mut server = accepted(&world);
     server.pass(20_000);
-    server.hear(&world.presence("worker-1", |_| ()));
+    server.receive(&world.presence("worker-1", |_| ()));
     server.pass(20_000);
     assert!(server.report.is_none());
     server.take(&world.answer(server.sent.last().unwrap(), recorded(&server.sent[0], json!({ "status": "accepted" }))));
@@ -258,7 +258,7 @@ fn the_presence_of_another_client_keeps_nothing_alive() {
     let world = World::new();
     let mut server = accepted(&world);
     server.pass(20_000);
-    server.hear(&world.presence("worker-2", |_| ()));
+    server.receive(&world.presence("worker-2", |_| ()));
     server.pass(10_000);
     assert_eq!(server.word("worker-1"), "no_reply");
 }
@@ -394,7 +394,7 @@ fn what_was_accepted_once_is_never_reissued() {
         server.take(&world.answer(&server.sent[client], Outcome::Accepted));
     }
     server.pass(20_000);
-    server.hear(&world.presence("worker-2", |_| ()));
+    server.receive(&world.presence("worker-2", |_| ()));
     server.pass(10_000);
     let sent = server.sent.len();
     server.take(&world.answer(&server.sent[0], wrong_epoch(9)));
@@ -427,8 +427,8 @@ fn a_client_that_keeps_naming_other_epochs_is_not_followed_for_ever() {
 #[test]
 fn the_epoch_that_was_refused_already_is_not_tried_again() {
     let world = World::new();
-    let kept = [world.presence("worker-1", |_| ())];
-    let mut server = world.request_to(ping(), &["worker-1"], &kept, Options::default()).unwrap();
+    let stored = [world.presence("worker-1", |_| ())];
+    let mut server = world.request_to(ping(), &["worker-1"], &stored, Options::default()).unwrap();
     server.take(&world.answer(&server.sent[0], wrong_epoch(1)));
     assert_eq!((server.sent.len(), server.word("worker-1")), (1, "refused"));
 }

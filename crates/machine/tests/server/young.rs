@@ -46,15 +46,15 @@ fn what_may_be_repeated_is_reissued_to_a_client_that_appears_before_anything_has
     for what in [start(), ping(), request("stop", json!({}))] {
         let mut server = submitted(&world, what);
         server.pass(100);
-        server.hear(&first(&world, "worker-1"));
+        server.receive(&first(&world, "worker-1"));
         assert_eq!(server.sent.len(), 2);
         assert_eq!(world.command(&server.sent[1]).epoch, Some(epoch(NEW)));
         // It goes on saying that it is there.
-        server.hear(&presence(&world, "worker-1", NEW, 90, 200));
+        server.receive(&presence(&world, "worker-1", NEW, 90, 200));
         assert_eq!(server.sent.len(), 2, "once for each process");
     }
     let mut server = submitted(&world, ping());
-    server.hear(&first(&world, "worker-1"));
+    server.receive(&first(&world, "worker-1"));
     let done = world.answer(&server.sent[1], pong());
     server.take(&done.with(|reply| reply.boot = epoch(NEW)));
     assert_eq!(server.word("worker-1"), "succeeded");
@@ -67,13 +67,13 @@ fn what_may_not_be_repeated_goes_to_it_in_the_same_bytes_which_never_run_twice()
         let mut server = submitted(&world, what);
         server.pass(100);
         for issued in [100, 200] {
-            server.hear(&presence(&world, "worker-1", NEW, 90, issued));
+            server.receive(&presence(&world, "worker-1", NEW, 90, issued));
         }
         let [before, after] = server.sent.as_slice() else { panic!("twice") };
         assert_eq!((&before.body, &before.subject), (&after.body, &after.subject));
     }
     let mut server = submitted(&world, calculate());
-    server.hear(&first(&world, "worker-1"));
+    server.receive(&first(&world, "worker-1"));
     let starting = world.answer(&server.sent[1], refused(ErrorCode::Starting, json!({ "epoch": epoch(NEW) })));
     server.take(&starting.with(|reply| reply.boot = epoch(NEW)));
     assert_eq!(server.word("worker-1"), "refused", "and that is known at once");
@@ -83,18 +83,18 @@ fn what_may_not_be_repeated_goes_to_it_in_the_same_bytes_which_never_run_twice()
 fn nothing_is_sent_again_to_a_process_that_was_there_or_for_one_that_may_still_answer() {
     let world = World::new();
     for (boot, started) in [(OLD, -60_000), (NEW, -60_000)] {
-        let kept = presence(&world, "worker-1", OLD, -60_000, -1_000);
-        let mut server = world.request_to(start(), &["worker-1"], &[kept], Options::default()).unwrap();
-        server.hear(&presence(&world, "worker-1", boot, started, 100));
+        let stored = presence(&world, "worker-1", OLD, -60_000, -1_000);
+        let mut server = world.request_to(start(), &["worker-1"], &[stored], Options::default()).unwrap();
+        server.receive(&presence(&world, "worker-1", boot, started, 100));
         assert_eq!(server.sent.len(), 1, "{boot}");
     }
     // One that has answered has heard it; one that says that it has ended does not.
     let mut server = submitted(&world, calculate());
     server.take(&world.answer(&server.sent[0], Outcome::Accepted));
-    server.hear(&first(&world, "worker-1"));
+    server.receive(&first(&world, "worker-1"));
     assert_eq!(server.sent.len(), 1);
     let mut server = submitted(&world, start());
-    server.hear(&world.presence("worker-1", |event| (event.boot, event.state) = (epoch(NEW), State::Terminated)));
+    server.receive(&world.presence("worker-1", |event| (event.boot, event.state) = (epoch(NEW), State::Terminated)));
     assert_eq!(server.sent.len(), 1);
 }
 
@@ -104,12 +104,12 @@ fn nothing_is_sent_again_after_a_later_control_command_or_without_a_connection()
     let mut server = submitted(&world, start());
     let stop = request("stop", json!({}));
     server.submit(stop, &Audience::Clients(vec![name("worker-1")]), Options::default()).unwrap();
-    server.hear(&first(&world, "worker-1"));
+    server.receive(&first(&world, "worker-1"));
     let after: Vec<_> = server.sent[2..].iter().map(|it| world.command(it).command.name).collect();
     assert_eq!(after, [name("stop")], "only the later one");
     let mut server = submitted(&world, start());
     server.operator.disconnected(server.now);
-    server.hear(&first(&world, "worker-1"));
+    server.receive(&first(&world, "worker-1"));
     assert_eq!(server.sent.len(), 1);
 }
 
@@ -120,9 +120,9 @@ fn of_a_request_to_many_only_what_may_be_repeated_goes_to_who_appears_and_to_it_
         [(start(), true), (ping(), true), (calculate(), false), (request("terminate", json!({})), false)]
     {
         let mut server = world.server();
-        server.keep(&["worker-1", "worker-2"].map(|client| presence(&world, client, OLD, -60_000, -1_000)));
+        server.store(&["worker-1", "worker-2"].map(|client| presence(&world, client, OLD, -60_000, -1_000)));
         server.submit(what, &Audience::All, Options::default()).unwrap();
-        server.hear(&first(&world, "worker-1"));
+        server.receive(&first(&world, "worker-1"));
         assert_eq!(server.sent.len(), 1 + usize::from(is_sent));
         if is_sent {
             let reissued = world.command(&server.sent[1]);
@@ -138,9 +138,9 @@ fn of_a_request_to_many_only_what_may_be_repeated_goes_to_who_appears_and_to_it_
         }
     }
     let mut server = world.server();
-    server.keep(&[presence(&world, "worker-1", OLD, -60_000, -1_000)]);
+    server.store(&[presence(&world, "worker-1", OLD, -60_000, -1_000)]);
     server.submit(ping(), &Audience::All, Options::default()).unwrap();
-    server.hear(&first(&world, "worker-1"));
+    server.receive(&first(&world, "worker-1"));
     let done = world.answer(&server.sent[1], pong());
     server.take(&done.with(|reply| reply.boot = epoch(NEW)));
     assert_eq!(server.word("worker-1"), "succeeded");

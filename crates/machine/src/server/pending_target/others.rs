@@ -1,4 +1,4 @@
-//! A target whose client speaks through several processes, or cannot prove what it says any more (sections 5 and 6).
+//! A target whose client runs as several processes, or cannot prove what it signs any more (sections 5 and 6).
 
 use countersign_protocol::envelope::Authentic;
 use countersign_protocol::id::Uuid;
@@ -11,7 +11,7 @@ use crate::server::request::RequestContext;
 use crate::server::verdict::Verdict;
 use crate::server::{Effect, Now, Presence, SILENCE, Update};
 
-/// A refusal that waits for what another process says.
+/// A refusal that waits for the answer of another process.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Refused {
     by: Uuid,
@@ -20,8 +20,8 @@ pub(super) struct Refused {
 }
 
 impl PendingTarget {
-    /// The client has just said that it is there. If the process that the request was sent to is over, what another one refused
-    /// stands. What went out before this process was there has to be said again.
+    /// A presence of the client has just arrived. If the process that the request was sent to is over, what another one refused
+    /// stands. What was sent before this process was there has to be sent again.
     pub(in super::super) fn present(
         &mut self,
         context: &mut RequestContext,
@@ -50,13 +50,13 @@ impl PendingTarget {
         }
     }
 
-    /// What is to be told, once, where several processes speak for it.
+    /// The notice, once, where several processes sign for it.
     pub(in super::super) fn doubt(&mut self, now: Now) -> Option<Update> {
         self.processes.doubt(&self.client, now.wall)
     }
 
     /// A process of the client signed a reply.
-    pub(super) fn spoke(&mut self, reply: &Authentic<Reply>) {
+    pub(super) fn note_process(&mut self, reply: &Authentic<Reply>) {
         self.processes.replied(reply.message());
         self.until = Some(reply.credential().expires_at());
     }
@@ -72,7 +72,7 @@ impl PendingTarget {
         }
     }
 
-    /// What the credentials have to do with silence, as far as it can be told.
+    /// How expired credentials explain the silence, as far as is known.
     pub(super) fn lapse(&self, context: &RequestContext, now: Now) -> String {
         let own = context.identity.credential();
         let ended = |whose: &str, until: Millis| {
@@ -82,7 +82,7 @@ impl PendingTarget {
         its + &ended("the operator's own", own.expires_at()).unwrap_or_default()
     }
 
-    /// Whether a refusal is another process's than the one whose word counts: what one has accepted is not refused by another,
+    /// Whether a refusal is another process's than the one whose answer counts: what one has accepted is not refused by another,
     /// and where the request is for one that may still answer, the refusal of another waits for it.
     pub(super) fn is_of_another(&mut self, reply: &Reply, error: &ErrorBody, now: Now) -> bool {
         let is_accepted = self.accepted_by.is_some_and(|by| by != reply.boot);
@@ -96,17 +96,17 @@ impl PendingTarget {
     }
 
     /// Whether a process is another than the one that accepted the command and has not followed it: that it has no record of the
-    /// command says nothing.
+    /// command proves nothing.
     pub(super) fn knows_nothing(&self, boot: Uuid) -> bool {
         self.accepted_by.is_some_and(|by| by != boot && !self.processes.is_over(by))
     }
 
-    /// What silence means, as far as the verified roster can tell: gone before the request went out, and not heard since. What
-    /// could not be heard because there was no connection is no silence.
+    /// What silence means, by the verified roster: gone before the request went out, and not seen since. Time without a
+    /// connection does not count as silence.
     pub(super) fn offline(&self, context: &RequestContext, now: Now) -> Option<Verdict> {
         let known = self.known.as_ref().filter(|_| self.last_seen.is_none())?;
-        let age = now.wall.since(known.heard_at());
-        let silence = age.saturating_sub(context.unheard(now));
+        let age = now.wall.since(known.last_seen_at());
+        let silence = age.saturating_sub(context.time_cut_off(now));
         let nothing_listens = if self.no_responders { "nothing listens, and " } else { "" };
         let why = if known.state() == State::Terminated {
             "it has ended, by its last presence".to_owned()
@@ -121,7 +121,7 @@ impl PendingTarget {
 }
 
 impl Stage {
-    /// A refusal that has waited for another process in vain, and gives way to it still.
+    /// A refusal after a wait in which no other process answered. A later answer of that process still replaces it.
     pub(super) fn refused(error: ErrorBody, latency: u64) -> Self {
         Self::Ended { verdict: Verdict::Refused { error }, latency: Some(latency), settled: false }
     }

@@ -1,4 +1,4 @@
-//! What is sent to a client once more, because it has begun a new epoch or was not there yet (section 8).
+//! What is sent to a client once more, because it has started a new epoch or was not there yet (section 8).
 
 use countersign_protocol::command::{Builtin, CommandKind, Target};
 use countersign_protocol::id::Uuid;
@@ -16,7 +16,7 @@ const MAX_REISSUES: usize = 3;
 
 impl PendingTarget {
     /// Section 8: after `starting` or `wrong_epoch`, the request under a new id with the epoch from the refusal, to this
-    /// client alone. Tells whether it was sent.
+    /// client alone. Returns whether it was sent.
     pub(super) fn reissue(
         &mut self,
         context: &mut RequestContext,
@@ -58,7 +58,7 @@ impl PendingTarget {
         }
     }
 
-    /// Sends it under a new id, with this epoch. Tells whether it was sent.
+    /// Sends it under a new id, with this epoch. Returns whether it was sent.
     fn reissue_in(
         &mut self,
         context: &mut RequestContext,
@@ -81,7 +81,7 @@ impl PendingTarget {
         self.refused = None;
         let resend = Resend::after(FIRST_RETRY, context, now);
         self.stage = Stage::Waiting { wait: Wait::new(context.first_reply_timeout(), now), resend, poll_at: None };
-        // A command to many names no epoch, and to a client that is young it has to be said again.
+        // A command to many names no epoch, and to a client that has just started it has to be sent again.
         if epoch != self.known.as_ref().map(Presence::epoch) {
             effects.push(context.notice(&self.client, format!("{} has begun a new epoch: sent again", self.client)));
         }
@@ -89,7 +89,7 @@ impl PendingTarget {
         true
     }
 
-    /// Section 8: nothing has answered, and a process is there that had not been heard when the command went out. It may have
+    /// Section 8: nothing has answered, and a process is there that had not been seen when the command was sent. It may have
     /// been published before anybody subscribed.
     pub(super) fn reissue_to_newcomer(
         &mut self,

@@ -1,5 +1,5 @@
-//! What the broker answers to whoever asks for presences that it keeps. Whatever it sends, that is bounded; and what a client
-//! had stored is told from what the broker says.
+//! What the broker answers to a request for the presences that it stores. The answers are bounded, whatever it sends; and
+//! what a client stored is distinguished from what the broker itself states.
 
 use std::ops::ControlFlow;
 
@@ -12,27 +12,27 @@ use countersign_protocol::text::echo;
 use data_encoding::BASE64;
 use serde_json::{Map, Value};
 
-/// How many presences are asked for at a time, and verified in one go.
+/// How many presences are requested at a time, and verified together.
 pub(crate) const PAGE: usize = 512;
 /// How long an answer may be, in bytes: the longest body, and the subjects and headers that come with it.
 const MAX_ANSWER: usize = MAX_BODY + 16_384;
 
-/// What JetStream says where there is no such message.
+/// JetStream's error code where there is no such message.
 const NO_MESSAGE: u64 = 10_037;
-/// What it says where there is no such stream.
+/// Its error code where there is no such stream.
 const NO_STREAM: u64 = 10_059;
 
-/// Why nothing is told where there is no stream.
-const NOTHING_KEPT: &str = "it keeps none (`countersign setup` makes the stream)";
+/// The error where there is no stream.
+const NO_PRESENCES: &str = "it keeps none (`countersign setup` makes the stream)";
 
-/// What the broker answers to one question for a page.
+/// What the broker answers to one request for a page.
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) presences: Vec<Delivery>,
-    /// Of which clients something is kept that is longer than any presence: its subject.
+    /// The subjects under which something is stored that is longer than any presence.
     pub(crate) too_long: Vec<String>,
     first: u64,
-    /// The number of the last message that it told, or the one before the page.
+    /// The number of the last message received, or the one before the page.
     pub(crate) last: u64,
 }
 
@@ -42,7 +42,7 @@ impl Page {
         Self { presences: Vec::new(), too_long: Vec::new(), first: number, last: number.saturating_sub(1) }
     }
 
-    /// Takes an answer. The last one ends the page, and tells where the next begins, if there is one.
+    /// Takes an answer. The last one ends the page, and states where the next begins, if there is one.
     pub(crate) fn take(&mut self, answer: &Answer) -> Result<ControlFlow<Option<u64>>, String> {
         // A client may have stored a status too. Only to what is stored the broker adds a number.
         let sequence = number(answer, "Nats-Sequence");
@@ -52,7 +52,7 @@ impl Page {
             }
             None => {
                 self.last = sequence.filter(|it| *it > self.last).unwrap_or(self.last);
-                // It says itself under which subject it was kept; whether that is true, its signature says.
+                // The broker states under which subject it was stored; the signature shows whether that is true.
                 let subject = answer.last_header("Nats-Subject").unwrap_or_default();
                 if answer.body.len() > MAX_BODY || answer.length > MAX_ANSWER {
                     self.too_long.push(subject.to_owned());
@@ -68,7 +68,7 @@ impl Page {
                 Ok(ControlFlow::Break(Some(next.ok_or("its pages run backwards")?)))
             }
             Some(404) => Ok(ControlFlow::Break(None)),
-            Some(503) => Err(NOTHING_KEPT.to_owned()),
+            Some(503) => Err(NO_PRESENCES.to_owned()),
             Some(status) => {
                 let why = answer.description.as_deref().unwrap_or_default();
                 Err(format!("it answers {status} {}", echo(why)))
@@ -79,16 +79,16 @@ impl Page {
 
 /// One message of the stream.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct StoredPresence {
     pub(crate) sequence: u64,
     pub(crate) delivery: Delivery,
 }
 
-/// Reads the answer to a question for a single message: JSON, in which its headers and body are encoded. `None` where the
-/// broker keeps no such message.
-pub(crate) fn single(answer: &Answer) -> Result<Option<Kept>, String> {
+/// Reads the answer to a request for a single message: JSON, in which its headers and body are encoded. `None` where the
+/// broker stores no such message.
+pub(crate) fn stored_presence(answer: &Answer) -> Result<Option<StoredPresence>, String> {
     if answer.status == Some(503) {
-        return Err(NOTHING_KEPT.to_owned());
+        return Err(NO_PRESENCES.to_owned());
     }
     // Encoded, everything is longer by a third.
     if answer.length > MAX_ANSWER / 2 * 3 {
@@ -99,18 +99,18 @@ pub(crate) fn single(answer: &Answer) -> Result<Option<Kept>, String> {
     if let Some(error) = answer.get("error") {
         return match error.get("err_code").and_then(Value::as_u64) {
             Some(NO_MESSAGE) => Ok(None),
-            Some(NO_STREAM) => Err(NOTHING_KEPT.to_owned()),
+            Some(NO_STREAM) => Err(NO_PRESENCES.to_owned()),
             _ => Err(format!(
                 "it answers {}",
                 echo(error.get("description").and_then(Value::as_str).unwrap_or("an error"))
             )),
         };
     }
-    let message = answer.get("message").and_then(Value::as_object).and_then(kept);
+    let message = answer.get("message").and_then(Value::as_object).and_then(stored);
     message.map(Some).ok_or_else(|| "it answers with no message".to_owned())
 }
 
-fn kept(message: &Map<String, Value>) -> Option<Kept> {
+fn stored(message: &Map<String, Value>) -> Option<StoredPresence> {
     let bytes = |name: &str| match message.get(name) {
         None => Some(Vec::new()),
         Some(text) => BASE64.decode(text.as_str()?.as_bytes()).ok(),
@@ -120,10 +120,10 @@ fn kept(message: &Map<String, Value>) -> Option<Kept> {
     let headers = String::from_utf8_lossy(&headers);
     let lines = headers.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
     let delivery = Delivery::new(subject, false, lines.map(|(name, value)| (name, value.trim())), body.into());
-    Some(Kept { sequence: message.get("seq")?.as_u64()?, delivery })
+    Some(StoredPresence { sequence: message.get("seq")?.as_u64()?, delivery })
 }
 
-/// An answer carries the kept message's own headers and body. The body is copied: the library hands out a slice of all that
+/// An answer carries the stored message's own headers and body. The body is copied: the library hands out a slice of all that
 /// arrived with it, and would keep all of that alive.
 fn delivery(subject: &str, answer: &Answer) -> Delivery {
     let headers = answer.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -203,9 +203,9 @@ mod tests {
         }
     }
 
-    /// The answer to a question for a single message.
-    fn answered(json: &Value) -> Result<Option<Kept>, String> {
-        single(&Answer { body: json.to_string().into(), ..presence(0, 0) })
+    /// The answer to a request for a single message.
+    fn read(json: &Value) -> Result<Option<StoredPresence>, String> {
+        stored_presence(&Answer { body: json.to_string().into(), ..presence(0, 0) })
     }
 
     #[test]
@@ -217,18 +217,18 @@ mod tests {
             "subject": "cs.demo.event.worker-1.presence", "seq": 8, "time": "2026-11-25T15:02:24Z",
             "hdrs": BASE64.encode(headers.as_bytes()), "data": BASE64.encode(b"{}"),
         });
-        let kept = answered(&json!({ "type": "x", "message": message })).unwrap().unwrap();
-        assert_eq!((kept.sequence, kept.delivery.subject()), (8, "cs.demo.event.worker-1.presence"));
+        let stored = read(&json!({ "type": "x", "message": message })).unwrap().unwrap();
+        assert_eq!((stored.sequence, stored.delivery.subject()), (8, "cs.demo.event.worker-1.presence"));
         let as_sent = [(SIGNATURE_HEADER, "a..b"), (CREDENTIAL_HEADER, "c")];
-        let expected = Delivery::new(kept.delivery.subject(), false, as_sent, Bytes::from_static(b"{}"));
-        assert_eq!(format!("{:?}", kept.delivery), format!("{expected:?}"));
+        let expected = Delivery::new(stored.delivery.subject(), false, as_sent, Bytes::from_static(b"{}"));
+        assert_eq!(format!("{:?}", stored.delivery), format!("{expected:?}"));
     }
 
     #[test]
     fn an_answer_without_a_message_is_an_error_or_says_that_there_is_none() {
-        assert!(answered(&json!({ "error": { "code": 404, "err_code": 10_037 } })).unwrap().is_none());
+        assert!(read(&json!({ "error": { "code": 404, "err_code": 10_037 } })).unwrap().is_none());
         assert_eq!(
-            answered(&json!({ "error": { "code": 500, "description": "no\u{1b}" } })).unwrap_err(),
+            read(&json!({ "error": { "code": 500, "description": "no\u{1b}" } })).unwrap_err(),
             "it answers no\\u{1b}"
         );
         for odd in [
@@ -236,10 +236,10 @@ mod tests {
             json!({ "message": { "subject": "x", "seq": -1 } }),
             json!({ "message": { "subject": "x", "seq": 1, "data": "?" } }),
         ] {
-            assert_eq!(answered(&odd).unwrap_err(), "it answers with no message", "{odd}");
+            assert_eq!(read(&odd).unwrap_err(), "it answers with no message", "{odd}");
         }
         let long = Answer { length: MAX_ANSWER * 2, ..presence(0, 0) };
-        assert_eq!(single(&long).unwrap_err(), format!("an answer is {} bytes long", MAX_ANSWER * 2));
+        assert_eq!(stored_presence(&long).unwrap_err(), format!("an answer is {} bytes long", MAX_ANSWER * 2));
     }
 
     #[test]
