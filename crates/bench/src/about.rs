@@ -13,8 +13,8 @@ pub(crate) fn machine() -> String {
     [
         format!("- processor: {}, {} cores", model.unwrap_or("unknown"), crate::cores()),
         format!("- kernel: Linux {}", kernel.trim()),
-        format!("- broker: {}", said(Command::new(nats_server).arg("--version"))),
-        format!("- compiler: {}", said(Command::new("rustc").arg("--version"))),
+        format!("- broker: {}", first_line(Command::new(nats_server).arg("--version"))),
+        format!("- compiler: {}", first_line(Command::new("rustc").arg("--version"))),
         format!("- load when it began: {}", load()),
     ]
     .join("\n")
@@ -26,7 +26,9 @@ fn load() -> String {
     load.split(' ').next().unwrap_or("unknown").to_owned()
 }
 
-fn said(command: &mut Command) -> String {
-    let said = command.output().ok().and_then(|output| String::from_utf8(output.stdout).ok());
-    said.and_then(|said| said.lines().next().map(str::to_owned)).unwrap_or_else(|| "unknown".to_owned())
+fn first_line(command: &mut Command) -> String {
+    let first_line = command.output().ok().and_then(|output| String::from_utf8(output.stdout).ok());
+    first_line
+        .and_then(|first_line| first_line.lines().next().map(str::to_owned))
+        .unwrap_or_else(|| "unknown".to_owned())
 }

@@ -50,18 +50,18 @@ pub(crate) async fn all(floor: &Floor) -> BenchResult<Vec<Line>> {
     let options = Options { timeout: 20_000, ..Options::default() };
     let (mut rosters, mut times) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         operator.refresh().await?;
-        let roster = asked.elapsed().as_secs_f64() * 1e3;
+        let roster = sent_at.elapsed().as_secs_f64() * 1e3;
         let submitted = operator.submit(request(Builtin::Ping)?, &Audience::All, options).await?;
-        let begun = Instant::now();
+        let started = Instant::now();
         let report = loop {
             match operator.next().await? {
                 OperatorEvent::Done { id, report } if id == submitted => break report,
                 _ => {}
             }
         };
-        let time = begun.elapsed().as_secs_f64() * 1e3;
+        let time = started.elapsed().as_secs_f64() * 1e3;
         if report.replies.len() != expected || report.exit_status() != 0 {
             return Err(
                 format!("not {expected} verified replies: {:?}; {:?}", report.summary(), operator.ignored()).into()
@@ -258,10 +258,10 @@ async fn stored(url: &str, keys: &KeyFolder, realm: &Name, count: usize) -> Benc
     let seed = read_seed(&keys.setup_seed())?;
     let options = ConnectOptions::with_nkey(seed.as_str().to_owned()).custom_inbox_prefix("_INBOX.setup");
     let context = async_nats::jetstream::new(options.connect(url).await?);
-    let deadline = Instant::now() + world::PATIENCE;
+    let deadline = Instant::now() + world::TIMEOUT;
     while Instant::now() < deadline {
-        let mut kept = context.get_stream(&stream).await?;
-        if kept.info().await?.state.messages >= u64::try_from(count)? {
+        let mut stream_info = context.get_stream(&stream).await?;
+        if stream_info.info().await?.state.messages >= u64::try_from(count)? {
             return Ok(());
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;

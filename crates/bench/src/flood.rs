@@ -47,9 +47,9 @@ pub(crate) async fn flood() -> BenchResult<Vec<Line>> {
     let end = Instant::now() + POURED;
     let (mut times, mut unanswered) = (Vec::new(), 0);
     while Instant::now() < end {
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         let report = status(&mut operator).await?;
-        times.push(asked.elapsed().as_secs_f64() * 1e3);
+        times.push(sent_at.elapsed().as_secs_f64() * 1e3);
         unanswered += usize::from(report.exit_status() != 0);
     }
     flood.wait()?;
@@ -71,7 +71,7 @@ async fn verified(world: &World, operator: &mut Operator) -> BenchResult<f64> {
     let mut rates = Vec::new();
     let mut found = dropped(&status(operator).await?)?;
     for _ in 0..BURSTS {
-        let begun = Instant::now();
+        let started = Instant::now();
         for _ in 0..BURST {
             send(&client, &forged).await?;
         }
@@ -79,7 +79,7 @@ async fn verified(world: &World, operator: &mut Operator) -> BenchResult<f64> {
         client.publish(PASSED, "".into()).await?;
         own.next().await.ok_or("the connection is lost")?;
         let now_found = dropped(&status(operator).await?)?;
-        rates.push(f64::from(BURST) / begun.elapsed().as_secs_f64());
+        rates.push(f64::from(BURST) / started.elapsed().as_secs_f64());
         if now_found - found != u64::from(BURST) {
             return Err(format!("of {BURST} forged commands the client found {}", now_found - found).into());
         }
@@ -96,11 +96,11 @@ pub(crate) async fn pour(url: &str, keys: &KeyFolder, words: &[String]) -> Bench
     let client = world::outsider(url, keys).await?;
     client.flush().await?;
     part::ready()?;
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut sent = 0.0;
-    while begun.elapsed() < time {
+    while started.elapsed() < time {
         sleep_until((Instant::now() + STEP).into()).await;
-        let due = rate * begun.elapsed().as_secs_f64();
+        let due = rate * started.elapsed().as_secs_f64();
         while sent < due {
             send(&client, &forged).await?;
             sent += 1.0;

@@ -77,9 +77,9 @@ impl Floor {
 
 /// The time of one operation, in microseconds.
 fn time<T>(operation: impl Fn() -> T) -> f64 {
-    let begun = Instant::now();
+    let started = Instant::now();
     for _ in 0..TOGETHER {
         black_box(operation());
     }
-    begun.elapsed().as_secs_f64() * 1e6 / f64::from(TOGETHER)
+    started.elapsed().as_secs_f64() * 1e6 / f64::from(TOGETHER)
 }

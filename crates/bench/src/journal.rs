@@ -20,7 +20,7 @@ use crate::BenchResult;
 use crate::processes::megabytes;
 use crate::samples::{Samples, short};
 use crate::table::Line;
-use crate::world::{PATIENCE, WORKER, World, report, request, until_state, worker};
+use crate::world::{TIMEOUT, WORKER, World, report, request, until_state, worker};
 
 /// How many commands there are on record, each with its final reply: two entries of the journal.
 const RECORDS: u32 = 250_000;
@@ -59,27 +59,27 @@ pub(crate) async fn journal() -> BenchResult<Vec<Line>> {
         return Err("the journal was not compacted".into());
     }
     sleep(SETTLE).await;
-    let kept = megabytes(client.id(), "VmRSS:")?;
-    let asked = meanwhile.len().max(AT_REST);
-    let at_rest = time_while(&mut operator, |times| times < asked).await?;
+    let resident = megabytes(client.id(), "VmRSS:")?;
+    let count = meanwhile.len().max(AT_REST);
+    let at_rest = time_while(&mut operator, |times| times < count).await?;
 
-    let each = (kept - empty) * 1e6 / f64::from(RECORDS);
+    let each = (resident - empty) * 1e6 / f64::from(RECORDS);
     let (meanwhile, at_rest) = Samples::new(meanwhile).zip(Samples::new(at_rest)).ok_or("nothing was asked")?;
     let over = meanwhile.max() - at_rest.max();
     Ok(vec![
         Line {
             what: format!("a `ping` on record, of {}: memory", short(RECORDS.into())),
-            figure: format!("{} bytes ({} MB in all)", short(each), short(kept - empty)),
+            figure: format!("{} bytes ({} MB in all)", short(each), short(resident - empty)),
             ratio: None,
             aim: "< 1,000 bytes",
             met: Some(each < 1_000.0),
         },
         Line {
             what: format!("loading {} entries: peak memory, to what is kept", short((2 * RECORDS).into())),
-            figure: format!("{} MB to {} MB", short(loaded), short(kept)),
-            ratio: Some(loaded / kept),
+            figure: format!("{} MB to {} MB", short(loaded), short(resident)),
+            ratio: Some(loaded / resident),
             aim: "≤ 1.2",
-            met: Some(loaded <= 1.2 * kept),
+            met: Some(loaded <= 1.2 * resident),
         },
         Line {
             what: "the longest `status` while the journal is compacted, less the longest of as many at rest".to_owned(),
@@ -99,18 +99,18 @@ pub(crate) async fn journal() -> BenchResult<Vec<Line>> {
 
 /// How long each `status` takes, in milliseconds, one after another for as long as this holds, by how many there were.
 async fn time_while(operator: &mut Operator, holds: impl Fn(usize) -> bool) -> BenchResult<Vec<f64>> {
-    let (begun, mut times) = (Instant::now(), Vec::new());
+    let (started, mut times) = (Instant::now(), Vec::new());
     while holds(times.len()) {
-        if begun.elapsed() > PATIENCE {
-            return Err(format!("it is not done within {} s", PATIENCE.as_secs()).into());
+        if started.elapsed() > TIMEOUT {
+            return Err(format!("it is not done within {} s", TIMEOUT.as_secs()).into());
         }
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         let question = request(Builtin::Status)?;
         let report = operator.request(question, &worker()?, Options::default(), std::future::pending(), |_| {}).await?;
         if report.exit_status() != 0 {
             return Err(format!("a `status` was not answered: {:?}", report.summary()).into());
         }
-        times.push(asked.elapsed().as_secs_f64() * 1e3);
+        times.push(sent_at.elapsed().as_secs_f64() * 1e3);
     }
     Ok(times)
 }
@@ -118,15 +118,15 @@ async fn time_while(operator: &mut Operator, holds: impl Fn(usize) -> bool) -> B
 /// Makes a journal of a quarter of a million pings of one that has one.
 fn multiply(path: &Path) -> BenchResult<()> {
     let bytes = fs::read(path)?;
-    let (begun, ended) = last_ping(&bytes)?;
-    let value: Value = serde_json::from_str(&begun)?;
+    let (started, finished) = last_ping(&bytes)?;
+    let value: Value = serde_json::from_str(&started)?;
     let id = value.pointer("/started/key/id").and_then(Value::as_str).ok_or("an entry without an id")?;
     let digest = value.pointer("/started/digest").and_then(Value::as_str).ok_or("an entry without a digest")?;
     let mut file = BufWriter::new(File::options().append(true).open(path)?);
     for number in 0..RECORDS {
         let (new_id, new_digest) =
             (MessageId::new(clock::wall(), clock::random()?).to_string(), Digest::of(&number.to_le_bytes()));
-        for entry in [&begun, &ended] {
+        for entry in [&started, &finished] {
             let entry = entry.replace(id, &new_id).replace(digest, &new_digest.to_string());
             file.write_all(&u32::try_from(entry.len())?.to_le_bytes())?;
             file.write_all(&crc32fast::hash(entry.as_bytes()).to_le_bytes())?;
@@ -139,7 +139,7 @@ fn multiply(path: &Path) -> BenchResult<()> {
 /// The two entries of the last `ping` in a journal.
 fn last_ping(journal: &[u8]) -> BenchResult<(String, String)> {
     let mut rest = journal.strip_prefix(MAGIC).ok_or("the journal has another form")?;
-    let (mut begun, mut pair) = (None, None);
+    let (mut started, mut pair) = (None, None);
     while let Some((head, after)) = rest.split_at_checked(HEAD) {
         let [a, b, c, d, ..] = *head else { break };
         let (entry, after) =
@@ -147,11 +147,11 @@ fn last_ping(journal: &[u8]) -> BenchResult<(String, String)> {
         rest = after;
         let entry = String::from_utf8(entry.to_vec())?;
         if entry.starts_with(r#"{"started""#) {
-            begun = entry.contains(r#""command":"ping""#).then_some(entry);
+            started = entry.contains(r#""command":"ping""#).then_some(entry);
         } else if entry.starts_with(r#"{"finished""#)
-            && let Some(begun) = begun.take()
+            && let Some(started) = started.take()
         {
-            pair = Some((begun, entry));
+            pair = Some((started, entry));
         }
     }
     pair.ok_or_else(|| "there is no `ping` on record".into())

@@ -31,7 +31,7 @@ pub(crate) type BenchResult<T> = Result<T, Box<dyn std::error::Error + Send + Sy
 const NAMES: [&str; 10] =
     ["sequential", "in-flight", "all", "one-shot", "start", "idle", "flood", "worst", "journal", "size"];
 /// Longer than any one benchmark takes.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -64,8 +64,8 @@ async fn run(names: &[&'static str]) -> BenchResult<usize> {
     let mut benchmarks = Vec::new();
     for name in names {
         tell(&format!("{name}…"))?;
-        let done = timeout(PATIENCE, benchmark(name, &before)).await;
-        let lines = done.unwrap_or_else(|_| Err(format!("not done within {} s", PATIENCE.as_secs()).into()));
+        let done = timeout(TIMEOUT, benchmark(name, &before)).await;
+        let lines = done.unwrap_or_else(|_| Err(format!("not done within {} s", TIMEOUT.as_secs()).into()));
         benchmarks.push((*name, lines));
     }
     // The ratios are to what was measured before; that it still held afterwards, this line shows.

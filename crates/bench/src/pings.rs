@@ -47,19 +47,19 @@ pub(crate) async fn sequential(floor: &Floor) -> BenchResult<Vec<Line>> {
     let to = worker()?;
     for _ in 0..WARM_UP {
         world::report(&mut operator, Builtin::Ping, &to).await?;
-        ask(&client).await?;
+        round_trip(&client).await?;
     }
     let (mut pings, mut requests) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         for _ in 0..ROUND {
-            let begun = Instant::now();
+            let started = Instant::now();
             world::report(&mut operator, Builtin::Ping, &to).await?;
-            pings.push(micros(begun));
+            pings.push(micros(started));
         }
         for _ in 0..ROUND {
-            let begun = Instant::now();
-            ask(&client).await?;
-            requests.push(micros(begun));
+            let started = Instant::now();
+            round_trip(&client).await?;
+            requests.push(micros(started));
         }
     }
     let (pings, requests) = Samples::new(pings).zip(Samples::new(requests)).ok_or("nothing was measured")?;
@@ -83,7 +83,7 @@ pub(crate) async fn in_flight(floor: &Floor) -> BenchResult<Vec<Line>> {
     let (to, request) = (worker()?, request(Builtin::Ping)?);
     let mut rates = Vec::new();
     for burst in 0..=BURSTS {
-        let begun = Instant::now();
+        let started = Instant::now();
         let (mut to_give, mut to_come) = (BURST, BURST);
         let mut flying = 0;
         while to_come > 0 {
@@ -99,7 +99,7 @@ pub(crate) async fn in_flight(floor: &Floor) -> BenchResult<Vec<Line>> {
         }
         // The first one is the warm-up.
         if burst > 0 {
-            rates.push(f64::from(BURST) / begun.elapsed().as_secs_f64());
+            rates.push(f64::from(BURST) / started.elapsed().as_secs_f64());
         }
     }
     let rates = Samples::new(rates).ok_or("nothing was measured")?;
@@ -128,7 +128,7 @@ pub(crate) async fn echo(url: &str, keys: &KeyFolder) -> BenchResult<()> {
     Ok(())
 }
 
-async fn ask(client: &async_nats::Client) -> BenchResult<()> {
+async fn round_trip(client: &async_nats::Client) -> BenchResult<()> {
     let answer = client.request_with_headers(ECHO, headers(), body()).await?;
     if answer.payload.len() == BODY { Ok(()) } else { Err("an echo of another length".into()) }
 }
@@ -144,6 +144,6 @@ fn body() -> Bytes {
     Bytes::from_static(&[b'b'; BODY])
 }
 
-fn micros(begun: Instant) -> f64 {
-    Duration::as_secs_f64(&begun.elapsed()) * 1e6
+fn micros(started: Instant) -> f64 {
+    Duration::as_secs_f64(&started.elapsed()) * 1e6
 }

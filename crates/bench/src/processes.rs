@@ -31,9 +31,9 @@ pub(crate) async fn one_shot() -> BenchResult<Vec<Line>> {
     let (world, _worker, _operator) = World::ready().await?;
     let mut times = Vec::new();
     for _ in 0..COMMANDS {
-        let begun = Instant::now();
+        let started = Instant::now();
         world::run(&mut world.countersign(&["ping", world::WORKER])?)?;
-        times.push(millis(begun.elapsed()));
+        times.push(millis(started.elapsed()));
     }
     milliseconds("whole process `countersign ping worker-1`", times, "≤ 40 ms", 40.0)
 }
@@ -59,9 +59,9 @@ pub(crate) async fn idle() -> BenchResult<Vec<Line>> {
     let client = world.client("state")?;
     sleep(SETTLE).await;
     let before = wakes(client.id())?;
-    let begun = Instant::now();
+    let started = Instant::now();
     sleep(WATCH).await;
-    let woken = (wakes(client.id())? - before) / begun.elapsed().as_secs_f64();
+    let woken = (wakes(client.id())? - before) / started.elapsed().as_secs_f64();
     let memory = in_status(&format!("/proc/{}/status", client.id()), "VmRSS:")? / 1_024.0;
     Ok(vec![
         Line {

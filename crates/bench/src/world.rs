@@ -33,7 +33,7 @@ pub(crate) const WORKER: &str = "worker-1";
 /// The operator.
 const OPERATOR: &str = "alice";
 /// Longer than anything takes that a benchmark waits for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A realm with `worker-1`, on a nats-server of its own that is configured as this repository's nats.conf says.
 pub(crate) struct World {
@@ -44,7 +44,7 @@ pub(crate) struct World {
 /// A process of ours, which goes with the value.
 pub(crate) struct Process {
     child: Child,
-    begun: Instant,
+    started: Instant,
 }
 
 impl World {
@@ -148,8 +148,8 @@ impl World {
 
 impl Process {
     fn spawn(command: &mut Command) -> BenchResult<Self> {
-        let begun = Instant::now();
-        Ok(Self { child: command.spawn()?, begun })
+        let started = Instant::now();
+        Ok(Self { child: command.spawn()?, started })
     }
 
     /// The process id.
@@ -159,7 +159,7 @@ impl Process {
 
     /// Since just before it was started.
     pub(crate) fn age(&self) -> Duration {
-        self.begun.elapsed()
+        self.started.elapsed()
     }
 
     /// Asks it to end, and waits until it has.

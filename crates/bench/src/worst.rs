@@ -29,7 +29,7 @@ use crate::BenchResult;
 use crate::processes::megabytes;
 use crate::samples::short;
 use crate::table::Line;
-use crate::world::{PATIENCE, WORKER, World, request, worker};
+use crate::world::{TIMEOUT, WORKER, World, request, worker};
 
 /// How many worst commands a client is sent.
 const COMMANDS: u32 = 300;
@@ -88,8 +88,8 @@ async fn replies() -> BenchResult<Line> {
     let mut prompt = Prompt::start(&world)?;
 
     prompt.say("ping worker-1 --timeout 25s")?;
-    let asked = peer.message();
-    let (command, digest): (Command, _) = (json::parse_as(&asked.body)?, Digest::of(&asked.body));
+    let request = peer.message();
+    let (command, digest): (Command, _) = (json::parse_as(&request.body)?, Digest::of(&request.body));
     let before = peak(prompt.child.id())?;
     let failed = |number: u32| {
         let mut reply = reply(&client, &command, digest, number.into())?;
@@ -106,16 +106,16 @@ async fn replies() -> BenchResult<Line> {
     };
     let flood: Vec<Signed> = (0..REPLIES).map(sign).collect::<BenchResult<_>>()?;
     peer.send_all(&flood);
-    prompt.hears(r#""verdict":"failed""#)?;
+    prompt.received(r#""verdict":"failed""#)?;
 
     // What is answered after the flood is told after it was looked at.
     prompt.say("ping worker-1 --timeout 25s")?;
-    let asked = peer.message();
-    let (command, digest): (Command, _) = (json::parse_as(&asked.body)?, Digest::of(&asked.body));
+    let request = peer.message();
+    let (command, digest): (Command, _) = (json::parse_as(&request.body)?, Digest::of(&request.body));
     let mut reply = reply(&client, &command, digest, REPLIES.into())?;
     reply.result = Some(json!(clock::wall().seconds()));
     peer.send(&client.sign(MessageType::Reply, reply.subject.clone(), serde_json::to_vec(&reply)?));
-    prompt.hears(r#""verdict":"succeeded""#)?;
+    prompt.received(r#""verdict":"succeeded""#)?;
     let after = peak(prompt.child.id())?;
     Ok(line(format!("prompt: {REPLIES} worst replies, as long as a body may be"), before, after))
 }
@@ -158,8 +158,8 @@ fn peak(id: u32) -> BenchResult<f64> {
 
 /// Waits until the client answers a question that it was asked after a flood.
 async fn until_answered(operator: &mut Operator) -> BenchResult<()> {
-    let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
+    let started = Instant::now();
+    while started.elapsed() < TIMEOUT {
         let question = request(Builtin::Status)?;
         let report = operator.request(question, &worker()?, Options::default(), std::future::pending(), |_| {}).await?;
         if let Some(status) = report.replies.first().and_then(|reply| reply.verdict.result()) {
@@ -273,8 +273,8 @@ impl Prompt {
     }
 
     /// Waits for a line with a word in it.
-    fn hears(&self, word: &str) -> BenchResult<()> {
-        while !self.printed.recv_timeout(PATIENCE)?.contains(word) {}
+    fn received(&self, word: &str) -> BenchResult<()> {
+        while !self.printed.recv_timeout(TIMEOUT)?.contains(word) {}
         Ok(())
     }
 }

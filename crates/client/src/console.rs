@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Console {
     /// Without its thread nothing can be printed, and every job that tries is told so.
     outlet: Option<Arc<Outlet<Line>>>,
-    patience: Duration,
+    limit: Duration,
 }
 
 struct Line {
@@ -35,21 +35,21 @@ struct Paper<W>(W);
 impl Console {
     /// A console that writes to this, and flushes it after each line.
     pub fn new(writer: impl Write + Send + 'static) -> Self {
-        Self { outlet: Outlet::new(Paper(writer)).ok().map(Arc::new), patience: TIMEOUT }
+        Self { outlet: Outlet::new(Paper(writer)).ok().map(Arc::new), limit: TIMEOUT }
     }
 
     /// One whose jobs wait until their line is written, however long that takes: for tests in which time is made up.
     #[cfg(test)]
-    pub(crate) fn patient(writer: impl Write + Send + 'static) -> Self {
-        Self { patience: Duration::MAX, ..Self::new(writer) }
+    pub(crate) fn without_limit(writer: impl Write + Send + 'static) -> Self {
+        Self { limit: Duration::MAX, ..Self::new(writer) }
     }
 
     /// Has a line written. An error says that it was not, and will not be.
     pub(crate) async fn print(&self, text: String) -> io::Result<()> {
         let written = self.push(text)?;
-        let written = match self.patience {
+        let written = match self.limit {
             Duration::MAX => Ok(written.await),
-            patience => timeout(patience, written).await,
+            limit => timeout(limit, written).await,
         };
         match written {
             Ok(written) => written.unwrap_or_else(|_| Err(io::Error::other("the writer is gone"))),
@@ -58,19 +58,19 @@ impl Console {
     }
 
     /// Waits until everything is written, but no longer than this; whether it is.
-    pub(crate) async fn flush(&self, patience: Duration) -> bool {
+    pub(crate) async fn flush(&self, limit: Duration) -> bool {
         match self.push(String::new()) {
-            Ok(written) => timeout(patience, written).await.is_ok(),
+            Ok(written) => timeout(limit, written).await.is_ok(),
             Err(_) => false,
         }
     }
 
     fn push(&self, text: String) -> io::Result<oneshot::Receiver<io::Result<()>>> {
         let outlet = self.outlet.as_ref().ok_or_else(|| io::Error::other("there is no thread to print"))?;
-        let (written, told) = oneshot::channel();
+        let (written, done) = oneshot::channel();
         let bytes = text.len();
         if outlet.push(Line { text, written }, bytes, BOUNDS) {
-            Ok(told)
+            Ok(done)
         } else {
             let why = "the output of this client is not read, and what waits for it is at its bound: the line is lost";
             Err(io::Error::new(io::ErrorKind::StorageFull, why))

@@ -50,8 +50,8 @@ impl Executor {
         match self.runs.get(execution.name()) {
             Some(Run::Immediate(run)) => {
                 // What a panic leaves half done is the command's own; the client shares nothing with it.
-                let ended = catch_unwind(AssertUnwindSafe(|| run(execution.args(), &context)));
-                Some(ended.unwrap_or_else(|_| panicked()))
+                let finished = catch_unwind(AssertUnwindSafe(|| run(execution.args(), &context)));
+                Some(finished.unwrap_or_else(|_| panicked()))
             }
             Some(Run::LongRunning(start)) => {
                 let (progress, console) = (self.report.clone(), self.console.clone());
@@ -77,9 +77,9 @@ impl Executor {
     /// The next thing that a job has to tell. Nothing is lost when this is dropped while it waits.
     pub(crate) async fn next_event(&mut self) -> JobEvent {
         tokio::select! {
-            (key, ended) = next_end(&mut self.tasks, &mut self.keys) => {
+            (key, finished) = next_end(&mut self.tasks, &mut self.keys) => {
                 self.handles.remove(&key);
-                JobEvent::Finished(key, ended)
+                JobEvent::Finished(key, finished)
             }
             Some((key, progress)) = self.reports.recv() => JobEvent::Progress(key, progress),
         }
@@ -88,13 +88,13 @@ impl Executor {
 
 async fn next_end(tasks: &mut JoinSet<ExecutionResult>, keys: &mut HashMap<Id, JobKey>) -> (JobKey, ExecutionResult) {
     while let Some(joined) = tasks.join_next_with_id().await {
-        let (id, ended) = match joined {
-            Ok((id, ended)) => (id, ended),
+        let (id, finished) = match joined {
+            Ok((id, finished)) => (id, finished),
             Err(error) if error.is_cancelled() => (error.id(), ExecutionResult::Cancelled),
             Err(error) => (error.id(), panicked()),
         };
         if let Some(key) = keys.remove(&id) {
-            return (key, ended);
+            return (key, finished);
         }
     }
     pending().await

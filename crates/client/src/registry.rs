@@ -68,7 +68,7 @@ impl Commands {
     pub fn immediate<C: Immediate>(self, command: C) -> Result<Self, RegistrationError> {
         self.register::<C>(false, |result| {
             Run::Immediate(Box::new(move |args, context| match json::read(args) {
-                Ok(args) => ended(command.run(args, context), &result),
+                Ok(args) => finished(command.run(args, context), &result),
                 Err(error) => ExecutionResult::Broken(format!("its arguments cannot be read: {error}")),
             }))
         })
@@ -85,7 +85,7 @@ impl Commands {
                 let (command, result) = (Arc::clone(&command), Arc::clone(&result));
                 Box::pin(async move {
                     match json::read(&args) {
-                        Ok(args) => ended(command.run(args, context).await, &result),
+                        Ok(args) => finished(command.run(args, context).await, &result),
                         Err(error) => ExecutionResult::Broken(format!("its arguments cannot be read: {error}")),
                     }
                 })
@@ -125,7 +125,7 @@ impl fmt::Debug for Commands {
 }
 
 /// What a command's outcome means to the machine, which relies on a result that satisfies its schema.
-fn ended<T: Serialize>(outcome: Result<T, Failure>, schema: &Schema) -> ExecutionResult {
+fn finished<T: Serialize>(outcome: Result<T, Failure>, schema: &Schema) -> ExecutionResult {
     let result = match outcome {
         Ok(output) => serde_json::to_value(output),
         Err(Failure { message, details }) => {
@@ -225,17 +225,17 @@ mod tests {
     #[test]
     fn a_result_is_checked_before_it_is_sent() {
         let integer = Schema::of::<u8>("test.result");
-        assert_eq!(ended(Ok(7), &integer), ExecutionResult::Done(Value::from(7)));
+        assert_eq!(finished(Ok(7), &integer), ExecutionResult::Done(Value::from(7)));
         assert_eq!(
-            ended(Ok("seven"), &integer),
+            finished(Ok("seven"), &integer),
             ExecutionResult::Broken("its result does not satisfy its own schema".to_owned())
         );
         let anything = Schema::of::<Value>("test.result");
-        let too_large = ended(Ok(u64::MAX), &anything);
+        let too_large = finished(Ok(u64::MAX), &anything);
         assert!(matches!(&too_large, ExecutionResult::Broken(why) if why.contains("2^53")), "{too_large:?}");
         let deep = (0..30).fold(Value::Null, |inner, _| Value::from(vec![inner]));
-        assert_eq!(ended(Ok(&deep), &anything), ExecutionResult::Done(deep.clone()));
-        let too_deep = ended(Ok(vec![deep]), &anything);
+        assert_eq!(finished(Ok(&deep), &anything), ExecutionResult::Done(deep.clone()));
+        let too_deep = finished(Ok(vec![deep]), &anything);
         assert!(matches!(&too_deep, ExecutionResult::Broken(why) if why.contains("levels")), "{too_deep:?}");
     }
 
@@ -245,14 +245,14 @@ mod tests {
         let failure = Failure::new("no room").with_details(details.clone());
         let schema = Schema::of::<u8>("test.result");
         let expected = ExecutionResult::Failed { message: "no room".to_owned(), details: Some(details) };
-        assert_eq!(ended::<u8>(Err(failure), &schema), expected);
+        assert_eq!(finished::<u8>(Err(failure), &schema), expected);
     }
 
     #[test]
     fn the_details_of_a_failure_are_checked_before_they_are_sent() {
         let failed = |member: Value| {
             let failure = Failure::new("no room").with_details(Map::from_iter([("free".to_owned(), member)]));
-            ended::<u8>(Err(failure), &Schema::of::<u8>("test.result"))
+            finished::<u8>(Err(failure), &Schema::of::<u8>("test.result"))
         };
         let deep = (0..28).fold(Value::Null, |inner, _| Value::from(vec![inner]));
         assert!(matches!(failed(deep.clone()), ExecutionResult::Failed { .. }));
@@ -266,6 +266,6 @@ mod tests {
     fn a_result_of_too_many_values_is_left_to_the_machine_which_says_that_it_is_too_large() {
         let anything = Schema::of::<Value>("test.result");
         let many = Value::from(vec![0; 20_000]);
-        assert_eq!(ended(Ok(&many), &anything), ExecutionResult::Done(many.clone()));
+        assert_eq!(finished(Ok(&many), &anything), ExecutionResult::Done(many.clone()));
     }
 }

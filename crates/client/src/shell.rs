@@ -126,7 +126,7 @@ impl Client {
                     shell.receive(arrived.drain(..));
                     give_way().await;
                 }
-                Taken::JobEvent(next_event) => shell.hear(next_event),
+                Taken::JobEvent(next_event) => shell.on_job_event(next_event),
                 Taken::CompactionRequest(next_request) => shell.compact(next_request),
                 Taken::Synced(synced) => shell.synced(synced),
                 Taken::Tick => shell.turn(|machine, now| machine.tick(now)),
@@ -297,9 +297,9 @@ impl Shell {
         self.sign.follow(is_well, clock::since_boot());
     }
 
-    fn hear(&mut self, next_event: JobEvent) {
+    fn on_job_event(&mut self, next_event: JobEvent) {
         self.turn(|machine, now| match next_event {
-            JobEvent::Finished(key, ended) => machine.finished(key, ended, now),
+            JobEvent::Finished(key, finished) => machine.finished(key, finished, now),
             JobEvent::Progress(key, progress) => machine.progressed(key, progress, now),
         });
     }
@@ -422,8 +422,8 @@ impl Shell {
 
     fn execute(&mut self, execution: Execution) -> Option<Step> {
         let key = execution.key();
-        let ended = self.executor.execute(execution, clock::wall())?;
-        Some(self.machine.finished(key, ended, now()))
+        let finished = self.executor.execute(execution, clock::wall())?;
+        Some(self.machine.finished(key, finished, now()))
     }
 
     /// Sees the last replies off, and closes the connection.

@@ -12,7 +12,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// A pair: who asks, and who is asked.
 pub fn shutdown() -> (Stopper, Shutdown) {
     let (sender, receiver) = watch::channel(0);
-    (Stopper(sender), Shutdown { asked: receiver, deadline: None })
+    (Stopper(sender), Shutdown { requests: receiver, deadline: None })
 }
 
 /// Asks a client to end; for a program's handler of signals. A client whose stopper is dropped is never asked.
@@ -22,7 +22,7 @@ pub struct Stopper(watch::Sender<u32>);
 /// What a client listens to.
 #[derive(Debug)]
 pub struct Shutdown {
-    asked: watch::Receiver<u32>,
+    requests: watch::Receiver<u32>,
     deadline: Option<Instant>,
 }
 
@@ -39,7 +39,7 @@ impl Stopper {
     /// Asks once more. The first time the client ends as the command `terminate` makes it: jobs are cancelled, replies are
     /// flushed, in 5 seconds at most. The second time it ends at once.
     pub fn stop(&self) {
-        self.0.send_modify(|asked| *asked = asked.saturating_add(1));
+        self.0.send_modify(|requests| *requests = requests.saturating_add(1));
     }
 }
 
@@ -47,12 +47,12 @@ impl Shutdown {
     /// Waits for a request: an orderly one first, then, when asked again or after 5 seconds, the other.
     pub(crate) async fn requested(&mut self) -> ShutdownRequest {
         let Some(deadline) = self.deadline else {
-            self.asked(1).await;
+            self.request_count_reaches(1).await;
             self.deadline = Some(Instant::now() + TIMEOUT);
             return ShutdownRequest::Orderly;
         };
         tokio::select! {
-            () = self.asked(2) => {}
+            () = self.request_count_reaches(2) => {}
             () = sleep_until(deadline) => {}
         }
         ShutdownRequest::AtOnce
@@ -63,8 +63,8 @@ impl Shutdown {
         while self.requested().await != ShutdownRequest::AtOnce {}
     }
 
-    async fn asked(&mut self, times: u32) {
-        if self.asked.wait_for(|asked| *asked >= times).await.is_err() {
+    async fn request_count_reaches(&mut self, times: u32) {
+        if self.requests.wait_for(|requests| *requests >= times).await.is_err() {
             pending::<()>().await;
         }
     }

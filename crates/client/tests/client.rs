@@ -41,12 +41,12 @@ async fn a_client_starts_pings_calculates_and_terminates_and_keeps_its_epoch() {
 
     let terminated = world.command("terminate", json!({}));
     assert_eq!(world.final_reply(&terminated).result, Some(json!({"cancelled": 0})));
-    assert_eq!(client.ended().await.unwrap(), Stopped::Cleanly);
+    assert_eq!(client.finished().await.unwrap(), Stopped::Cleanly);
 
     let again = world.run();
     assert_ne!(world.presence(State::Unready).epoch, epoch, "every start begins a new epoch");
     again.stop();
-    assert_eq!(again.ended().await.unwrap(), Stopped::Cleanly);
+    assert_eq!(again.finished().await.unwrap(), Stopped::Cleanly);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +75,7 @@ async fn a_client_that_is_asked_to_end_cancels_its_jobs_and_answers_for_them() {
     assert_eq!((cancelled.status, cancelled.error.unwrap().code), (Status::Cancelled, ErrorCode::Cancelled));
     world.presence(State::Terminated);
     assert_eq!(client.printed(), "");
-    assert_eq!(client.ended().await.unwrap(), Stopped::Cleanly);
+    assert_eq!(client.finished().await.unwrap(), Stopped::Cleanly);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,11 +83,11 @@ async fn a_second_client_of_the_same_name_on_the_same_state_does_not_start() {
     let mut world = World::new();
     let first = world.run();
     world.presence(State::Unready);
-    let error = world.run().ended().await.unwrap_err();
+    let error = world.run().finished().await.unwrap_err();
     assert!(matches!(error, ClientError::Record(_)), "{error:?}");
     assert!(error.to_string().contains("another client holds"), "{error}");
     first.stop();
-    assert_eq!(first.ended().await.unwrap(), Stopped::Cleanly);
+    assert_eq!(first.finished().await.unwrap(), Stopped::Cleanly);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,9 +97,9 @@ async fn an_older_trust_bundle_than_the_accepted_one_does_not_start() {
     let client = world.run();
     world.presence(State::Unready);
     client.stop();
-    assert_eq!(client.ended().await.unwrap(), Stopped::Cleanly);
+    assert_eq!(client.finished().await.unwrap(), Stopped::Cleanly);
     world.trust_version(4);
-    let error = world.run().ended().await.unwrap_err();
+    let error = world.run().finished().await.unwrap_err();
     assert!(matches!(error, ClientError::Start(_)), "{error:?}");
 }
 
@@ -111,7 +111,7 @@ async fn a_client_that_is_there_before_its_broker_waits_for_it() {
     world.with_broker();
     world.make_ready();
     client.stop();
-    assert_eq!(client.ended().await.unwrap(), Stopped::Cleanly);
+    assert_eq!(client.finished().await.unwrap(), Stopped::Cleanly);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +120,7 @@ async fn a_client_ends_in_time_without_a_broker() {
     world.without_broker();
     let client = world.run();
     client.stop();
-    assert_eq!(timeout(PATIENCE, client.ended()).await.unwrap().unwrap(), Stopped::Cleanly);
+    assert_eq!(timeout(PATIENCE, client.finished()).await.unwrap().unwrap(), Stopped::Cleanly);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +171,7 @@ async fn a_command_of_the_program_runs_like_those_of_the_protocol_and_may_panic(
     let ping = world.command("ping", json!({}));
     assert_eq!(world.final_reply(&ping).status, Status::Succeeded);
     client.stop();
-    assert_eq!(client.ended().await.unwrap(), Stopped::Cleanly);
+    assert_eq!(client.finished().await.unwrap(), Stopped::Cleanly);
 }
 
 /// Holds on to its thread until it is let go.
@@ -199,5 +199,5 @@ async fn a_client_whose_job_will_not_end_ends_at_once_when_it_is_asked_twice() {
     assert_eq!(world.reply(&command).status, Status::Accepted);
     client.stop();
     client.stop();
-    assert_eq!(client.ended().await.unwrap(), Stopped::AtOnce);
+    assert_eq!(client.finished().await.unwrap(), Stopped::AtOnce);
 }

@@ -84,8 +84,8 @@ impl<T: Send + 'static> Outlet<T> {
     }
 
     /// Waits until everything is written, but no longer than this; whether it is.
-    pub fn flush(&self, patience: Duration) -> bool {
-        let waited = self.0.written.wait_timeout_while(self.0.lock(), patience, |state| !state.is_done());
+    pub fn flush(&self, limit: Duration) -> bool {
+        let waited = self.0.written.wait_timeout_while(self.0.lock(), limit, |state| !state.is_done());
         waited.unwrap_or_else(PoisonError::into_inner).0.is_done()
     }
 }
@@ -146,62 +146,62 @@ mod tests {
 
     /// Says what it is about to write, and writes it when it may.
     struct Gate {
-        says: Sender<String>,
-        may: Receiver<()>,
+        output: Sender<String>,
+        permitted: Receiver<()>,
     }
 
     impl Sink<u32> for Gate {
         fn write(&mut self, item: u32) {
-            self.says.send(item.to_string()).unwrap();
+            self.output.send(item.to_string()).unwrap();
             // An error means that the test is over.
-            let _ = self.may.recv();
+            let _ = self.permitted.recv();
         }
 
         fn lost(&mut self, count: u64) {
-            self.says.send(format!("lost {count}")).unwrap();
+            self.output.send(format!("lost {count}")).unwrap();
         }
     }
 
     fn outlet() -> (Outlet<u32>, Receiver<String>, Sender<()>) {
-        let ((says, said), (lets, may)) = (channel(), channel());
-        (Outlet::new(Gate { says, may }).unwrap(), said, lets)
+        let ((output, written), (permit, permitted)) = (channel(), channel());
+        (Outlet::new(Gate { output, permitted }).unwrap(), written, permit)
     }
 
     #[test]
     fn what_does_not_fit_is_lost_at_once_and_told_in_its_place() {
-        let (outlet, said, lets) = outlet();
+        let (outlet, written, permit) = outlet();
         assert!(outlet.push(1, 1, BOUNDS));
-        assert_eq!(said.recv_timeout(FOREVER).unwrap(), "1", "and it is blocked there");
+        assert_eq!(written.recv_timeout(FOREVER).unwrap(), "1", "and it is blocked there");
         let taken = [2, 3, 4, 5].map(|item| outlet.push(item, 1, BOUNDS));
         assert_eq!(taken, [true, true, false, false]);
         assert!(!outlet.flush(Duration::ZERO));
-        lets.send(()).unwrap();
-        assert_eq!(said.recv_timeout(FOREVER).unwrap(), "2");
+        permit.send(()).unwrap();
+        assert_eq!(written.recv_timeout(FOREVER).unwrap(), "2");
         assert!(outlet.push(6, 1, BOUNDS), "there is room again");
-        drop(lets);
+        drop(permit);
         assert!(outlet.flush(FOREVER));
-        let rest: Vec<String> = said.try_iter().collect();
+        let rest: Vec<String> = written.try_iter().collect();
         assert_eq!(rest, ["3", "lost 2", "6"]);
     }
 
     #[test]
     fn bytes_are_bounded_too_and_one_item_may_go_beyond() {
-        let (outlet, said, lets) = outlet();
+        let (outlet, written, permit) = outlet();
         outlet.push(1, 1_000, BOUNDS);
-        said.recv_timeout(FOREVER).unwrap();
+        written.recv_timeout(FOREVER).unwrap();
         assert!(outlet.push(2, 1_000, BOUNDS));
         assert!(!outlet.push(3, 0, BOUNDS));
         assert!(outlet.push(4, 0, Bounds { bytes: 2_000, ..BOUNDS }), "whoever may use more");
-        drop(lets);
+        drop(permit);
         assert!(outlet.flush(FOREVER));
     }
 
     #[test]
     fn what_waits_is_written_though_nobody_holds_the_outlet_any_more() {
-        let (outlet, said, lets) = outlet();
+        let (outlet, written, permit) = outlet();
         outlet.push(1, 1, BOUNDS);
         outlet.push(2, 1, BOUNDS);
-        drop((outlet, lets));
-        assert_eq!(said.iter().collect::<Vec<_>>(), ["1", "2"], "and then its thread ends");
+        drop((outlet, permit));
+        assert_eq!(written.iter().collect::<Vec<_>>(), ["1", "2"], "and then its thread ends");
     }
 }

@@ -102,7 +102,7 @@ where
         tokio::select! {
             Some(ended) = running.next() => match ended {
                 Ok(connected) => return Ok(connected),
-                Err(error) if error.tells() >= worst.tells() => worst = error,
+                Err(error) if error.rank() >= worst.rank() => worst = error,
                 Err(_) => {}
             },
             () = sleep(STAGGER), if left.len() > 0 => {}
@@ -137,19 +137,19 @@ mod tests {
 
     #[tokio::test]
     async fn of_many_failures_the_most_telling_one_is_told() {
-        let told = race(vec![failure(Obstacle::Absent), refusal(), failure(Obstacle::Name)], async |error| {
+        let worst = race(vec![failure(Obstacle::Absent), refusal(), failure(Obstacle::Name)], async |error| {
             Err::<(), _>(error)
         });
-        assert_eq!(told.await, Err(refusal()));
+        assert_eq!(worst.await, Err(refusal()));
     }
 
     #[test]
     fn every_scheme_but_nats_and_tls_is_refused_by_name() {
         for scheme in ["ws", "wss", "http", "WS"] {
             let error = parse(&format!("nats://127.0.0.1:4222,{scheme}://user:secret@127.0.0.1:8080")).unwrap_err();
-            let said = error.to_string();
-            assert!(said.contains(&format!("`{scheme}://")) || said.contains(&scheme.to_lowercase()), "{said}");
-            assert!(matches!(error, LinkError::Url { .. }) && !said.contains("secret"), "{said}");
+            let text = error.to_string();
+            assert!(text.contains(&format!("`{scheme}://")) || text.contains(&scheme.to_lowercase()), "{text}");
+            assert!(matches!(error, LinkError::Url { .. }) && !text.contains("secret"), "{text}");
         }
         for url in ["nats://127.0.0.1:4222", "127.0.0.1:4222", "tls://broker.example", " nats://[::1]:1 , nats://b"] {
             assert!(parse(url).is_ok(), "{url}");

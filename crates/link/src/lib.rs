@@ -192,7 +192,7 @@ impl LinkError {
     }
 
     /// How much it tells, compared with the failures at other servers.
-    fn tells(&self) -> u8 {
+    fn rank(&self) -> u8 {
         match self {
             Self::System(_) => 0,
             Self::Url { .. } | Self::NoBroker { .. } => 1,
@@ -387,8 +387,9 @@ impl Shared {
                 length if length > MAX_BODY => (TOO_LONG.clone(), 0),
                 length => (Bytes::copy_from_slice(&message.payload), length),
             };
-            let kept: usize = headers.clone().filter(|(name, _)| ours(name)).map(|(_, value)| value.len()).sum();
-            weight = OVERHEAD + subject.len() + kept + length;
+            let header_bytes: usize =
+                headers.clone().filter(|(name, _)| ours(name)).map(|(_, value)| value.len()).sum();
+            weight = OVERHEAD + subject.len() + header_bytes + length;
             LinkEvent::Message(Delivery::new(subject, message.status.is_some(), headers, body))
         };
         lock(&self.inbound).messages.push(event, weight);

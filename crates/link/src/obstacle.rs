@@ -34,9 +34,9 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// What a broker means that ends the introduction with `-ERR` and this text.
-    pub(super) fn refusal(said: &str) -> Self {
-        let said = said.to_lowercase();
-        let has = |parts: &[&str]| parts.iter().any(|part| said.contains(part));
+    pub(super) fn refusal(text: &str) -> Self {
+        let text = text.to_lowercase();
+        let has = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
         if has(&["timeout", "stale connection"]) {
             Self::Late
         } else if has(&["expired", "revoked", "account missing"]) {
@@ -58,8 +58,8 @@ impl Obstacle {
     pub(super) fn of(error: &ConnectError) -> (Self, String, bool) {
         let source = error.source();
         let why = shown(&source.map_or_else(|| error.to_string(), ToString::to_string));
-        if let Some(said) = source.and_then(|source| source.downcast_ref::<ServerError>()) {
-            return (Self::refusal(&said.to_string()), why, true);
+        if let Some(text) = source.and_then(|source| source.downcast_ref::<ServerError>()) {
+            return (Self::refusal(&text.to_string()), why, true);
         }
         let io = source.and_then(|source| source.downcast_ref::<io::Error>());
         let is_tls = io.and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<rustls::Error>());
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_a_broker_says_has_the_advice_that_helps() {
-        for (said, obstacle) in [
+        for (text, obstacle) in [
             ("nats: authorization violation", Obstacle::Key),
             ("nats: Authentication Timeout", Obstacle::Late),
             ("nats: Stale Connection", Obstacle::Late),
@@ -137,7 +137,7 @@ mod tests {
             ("nats: Parser Error", Obstacle::NotNats),
             ("nats: Server Shutdown", Obstacle::Other),
         ] {
-            assert_eq!(Obstacle::refusal(said), obstacle, "{said}");
+            assert_eq!(Obstacle::refusal(text), obstacle, "{text}");
         }
     }
 

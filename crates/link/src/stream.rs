@@ -93,9 +93,9 @@ pub async fn purge_stream(access: StreamAccess<'_>, subjects: &[String]) -> Resu
     let (_link, client) = connect(access).await?;
     let refused = |error: String| StreamError::Refused(error);
     let context = async_nats::jetstream::new(client);
-    let kept = context.get_stream(&name).await.map_err(|error| refused(error.to_string()))?;
+    let stream = context.get_stream(&name).await.map_err(|error| refused(error.to_string()))?;
     for subject in subjects {
-        kept.purge().filter(subject).await.map_err(|error| refused(error.to_string()))?;
+        stream.purge().filter(subject).await.map_err(|error| refused(error.to_string()))?;
     }
     Ok(())
 }

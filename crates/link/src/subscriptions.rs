@@ -45,9 +45,9 @@ impl Subscriptions {
     }
 
     /// Takes what the broker says. Tells whether it is worth telling: not if it only refuses again what it refused before.
-    pub(super) fn hear(&self, said: &str, why: &str) -> bool {
-        let all_in_doubt = said.to_lowercase().contains("maximum subscriptions exceeded");
-        let named = named(said);
+    pub(super) fn on_error(&self, text: &str, why: &str) -> bool {
+        let all_in_doubt = text.to_lowercase().contains("maximum subscriptions exceeded");
+        let named = named(text);
         let is_meant = |subject: &&String| all_in_doubt || named == Some(subject.as_str());
         let mut refused = lock(&self.refused);
         let (mut ours, mut new) = (false, false);
@@ -110,8 +110,8 @@ impl Subscriptions {
 
 /// The subject of a subscription that the broker does not permit, from what it says: `Permissions Violation for Subscription
 /// to "SUBJECT"`, and perhaps more after it.
-fn named(said: &str) -> Option<&str> {
-    let (before, rest) = said.split_once('"')?;
+fn named(text: &str) -> Option<&str> {
+    let (before, rest) = text.split_once('"')?;
     let (subject, _) = rest.split_once('"')?;
     before.to_lowercase().contains("permissions violation for subscription").then_some(subject)
 }
@@ -120,46 +120,49 @@ fn named(said: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn refused(said: &[&str]) -> Vec<String> {
+    fn refused(text: &[&str]) -> Vec<String> {
         let subscriptions = Subscriptions::new(["a.b", "a.b.c", "a.>"].map(str::to_owned).to_vec());
-        said.iter().for_each(|said| {
-            subscriptions.hear(said, said);
+        text.iter().for_each(|text| {
+            subscriptions.on_error(text, text);
         });
         subscriptions.refused().into_keys().collect()
     }
 
     #[test]
     fn the_refused_subscription_is_recognised_however_the_broker_puts_it() {
-        for said in [
+        for text in [
             r#"nats: Permissions Violation for Subscription to "a.b""#,
             r#"nats: permissions violation for subscription to "a.b" (sid "7")"#,
             r#"nats: Permissions Violation for Subscription to "a.b" using queue "q""#,
         ] {
-            assert_eq!(refused(&[said]), ["a.b"], "{said}");
+            assert_eq!(refused(&[text]), ["a.b"], "{text}");
         }
         assert_eq!(refused(&["maximum subscriptions exceeded"]), ["a.>", "a.b", "a.b.c"]);
-        for said in [
+        for text in [
             r#"nats: Permissions Violation for Publish to "a.b""#,
             r#"nats: Permissions Violation for Subscription to "a.b.d""#,
             r#"nats: Permissions Violation for Subscription to "a.b"#,
             "nats: Permissions Violation for Subscription to a.b",
             "",
         ] {
-            assert_eq!(refused(&[said]), [""; 0], "{said}");
+            assert_eq!(refused(&[text]), [""; 0], "{text}");
         }
     }
 
     #[test]
     fn a_subscription_stands_only_if_it_was_not_refused_again_and_only_news_is_told() {
         let subscriptions = Subscriptions::new(vec!["a.b".to_owned()]);
-        let said = r#"Permissions Violation for Subscription to "a.b""#;
-        assert!(subscriptions.hear(said, "why"));
-        assert!(!subscriptions.hear(said, "why"), "it is known");
-        assert!(subscriptions.hear("Permissions Violation for Publish to \"x\"", "why"), "it is about something else");
+        let text = r#"Permissions Violation for Subscription to "a.b""#;
+        assert!(subscriptions.on_error(text, "why"));
+        assert!(!subscriptions.on_error(text, "why"), "it is known");
+        assert!(
+            subscriptions.on_error("Permissions Violation for Publish to \"x\"", "why"),
+            "it is about something else"
+        );
         assert!(!subscriptions.settle("a.b", 1), "it was refused a second time");
         assert!(subscriptions.settle("a.b", 2));
         assert!(!subscriptions.settle("a.b", 2) && subscriptions.refused().is_empty());
-        assert!(subscriptions.hear(said, "why"));
+        assert!(subscriptions.on_error(text, "why"));
         subscriptions.forget();
         assert!(subscriptions.refused().is_empty());
     }

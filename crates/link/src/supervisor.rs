@@ -65,7 +65,7 @@ pub(super) fn run(
     let mut first = Some(first);
     let mut pause = Duration::ZERO;
     let mut handshake = if config.wait { FIRST_HANDSHAKE } else { LONGEST_HANDSHAKE };
-    let mut said = String::new();
+    let mut reported = String::new();
     loop {
         let end = match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
@@ -98,13 +98,13 @@ pub(super) fn run(
             }
             End::Lost(why) => {
                 pause = FIRST_PAUSE;
-                said.clear();
+                reported.clear();
                 why
             }
         };
-        if why != said {
+        if why != reported {
             shared.notice(LinkEvent::Disconnected { why: why.clone() });
-            said = why;
+            reported = why;
         }
     }
 }
@@ -260,9 +260,9 @@ fn process_events(event: &Event, events: &Events, shared: &Shared) {
         // One such event for each message that the library dropped.
         Event::SlowConsumer(_) => lock(&shared.inbound).messages.count_shed(1),
         Event::ServerError(error) => {
-            let said = error.to_string();
-            let why = shown(&said);
-            if shared.subscriptions.hear(&said, &why) {
+            let text = error.to_string();
+            let why = shown(&text);
+            if shared.subscriptions.on_error(&text, &why) {
                 shared.notice(LinkEvent::Denied { why });
             }
         }

@@ -90,8 +90,8 @@ fn a_kill_between_any_two_entries_of_the_log_runs_nothing_twice() {
             let before = worker.executed.clone();
             let replies = worker.send(message);
             let known = whole[..length].iter().any(|entry| match entry {
-                Entry::Started(begun) => {
-                    begun.reply_context.digest == countersign_protocol::digest::Digest::of(&message.body)
+                Entry::Started(started) => {
+                    started.reply_context.digest == countersign_protocol::digest::Digest::of(&message.body)
                 }
                 _ => false,
             });
@@ -388,10 +388,10 @@ fn the_reply_to_a_job_is_kept_until_an_hour_after_its_end() {
     let mut worker = Worker::ready();
     let job = worker.calculate(1.0);
     let last = worker.complete();
-    for (pass, kept) in [(3_599_999, true), (1, false)] {
+    for (pass, retained) in [(3_599_999, true), (1, false)] {
         worker.pass(pass);
         worker.tick();
-        assert_eq!(worker.send(&job), if kept { last.clone() } else { Vec::new() });
+        assert_eq!(worker.send(&job), if retained { last.clone() } else { Vec::new() });
     }
     assert_eq!(worker.dropped(Reason::Late), 1);
 }

@@ -115,7 +115,10 @@ fn a_job_that_ends_after_the_credential_is_on_record_for_who_asks_when_it_is_ren
     until(&mut worker, END + SKEW);
     assert_eq!(worker.complete(), [], "its reply cannot be verified any more");
     assert!(
-        worker.log.iter().any(|entry| matches!(entry, Entry::Finished(ended) if ended.status == Status::Succeeded))
+        worker
+            .log
+            .iter()
+            .any(|entry| matches!(entry, Entry::Finished(finished) if finished.status == Status::Succeeded))
     );
     worker.identity = worker.realm.client("worker-1", &["web"]);
     let _ = worker.kill();

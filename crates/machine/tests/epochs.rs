@@ -250,7 +250,7 @@ fn a_job_that_runs_while_the_clock_is_set_ends_in_the_new_epoch() {
     worker.tick();
     let Outcome::Succeeded(result) = worker.ask("result", json!({ "command_id": id })) else { panic!() };
     assert_eq!(result["status"], "accepted");
-    let ended = worker.complete();
-    assert_eq!((ended[0].status, ended[0].epoch), (Status::Succeeded, worker.client.epoch()));
+    let finished = worker.complete();
+    assert_eq!((finished[0].status, finished[0].epoch), (Status::Succeeded, worker.client.epoch()));
     assert_eq!(worker.dropped(Reason::Late), 0);
 }

@@ -20,7 +20,7 @@ fn status(reply: &Reply) -> (Status, Option<ErrorCode>) {
 const TOO_LARGE: (Status, Option<ErrorCode>) = (Status::Failed, Some(ErrorCode::ResultTooLarge));
 
 /// A job that has ended with a text of so many bytes: its command, and its final reply.
-fn ended(worker: &mut Worker, length: usize) -> (Signed, Signed) {
+fn finished(worker: &mut Worker, length: usize) -> (Signed, Signed) {
     let command = worker.calculate(1.0);
     let key = worker.running.remove(0).key();
     let result = json!({ "x": 1, "msg": "a".repeat(length) });
@@ -36,11 +36,11 @@ fn read(worker: &Worker, message: &Signed) -> Reply {
 #[test]
 fn a_result_larger_than_the_broker_takes_is_too_large_for_good_and_one_that_just_fits_is_not() {
     let mut worker = Worker::ready();
-    let (_, whole) = ended(&mut worker, 4_000);
+    let (_, whole) = finished(&mut worker, 4_000);
     worker.client.broker_takes(whole.size());
-    let (_, fits) = ended(&mut worker, 4_000);
+    let (_, fits) = finished(&mut worker, 4_000);
     assert_eq!((read(&worker, &fits).status, fits.size()), (Status::Succeeded, whole.size()));
-    let (command, reply) = ended(&mut worker, 4_001);
+    let (command, reply) = finished(&mut worker, 4_001);
     assert_eq!(status(&read(&worker, &reply)), TOO_LARGE);
     assert!(reply.size() <= whole.size());
     worker.client.broker_takes(usize::MAX);
@@ -50,7 +50,7 @@ fn a_result_larger_than_the_broker_takes_is_too_large_for_good_and_one_that_just
 #[test]
 fn a_recorded_reply_that_no_longer_fits_is_stood_in_for_and_sent_again_when_it_fits() {
     let mut worker = Worker::ready();
-    let (command, whole) = ended(&mut worker, 4_000);
+    let (command, whole) = finished(&mut worker, 4_000);
     let n = read(&worker, &whole).n;
     worker.client.broker_takes(LIMIT);
     let stand_in = worker.deliver(&command).remove(0);
@@ -63,7 +63,7 @@ fn a_recorded_reply_that_no_longer_fits_is_stood_in_for_and_sent_again_when_it_f
 #[test]
 fn a_reply_that_could_not_be_sent_is_stood_in_for_and_another_message_only_logged() {
     let mut worker = Worker::ready();
-    let (command, whole) = ended(&mut worker, 4_000);
+    let (command, whole) = finished(&mut worker, 4_000);
     worker.client.broker_takes(LIMIT);
     let step = worker.client.unsent(&whole, worker.now);
     let told =
@@ -84,7 +84,7 @@ fn a_reply_that_could_not_be_sent_is_stood_in_for_and_another_message_only_logge
 #[test]
 fn what_is_asked_for_and_does_not_fit_tells_its_status_all_the_same() {
     let mut worker = Worker::ready();
-    let (command, _) = ended(&mut worker, 4_000);
+    let (command, _) = finished(&mut worker, 4_000);
     let id = serde_json::from_slice::<Value>(&command.body).unwrap()["id"].clone();
     let Outcome::Succeeded(whole) = worker.ask("result", json!({ "command_id": id })) else { panic!("it is known") };
     assert_eq!(whole["result"]["x"], 1);

@@ -36,7 +36,7 @@ enum Action {
     Kill,
     /// With it go entries that are not safely on the disk, and the clock stands anywhere before.
     LosePower {
-        kept: usize,
+        retained: usize,
         back: i64,
     },
     /// An older copy of the journal is restored, while the clock is right.
@@ -58,7 +58,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (-7_200_000..7_200_000_i64).prop_map(Action::Jump),
         2 => Just(Action::Tick),
         2 => Just(Action::Kill),
-        2 => (0..4_usize, 0..7_200_000_i64).prop_map(|(kept, back)| Action::LosePower { kept, back }),
+        2 => (0..4_usize, 0..7_200_000_i64).prop_map(|(retained, back)| Action::LosePower { retained, back }),
         1 => any::<prop::sample::Index>().prop_map(Action::RestoreRecord),
         3 => Just(Action::Sync),
         1 => Just(Action::LoseRecord),
@@ -120,11 +120,11 @@ impl Simulation {
             }
             Action::Complete { fails } if !worker.running.is_empty() => {
                 let execution = worker.running.remove(0);
-                let ended = match fails {
+                let finished = match fails {
                     true => ExecutionResult::Failed { message: "no".to_owned(), details: None },
                     false => ExecutionResult::Done(execution.args().clone()),
                 };
-                let step = worker.client.finished(execution.key(), ended, worker.now);
+                let step = worker.client.finished(execution.key(), finished, worker.now);
                 worker.apply(step)
             }
             Action::Deliver(_) | Action::Complete { .. } => Vec::new(),
@@ -141,16 +141,16 @@ impl Simulation {
                 let replies = worker.kill();
                 self.check_all(replies)
             }
-            Action::LosePower { kept, back } => {
+            Action::LosePower { retained, back } => {
                 worker.now.wall = worker.now.wall.plus(-back);
-                let replies = worker.lose_power(kept);
+                let replies = worker.lose_power(retained);
                 self.check_all(replies)
             }
             Action::RestoreRecord(index) => {
                 worker.now.wall = worker.now.wall.max(self.latest);
-                let kept = index.index(worker.log.len() + 1);
+                let retained = index.index(worker.log.len() + 1);
                 let replies = worker.restart(|mut log| {
-                    log.truncate(kept);
+                    log.truncate(retained);
                     log
                 });
                 self.check_all(replies)

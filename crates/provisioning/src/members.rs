@@ -42,7 +42,7 @@ struct Holder<'a> {
 }
 
 /// What a credential says besides whose it is.
-enum Says {
+enum Content {
     Grant(Grant),
     Groups(Vec<Name>),
 }
@@ -141,11 +141,11 @@ impl<'a> Members<'a> {
         if let Some(key) = key
             && !path.exists()
         {
-            let says = match role {
-                Role::Operator => Says::Grant(everything()),
-                Role::Client => Says::Groups(groups.unwrap_or_default()),
+            let content = match role {
+                Role::Operator => Content::Grant(everything()),
+                Role::Client => Content::Groups(groups.unwrap_or_default()),
             };
-            return self.issue(Action::Made, holder, key, says, default_life, "");
+            return self.issue(Action::Made, holder, key, content, default_life, "");
         }
         // What others can write to is not passed over: it would take the client's groups from the broker's list of users.
         let raw = read_public(path, MAX_CREDENTIAL + 2)?;
@@ -170,11 +170,11 @@ impl<'a> Members<'a> {
             self.changes.note(Action::Left, path, until(old.expires_at()));
             return Ok(old.groups().to_vec());
         };
-        let says = match old.grant() {
-            Some(grant) => Says::Grant(grant.clone()),
-            None => Says::Groups(groups.unwrap_or_else(|| old.groups().to_vec())),
+        let content = match old.grant() {
+            Some(grant) => Content::Grant(grant.clone()),
+            None => Content::Groups(groups.unwrap_or_else(|| old.groups().to_vec())),
         };
-        self.issue(Action::Renewed, holder, key, says, if life > 0 { life } else { default_life }, why)
+        self.issue(Action::Renewed, holder, key, content, if life > 0 { life } else { default_life }, why)
     }
 
     /// The credential that is there, whether it has expired or not.
@@ -193,7 +193,7 @@ impl<'a> Members<'a> {
         verb: Action,
         to: &Holder<'_>,
         key: &PublicKey,
-        says: Says,
+        content: Content,
         life: i64,
         why: &str,
     ) -> Result<Vec<Name>, ProvisionError> {
@@ -209,9 +209,9 @@ impl<'a> Members<'a> {
         }
         let (iss, issuer) = self.issuer()?;
         let now = self.changes.now();
-        let (grant, groups) = match says {
-            Says::Grant(grant) => (Some(grant), None),
-            Says::Groups(groups) => (None, Some(groups)),
+        let (grant, groups) = match content {
+            Content::Grant(grant) => (Some(grant), None),
+            Content::Groups(groups) => (None, Some(groups)),
         };
         let claims = Claims {
             iss,

@@ -34,23 +34,23 @@ fn request(command: &str, args: Value) -> CommandRequest {
     CommandRequest::new(Call { name: name(command), args }, false).unwrap()
 }
 
-fn patient() -> Options {
+fn long_timeout() -> Options {
     Options { timeout: 30_000, ..Options::default() }
 }
 
 async fn ping(operator: &mut Operator) -> Report {
     let request = request("ping", json!({}));
     let clients = Audience::Clients(vec![name("worker-1")]);
-    let report = operator.request(request, &clients, patient(), pending(), |_| ());
+    let report = operator.request(request, &clients, long_timeout(), pending(), |_| ());
     timeout(PATIENCE, report).await.unwrap().unwrap()
 }
 
 /// Waits for an update.
 async fn until(operator: &mut Operator, is_it: impl Fn(&Update) -> bool) {
-    let heard = async {
+    let received = async {
         while !matches!(operator.next().await.unwrap(), OperatorEvent::Update { update, .. } if is_it(&update)) {}
     };
-    timeout(PATIENCE, heard).await.unwrap();
+    timeout(PATIENCE, received).await.unwrap();
 }
 
 fn verdict(report: &Report) -> &Verdict {
@@ -67,15 +67,15 @@ async fn a_verified_reply_is_the_verdict_and_is_heard_of_at_once() {
         let reply = worker.reply(&command, digest, Outcome::Succeeded(json!(1_795_485_600)));
         worker.publish(&reply).await;
     });
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let request = request("ping", json!({}));
     let clients = Audience::Clients(vec![name("worker-1")]);
-    let dispatch = operator.request(request, &clients, patient(), pending(), |update| heard.push(update));
+    let dispatch = operator.request(request, &clients, long_timeout(), pending(), |update| received.push(update));
     let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
     answering.await.unwrap();
     assert_eq!(verdict(&report), &Verdict::Succeeded { result: Some(JsonText::from(&json!(1_795_485_600))) });
     assert_eq!(report.replies[0].state, Some(State::Ready));
-    let [Update::Reply { client, outcome, .. }] = heard.as_slice() else { panic!("one reply: {heard:?}") };
+    let [Update::Reply { client, outcome, .. }] = received.as_slice() else { panic!("one reply: {received:?}") };
     assert_eq!((client.as_str(), outcome), ("worker-1", &Outcome::Succeeded(json!(1_795_485_600))));
 }
 
@@ -85,9 +85,9 @@ async fn nothing_is_sent_where_the_broker_does_not_let_the_operator_hear_replies
     setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
     let mut worker = demo.worker().await;
     worker.present(uuid(30), State::Ready).await;
-    let mut deaf = demo.connect(&demo.broker.url(), seed(14)).await.unwrap();
+    let mut denied = demo.connect(&demo.broker.url(), seed(14)).await.unwrap();
     for audience in [Audience::Clients(vec![name("worker-1")]), Audience::All] {
-        let submitted = deaf.submit(request("ping", json!({})), &audience, patient()).await;
+        let submitted = denied.submit(request("ping", json!({})), &audience, long_timeout()).await;
         let Err(OperatorError::ReplySubscriptionDenied(why)) = submitted else { panic!("{submitted:?}") };
         assert!(why.contains("cs.demo.reply.alice."), "{why}");
     }
@@ -100,17 +100,17 @@ async fn nothing_is_sent_where_the_broker_does_not_let_the_operator_hear_replies
 #[tokio::test]
 async fn an_operator_hears_replies_again_as_soon_as_the_broker_allows_it() {
     let demo = Demo::start();
-    let mut deaf = demo.connect(&demo.broker.url(), seed(14)).await.unwrap();
+    let mut denied = demo.connect(&demo.broker.url(), seed(14)).await.unwrap();
     let clients = Audience::Clients(vec![name("worker-1")]);
-    let submitted = deaf.submit(request("ping", json!({})), &clients, patient()).await;
+    let submitted = denied.submit(request("ping", json!({})), &clients, long_timeout()).await;
     assert!(matches!(submitted, Err(OperatorError::ReplySubscriptionDenied(_))), "{submitted:?}");
     demo.allow_everything();
     until(
-        &mut deaf,
+        &mut denied,
         |update| matches!(update, Update::Notice { text, .. } if text.contains("allows") || text.contains("back")),
     )
     .await;
-    deaf.submit(request("ping", json!({})), &clients, patient()).await.unwrap();
+    denied.submit(request("ping", json!({})), &clients, long_timeout()).await.unwrap();
 }
 
 #[tokio::test]
@@ -157,9 +157,9 @@ async fn a_followed_client_is_looked_up_once_for_each_connection_and_its_epoch_i
     worker.present(uuid(30), State::Ready).await;
     let mut operator = demo.operator().await;
     let mut questions = demo.questions().await;
-    for asked in [1, 0] {
+    for requested in [1, 0] {
         let (report, ()) = tokio::join!(ping(&mut operator), worker.pong(uuid(30)));
-        assert_eq!((verdict(&report).word(), questions.count().await), ("succeeded", asked));
+        assert_eq!((verdict(&report).word(), questions.count().await), ("succeeded", requested));
     }
     worker.present(uuid(31), State::Unready).await;
     let is_unready = |news: &ClientEvent| matches!(news, ClientEvent::State { to: State::Unready, .. });
@@ -262,12 +262,12 @@ async fn forged_and_stripped_messages_on_the_reply_subject_change_nothing() {
 async fn what_was_accepted_is_asked_for_when_the_broker_is_back() {
     let mut demo = Demo::start();
     let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
-    let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
+    let (received, mut updates) = tokio::sync::mpsc::unbounded_channel();
     let answering = tokio::spawn(async move {
         let (command, of_command) = worker.command().await;
         let accepted = worker.reply(&command, of_command, Outcome::Accepted);
         worker.publish(&accepted).await;
-        hears.recv().await.unwrap();
+        updates.recv().await.unwrap();
         demo.broker.kill();
         demo.broker.restart();
         let (question, digest) = worker.command().await;
@@ -288,9 +288,9 @@ async fn what_was_accepted_is_asked_for_when_the_broker_is_back() {
     let clients = Audience::Clients(vec![name("worker-1")]);
     let update = |_| {
         // Nobody is left to hear of what comes after the answer.
-        let _ = heard.send(());
+        let _ = received.send(());
     };
-    let dispatch = operator.request(calculate, &clients, patient(), pending(), update);
+    let dispatch = operator.request(calculate, &clients, long_timeout(), pending(), update);
     let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
     answering.await.unwrap();
     assert_eq!(
@@ -304,8 +304,8 @@ async fn an_interrupted_wait_ends_with_what_is_known() {
     let demo = Demo::start();
     let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
     let clients = Audience::Clients(vec![name("worker-1")]);
-    let heard = async { drop(worker.command().await) };
-    let dispatch = operator.request(request("ping", json!({})), &clients, patient(), heard, |_| ());
+    let received = async { drop(worker.command().await) };
+    let dispatch = operator.request(request("ping", json!({})), &clients, long_timeout(), received, |_| ());
     let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
     assert_eq!(verdict(&report).word(), "no_reply");
 }
@@ -315,7 +315,7 @@ async fn what_is_interrupted_before_anything_was_sent_has_no_verdict() {
     let demo = Demo::start();
     let mut operator = demo.operator().await;
     let clients = Audience::Clients(vec![name("worker-1")]);
-    let dispatch = operator.request(request("ping", json!({})), &clients, patient(), ready(()), |_| ());
+    let dispatch = operator.request(request("ping", json!({})), &clients, long_timeout(), ready(()), |_| ());
     let refused = timeout(PATIENCE, dispatch).await.unwrap();
     assert!(matches!(refused, Err(OperatorError::Interrupted)), "{refused:?}");
 }
@@ -326,7 +326,7 @@ async fn nothing_is_sent_to_a_name_that_neither_the_keys_nor_the_roster_know() {
     let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
     let request = request("ping", json!({}));
     let clients = Audience::Clients(vec![name("worker-1"), name("worker-l")]);
-    let refused = operator.request(request, &clients, patient(), pending(), |_| ()).await;
+    let refused = operator.request(request, &clients, long_timeout(), pending(), |_| ()).await;
     assert!(
         matches!(&refused, Err(OperatorError::Request(RequestError::UnknownClient(it))) if it.as_str() == "worker-l"),
         "{refused:?}"
@@ -472,9 +472,9 @@ async fn nothing_is_sent_to_all_where_the_broker_does_not_tell_who_is_there() {
             setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
         }
         let mut operator = demo.operator().await;
-        let refused = operator.submit(request("ping", json!({})), &Audience::All, patient()).await;
+        let refused = operator.submit(request("ping", json!({})), &Audience::All, long_timeout()).await;
         let nobody = matches!(refused, Err(OperatorError::Request(RequestError::Nobody { .. })));
-        let untold = matches!(refused, Err(OperatorError::Roster(_)));
-        assert_eq!((nobody, untold), (made, !made), "{refused:?}");
+        let withheld = matches!(refused, Err(OperatorError::Roster(_)));
+        assert_eq!((nobody, withheld), (made, !made), "{refused:?}");
     }
 }

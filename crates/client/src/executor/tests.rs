@@ -152,22 +152,22 @@ fn execution(number: u64, command: &str, args: Value) -> Execution {
 }
 
 fn executor(commands: Commands, paper: Paper) -> Executor {
-    Executor::new(commands.into_parts().unwrap().1, Console::patient(paper))
+    Executor::new(commands.into_parts().unwrap().1, Console::without_limit(paper))
 }
 
 async fn next_event(executor: &mut Executor) -> JobEvent {
     executor.next_event().await
 }
 
-fn broken(ended: Option<ExecutionResult>, word: &str) {
-    assert!(matches!(&ended, Some(ExecutionResult::Broken(why)) if why.contains(word)), "{ended:?}");
+fn broken(finished: Option<ExecutionResult>, word: &str) {
+    assert!(matches!(&finished, Some(ExecutionResult::Broken(why)) if why.contains(word)), "{finished:?}");
 }
 
 #[tokio::test]
 async fn an_immediate_command_ends_on_the_spot_and_knows_its_command() {
     let mut executor = executor(Commands::new().immediate(Echo).unwrap(), Paper::default());
-    let ended = executor.execute(execution(1, "echo", json!({})), START);
-    assert_eq!(ended, Some(ExecutionResult::Done(json!([message_id(1), "alice", START]))));
+    let finished = executor.execute(execution(1, "echo", json!({})), START);
+    assert_eq!(finished, Some(ExecutionResult::Done(json!([message_id(1), "alice", START]))));
 }
 
 #[tokio::test]
@@ -233,8 +233,8 @@ async fn a_job_that_was_done_before_it_was_cancelled_is_done() {
 async fn progress_is_within_its_bounds_and_never_blocks_the_job() {
     let mut executor = executor(Commands::new().long_running(Reports).unwrap(), Paper::default());
     assert_eq!(executor.execute(execution(1, "reports", json!({})), START), None);
-    let (mut reports, mut ended) = (Vec::new(), false);
-    while !(ended && reports.len() == MAX_REPORTS) {
+    let (mut reports, mut finished) = (Vec::new(), false);
+    while !(finished && reports.len() == MAX_REPORTS) {
         match next_event(&mut executor).await {
             JobEvent::Progress(from, progress) => {
                 assert_eq!(from, key(1));
@@ -242,7 +242,7 @@ async fn progress_is_within_its_bounds_and_never_blocks_the_job() {
             }
             JobEvent::Finished(_, how) => {
                 assert_eq!(how, ExecutionResult::Done(Value::Null));
-                ended = true;
+                finished = true;
             }
         }
     }
@@ -318,10 +318,10 @@ async fn jobs_that_print_where_nobody_reads_end_and_what_is_lost_is_an_error() {
     let mut end_of_next = async || {
         number += 1;
         executor.execute(execution(number, "calculate", args.clone()), START);
-        let JobEvent::Finished(ended, end) = executor.next_event().await else {
+        let JobEvent::Finished(finished, end) = executor.next_event().await else {
             panic!("it is a calculation of no time")
         };
-        assert_eq!(ended, key(number));
+        assert_eq!(finished, key(number));
         end
     };
     let mut waiting = 0;

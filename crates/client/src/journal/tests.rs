@@ -157,8 +157,8 @@ fn zeros_over_the_last_frames_that_a_crash_of_the_machine_left_are_cut_off() {
         lost[bytes.len() - zeros..].fill(0);
         fs::write(&path, lost).unwrap();
         let (_log, restored) = open(folder.path()).unwrap();
-        let kept = if whole { &life.entries[..=before.len()] } else { before };
-        assert_eq!(restored, sum(kept), "{zeros} zeros");
+        let retained = if whole { &life.entries[..=before.len()] } else { before };
+        assert_eq!(restored, sum(retained), "{zeros} zeros");
     }
 }
 
@@ -288,13 +288,13 @@ fn on_a_disk_that_is_full_what_has_begun_can_end_and_nothing_begins_before_there
     let (mut log, _) = open(folder.path()).unwrap();
     let started = life.entries.iter().find(|entry| matches!(entry, Entry::Started(_))).unwrap();
     let end = |reply: bool| {
-        let ended = life.entries.iter().find_map(|entry| match entry {
-            Entry::Finished(ended) => Some(ended.clone()),
+        let finished = life.entries.iter().find_map(|entry| match entry {
+            Entry::Finished(finished) => Some(finished.clone()),
             _ => None,
         });
-        let mut ended = ended.unwrap();
-        ended.reply = ended.reply.filter(|_| reply);
-        Entry::Finished(ended)
+        let mut finished = finished.unwrap();
+        finished.reply = finished.reply.filter(|_| reply);
+        Entry::Finished(finished)
     };
     let frame = |entry: &Entry| length_of(&frame_of(entry));
     assert!(frame(&end(false)) < space::END, "what is kept for an end is enough");

@@ -214,7 +214,7 @@ impl Running {
         assert!(self.task.await.unwrap_err().is_cancelled());
     }
 
-    pub(crate) async fn ended(self) -> Result<Stopped, ClientError> {
+    pub(crate) async fn finished(self) -> Result<Stopped, ClientError> {
         let _asks = self.stopper;
         self.task.await.unwrap()
     }

@@ -129,10 +129,10 @@ impl Client {
         let Some(record) = self.records.find(key).filter(|record| record.is_running()) else { return };
         let (reply_context, long_running) = (record.reply_context(), record.long_running);
         let (reply, status) = self.outbox.fitting(&reply_context, record.next_seq, outcome, self.state, moment.now);
-        let ended = journal::Finished { key, at: moment.now, status, reply: Some(reply.clone()) };
-        step.entries.push(Entry::Finished(ended.clone()));
+        let finished = journal::Finished { key, at: moment.now, status, reply: Some(reply.clone()) };
+        step.entries.push(Entry::Finished(finished.clone()));
         step.effects.push(Effect::Publish(reply));
-        self.records.end(ended);
+        self.records.end(finished);
         if long_running {
             self.job_event(key, moment, step);
         }

@@ -77,12 +77,12 @@ impl Client {
         self.records.begin_epoch(moment.now);
         self.queries.begin_epoch(moment.now);
         step.entries.push(Entry::EpochStarted(self.epoch_start.clone()));
-        self.tell_of_clock(set.by, moment, step);
+        self.report_clock(set.by, moment, step);
         self.presence(moment, step);
     }
 
     /// Says by a log line and a security event that the clock was set, and what it means.
-    pub(super) fn tell_of_clock(&mut self, by: i64, moment: Moment, step: &mut Step) {
+    pub(super) fn report_clock(&mut self, by: i64, moment: Moment, step: &mut Step) {
         self.alarm(SecurityReason::Clock, 1, None, moment, step);
         let direction = if by < 0 { "back" } else { "ahead" };
         let seconds = by.unsigned_abs() / 1_000;

@@ -116,8 +116,8 @@ impl Restored {
                     record.next_seq = seq.saturating_add(1);
                 }
             }
-            Entry::Finished(ended) => {
-                self.records.end(ended);
+            Entry::Finished(finished) => {
+                self.records.end(finished);
             }
             Entry::Mark { at } => self.mark = self.mark.max(at),
         }

@@ -128,10 +128,10 @@ impl Client {
     }
 
     /// Takes the end of an execution, and answers the command with its final reply.
-    pub fn finished(&mut self, key: JobKey, ended: ExecutionResult, now: Now) -> Step {
+    pub fn finished(&mut self, key: JobKey, result: ExecutionResult, now: Now) -> Step {
         let mut step = Step::default();
         let moment = self.observe(now, &mut step);
-        let outcome = match ended {
+        let outcome = match result {
             ExecutionResult::Done(result) => Outcome::Succeeded(result),
             ExecutionResult::Failed { message, details } => {
                 let message = message::shorten(&message);
@@ -286,18 +286,18 @@ impl Client {
     fn park(&mut self, mut step: Step, moment: Moment) {
         // Written later they would say that time ran backwards.
         step.entries.retain(|entry| !entry.is_of_clock());
-        let mut ended = false;
+        let mut finished = false;
         for entry in &step.entries {
             match entry {
                 Entry::Finished(of) => {
                     self.records.set_unsynced(of.key, true);
-                    ended = true;
+                    finished = true;
                 }
                 Entry::Interim { key, .. } => self.records.withdraw_interim(*key),
                 Entry::EpochStarted(_) | Entry::Started(_) | Entry::Mark { .. } => {}
             }
         }
-        if ended {
+        if finished {
             self.parked.push(step);
             self.retry_at = moment.since_boot.saturating_add(RETRY);
         }
@@ -357,8 +357,8 @@ impl Client {
 fn leave_out_replies(entries: &mut Vec<Entry>) -> bool {
     let mut shorter = false;
     for entry in entries.iter_mut() {
-        if let Entry::Finished(ended) = entry {
-            shorter |= ended.reply.take().is_some();
+        if let Entry::Finished(finished) = entry {
+            shorter |= finished.reply.take().is_some();
         }
     }
     if shorter {

@@ -35,23 +35,23 @@ impl Client {
     pub(super) fn job_list(&self) -> JobList {
         let running = self.records.running().rev().filter(|record| record.long_running);
         let hour_ago = self.clock.mark().plus(-limits::JOB_RETENTION);
-        let ended = self
+        let finished = self
             .records
-            .ended_jobs()
+            .finished_jobs()
             .rev()
             .take_while(|record| matches!(&record.phase, Phase::Finished { at, .. } if *at > hour_ago));
-        let mut jobs = running.chain(ended).map(job_info);
+        let mut jobs = running.chain(finished).map(job_info);
         let listed = jobs.by_ref().take(MAX_JOBS_LISTED).collect();
         JobList { jobs: listed, more: jobs.next().is_some() }
     }
 
-    pub(super) fn result(&self, asked: CommandId, reply_context: &ReplyContext, moment: Moment) -> Outcome {
-        let Some(record) = self.find(asked, reply_context.key.operator) else {
+    pub(super) fn result(&self, wanted: CommandId, reply_context: &ReplyContext, moment: Moment) -> Outcome {
+        let Some(record) = self.find(wanted, reply_context.key.operator) else {
             return Outcome::Failed(message::not_found());
         };
-        let told = recorded(record);
-        let bare = Recorded { result: None, error: None, ..told.clone() };
-        let whole = Outcome::Succeeded(json!(told));
+        let recorded_result = recorded(record);
+        let bare = Recorded { result: None, error: None, ..recorded_result.clone() };
+        let whole = Outcome::Succeeded(json!(recorded_result));
         // The status is worth more than an error that says that the rest does not fit.
         if self.outbox.would_fit(reply_context, whole.clone(), self.state, moment.now) {
             whole
@@ -62,10 +62,10 @@ impl Client {
 
     /// The record that `result` or `cancel` means: the operator's own; another key's only where no digest says which, and
     /// where exactly one has that id (section 4).
-    pub(super) fn find(&self, asked: CommandId, operator: Thumbprint) -> Option<&Record> {
-        let key = JobKey { id: asked.command_id, operator };
+    pub(super) fn find(&self, wanted: CommandId, operator: Thumbprint) -> Option<&Record> {
+        let key = JobKey { id: wanted.command_id, operator };
         let own = self.records.find(key).or_else(|| self.queries.find(key));
-        if let Some(digest) = asked.command_digest {
+        if let Some(digest) = wanted.command_digest {
             return own.filter(|record| record.digest() == digest);
         }
         own.or_else(|| {

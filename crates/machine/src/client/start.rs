@@ -123,7 +123,7 @@ impl Client {
         let mut step = Step { entries: vec![Entry::EpochStarted(epoch_start)], ..Step::default() };
         let moment = Moment { now: at, since_boot: now.since_boot };
         if client.clock.is_set_back(restored.mark) {
-            client.tell_of_clock(at.since(restored.mark), moment, &mut step);
+            client.report_clock(at.since(restored.mark), moment, &mut step);
         }
         let interrupted: Vec<JobKey> = client.records.running().map(|record| record.key()).collect();
         for key in interrupted {

@@ -22,7 +22,7 @@ pub struct Filter {
 impl Filter {
     /// Whether it is to be shown; the watcher knows who is in which group.
     pub fn shows(&self, observation: &Observation, watcher: &Watcher) -> bool {
-        let fits = |kind: Kind| self.kinds.is_empty() || self.kinds.iter().any(|asked| kind.is(*asked));
+        let fits = |kind: Kind| self.kinds.is_empty() || self.kinds.iter().any(|wanted| kind.is(*wanted));
         match observation {
             // Whom it was for that is missing, nobody knows.
             Observation::Gap(gap) => {
@@ -52,12 +52,12 @@ fn concerns_client(seen: &ObservedMessage, place: &Place<'_>, client: &Name, wat
 }
 
 fn concerns_operator(seen: &ObservedMessage, place: &Place<'_>, operator: &Name) -> bool {
-    let told_of = match &seen.verdict {
+    let named = match &seen.verdict {
         Ok(VerifiedMessage::Event(_, EventData::Job(job))) => Some(&job.operator),
         Ok(VerifiedMessage::Event(_, EventData::Security(security))) => security.signer.as_ref(),
         _ => None,
     };
     place.operator == Some(operator.as_str())
-        || told_of == Some(operator)
+        || named == Some(operator)
         || (seen.kind == Kind::Command && seen.from() == Some(operator))
 }

@@ -69,17 +69,17 @@ impl World {
         outcome: Outcome,
         change: impl FnOnce(&mut Reply),
     ) -> Signed {
-        let asked: Command = serde_json::from_slice(&command.body).unwrap();
+        let command_body: Command = serde_json::from_slice(&command.body).unwrap();
         let (status, progress, result, error) = outcome.into_members();
         let mut reply = Reply {
             v: Version,
             id: message_id(self.next_id()),
-            realm: asked.realm,
+            realm: command_body.realm,
             from: name("worker-1"),
             credential: self.worker.credential().jti(),
-            to: asked.from,
-            subject: subject::reply(&asked.reply_to, &name("worker-1")),
-            command_id: asked.id,
+            to: command_body.from,
+            subject: subject::reply(&command_body.reply_to, &name("worker-1")),
+            command_id: command_body.id,
             command_digest: Digest::of(&command.body),
             issued_at: START,
             epoch: uuid(1),

@@ -284,9 +284,9 @@ impl Kind {
     }
 
     /// Whether whoever asks for a kind means this one.
-    fn is(self, asked: Self) -> bool {
+    fn is(self, wanted: Self) -> bool {
         let is_event = matches!(self, Self::Event | Self::Presence | Self::Job | Self::Security);
-        self == asked || (asked == Self::Event && is_event)
+        self == wanted || (wanted == Self::Event && is_event)
     }
 }
 

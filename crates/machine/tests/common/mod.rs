@@ -125,10 +125,10 @@ impl Worker {
     }
 
     /// The machine loses its power, and with it what was not synced, but for so many entries. It starts again now.
-    pub fn lose_power(&mut self, kept: usize) -> Vec<Reply> {
-        let kept = (self.synced + kept).min(self.log.len());
+    pub fn lose_power(&mut self, retained: usize) -> Vec<Reply> {
+        let retained = (self.synced + retained).min(self.log.len());
         self.restart(|mut log| {
-            log.truncate(kept);
+            log.truncate(retained);
             log
         })
     }
@@ -172,7 +172,7 @@ impl Worker {
     /// its reply, for which room is kept.
     fn fits(&self, step: &Step) -> bool {
         let is_short = |entry: &Entry| match entry {
-            Entry::Finished(ended) => ended.reply.is_none(),
+            Entry::Finished(finished) => finished.reply.is_none(),
             _ => false,
         };
         !self.disk_full || (self.disk_has_reserve && step.entries.iter().all(is_short))

@@ -112,18 +112,20 @@ impl Record {
         let Self { at, until, long_running, .. } = *self;
         let started = Started { reply_context, command: (*self.command).clone(), long_running, at, until };
         let interim = self.next_seq.checked_sub(1).map(|seq| Entry::Interim { key, seq });
-        let ended = match &self.phase {
+        let finished = match &self.phase {
             Phase::Running(_) => None,
             Phase::Finished { at, status, .. } => {
                 Some(Entry::Finished(Finished { key, at: *at, status: *status, reply: self.reply() }))
             }
         };
-        [Some(Entry::Started(started)), interim, ended].into_iter().flatten()
+        [Some(Entry::Started(started)), interim, finished].into_iter().flatten()
     }
 
     fn reply(&self) -> Option<Signed> {
         match &self.phase {
-            Phase::Finished { status, reply: Some(kept), .. } => Some(kept.signed(&self.reply_context(), *status)),
+            Phase::Finished { status, reply: Some(retained), .. } => {
+                Some(retained.signed(&self.reply_context(), *status))
+            }
             _ => None,
         }
     }
@@ -145,13 +147,13 @@ impl Record {
 pub(in crate::client) struct Records {
     records: BTreeMap<RecordKey, Box<Record>>,
     running: BTreeSet<(Millis, RecordKey)>,
-    ended_jobs: BTreeSet<(Millis, RecordKey)>,
+    finished_jobs: BTreeSet<(Millis, RecordKey)>,
     due: BTreeSet<(Millis, RecordKey)>,
     operators: BTreeMap<Arc<Thumbprint>, OperatorUsage>,
-    kept: BTreeSet<(Millis, RecordKey)>,
-    kept_bytes: usize,
+    retained: BTreeSet<(Millis, RecordKey)>,
+    retained_bytes: usize,
     bound: usize,
-    kept_bound: usize,
+    retained_bound: usize,
     /// The high-water mark of the clock: what is due by it counts as forgotten.
     mark: Millis,
     names: Interner<Name>,
@@ -164,21 +166,21 @@ pub(in crate::client) struct Records {
 struct OperatorUsage {
     records: usize,
     /// The jobs that have ended, by when their command is late: from then on they may give way.
-    ended_jobs: BTreeSet<(Millis, MessageId)>,
+    finished_jobs: BTreeSet<(Millis, MessageId)>,
 }
 
 impl Records {
-    pub(in crate::client) fn new(bound: usize, kept_bound: usize) -> Self {
+    pub(in crate::client) fn new(bound: usize, retained_bound: usize) -> Self {
         Self {
             records: BTreeMap::new(),
             running: BTreeSet::new(),
-            ended_jobs: BTreeSet::new(),
+            finished_jobs: BTreeSet::new(),
             due: BTreeSet::new(),
             operators: BTreeMap::new(),
-            kept: BTreeSet::new(),
-            kept_bytes: 0,
+            retained: BTreeSet::new(),
+            retained_bytes: 0,
             bound,
-            kept_bound,
+            retained_bound,
             mark: Millis::new(0),
             names: Interner::default(),
             reply_tos: Interner::default(),
@@ -203,7 +205,7 @@ impl Records {
             }
             let mut owners = self.operators.iter().filter(|(owner, _)| own_fits || ***owner == operator);
             let giving_way = owners.find_map(|(owner, own)| {
-                let (_, id) = own.ended_jobs.first().filter(|(late, _)| *late <= self.mark)?;
+                let (_, id) = own.finished_jobs.first().filter(|(late, _)| *late <= self.mark)?;
                 Some(JobKey { id: *id, operator: **owner })
             });
             let Some(key) = giving_way else { return false };
@@ -265,31 +267,31 @@ impl Records {
     }
 
     /// Notes the end of a command; the reply is kept as long as there is room for it.
-    pub(in crate::client) fn end(&mut self, ended: Finished) {
-        let Finished { key, at, status, reply } = ended;
+    pub(in crate::client) fn end(&mut self, finished: Finished) {
+        let Finished { key, at, status, reply } = finished;
         let Some(own) = self.key(key) else { return };
         let Some(record) = self.records.get_mut(&own).filter(|record| record.is_running()) else { return };
         self.running.remove(&(record.at, own.clone()));
         let reply = reply.map(|reply| RetainedReply::new(reply, &record.reply_context(), status, &mut self.signers));
         if let Some(reply) = &reply {
-            self.kept.insert((at, own.clone()));
-            self.kept_bytes += reply.weight();
+            self.retained.insert((at, own.clone()));
+            self.retained_bytes += reply.weight();
         }
         record.phase = Phase::Finished { at, status, reply };
         if record.long_running {
-            self.ended_jobs.insert((at, own.clone()));
+            self.finished_jobs.insert((at, own.clone()));
             if let Some(operator) = self.operators.get_mut(&own.operator) {
-                operator.ended_jobs.insert((record.until, own.id));
+                operator.finished_jobs.insert((record.until, own.id));
             }
         }
         if let Some(due) = record.due() {
             self.due.insert((due, own));
         }
-        while self.kept_bytes > self.kept_bound {
-            let Some((_, oldest)) = self.kept.pop_first() else { break };
+        while self.retained_bytes > self.retained_bound {
+            let Some((_, oldest)) = self.retained.pop_first() else { break };
             let Some(record) = self.records.get_mut(&oldest) else { continue };
             if let Phase::Finished { reply, .. } = &mut record.phase {
-                self.kept_bytes -= reply.take().as_ref().map_or(0, RetainedReply::weight);
+                self.retained_bytes -= reply.take().as_ref().map_or(0, RetainedReply::weight);
             }
         }
     }
@@ -316,13 +318,13 @@ impl Records {
             self.due.remove(&(due, own.clone()));
         }
         if let Phase::Finished { at, reply, .. } = &record.phase {
-            self.ended_jobs.remove(&(*at, own.clone()));
-            if self.kept.remove(&(*at, own.clone())) {
-                self.kept_bytes -= reply.as_ref().map_or(0, RetainedReply::weight);
+            self.finished_jobs.remove(&(*at, own.clone()));
+            if self.retained.remove(&(*at, own.clone())) {
+                self.retained_bytes -= reply.as_ref().map_or(0, RetainedReply::weight);
             }
         }
         if let Some(operator) = self.operators.get_mut(&own.operator) {
-            operator.ended_jobs.remove(&(record.until, own.id));
+            operator.finished_jobs.remove(&(record.until, own.id));
             operator.records -= 1;
             if operator.records == 0 {
                 self.operators.remove(&own.operator);
@@ -369,8 +371,8 @@ impl Records {
     }
 
     /// The jobs that ended, latest last.
-    pub(in crate::client) fn ended_jobs(&self) -> impl DoubleEndedIterator<Item = &Record> {
-        self.ended_jobs.iter().filter_map(|(_, key)| self.records.get(key)).map(|record| &**record)
+    pub(in crate::client) fn finished_jobs(&self) -> impl DoubleEndedIterator<Item = &Record> {
+        self.finished_jobs.iter().filter_map(|(_, key)| self.records.get(key)).map(|record| &**record)
     }
 
     /// So many records, in the order of their keys, from the first one after a key.

@@ -36,11 +36,11 @@ fn the_oldest_replies_make_room_and_their_status_stays() {
         let reply = Signed { subject, signature, credential, body: vec![b'b'; 98].into() };
         records.end(Finished { key, at, status: Status::Succeeded, reply: Some(reply) });
     }
-    let kept = |n| records.find(started(n).reply_context.key).map(|record| record.answer().is_some());
-    assert_eq!([0, 1, 2, 3].map(kept), [Some(false), Some(false), Some(true), Some(true)]);
-    assert_eq!(records.kept_bytes, 200);
+    let retained = |n| records.find(started(n).reply_context.key).map(|record| record.answer().is_some());
+    assert_eq!([0, 1, 2, 3].map(retained), [Some(false), Some(false), Some(true), Some(true)]);
+    assert_eq!(records.retained_bytes, 200);
     records.purge(START.plus(95_000));
-    assert_eq!((records.kept_bytes, records.records.len(), records.operators.len()), (0, 0, 0));
+    assert_eq!((records.retained_bytes, records.records.len(), records.operators.len()), (0, 0, 0));
 }
 
 #[test]
@@ -54,13 +54,17 @@ fn a_kept_reply_is_short_and_put_together_again_byte_for_byte() {
         (Outcome::Refused(crate::client::message::not_found()), 240),
     ] {
         let (reply, status) = outbox.fitting(&reply_context, 3, outcome, State::Ready, START);
-        let kept = RetainedReply::new(reply.clone(), &reply_context, status, &mut signers);
-        assert!(matches!(kept, RetainedReply::CompactReply(_)) && kept.weight() < length, "{} bytes", kept.weight());
-        assert_eq!(kept.signed(&reply_context, status), reply);
+        let retained = RetainedReply::new(reply.clone(), &reply_context, status, &mut signers);
+        assert!(
+            matches!(retained, RetainedReply::CompactReply(_)) && retained.weight() < length,
+            "{} bytes",
+            retained.weight()
+        );
+        assert_eq!(retained.signed(&reply_context, status), reply);
         let other = ReplyContext { reply_to: format!("{REPLY_TO}{}", message_id(8)), ..reply_context.clone() };
-        let kept = RetainedReply::new(reply.clone(), &other, status, &mut signers);
+        let retained = RetainedReply::new(reply.clone(), &other, status, &mut signers);
         assert_eq!(
-            (kept.signed(&other, status), kept.weight() > 500),
+            (retained.signed(&other, status), retained.weight() > 500),
             (reply, true),
             "what does not fit is kept whole"
         );
