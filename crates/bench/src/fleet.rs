@@ -251,7 +251,7 @@ async fn publish(client: &async_nats::Client, message: Signed) -> BenchResult<()
     Ok(client.publish_with_headers(message.subject, headers, message.body).await?)
 }
 
-/// Waits until the stream keeps so many presences: it answers nobody when it has stored one. It is in an account of its own,
+/// Waits until the stream stores so many presences: it answers nobody when it has stored one. It is in an account of its own,
 /// which the setup key may ask.
 async fn stored(url: &str, keys: &KeyFolder, realm: &Name, count: usize) -> BenchResult<()> {
     let stream = subject::presence_stream(realm);

@@ -32,7 +32,7 @@ const BURSTS: usize = 5;
 const POURED: Duration = Duration::from_secs(8);
 /// How much of the rate of verification is poured, in hundredths.
 const SHARE: f64 = 80.0;
-/// Where the sender of a burst hears that the broker has passed it on.
+/// Where the sender of a burst receives the confirmation that the broker has passed it on.
 const PASSED: &str = "bench.passed";
 /// How often a flood is topped up.
 const STEP: Duration = Duration::from_millis(2);
@@ -75,7 +75,7 @@ async fn verified(world: &World, operator: &mut Operator) -> BenchResult<f64> {
         for _ in 0..BURST {
             send(&client, &forged).await?;
         }
-        // What is asked after this has passed the broker reaches the client after the burst.
+        // A request that is sent after this has passed the broker reaches the client after the burst.
         client.publish(PASSED, "".into()).await?;
         own.next().await.ok_or("the connection is lost")?;
         let now_found = dropped(&status(operator).await?)?;

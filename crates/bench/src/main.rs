@@ -103,7 +103,7 @@ fn tell(text: &str) -> BenchResult<()> {
 }
 
 fn complain(text: &str) -> ExitCode {
-    // There is nobody else to tell.
+    // There is nobody else to report to.
     let _ = tell(text);
     ExitCode::FAILURE
 }

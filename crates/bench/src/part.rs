@@ -35,7 +35,7 @@ pub(crate) async fn play(words: &[String]) -> Option<BenchResult<()>> {
     }
 }
 
-/// Tells whoever started this process that it may begin.
+/// Signals to whoever started this process that it is ready.
 pub(crate) fn ready() -> BenchResult<()> {
     let mut stdout = std::io::stdout();
     stdout.write_all(b"ready\n")?;

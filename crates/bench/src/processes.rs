@@ -21,9 +21,9 @@ const STARTS: usize = 15;
 const SETTLE: Duration = Duration::from_secs(5);
 /// How long it is watched then.
 const WATCH: Duration = Duration::from_secs(25);
-/// How often the threads of an idle client may wake in a second: three times for each of the connection's own pings, every 1.2 s
-/// (its timer takes two steps, and it is answered), and ten times for each heartbeat (its timer takes three, the journal and the
-/// message are written, and the threads tell each other).
+/// How often the threads of an idle client may wake in a second: three times for each of the connection's own pings, every
+/// 1.2 s (its timer takes two steps, and it is answered), and ten times for each heartbeat (its timer takes three, the
+/// journal and the message are written, and the threads wake each other).
 const AIM_WAKES: f64 = 3.0 / 1.2 + 10.0 / (HEARTBEAT as f64 / 1e3);
 
 /// `countersign ping worker-1`, from its start to its end.
@@ -53,7 +53,7 @@ pub(crate) async fn start() -> BenchResult<Vec<Line>> {
     milliseconds("client from exec to verified presence", times, "≤ 100 ms", 100.0)
 }
 
-/// A client that nobody speaks to.
+/// A client that nobody sends anything to.
 pub(crate) async fn idle() -> BenchResult<Vec<Line>> {
     let world = World::new()?;
     let client = world.client("state")?;

@@ -1,11 +1,11 @@
-//! What is said of many measurements of one thing: the median, and how far they lie apart.
+//! The summary of many measurements of one thing: the median, and how far they lie apart.
 
 /// Measurements of one thing, in one unit.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Samples(Vec<f64>);
 
 impl Samples {
-    /// At least one measurement; nothing can be said of none.
+    /// At least one measurement; there is no summary of none.
     pub(crate) fn new(mut measured: Vec<f64>) -> Option<Self> {
         measured.sort_by(f64::total_cmp);
         (!measured.is_empty()).then_some(Self(measured))
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_of_no_measurements() {
+    fn no_measurements_have_no_summary() {
         assert_eq!(Samples::new(Vec::new()), None);
     }
 

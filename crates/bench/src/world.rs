@@ -72,7 +72,7 @@ impl World {
         Ok(world)
     }
 
-    /// A world with `worker-1` started and ready, and an operator who has just heard from it.
+    /// A world with `worker-1` started and ready, and an operator who has just received its presence.
     pub(crate) async fn ready() -> BenchResult<(Self, Process, Operator)> {
         let world = Self::new()?;
         let mut operator = world.operator(Follow::Presence).await?;
@@ -134,7 +134,7 @@ impl World {
         self.folder.path().join(state)
     }
 
-    /// This program in another part, with the broker and the keys as its first arguments; it has said that it is ready.
+    /// This program in another part, with the broker and the keys as its first arguments; it has reported that it is ready.
     pub(crate) fn part(&self, part: &str, arguments: &[String]) -> BenchResult<Process> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([part, &self.broker.url()]).arg(self.keys().path()).args(arguments);
@@ -220,7 +220,7 @@ pub(crate) async fn report(operator: &mut Operator, builtin: Builtin, to: &Audie
     }
 }
 
-/// Waits until a client says that it is in a state in which it was not before.
+/// Waits until a client reports that it is in a state in which it was not before.
 pub(crate) async fn until_state(operator: &mut Operator, state: State) -> BenchResult<()> {
     loop {
         if let OperatorEvent::Update { update: Update::ClientEvent { news, .. }, .. } = operator.next().await?

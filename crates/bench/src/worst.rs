@@ -108,7 +108,7 @@ async fn replies() -> BenchResult<Line> {
     peer.send_all(&flood);
     prompt.received(r#""verdict":"failed""#)?;
 
-    // What is answered after the flood is told after it was looked at.
+    // A reply that is sent after the flood is printed after the flood was processed.
     prompt.say("ping worker-1 --timeout 25s")?;
     let request = peer.message();
     let (command, digest): (Command, _) = (json::parse_as(&request.body)?, Digest::of(&request.body));
@@ -156,7 +156,7 @@ fn peak(id: u32) -> BenchResult<f64> {
     megabytes(id, "VmHWM:")
 }
 
-/// Waits until the client answers a question that it was asked after a flood.
+/// Waits until the client answers a query that it was sent after a flood.
 async fn until_answered(operator: &mut Operator) -> BenchResult<()> {
     let started = Instant::now();
     while started.elapsed() < TIMEOUT {

@@ -19,14 +19,14 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// it. Clones share it.
 #[derive(Clone)]
 pub struct Console {
-    /// Without its thread nothing can be printed, and every job that tries is told so.
+    /// Without its thread nothing can be printed, and every job that tries gets an error.
     outlet: Option<Arc<Outlet<Line>>>,
     limit: Duration,
 }
 
 struct Line {
     text: String,
-    /// Told what came of it.
+    /// Receives the outcome.
     written: oneshot::Sender<io::Result<()>>,
 }
 

@@ -18,7 +18,7 @@ use crate::registry::Run;
 /// How many progress reports wait to be taken, at most; later ones are passed over.
 const MAX_REPORTS: usize = 64;
 
-/// The jobs that run, and what they tell.
+/// The jobs that run, and what they report.
 pub(crate) struct Executor {
     runs: HashMap<Name, Run>,
     console: Console,
@@ -29,7 +29,7 @@ pub(crate) struct Executor {
     reports: mpsc::Receiver<(JobKey, Progress)>,
 }
 
-/// Something that a job has to tell.
+/// Something that a job reports.
 #[derive(Debug, PartialEq)]
 pub(crate) enum JobEvent {
     Finished(JobKey, ExecutionResult),
@@ -43,7 +43,7 @@ impl Executor {
         Self { runs, console, tasks, keys, handles, report, reports }
     }
 
-    /// Runs a command: an immediate one to its end, which is returned; the end of another is told by [`Self::next_event`].
+    /// Runs a command: an immediate one to its end, which is returned; the end of another is reported by [`Self::next_event`].
     pub(crate) fn execute(&mut self, execution: Execution, now: Millis) -> Option<ExecutionResult> {
         let key = execution.key();
         let context = Context { command_id: key.id, operator: execution.operator().clone(), now };
@@ -67,14 +67,14 @@ impl Executor {
         }
     }
 
-    /// Cancels a job by dropping its future. Whether it came to its end before, [`Self::next_event`] tells.
+    /// Cancels a job by dropping its future. [`Self::next_event`] reports whether it finished before.
     pub(crate) fn cancel(&mut self, key: JobKey) {
         if let Some(handle) = self.handles.get(&key) {
             handle.abort();
         }
     }
 
-    /// The next thing that a job has to tell. Nothing is lost when this is dropped while it waits.
+    /// The next event of a job. Nothing is lost when this is dropped while it waits.
     pub(crate) async fn next_event(&mut self) -> JobEvent {
         tokio::select! {
             (key, finished) = next_end(&mut self.tasks, &mut self.keys) => {

@@ -1,4 +1,4 @@
-//! Liveness: a small file by which something on the same machine, such as a container's health check, can tell that
+//! Liveness: a small file by which something on the same machine, such as a container's health check, can see that
 //! a client goes round its loop, has its broker, and has a credential that is in force.
 
 use std::fs::{self, OpenOptions};
@@ -25,7 +25,8 @@ pub fn age(path: &Path) -> Result<Option<i64>, KeyFileError> {
     Ok(written.map(|written| clock::since_boot().saturating_sub(written)).filter(|age| *age >= 0))
 }
 
-/// The file of one client, which is there while the client is connected and hears all that it is to hear, and gone with it. Times are milliseconds since boot.
+/// The file of one client, which is there while the client is connected and all its subscriptions stand, and gone
+/// otherwise. Times are milliseconds since boot.
 #[derive(Debug)]
 pub(crate) struct Liveness {
     path: Option<PathBuf>,

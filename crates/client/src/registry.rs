@@ -47,7 +47,7 @@ pub(crate) enum Run {
 
 type RunAtOnce = Box<dyn Fn(&Value, &Context) -> ExecutionResult + Send + Sync>;
 type Begin = Box<dyn Fn(Value, JobContext) -> Job + Send + Sync>;
-/// A job that has not begun.
+/// A job that has not started.
 type Job = Pin<Box<dyn Future<Output = ExecutionResult> + Send>>;
 
 impl Commands {
@@ -111,7 +111,7 @@ impl Commands {
             result: Arc::clone(&result),
             long_running,
         });
-        // The machine knows what is taken; it is asked here so that whoever registers hears of it.
+        // The machine knows what is taken; it is checked here so that whoever registers gets the error.
         Catalogue::new(self.known.iter().cloned())?;
         self.runs.insert(name, run(result));
         Ok(self)

@@ -76,7 +76,7 @@ impl ClientConfig {
 pub enum Stopped {
     /// Its jobs have their replies, everything is published and on disk.
     Cleanly,
-    /// It was asked twice, or took more than 5 seconds: what was still to be said is left to its next start.
+    /// It was asked to end twice, or took more than 5 seconds: replies that were not sent are left to its next start.
     AtOnce,
 }
 
@@ -173,7 +173,7 @@ struct Shell {
     /// Whether the journal could not be brought to the disk the last time.
     is_unsynced: bool,
     is_ending: bool,
-    /// Why it ends, where nobody has told it to.
+    /// Why it ends without a request to.
     fault: Option<JournalError>,
 }
 
@@ -287,8 +287,8 @@ impl Shell {
         }
     }
 
-    /// A client that does not hear a subject of its own, that nobody sees, or whose credential is not in force is not well,
-    /// although it is connected.
+    /// A client that cannot subscribe to one of its subjects, that cannot publish its presence, or whose credential is not
+    /// in force is not well, although it is connected.
     fn judge_health(&mut self) {
         let is_well = self.is_connected
             && self.link.refused().is_empty()
@@ -371,7 +371,7 @@ impl Shell {
             let begins = entries().any(|entry| matches!(entry, Entry::Started(_)));
             match self.journal.append(entries(), self.machine.unfinished()) {
                 Ok(()) => {
-                    // That something could end says nothing of whether something else can begin.
+                    // That one command could finish does not show that another can start.
                     if begins && std::mem::take(&mut self.is_failing) {
                         tracing::info!("the journal can be written again");
                     }

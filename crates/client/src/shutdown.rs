@@ -9,13 +9,13 @@ use tokio::time::{Instant, sleep_until};
 /// How long a client may take to end once it was asked to.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A pair: who asks, and who is asked.
+/// A pair: who requests the end, and who ends.
 pub fn shutdown() -> (Stopper, Shutdown) {
     let (sender, receiver) = watch::channel(0);
     (Stopper(sender), Shutdown { requests: receiver, deadline: None })
 }
 
-/// Asks a client to end; for a program's handler of signals. A client whose stopper is dropped is never asked.
+/// Asks a client to end; for a program's handler of signals. A client whose stopper is dropped never gets a request.
 #[derive(Debug)]
 pub struct Stopper(watch::Sender<u32>);
 
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_stopper_it_is_never_asked() {
+    async fn without_a_stopper_there_is_never_a_request() {
         let (stopper, mut shutdown) = shutdown();
         drop(stopper);
         assert!(tokio::time::timeout(Duration::from_secs(60), shutdown.at_once()).await.is_err());

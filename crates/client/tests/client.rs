@@ -190,7 +190,7 @@ impl LongRunning for Stubborn {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_client_whose_job_will_not_end_ends_at_once_when_it_is_asked_twice() {
+async fn a_client_whose_job_will_not_end_ends_at_once_at_the_second_request() {
     let mut world = World::new();
     let (_hold, held) = mpsc::channel();
     let client = world.run_with(Commands::standard().unwrap().long_running(Stubborn(Mutex::new(held))).unwrap());

@@ -3,7 +3,7 @@
 use countersign_protocol::time::Millis;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// The wall clock, whatever it says: a clock before 1970 or beyond the range of the wire is no reason to stop.
+/// The wall clock, whatever it shows: a clock before 1970 or beyond the range of the wire is no reason to stop.
 pub fn wall() -> Millis {
     Millis::new(millis(clock_gettime(ClockId::Realtime)))
 }

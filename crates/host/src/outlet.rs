@@ -11,7 +11,7 @@ pub trait Sink<T>: Send + 'static {
     /// Writes one item.
     fn write(&mut self, item: T);
 
-    /// Says that so many items were lost at this place, because the queue was full.
+    /// Reports that so many items were lost at this place, because the queue was full.
     fn lost(&mut self, count: u64);
 }
 
@@ -144,7 +144,7 @@ mod tests {
     const FOREVER: Duration = Duration::from_secs(60);
     const BOUNDS: Bounds = Bounds { items: 2, bytes: 100 };
 
-    /// Says what it is about to write, and writes it when it may.
+    /// Announces what it is about to write, and writes it when it may.
     struct Gate {
         output: Sender<String>,
         permitted: Receiver<()>,
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_lost_at_once_and_told_in_its_place() {
+    fn what_does_not_fit_is_lost_at_once_and_reported_in_its_place() {
         let (outlet, written, permit) = outlet();
         assert!(outlet.push(1, 1, BOUNDS));
         assert_eq!(written.recv_timeout(FOREVER).unwrap(), "1", "and it is blocked there");

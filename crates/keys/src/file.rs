@@ -61,9 +61,9 @@ pub enum Fault {
         /// The bound, in bytes.
         max: usize,
     },
-    /// The operating system says no.
+    /// The operating system does not allow it.
     Io(String),
-    /// It can be read, and what it says is wrong.
+    /// It can be read, and its content is wrong.
     Content {
         /// What happened.
         what: String,

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_many_failures_the_most_telling_one_is_told() {
+    async fn of_many_failures_the_one_that_explains_most_is_reported() {
         let worst = race(vec![failure(Obstacle::Absent), refusal(), failure(Obstacle::Name)], async |error| {
             Err::<(), _>(error)
         });

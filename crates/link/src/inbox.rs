@@ -43,7 +43,8 @@ impl Link {
 }
 
 impl Inbox {
-    /// Sends a request on a subject. The answer names this token, which has the form of a name. `None` where the connection broke.
+    /// Sends a request on a subject. The answer names this token, which has the form of a name. `None` where the connection
+    /// broke.
     pub async fn request(&self, subject: String, token: &str, body: &Value) -> Option<()> {
         let inbox = format!("{}.{token}", self.name);
         self.client.publish_with_reply(subject, inbox, body.to_string().into()).await.ok()

@@ -36,7 +36,7 @@ use self::subscriptions::Subscriptions;
 use countersign_keys::Seed;
 
 /// The name of the thread that the NATS library runs on. Hostile headers make the library panic there; that is expected and
-/// mended, and a panic hook may say so instead of showing a backtrace.
+/// recovered from, and a panic hook may say so instead of showing a backtrace.
 pub const THREAD: &str = "countersign-link";
 
 /// How many received messages wait to be verified where nobody has reason to let more wait: what a client verifies in well
@@ -44,8 +44,8 @@ pub const THREAD: &str = "countersign-link";
 pub const MAX_WAITING: usize = 8_192;
 /// How many bytes they may hold, at most, for each of them that may wait.
 const WAITING_BYTES: usize = 4_096;
-/// How many bytes all of them may hold, at most. This is one of the bounds by which a flood, of whatever it may consist, brings a
-/// process to less than 100 MB. At the same time there may be, in megabytes:
+/// How many bytes all of them may hold, at most. This is one of the bounds by which a flood, of whatever it may consist,
+/// brings a process to less than 100 MB. At the same time there may be, in megabytes:
 ///
 /// | | client | operator |
 /// |---|---|---|
@@ -56,7 +56,7 @@ const WAITING_BYTES: usize = 4_096;
 /// | what waits to be published ([`MAX_UNSENT_BYTES`]); an operator's are its own requests, and not counted | 16.8 | |
 /// | in all | 84 | 95.7 |
 ///
-/// `just bench worst` measures it. What is on record, and what a fleet says of itself, is not of a flood, and comes on top.
+/// `just bench worst` measures it. What is on record, and the presences of a fleet, are not part of a flood, and comes on top.
 const MAX_WAITING_BYTES: usize = 20 * 1_024 * 1_024;
 /// How many messages wait to be published, at most, while the broker is away; older ones are shed.
 const MAX_UNSENT: usize = 8_192;
@@ -64,15 +64,15 @@ const MAX_UNSENT: usize = 8_192;
 const MAX_UNSENT_BYTES: usize = 16 * 1024 * 1024;
 /// How many changes of the connection wait to be read, at most; older ones are forgotten.
 const MAX_NOTICES: usize = 32;
-/// How many bytes the messages hold, at most, that are taken at a time; one that is heavier is taken alone. All of them are open
-/// at once, and a body of nothing but small objects takes up to 112 times its size then: that is 7.3 MB, or 11 MB of one that is
-/// alone and has all the values that it may have. It is some 40 commands.
+/// How many bytes the messages hold, at most, that are taken at a time; one that is heavier is taken alone. All of them are
+/// open at once, and a body of nothing but small objects takes up to 112 times its size then: that is 7.3 MB, or 11 MB of
+/// one that is alone and has all the values that it may have. It is some 40 commands.
 const MAX_TAKEN: usize = 64 * 1_024;
 /// What a waiting message holds besides its texts, in bytes, roughly.
 const OVERHEAD: usize = 256;
 
-/// Stands in for every body that is too long: nobody needs to keep one to refuse it. Made when one is needed, or else the binary
-/// would hold as many zeros.
+/// Stands in for every body that is too long: nobody needs to keep one to refuse it. Made when one is needed, or else the
+/// binary would hold as many zeros.
 static TOO_LONG: LazyLock<Bytes> = LazyLock::new(|| vec![0; MAX_BODY + 1].into());
 
 /// How to connect.
@@ -106,7 +106,7 @@ pub enum LinkEvent {
     NoResponders {
         /// The subject that it arrived on: the reply subject of what was published.
         subject: String,
-        /// The subject that nobody listens on, where the broker says so.
+        /// The subject that nobody listens on, where the broker names it.
         about: Option<String>,
     },
     /// So many messages were shed, because more arrived than was taken.
@@ -119,9 +119,9 @@ pub enum LinkEvent {
         why: String,
     },
     /// The broker does not allow something: as a rule a subscription or a subject to publish on. The text is escaped. A
-    /// subscription is tried again while the connection lasts ([`Link::refused`]), and told once.
+    /// subscription is tried again while the connection lasts ([`Link::refused`]), and reported once.
     Denied {
-        /// What it says.
+        /// The broker's error.
         why: String,
     },
     /// A subscription that the broker refused stands now. What was published meanwhile did not arrive.
@@ -162,7 +162,7 @@ pub enum LinkError {
     Refused {
         /// Host and port.
         at: String,
-        /// What it says, escaped.
+        /// The broker's error, escaped.
         why: String,
         /// What that comes to.
         obstacle: Obstacle,
@@ -191,7 +191,7 @@ impl LinkError {
         }
     }
 
-    /// How much it tells, compared with the failures at other servers.
+    /// How much it explains, compared with the failures at other servers.
     fn rank(&self) -> u8 {
         match self {
             Self::System(_) => 0,
@@ -215,7 +215,7 @@ pub struct LinkEvents {
 }
 
 impl Link {
-    /// Connects, or begins to where [`LinkConfig::wait`] says so.
+    /// Connects, or starts to where [`LinkConfig::wait`] says so.
     pub async fn connect(config: LinkConfig) -> Result<(Self, LinkEvents), LinkError> {
         let servers = address::parse(&config.url)?;
         let shared = Arc::new(Shared::new(config.max_waiting, config.subscriptions.clone()));
@@ -263,7 +263,7 @@ impl Link {
     /// Publishes what is still waiting, unsubscribes, lets the broker take everything, and closes the connection; says
     /// whether all of that came to its end within this time. The handles are useless afterwards.
     pub async fn close(&self, within: Duration) -> bool {
-        // Nobody may be left to hear it: then it is closed already.
+        // There may be no receiver left: then it is closed already.
         let _ = self.closing.send(true);
         let mut ended = self.shared.ended.subscribe();
         let drained = timeout(within, ended.wait_for(Option::is_some)).await;
@@ -276,7 +276,7 @@ impl Link {
         Some(self.shared.max_payload.load(Ordering::Relaxed)).filter(|limit| *limit > 0)
     }
 
-    /// The subscriptions that the broker refuses on the present connection, and what it says.
+    /// The subscriptions that the broker refuses on the present connection, and its errors.
     pub fn refused(&self) -> BTreeMap<String, String> {
         self.shared.subscriptions.refused()
     }
@@ -290,9 +290,8 @@ impl LinkEvents {
         events.pop()
     }
 
-    /// Waits for events and takes at least one and at most so many, of 64 KiB or one event; 0 when the link is closed and everything
-    /// was taken.
-    /// Nothing is lost when this is dropped while it waits.
+    /// Waits for events and takes at least one and at most so many, of 64 KiB or one event; 0 when the link is closed and
+    /// everything was taken. Nothing is lost when this is dropped while it waits.
     pub async fn recv_many(&mut self, into: &mut Vec<LinkEvent>, at_most: usize) -> usize {
         loop {
             let (taken, ended) = self.take(into, at_most);
@@ -433,7 +432,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is said of a broker whose `max_payload` is too small for the protocol (section 10).
+/// The text about a broker whose `max_payload` is too small for the protocol (section 10).
 pub fn too_little(limit: usize) -> String {
     format!(
         "the broker takes messages of {limit} bytes at most (max_payload); the protocol needs {MIN_MAX_PAYLOAD}, and what is larger \

@@ -1,4 +1,4 @@
-//! What stands in the way of a connection, by what the broker or the operating system says, and what to do about it.
+//! What stands in the way of a connection, by the error of the broker or the operating system, and what to do about it.
 
 use std::error::Error as _;
 use std::io;
@@ -14,7 +14,7 @@ pub enum Obstacle {
     Name,
     /// Nothing listens there, or the way to it is closed.
     Absent,
-    /// It said nothing for as long as it was given.
+    /// It did not answer within the time that it was given.
     Silent,
     /// What answers does not speak the protocol of NATS's clients.
     NotNats,
@@ -54,7 +54,7 @@ impl Obstacle {
         }
     }
 
-    /// Why the library has no connection: what it is, what the broker or the system said, and whether the broker said it.
+    /// Why the library has no connection: what it is, the error of the broker or the system, and whether it is the broker's.
     pub(super) fn of(error: &ConnectError) -> (Self, String, bool) {
         let source = error.source();
         let why = shown(&source.map_or_else(|| error.to_string(), ToString::to_string));

@@ -1,4 +1,4 @@
-//! The one stream that is kept at the broker: the last message on each of some subjects (section 10).
+//! The one stream that is stored at the broker: the last message on each of some subjects (section 10).
 
 use async_nats::Client;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
@@ -6,7 +6,7 @@ use countersign_keys::Seed;
 
 use super::{Link, LinkConfig, LinkError, MAX_WAITING, lock};
 
-/// On how many servers of a cluster a stream is kept, so that it outlives the loss of one.
+/// On how many servers of a cluster a stream is stored, so that it outlives the loss of one.
 const REPLICAS: usize = 3;
 
 /// Who makes or changes a stream, and where.
@@ -22,12 +22,12 @@ pub struct StreamAccess<'a> {
     pub stream: &'a str,
 }
 
-/// What a stream keeps: the last message on each subject.
+/// What a stream stores: the last message on each subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamContent {
     /// The subjects.
     pub subjects: Vec<String>,
-    /// The longest message that is kept, in bytes, its headers included.
+    /// The longest message that is stored, in bytes, its headers included.
     pub max_message: i32,
 }
 
@@ -46,7 +46,7 @@ pub enum StreamError {
     /// No broker, or it refused us.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// What the broker says; not escaped.
+    /// The broker's error; not escaped.
     #[error("{0}")]
     Refused(String),
 }
@@ -86,7 +86,7 @@ pub async fn make_stream(access: StreamAccess<'_>, content: StreamContent) -> Re
     Ok(StreamReplicas { replicas, has_fewer })
 }
 
-/// Removes from a stream what it keeps of these subjects. After an error some of them may be removed; to remove them again
+/// Removes from a stream what it stores of these subjects. After an error some of them may be removed; to remove them again
 /// does no harm.
 pub async fn purge_stream(access: StreamAccess<'_>, subjects: &[String]) -> Result<(), StreamError> {
     let name = access.stream.to_owned();

@@ -39,12 +39,12 @@ impl Subscriptions {
         &self.wanted
     }
 
-    /// What is refused now, with what the broker says.
+    /// What is refused now, with the broker's error.
     pub(super) fn refused(&self) -> BTreeMap<String, String> {
         lock(&self.refused).iter().map(|(subject, refused)| (subject.clone(), refused.why.clone())).collect()
     }
 
-    /// Takes what the broker says. Tells whether it is worth telling: not if it only refuses again what it refused before.
+    /// Takes an error of the broker. Returns whether it is new: not if it only refuses again what it refused before.
     pub(super) fn on_error(&self, text: &str, why: &str) -> bool {
         let all_in_doubt = text.to_lowercase().contains("maximum subscriptions exceeded");
         let named = named(text);
@@ -71,7 +71,7 @@ impl Subscriptions {
     }
 
     /// Tries again what is refused, with pauses, until the library's task ends. The new subscriptions take the place of the
-    /// refused ones; `stands` is told of each that is refused no longer.
+    /// refused ones; `stands` is called for each that is refused no longer.
     pub(super) async fn keep(
         &self,
         client: &Client,
@@ -101,14 +101,14 @@ impl Subscriptions {
         }
     }
 
-    /// Strikes a subscription from those that are refused, if it was not refused again.
+    /// Removes a subscription from those that are refused, if it was not refused again.
     fn settle(&self, subject: &str, times: u64) -> bool {
         let mut refused = lock(&self.refused);
         refused.get(subject).is_some_and(|refused| refused.times == times) && refused.remove(subject).is_some()
     }
 }
 
-/// The subject of a subscription that the broker does not permit, from what it says: `Permissions Violation for Subscription
+/// The subject of a subscription that the broker does not permit, from its error: `Permissions Violation for Subscription
 /// to "SUBJECT"`, and perhaps more after it.
 fn named(text: &str) -> Option<&str> {
     let (before, rest) = text.split_once('"')?;
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscription_stands_only_if_it_was_not_refused_again_and_only_news_is_told() {
+    fn a_subscription_stands_only_if_it_was_not_refused_again_and_only_news_is_reported() {
         let subscriptions = Subscriptions::new(vec!["a.b".to_owned()]);
         let text = r#"Permissions Violation for Subscription to "a.b""#;
         assert!(subscriptions.on_error(text, "why"));

@@ -1,4 +1,4 @@
-//! The thread that owns the connection: it connects, pumps, and on the least sign of trouble throws the library's runtime
+//! The thread that owns the connection: it connects, pumps, and on the least sign of an error throws the library's runtime
 //! away, with every task in it, and begins again.
 
 use std::future::ready;
@@ -24,7 +24,7 @@ use countersign_host::clock;
 const FIRST_PAUSE: Duration = Duration::from_millis(80);
 /// The longest pause between attempts. Section 9 asks for a client that is back within 5 seconds.
 const LONGEST_PAUSE: Duration = Duration::from_millis(1_600);
-/// How long one address may take to let us in, and the name service to tell a server's addresses, at first.
+/// How long one address may take to let us in, and the name service to resolve a server's name, at first.
 const FIRST_HANDSHAKE: Duration = Duration::from_secs(3);
 /// The same at most: it doubles with each attempt that fails, since the way may be a slow one. An operator's command has only
 /// one attempt, and this is its time. A way of one second, six of which a connection with TLS takes, is within it; and it is
@@ -40,8 +40,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const BATCH: usize = 64;
 /// How often the library is asked whether it is still connected, once its event of that may have been lost.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How many messages of one subscription the library holds, at most; what does not fit is shed. Of what is subscribed to here it
-/// holds none (see [`Pump`]), so that this is for what the broker answers to requests of ours, up to a page of the roster.
+/// How many messages of one subscription the library holds, at most; what does not fit is shed. Of what is subscribed to
+/// here it holds none (see [`Pump`]), so that this is for what the broker answers to requests of ours, up to a page of the
+/// roster.
 const HELD: usize = 8_192;
 
 /// How one connection ended.
@@ -152,7 +153,7 @@ async fn connection(
     End::Closed(farewell(&client, &events).await)
 }
 
-/// What the library tells of its connection.
+/// The library's events about its connection.
 #[derive(Default)]
 struct Events {
     lost: Notify,
@@ -317,7 +318,7 @@ async fn hand_over(client: &Client, shared: &Shared, batch: Vec<Unsent>) -> Resu
     client.flush().await.map_err(|error| error.to_string())
 }
 
-/// Ends when the library says, or shows, that it has no connection.
+/// Ends when the library reports, or shows, that it has no connection.
 async fn watch_over(client: &Client, events: &Events) -> String {
     // Of many events at once the library loses some, and that of a broken connection may be among them. Where there are none
     // it loses none, and an idle client is left to sleep.

@@ -135,7 +135,7 @@ async fn a_body_of_exactly_the_limit_is_kept_and_one_byte_more_is_still_too_long
 }
 
 #[tokio::test]
-async fn no_broker_and_a_broker_that_refuses_us_are_told_apart() {
+async fn no_broker_and_a_broker_that_refuses_us_are_distinguished() {
     let (_kept, nobody) = nobody();
     let error = refused(config(&format!("nats://user:secret@{nobody}"), &[])).await;
     assert!(matches!(&error, LinkError::NoBroker { at, .. } if *at == nobody.to_string()), "{error:?}");
@@ -180,7 +180,7 @@ async fn when_a_broker_is_lost_another_of_the_list_takes_its_place() {
 }
 
 #[tokio::test]
-async fn what_the_broker_does_not_allow_is_told() {
+async fn what_the_broker_does_not_allow_is_reported() {
     let permissions = r#", permissions: { subscribe: "cs.demo.cmd.all", publish: "nothing" }"#;
     let broker = Broker::configured(&users(&[1], permissions));
     let (link, mut events) = connect(&broker.url(), &[SUBJECT]).await;
@@ -192,7 +192,7 @@ async fn what_the_broker_does_not_allow_is_told() {
 }
 
 #[tokio::test]
-async fn a_client_waits_for_its_broker_and_says_so_once() {
+async fn a_client_waits_for_its_broker_and_reports_it_once() {
     let mut broker = Broker::start();
     broker.kill();
     let realm = Realm::new("demo");
@@ -237,7 +237,7 @@ async fn a_link_that_subscribes_to_nothing_stays_until_its_broker_goes() {
 }
 
 #[tokio::test]
-async fn a_client_whose_key_is_withdrawn_is_told_so_and_comes_back_when_it_is_not() {
+async fn a_client_whose_key_is_withdrawn_gets_the_error_and_comes_back_when_it_is_not() {
     let broker = Broker::configured(&users(&[1], ""));
     let (_link, mut events) = connect(&broker.url(), &[SUBJECT]).await;
     broker.reconfigure(&users(&[2], ""));

@@ -72,7 +72,7 @@ async fn a_server_that_answers_is_found_among_many_that_accept_and_say_nothing()
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_is_told_from_one_that_is_not_there_and_from_a_wrong_port() {
+async fn a_server_that_sends_nothing_is_distinguished_from_one_that_is_not_there_and_from_a_wrong_port() {
     let silent = TcpListener::bind(local(0)).unwrap();
     for (url, expected) in [
         (silent.local_addr().unwrap().to_string(), Obstacle::Silent),
@@ -95,7 +95,7 @@ async fn a_broker_that_is_full_is_not_taken_for_one_that_does_not_know_the_key()
 }
 
 #[tokio::test]
-async fn a_subscription_that_was_refused_is_told_once_and_stands_as_soon_as_the_broker_allows_it() {
+async fn a_subscription_that_was_refused_is_reported_once_and_stands_as_soon_as_the_broker_allows_it() {
     let key = seed().public_key().unwrap();
     let allowing = |subjects: &str| {
         format!(

@@ -228,7 +228,7 @@ fn a_command_refused_as_not_ready_does_not_run_when_the_client_is_ready() {
 }
 
 #[test]
-fn expired_is_never_said_of_a_command_that_ran() {
+fn expired_is_never_the_answer_to_a_command_that_ran() {
     let mut worker = Worker::ready();
     let ping = worker.draft("ping", json!({})).sign(&worker.alice);
     worker.deliver(&ping);
@@ -296,7 +296,7 @@ fn queries_of_one_key_are_remembered_up_to_their_bound_and_answered_beyond_it() 
 }
 
 #[test]
-fn every_refusal_of_another_command_is_said_and_one_command_is_refused_ten_times_a_second() {
+fn every_refusal_of_another_command_is_sent_and_one_command_is_refused_ten_times_a_second() {
     let mut worker = Worker::ready();
     let stale =
         |worker: &mut Worker| worker.draft("ping", json!({})).epoch(Uuid::from_random([9; 16])).sign(&worker.alice);
@@ -384,7 +384,7 @@ fn a_turn_forgets_a_few_of_the_records_that_became_due_together_and_knows_none_o
 }
 
 #[test]
-fn the_reply_to_a_job_is_kept_until_an_hour_after_its_end() {
+fn the_reply_to_a_job_is_retained_until_an_hour_after_its_end() {
     let mut worker = Worker::ready();
     let job = worker.calculate(1.0);
     let last = worker.complete();

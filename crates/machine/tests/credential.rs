@@ -74,7 +74,7 @@ fn no_command_has_an_effect_from_the_end_of_the_clients_own_credential_on() {
 }
 
 #[test]
-fn the_end_is_told_on_time_by_the_log_and_by_an_event_that_receivers_still_take() {
+fn the_end_is_reported_on_time_by_the_log_and_by_an_event_that_receivers_still_take() {
     let mut worker = short_lived();
     // The last third of a minute and a minute before it.
     until(&mut worker, END - (END + 60_000) / 3 + 1);

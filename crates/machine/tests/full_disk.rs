@@ -22,7 +22,7 @@ fn presences(worker: &Worker, step: &Step) -> Vec<State> {
 }
 
 #[test]
-fn a_presence_that_was_signed_after_a_start_which_could_not_be_written_is_not_said() {
+fn a_presence_that_was_signed_after_a_start_which_could_not_be_written_is_not_published() {
     let mut worker = Worker::new();
     worker.pass(6_000);
     worker.tick();
@@ -48,7 +48,7 @@ fn a_presence_that_was_signed_after_a_start_which_could_not_be_written_is_not_sa
 }
 
 #[test]
-fn a_presence_beside_a_step_without_entries_is_said_anew_once_what_went_before_is_taken_back() {
+fn a_presence_beside_a_step_without_entries_is_published_again_once_what_went_before_is_taken_back() {
     let mut worker = Worker::new();
     worker.pass(6_000);
     worker.tick();
@@ -87,7 +87,7 @@ fn while_an_end_cannot_be_written_nothing_new_begins() {
 }
 
 #[test]
-fn on_an_almost_full_disk_an_end_is_written_without_its_reply_and_said() {
+fn on_an_almost_full_disk_an_end_is_written_without_its_reply_and_reported() {
     let mut worker = Worker::ready();
     let job = worker.calculate(1.0);
     (worker.disk_full, worker.disk_has_reserve) = (true, true);
@@ -115,7 +115,7 @@ fn a_command_that_cannot_be_recorded_has_no_effect_and_is_answered_not_recorded(
 }
 
 #[test]
-fn what_could_not_be_recorded_runs_when_it_comes_again_and_nothing_final_was_said() {
+fn what_could_not_be_recorded_runs_when_it_comes_again_and_had_no_final_reply() {
     let mut worker = Worker::ready();
     let dry = worker.draft("stop", json!({})).dry_run();
     for message in [worker.draft("ping", json!({})).sign(&worker.alice), dry.sign(&worker.alice)] {
@@ -156,7 +156,7 @@ fn a_result_that_cannot_be_recorded_is_answered_once_it_can() {
 }
 
 #[test]
-fn a_result_that_is_not_on_disk_is_told_to_nobody() {
+fn a_result_that_is_not_on_disk_is_reported_to_nobody() {
     let mut worker = Worker::ready();
     let job = worker.calculate(1.0);
     let id = worker.open(&job).unwrap().message().id;

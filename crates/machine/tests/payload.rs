@@ -82,7 +82,7 @@ fn a_reply_that_could_not_be_sent_is_stood_in_for_and_another_message_only_logge
 }
 
 #[test]
-fn what_is_asked_for_and_does_not_fit_tells_its_status_all_the_same() {
+fn a_queried_result_that_does_not_fit_shows_its_status_all_the_same() {
     let mut worker = Worker::ready();
     let (command, _) = finished(&mut worker, 4_000);
     let id = serde_json::from_slice::<Value>(&command.body).unwrap()["id"].clone();
@@ -119,7 +119,7 @@ fn a_refusal_that_does_not_fit_stays_a_refusal() {
 }
 
 #[test]
-fn a_presence_that_does_not_fit_is_not_sent_and_told_once_until_it_fits() {
+fn a_presence_that_does_not_fit_is_not_sent_and_reported_once_until_it_fits() {
     let mut worker = Worker::ready();
     let mut beat = |limit: usize| {
         worker.client.broker_takes(limit);

@@ -249,7 +249,7 @@ fn unknown_commands_are_refused() {
 }
 
 #[test]
-fn result_tells_what_is_on_record() {
+fn result_returns_what_is_on_record() {
     let mut worker = Worker::ready();
     let job = worker.calculate(1.0);
     let id = worker.open(&job).unwrap().message().id;

@@ -77,6 +77,6 @@ fn who_has_no_key_takes_nothing_of_what_the_genuine_message_has() {
 }
 
 #[test]
-fn a_verifier_that_was_not_told_to_spare_copies_opens_them_all() {
+fn a_verifier_that_does_not_spare_copies_opens_them_all() {
     assert_eq!(deliver(&Verifier::new(trust(), SKEW), &genuine(), NOW), (100, vec![]));
 }

@@ -22,7 +22,7 @@ use crate::error::ProvisionError;
 /// when it has expired and is to be renewed.
 const ANY_TIME: i64 = i64::MAX;
 
-/// Makes and renews what belongs to the operators and clients, and says who they are to the broker.
+/// Makes and renews what belongs to the operators and clients, and lists them for the broker.
 pub(super) struct Members<'a> {
     changes: &'a mut ChangeReport,
     trust: &'a Trust,
@@ -32,7 +32,7 @@ pub(super) struct Members<'a> {
     connection_keys: BTreeSet<[u8; 32]>,
 }
 
-/// Whom a credential is for, and where it lies.
+/// The holder of a credential, and where it is stored.
 struct Holder<'a> {
     role: Role,
     name: &'a Name,
@@ -41,7 +41,7 @@ struct Holder<'a> {
     path: &'a Path,
 }
 
-/// What a credential says besides whose it is.
+/// What a credential states besides its holder.
 enum Content {
     Grant(Grant),
     Groups(Vec<Name>),
@@ -53,7 +53,7 @@ impl<'a> Members<'a> {
         let users = match read_public(&path, MAX_USERS) {
             Ok(users) => users,
             Err(KeyFileError { fault: Fault::Missing, .. }) => Vec::new(),
-            // Whose connection key lies elsewhere would be struck from it.
+            // A member whose connection key is stored elsewhere would be removed from it.
             Err(error) => return Err(error.into()),
         };
         let users_before = nkeys_in(&String::from_utf8_lossy(&users));
@@ -152,7 +152,7 @@ impl<'a> Members<'a> {
         let old = match self.read(holder, &raw) {
             Ok(old) => old,
             Err(why) => {
-                // Whom somebody revoked or replaced by hand is not brought back as a side effect.
+                // A member that somebody revoked or replaced by hand is not brought back as a side effect.
                 self.changes.note(Action::Left, path, format!("not renewed: {why}"));
                 return Ok(Vec::new());
             }

@@ -25,7 +25,7 @@ pub(super) fn ensure(changes: &mut ChangeReport, wanted: Option<&Name>) -> Resul
         return make(changes, root, wanted);
     }
     if !folder.pin().exists() {
-        // The bundle must not vouch for itself: only the root's own key can say again what the pin is.
+        // The bundle must not vouch for itself: only the root's own key can confirm the pin.
         let Some(root) = &root else {
             return Err(ProvisionError::keys(format!(
                 "{} is missing, and root.pem is not here",
@@ -141,7 +141,7 @@ fn pin_of(root: &SecretKey) -> Thumbprint {
     root.public().thumbprint()
 }
 
-/// What a bundle says that was verified already.
+/// The content of a bundle that was verified already.
 fn body_of(bundle: &[u8]) -> Option<TrustBody> {
     let payload = json::parse(bundle).ok()?.remove("payload")?;
     json::parse_as(&BASE64URL_NOPAD.decode(payload.as_str()?.as_bytes()).ok()?).ok()

@@ -27,7 +27,7 @@ pub(super) enum Who {
     Client(Name, Vec<Name>),
     /// Looks on.
     Observer,
-    /// Makes the streams, and strikes retired clients from them.
+    /// Makes the streams, and removes retired clients from them.
     Setup,
     /// Publishes trust bundles.
     Trust,

@@ -9,7 +9,8 @@ use tokio::time::timeout;
 
 use crate::operator::{BATCH, Operator, now};
 
-/// How many events wait, at most, of 4 KiB each on average: a fleet of 40,000 sends as many in a second. What is lost comes again.
+/// How many events wait, at most, of 4 KiB each on average: a fleet of 40,000 sends as many in a second. What is lost comes
+/// again.
 const MAX_EVENTS: usize = 4_096;
 /// How long the first request waits for the connection of the events, at most.
 const FIRST_CONNECTION: Duration = Duration::from_millis(500);
@@ -71,7 +72,8 @@ impl Operator {
 }
 
 impl EventLink {
-    /// Connects, and waits a moment for it: what clients publish from now on is to be received. Without it requests are sent all the same.
+    /// Connects, and waits a moment for it: what clients publish from now on is to be received. Without it requests are
+    /// sent all the same.
     pub(crate) async fn connect(config: &LinkConfig, subscriptions: Vec<String>) -> Result<Self, LinkError> {
         let name = format!("{}-events", config.name);
         let (link, mut events) =

@@ -1,9 +1,9 @@
 //! The operator's shell: what the pure [machine](countersign_machine::server) decides is carried out here, over NATS and by
 //! the clock.
 //!
-//! [`Operator::submit`] and [`Operator::next`] are the place to start: presence is looked up, the commands are sent, and what arrives is
-//! verified and handed to the machine until every target has its verdict. [`setup`] makes the broker's streams, and [`forget`]
-//! removes a retired client from them.
+//! [`Operator::submit`] and [`Operator::next`] are the place to start: presence is looked up, the commands are sent, and
+//! what arrives is verified and handed to the machine until every target has its verdict. [`setup`] makes the broker's
+//! streams, and [`forget`] removes a retired client from them.
 
 mod event_link;
 mod operator;

@@ -49,8 +49,8 @@ pub struct OperatorConfig {
     pub enrolled: Vec<Name>,
 }
 
-/// Which events an operator's process receives. Where it sends requests to clients whose presence it does not receive, it takes a
-/// client that runs a command for longer than half a minute for silent.
+/// Which events an operator's process receives. Where it sends requests to clients whose presence it does not receive, it
+/// takes a client that runs a command for longer than half a minute for silent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Follow {
     /// The presence of these clients: all that requests will go to.
@@ -186,8 +186,8 @@ impl Operator {
         })
     }
 
-    /// Sends a request and collects one verdict for each target. `updates` is called meanwhile with what arrives; `interrupt` ends
-    /// the wait with what is known by then.
+    /// Sends a request and collects one verdict for each target. `updates` is called meanwhile with what arrives;
+    /// `interrupt` ends the wait with what is known by then.
     pub async fn request(
         &mut self,
         request: CommandRequest,

@@ -113,7 +113,8 @@ impl Operator {
         found.refused.map_or(Ok(found.absent), |why| Err(OperatorError::Roster(why)))
     }
 
-    /// Removes clients from the roster here that were [removed](crate::forget) at the broker, unless something arrives from them.
+    /// Removes clients from the roster here that were [removed](crate::forget) at the broker, unless something arrives from
+    /// them.
     pub fn remove(&mut self, clients: &BTreeSet<Name>) {
         let stored = self.roster().entries().map(|presence| presence.client().clone());
         let stored = stored.filter(|client| !clients.contains(client)).collect();

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_has_no_more_answers_than_were_asked_for() {
+    fn a_page_has_no_more_answers_than_were_requested() {
         let mut page = page();
         for _ in 0..PAGE {
             assert_eq!(page.take(&presence(1, 1)), Ok(ControlFlow::Continue(())));

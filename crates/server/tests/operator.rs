@@ -58,7 +58,7 @@ fn verdict(report: &Report) -> &Verdict {
 }
 
 #[tokio::test]
-async fn a_verified_reply_is_the_verdict_and_is_heard_of_at_once() {
+async fn a_verified_reply_is_the_verdict_and_is_reported_at_once() {
     let demo = Demo::start();
     let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
     let answering = tokio::spawn(async move {
@@ -80,7 +80,7 @@ async fn a_verified_reply_is_the_verdict_and_is_heard_of_at_once() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_where_the_broker_does_not_let_the_operator_hear_replies() {
+async fn nothing_is_sent_where_the_broker_does_not_let_the_operator_subscribe_to_replies() {
     let demo = Demo::start();
     setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
     let mut worker = demo.worker().await;
@@ -259,7 +259,7 @@ async fn forged_and_stripped_messages_on_the_reply_subject_change_nothing() {
 }
 
 #[tokio::test]
-async fn what_was_accepted_is_asked_for_when_the_broker_is_back() {
+async fn what_was_accepted_is_queried_when_the_broker_is_back() {
     let mut demo = Demo::start();
     let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
     let (received, mut updates) = tokio::sync::mpsc::unbounded_channel();
@@ -342,7 +342,7 @@ async fn nothing_is_sent_to_a_name_that_neither_the_keys_nor_the_roster_know() {
 }
 
 #[tokio::test]
-async fn a_broker_that_is_not_there_and_one_that_refuses_are_told_apart() {
+async fn a_broker_that_is_not_there_and_one_that_refuses_are_distinguished() {
     let demo = Demo::start();
     let nobody = demo.connect("nats://127.0.0.1:1", seed(10)).await.err();
     assert!(matches!(nobody, Some(OperatorError::Link(LinkError::NoBroker { .. }))), "{nobody:?}");

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// Long enough for anything that is going to happen at all.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often one looks for what nothing tells.
+/// How often a condition is polled that sends no event.
 const STEP: Duration = Duration::from_millis(5);
 
 /// A nats-server of its own, on a port of 127.0.0.1 that it keeps when it is started again. JetStream's files lie in a
@@ -97,7 +97,7 @@ impl Broker {
         self.end(Signal::TERM);
     }
 
-    /// Sends a signal: a broker that is stopped accepts connections and says nothing.
+    /// Sends a signal: a broker that is stopped accepts connections and sends nothing.
     pub fn signal(&self, signal: Signal) {
         self::signal(self.child.as_ref().expect("the broker runs"), signal);
     }
@@ -162,7 +162,7 @@ impl Broker {
             .unwrap_or_else(|error| panic!("{}: {error}", program().display()))
     }
 
-    /// The port that it says it has, once it has one.
+    /// The port that it reports, once it has one.
     fn announced(&self) -> Option<u16> {
         let ports = self.folder.path().join(format!("nats-server_{}.ports", self.child.as_ref()?.id()));
         let ports: serde_json::Value = serde_json::from_str(&fs::read_to_string(ports).ok()?).ok()?;
@@ -175,7 +175,7 @@ impl Broker {
         child.wait().unwrap();
     }
 
-    /// The server tells of itself by files only, and nothing wakes us when they change.
+    /// The server reports its state by files only, and nothing wakes us when they change.
     fn until<T>(&self, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -198,7 +198,7 @@ impl Drop for Broker {
 }
 
 /// Sends a signal to a child of this process. Where it is SIGSTOP, waits until it holds: the child's threads run on for a
-/// while after they were told to stop.
+/// while after the signal to stop.
 pub fn signal(child: &Child, signal: Signal) {
     let pid = Pid::from_child(child);
     kill_process(pid, signal).unwrap();

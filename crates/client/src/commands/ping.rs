@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ping_tells_the_unix_time_in_seconds() {
+    fn ping_returns_the_unix_time_in_seconds() {
         let now = Millis::new(1_795_485_600_999);
         let context = Context { command_id: MessageId::new(now, [1; 10]), operator: "alice".parse().unwrap(), now };
         assert_eq!(Ping.run(NoArgs {}, &context).unwrap(), PingResult(1_795_485_600));

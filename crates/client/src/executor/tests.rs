@@ -64,7 +64,7 @@ impl LongRunning for Fails {
     }
 }
 
-/// Ends when it is told to, and says when it is dropped.
+/// Ends at a signal, and reports when it is dropped.
 struct Waits {
     go: Arc<Notify>,
     dropped: Arc<Notify>,
@@ -185,7 +185,7 @@ async fn a_command_that_panics_is_broken_and_the_next_one_runs() {
 }
 
 #[tokio::test]
-async fn a_failure_of_the_command_is_told_as_such() {
+async fn a_failure_of_the_command_is_reported_as_such() {
     let mut executor = executor(Commands::new().long_running(Fails).unwrap(), Paper::default());
     assert_eq!(executor.execute(execution(1, "fails", json!({})), START), None);
     let failed = ExecutionResult::Failed { message: "no luck".to_owned(), details: None };
@@ -200,7 +200,7 @@ async fn what_is_not_registered_or_cannot_be_read_is_broken() {
 }
 
 #[tokio::test]
-async fn a_cancelled_job_is_dropped_and_told_as_cancelled() {
+async fn a_cancelled_job_is_dropped_and_reported_as_cancelled() {
     let (go, dropped) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let waits = Waits { go: Arc::clone(&go), dropped: Arc::clone(&dropped) };
     let mut executor = executor(Commands::new().long_running(waits).unwrap(), Paper::default());

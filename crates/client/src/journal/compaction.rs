@@ -38,7 +38,8 @@ enum Task {
     Part(Part),
     /// Copy what was appended to the journal in use, up to this byte, and bring everything to the disk.
     Tail(u64),
-    /// The new file has the old one's place: the folder is to go to the disk, and the old file to be closed, which takes a while.
+    /// The new file has the old one's place: the folder is to go to the disk, and the old file to be closed, which takes a
+    /// while.
     Close(PathBuf, File),
 }
 
@@ -50,7 +51,7 @@ pub(crate) struct CompactionRequest(io::Result<Need>);
 enum Need {
     /// The next part.
     Part,
-    /// More of the tail, or to be told that this is enough: so much of the journal in use is copied.
+    /// More of the tail, or the signal that this is enough: so much of the journal in use is copied.
     Tail { copied: u64, file: File, length: u64 },
 }
 

@@ -1,4 +1,4 @@
-//! Room on the disk that the journal has before it needs it, so that whatever has begun can be written to its end.
+//! Room on the disk that the journal has before it needs it, so that whatever has started can be written to its end.
 
 use std::fs::File;
 use std::io;
@@ -43,7 +43,7 @@ impl Space {
         self.until = good;
     }
 
-    /// A write failed, whatever room there was said to be.
+    /// A write failed, however much room was reported.
     pub(super) fn failed(&mut self) {
         self.is_short = true;
     }

@@ -276,13 +276,13 @@ fn a_crash_at_any_moment_of_a_compaction_loses_nothing_and_what_is_appended_mean
     log.append(&new[appended..], 0).unwrap();
     fs::copy(&path, crashed.path().join("journal")).unwrap();
     let (_log, mut restored) = open(crashed.path()).unwrap();
-    // The new log begins with the time at which it was begun.
+    // The new log starts with the time at which it was started.
     restored.apply(life.machine.epoch_started());
     assert_eq!(restored, sum(life.entries.iter().chain([&life.machine.epoch_started()])));
 }
 
 #[test]
-fn on_a_disk_that_is_full_what_has_begun_can_end_and_nothing_begins_before_there_is_ample_room() {
+fn on_a_disk_that_is_full_what_has_started_can_end_and_nothing_starts_before_there_is_ample_room() {
     let life = life(3);
     let (folder, _, _) = written(&[]);
     let (mut log, _) = open(folder.path()).unwrap();
@@ -435,7 +435,7 @@ fn the_folder_is_made_private_and_one_that_others_can_enter_is_refused() {
 }
 
 #[test]
-fn loading_holds_no_more_than_what_is_kept() {
+fn loading_holds_no_more_than_what_is_retained() {
     let life = life(9);
     let late = Entry::Mark { at: START.plus(95_000 + 3_600_000) };
     let (folder, _, _) = written(&[life.entries.as_slice(), &[late]].concat());

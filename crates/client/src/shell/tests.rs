@@ -35,7 +35,7 @@ impl Immediate for Count {
     }
 }
 
-/// A shell that is driven turn by turn, and a peer that hears what it publishes.
+/// A shell that is driven turn by turn, and a peer that receives what it publishes.
 struct Bench {
     shell: Shell,
     peer: Peer,
@@ -119,7 +119,7 @@ async fn what_cannot_be_recorded_is_not_run_and_may_be_ordered_again() {
 }
 
 #[tokio::test]
-async fn nothing_is_said_of_what_was_taken_back() {
+async fn what_was_taken_back_is_not_published() {
     let mut bench = Bench::new().await;
     let (start, status) = (bench.command("start"), bench.command("status"));
     let file = bench.break_record();
@@ -174,14 +174,14 @@ async fn a_journal_that_has_grown_is_compacted_beside_the_loop_and_remembers_wha
     drop(journal);
     let folder = LockedStateDir::take(state.path(), &"worker-1".parse().unwrap()).unwrap();
     let (_journal, mut restored) = Journal::open(folder).unwrap();
-    // The new log begins with the time at which it was begun.
+    // The new log starts with the time at which it was started.
     restored.apply(machine.epoch_started());
     assert_eq!(restored, expected);
 }
 
-/// A disk that is full but for what was kept.
+/// A disk that is full but for what was reserved.
 #[tokio::test]
-async fn on_a_full_disk_what_began_is_answered_and_what_is_new_is_told_that_it_was_not_run() {
+async fn on_a_full_disk_what_has_started_is_answered_and_what_is_new_is_refused_as_not_run() {
     let mut bench = Bench::new().await;
     let (start, count) = (bench.command("start"), bench.command("count"));
     bench.take(&[&start]);

@@ -1,4 +1,4 @@
-//! What is carried out for a recorded command: its effects and its replies.
+//! What is applied for a recorded command: its effects and its replies.
 
 use countersign_protocol::command::{CommandKind, DryRun};
 use countersign_protocol::envelope::Reason;
@@ -31,7 +31,7 @@ impl Client {
         }
     }
 
-    /// Carries out a recorded command: to its final reply, or to the start of an execution.
+    /// Applies a recorded command: to its final reply, or to the start of an execution.
     pub(super) fn apply(&mut self, recorded: Recorded, moment: Moment, step: &mut Step) {
         let (reply_context, action) = recorded.into_parts();
         let key = reply_context.key;
@@ -167,7 +167,7 @@ impl Client {
     }
 }
 
-/// What is said where the presence is larger than the broker takes.
+/// The notice where the presence is larger than the broker takes.
 pub(super) fn no_presence(size: usize) -> String {
     format!(
         "the presence takes {size} bytes, and the broker does not take as much (max_payload): no operator sees this client"

@@ -7,7 +7,7 @@ use countersign_protocol::time::Millis;
 /// is bounded by it.
 const EPOCH_EVERY: i64 = 10_000;
 
-/// What the machine's clocks say.
+/// The times of the machine's clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Now {
     /// The wall clock.

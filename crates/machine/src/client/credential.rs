@@ -1,4 +1,4 @@
-//! The client's own credential: what cannot be answered provably is not carried out (section 6).
+//! The client's own credential: a command whose reply could not be verified is not executed (section 6).
 
 use countersign_protocol::envelope::{Reason, Rejected};
 use countersign_protocol::event::SecurityReason;
@@ -18,7 +18,7 @@ pub(super) enum Standing {
 }
 
 impl Client {
-    /// Whether its own credential is in force: without that nothing it says can be verified, and it carries out nothing.
+    /// Whether its own credential is in force: without that nothing it signs can be verified, and it executes nothing.
     pub fn is_in_force(&self) -> bool {
         self.standing != Standing::Over
     }
@@ -32,7 +32,7 @@ impl Client {
         Err(Rejection::Drop(Rejected::new(Reason::Credential, None, detail)))
     }
 
-    /// Looks at the client's own credential, and says once what has changed: a warning before the end, and at the end an
+    /// Looks at the client's own credential, and reports once what has changed: a warning before the end, and at the end an
     /// event too, which receivers take until the skew is over.
     pub(super) fn observe_credential(&mut self, moment: Moment, step: &mut Step) {
         let credential = self.outbox.identity().credential();

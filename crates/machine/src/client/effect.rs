@@ -1,4 +1,4 @@
-//! What the machine asks of its shell.
+//! What the shell has to do for the machine.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use super::state::State;
 
 /// One turn of the machine: what must be on disk, and what may happen once it is.
 ///
-/// **Every entry is written before any effect is carried out.** Where the write fails, [`super::Client::roll_back`] takes
+/// **Every entry is written before any effect is applied.** Where the write fails, [`super::Client::roll_back`] takes
 /// the step back; several steps that shared one failed write go back in reverse order, and of those without entries the ones
 /// after the first with some go through [`super::Client::retract`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -41,9 +41,9 @@ pub(super) struct RolledBack {
 pub enum Effect {
     /// Publish a signed message on its subject.
     Publish(Signed),
-    /// Run a data command, and say [`super::Client::finished`] when it has ended.
+    /// Run a data command, and call [`super::Client::finished`] when it has finished.
     Execute(Execution),
-    /// Cancel a running job; its end is said by [`super::Client::finished`] like any other.
+    /// Cancel a running job; its end is reported by [`super::Client::finished`] like any other.
     Cancel(JobKey),
     /// Write a line to the log; the text is escaped.
     Log(Note),

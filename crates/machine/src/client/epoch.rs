@@ -15,7 +15,7 @@ use super::{Client, Moment};
 /// How often the client's time is recorded, in milliseconds. What is left to [`UNSYNCED`] is for the disk to take it.
 pub(super) const MARK_EVERY: i64 = 10_000;
 
-/// What the journal says of the client's time.
+/// What the journal states about the client's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mark {
     epoch: Uuid,
@@ -23,12 +23,12 @@ pub struct Mark {
 }
 
 impl Entry {
-    /// Whether it speaks of the clock alone: nothing is owed to anybody for it.
+    /// Whether it is about the clock alone: no reply depends on it.
     pub(super) fn is_of_clock(&self) -> bool {
         matches!(self, Self::EpochStarted(_) | Self::Mark { .. })
     }
 
-    /// What it says of the client's time: it is to be brought to the disk soon, and then told to [`Client::synced`].
+    /// What it states about the client's time: it is to be synced soon, and then reported to [`Client::synced`].
     pub fn mark(&self, client: &Client) -> Option<Mark> {
         let epoch = client.epoch();
         match self {
@@ -59,8 +59,8 @@ impl Client {
         }
     }
 
-    /// The clock was set. What was sent before can no longer be told from what was sent after by its time: nothing from before
-    /// runs any more.
+    /// The clock was set. What was sent before can no longer be distinguished from what was sent after by its time: nothing
+    /// from before runs any more.
     pub(super) fn begin_epoch(&mut self, set: Set, moment: Moment, step: &mut Step) {
         let before = &self.epoch_start;
         let mut seed = [0; 32];
@@ -81,7 +81,7 @@ impl Client {
         self.presence(moment, step);
     }
 
-    /// Says by a log line and a security event that the clock was set, and what it means.
+    /// Reports by a log line and a security event that the clock was set, and what it means.
     pub(super) fn report_clock(&mut self, by: i64, moment: Moment, step: &mut Step) {
         self.alarm(SecurityReason::Clock, 1, None, moment, step);
         let direction = if by < 0 { "back" } else { "ahead" };

@@ -46,7 +46,7 @@ pub enum Entry {
 /// The begin of an epoch, and what holds from then on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EpochStart {
-    /// What the clock said.
+    /// The clock's time.
     pub at: Millis,
     /// The epoch.
     pub epoch: Uuid,
@@ -59,7 +59,7 @@ pub struct EpochStart {
 /// A command that was decided on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Started {
-    /// Who asked, and where the replies go.
+    /// Who sent the command, and where the replies go.
     pub reply_context: ReplyContext,
     /// The command's name.
     pub command: Name,
@@ -80,7 +80,7 @@ pub struct Finished {
     pub at: Millis,
     /// How it ended.
     pub status: Status,
-    /// The final reply, where it is kept.
+    /// The final reply, where it is retained.
     pub reply: Option<Signed>,
 }
 
@@ -124,8 +124,8 @@ impl Restored {
         self.records.purge(self.mark);
     }
 
-    /// The latest moment at which an earlier run may have acted, which is the later of two: what the journal says, and what of
-    /// it may be lost; and when its epoch began.
+    /// The latest moment at which an earlier run may have acted, which is the later of two: what the journal states, and
+    /// what of it may be lost; and when its epoch began.
     pub(super) fn latest(&self) -> Option<Millis> {
         self.epoch_start.as_ref().map(|epoch_start| epoch_start.since.max(self.mark.plus(UNSYNCED)))
     }

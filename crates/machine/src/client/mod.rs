@@ -1,4 +1,4 @@
-//! The worker's side. [`Client::receive`] tells the story: how an authentic command becomes an effect, or does not.
+//! The worker's side. [`Client::receive`] is the place to start: how an authentic command becomes an effect, or does not.
 
 mod apply;
 mod catalogue;
@@ -237,7 +237,7 @@ impl Client {
         back
     }
 
-    /// How many commands have begun whose end is not on disk: for each of them there must be room for a short entry.
+    /// How many commands have started whose end is not on disk: for each of them there must be room for a short entry.
     pub fn unfinished(&self) -> usize {
         self.records.running().count() + self.parked.len()
     }
@@ -282,9 +282,9 @@ impl Client {
         self.records.running().map(|record| record.key()).filter(move |key| Some(*key) != terminate)
     }
 
-    /// Keeps what could not be written for later. Progress is given up instead: there will be more of it.
+    /// Retains what could not be written for later. Progress is given up instead: there will be more of it.
     fn park(&mut self, mut step: Step, moment: Moment) {
-        // Written later they would say that time ran backwards.
+        // Written later they would show time running backwards.
         step.entries.retain(|entry| !entry.is_of_clock());
         let mut finished = false;
         for entry in &step.entries {
@@ -303,7 +303,7 @@ impl Client {
         }
     }
 
-    /// Tries to write again what was kept for later, and nothing else in the same step.
+    /// Tries to write again what was retained for later, and nothing else in the same step.
     fn retry(&mut self, step: &mut Step) {
         self.retry_at = i64::MAX;
         for parked in std::mem::take(&mut self.parked) {
@@ -317,8 +317,8 @@ impl Client {
         }
     }
 
-    /// Leaves a presence out of a step that is not written as it was meant, and has another one said at once: it may tell of a
-    /// state that is taken back. Only the last word stays.
+    /// Leaves a presence out of a step that is not written as it was meant, and has another one published at once: it may
+    /// report a state that is taken back. Only the last word stays.
     fn leave_out_presence(&mut self, step: &mut Step) {
         if step.effects.contains(&Effect::Exit) {
             return;
@@ -352,7 +352,7 @@ impl Client {
     }
 }
 
-/// Leaves the replies out of entries that say how something ended, and everything else that can be done without; whether
+/// Leaves the replies out of entries that record how something ended, and everything else that can be done without; whether
 /// that makes them shorter.
 fn leave_out_replies(entries: &mut Vec<Entry>) -> bool {
     let mut shorter = false;

@@ -1,6 +1,6 @@
-//! The straight line of section 9, from an authentic command to what is carried out. Each stage has a module of its own and
+//! The straight line of section 9, from an authentic command to its effects. Each stage has a module of its own and
 //! takes one type to a stronger one, whose fields only that module sees: a command that skipped a stage cannot be recorded,
-//! and one that was not recorded cannot be carried out, because neither compiles.
+//! and one that was not recorded cannot be applied, because neither compiles.
 
 mod address;
 mod authorise;

@@ -52,7 +52,7 @@ impl Client {
         let recorded_result = recorded(record);
         let bare = Recorded { result: None, error: None, ..recorded_result.clone() };
         let whole = Outcome::Succeeded(json!(recorded_result));
-        // The status is worth more than an error that says that the rest does not fit.
+        // The status is worth more than an error about the rest, which does not fit.
         if self.outbox.would_fit(reply_context, whole.clone(), self.state, moment.now) {
             whole
         } else {
@@ -60,7 +60,7 @@ impl Client {
         }
     }
 
-    /// The record that `result` or `cancel` means: the operator's own; another key's only where no digest says which, and
+    /// The record that `result` or `cancel` means: the operator's own; another key's only where no digest decides which, and
     /// where exactly one has that id (section 4).
     pub(super) fn find(&self, wanted: CommandId, operator: Thumbprint) -> Option<&Record> {
         let key = JobKey { id: wanted.command_id, operator };
@@ -108,7 +108,7 @@ fn status(record: &Record) -> Status {
     }
 }
 
-/// What is on record of a command; the result or error as long as its reply is kept.
+/// What is on record of a command; the result or error as long as its reply is retained.
 fn recorded(record: &Record) -> Recorded {
     let reply = match &record.phase {
         Phase::Running(_) => None,

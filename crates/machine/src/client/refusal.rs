@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::effect::JobKey;
 use super::journal::Started;
 
-/// Who asked for something, and where the answer goes: what a reply takes from its command (section 5).
+/// Who sent a command, and where the reply goes: what a reply takes from its command (section 5).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ReplyContext {
     /// The command's id and the key that signed it.

@@ -6,12 +6,12 @@ use countersign_protocol::name::Name;
 use super::place::Place;
 use super::{Kind, Observation, ObservedMessage, Occurrence, VerifiedMessage, Watcher};
 
-/// What is asked for. Within a list one that fits is enough; a list that is empty asks for nothing in particular.
+/// What is selected. Within a list one match is enough; an empty list selects everything.
 #[derive(Debug, Default)]
 pub struct Filter {
     /// Clients that it comes from, goes to, or is on a subject of.
     pub clients: Vec<Name>,
-    /// Operators that it comes from, goes to, or tells of.
+    /// Operators that it comes from, goes to, or is about.
     pub operators: Vec<Name>,
     /// Kinds.
     pub kinds: Vec<Kind>,
@@ -24,7 +24,7 @@ impl Filter {
     pub fn shows(&self, observation: &Observation, watcher: &Watcher) -> bool {
         let fits = |kind: Kind| self.kinds.is_empty() || self.kinds.iter().any(|wanted| kind.is(*wanted));
         match observation {
-            // Whom it was for that is missing, nobody knows.
+            // The target of a missing message is not known.
             Observation::Gap(gap) => {
                 fits(Kind::Gap)
                     && self.operators.is_empty()

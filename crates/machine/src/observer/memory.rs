@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passed_by_while_we_were_away_is_told_apart() {
+    fn what_passed_by_while_we_were_away_is_distinguished() {
         let mut memory = Memory::new();
         numbers(&mut memory, &[0]);
         memory.was_away();

@@ -35,7 +35,7 @@ pub use filter::Filter;
 use memory::{Memory, Skipped};
 use place::Place;
 
-/// How much of a subject is kept, in characters: more than any of ours has.
+/// How much of a subject is retained, in characters: more than any of ours has.
 const MAX_SUBJECT: usize = 512;
 
 /// What kind of thing is seen.
@@ -93,7 +93,7 @@ pub enum VerifiedMessage {
     Command(Command),
     /// A reply, what it comes to, and the name of the command that it answers where that was seen.
     Reply(Reply, Outcome, Option<Name>),
-    /// An event and what it says.
+    /// An event and its content.
     Event(Event, EventData),
     /// A trust bundle and its payload.
     Trust(Trust, Map<String, Value>),
@@ -242,7 +242,7 @@ impl Watcher {
         Ok(Judged { message: VerifiedMessage::Trust(trust, payload), occurrence: Occurrence::First, gap: None })
     }
 
-    /// What the number of a client's message tells; `fresh` says that it is never sent from a record.
+    /// What the number of a client's message shows; `fresh` says that it is never sent from a record.
     fn number(
         &mut self,
         signer: &Credential,
@@ -283,7 +283,7 @@ impl Kind {
         }
     }
 
-    /// Whether whoever asks for a kind means this one.
+    /// Whether a selected kind includes this one.
     fn is(self, wanted: Self) -> bool {
         let is_event = matches!(self, Self::Event | Self::Presence | Self::Job | Self::Security);
         self == wanted || (wanted == Self::Event && is_event)
@@ -312,7 +312,7 @@ impl ObservedMessage {
         }
     }
 
-    /// Whom the signer made it for: `worker-1`, `@web`, `@all`; nobody in particular where it is an event.
+    /// The targets that the signer made it for: `worker-1`, `@web`, `@all`; nobody in particular where it is an event.
     pub fn to(&self) -> Option<String> {
         match self.verdict.as_ref().ok()? {
             VerifiedMessage::Command(command) => Some(match &command.to {
@@ -350,7 +350,7 @@ fn reason(error: &TrustError) -> Reason {
     }
 }
 
-/// What a bundle that was verified says.
+/// The content of a bundle that was verified.
 fn payload(bundle: &[u8]) -> Option<Map<String, Value>> {
     let bundle = json::parse(bundle).ok()?;
     json::parse(&BASE64URL_NOPAD.decode(bundle.get("payload")?.as_str()?.as_bytes()).ok()?).ok()

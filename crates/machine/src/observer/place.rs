@@ -1,4 +1,5 @@
-//! What a subject says of the message on it (section 1). Nobody has verified it: the broker chooses where a message arrives.
+//! What a subject states about the message on it (section 1). Nobody has verified it: the broker chooses where a message
+//! arrives.
 
 use countersign_protocol::event::EventKind;
 
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn whom_it_is_for_or_of_is_in_the_subject() {
+    fn the_target_or_the_signer_is_in_the_subject() {
         let place = Place::of("cs.demo.reply.alice.k3v9q2m8x7c1b5n0.id.worker-1");
         assert_eq!((place.operator, place.client), (Some("alice"), Some("worker-1")));
         assert_eq!(Place::of("cs.demo.cmd.client.worker-1").client, Some("worker-1"));

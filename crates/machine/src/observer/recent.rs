@@ -23,7 +23,7 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         self.values.get(key).map(|(_, value)| value)
     }
 
-    /// Uses what is under a key, made first where there is nothing; says whether there was.
+    /// Uses what is under a key, made first where there is nothing; returns whether there was.
     pub(super) fn entry(&mut self, key: K, make: impl FnOnce() -> V) -> (bool, &mut V) {
         self.uses += 1;
         let known = match self.values.get(&key) {

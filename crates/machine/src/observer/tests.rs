@@ -50,7 +50,7 @@ fn only(mut observations: Vec<Observation>) -> ObservedMessage {
 }
 
 #[test]
-fn a_command_and_its_reply_are_seen_with_who_signed_them_and_for_whom() {
+fn a_command_and_its_reply_are_seen_with_their_signers_and_targets() {
     let mut world = World::new();
     let ping = world.ping();
     let seen = world.seen(&ping);
@@ -218,7 +218,7 @@ fn one_id_with_two_bodies_is_no_repetition() {
 }
 
 #[test]
-fn what_is_missing_is_told_before_the_message_that_shows_it() {
+fn what_is_missing_is_reported_before_the_message_that_shows_it() {
     let mut world = World::new();
     let (first, ping) = (world.event(3, &presence("1")), world.ping());
     world.seen(&first);
@@ -253,7 +253,7 @@ fn what_is_not_believed_counts_for_nothing() {
 }
 
 #[test]
-fn a_subject_is_kept_no_longer_than_any_of_ours() {
+fn a_subject_is_retained_no_longer_than_any_of_ours() {
     let mut world = World::new();
     let subject = format!("cs.demo.{}", "ü".repeat(100_000));
     assert_eq!(only(world.take(&bare(&subject, Vec::new()))).subject.chars().count(), MAX_SUBJECT);
@@ -323,7 +323,7 @@ fn a_client_selects_what_is_of_it_for_it_or_on_its_subjects() {
 }
 
 #[test]
-fn an_operator_selects_what_is_of_them_for_them_or_tells_of_them() {
+fn an_operator_selects_what_is_of_them_for_them_or_about_them() {
     let of = |operator: &str| Filter { operators: vec![name(operator)], ..Filter::default() };
     shown(&of("alice"), &["command", "two", "web", "all", "reply", "job", "again"]);
     shown(&of("mallory"), &["security"]);

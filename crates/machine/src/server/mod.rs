@@ -1,8 +1,8 @@
 //! The operator's side: a request becomes signed commands, replies become one verdict for each target.
 //!
-//! [`Operator::submit`] determines the targets of a request, signs and sends (section 4); [`Operator::reply`] takes what section 5
-//! allows and nothing else; [`Operator::tick`] sees to it that no wait lasts for ever. When every target of a request has its
-//! verdict, [`OperatorEvent::Done`] says so. The clients' presences are in the [`Roster`].
+//! [`Operator::submit`] determines the targets of a request, signs and sends (section 4); [`Operator::reply`] takes what
+//! section 5 allows and nothing else; [`Operator::tick`] sees to it that no wait lasts for ever. When every target of a
+//! request has its verdict, [`OperatorEvent::Done`] says so. The clients' presences are in the [`Roster`].
 
 mod client_events;
 mod expected;
@@ -43,11 +43,12 @@ pub const FIRST_RETRY: i64 = 500;
 /// How long a lost connection is waited out, in milliseconds: silence is counted only while there is one, and a wait lasts no
 /// longer than this beyond what it would last with one.
 pub const OUTAGE: i64 = 120_000;
-/// How long a wait lasts at least when the connection is back, in milliseconds: the clients, too, have to find the broker again.
+/// How long a wait lasts at least when the connection is back, in milliseconds: the clients, too, have to find the broker
+/// again.
 pub const RECOVERY: i64 = 10_000;
 
-/// How late [`Operator::tick`] may come before the process is taken to have been suspended, and how long what arrived meanwhile then
-/// has to be read, in milliseconds.
+/// How late [`Operator::tick`] may come before the process is taken to have been suspended, and how long what arrived
+/// meanwhile then has to be read, in milliseconds.
 pub const GRACE: i64 = 1_000;
 
 /// The caller's clocks.
@@ -97,8 +98,9 @@ pub struct Options {
     pub ttl: i64,
     /// `accepted` is a verdict: do not wait for the end of what runs long.
     pub detach: bool,
-    /// Section 8: send the same bytes again until an answer or the expiry, and any command but `terminate` again under a new id after
-    /// `starting` or `wrong_epoch`. Without it only `start`, `stop` and `ping` are, and what cannot have run before.
+    /// Section 8: send the same bytes again until an answer or the expiry, and any command but `terminate` again under a
+    /// new id after `starting` or `wrong_epoch`. Without it only `start`, `stop` and `ping` are, and what cannot have run
+    /// before.
     pub retry: bool,
 }
 

@@ -59,7 +59,8 @@ pub struct Operator {
     is_cut_off: bool,
     /// What the broker takes of one message, in bytes.
     max_payload: usize,
-    /// The latest processes that have signed for each client, and whether it was reported of each that another one is alive too.
+    /// The latest processes that have signed for each client, and whether it was reported of each that another one is alive
+    /// too.
     pub(super) boots: BTreeMap<Name, VecDeque<(Uuid, bool)>>,
     ignored: BTreeMap<(Ignored, Option<Name>), u64>,
 }
@@ -199,8 +200,9 @@ impl Operator {
         self.pending.values_mut().flat_map(|pending| pending.reconnected(now)).collect()
     }
 
-    /// Time has passed: to be called no later than [`wake_at`](Self::wake_at). Over [`GRACE`] later, this process was suspended,
-    /// by a signal or by a machine that slept: nobody's silence is believed then before what has arrived could be read.
+    /// Time has passed: to be called no later than [`wake_at`](Self::wake_at). Over [`GRACE`] later, this process was
+    /// suspended, by a signal or by a machine that slept: nobody's silence is believed then before what has arrived could
+    /// be read.
     pub fn tick(&mut self, now: Now) -> Vec<Effect> {
         if self.wake_at().is_some_and(|at| at.saturating_add(micros(GRACE)) <= now.micros) {
             return self.suspended(now);

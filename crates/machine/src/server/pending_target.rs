@@ -24,7 +24,8 @@ use super::{Effect, GRACE, Now, POLL_EVERY, Presence, RECOVERY, SILENCE, Update,
 
 /// How long a live client may go without reporting on what it accepted, in milliseconds: six queries, each with its time.
 const UNREPORTED_TIMEOUT: i64 = 7 * POLL_EVERY;
-/// How soon after an outage a client that has not answered is queried again, in milliseconds: it may have to find the broker first.
+/// How soon after an outage a client that has not answered is queried again, in milliseconds: it may have to find the
+/// broker first.
 const NEXT_POLL: i64 = 2_500;
 
 /// One target.

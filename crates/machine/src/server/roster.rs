@@ -59,14 +59,15 @@ impl Presence {
         self.last_seen_at
     }
 
-    /// How far the client's clock is ahead of this machine's, in milliseconds, negative where it is behind; 0 where they are not
-    /// known to differ by more than the skew. Only its replies show that it is behind: an old presence looks the same.
+    /// How far the client's clock is ahead of this machine's, in milliseconds, negative where it is behind; 0 where they
+    /// are not known to differ by more than the skew. Only its replies show that it is behind: an old presence looks the
+    /// same.
     pub fn clock(&self) -> i64 {
         self.clock
     }
 
-    /// Whether [`last_seen_at`](Self::last_seen_at) means anything: not if it was signed ahead of this machine's clock and then stored,
-    /// for an unknown time.
+    /// Whether [`last_seen_at`](Self::last_seen_at) means anything: not if it was signed ahead of this machine's clock and
+    /// then stored, for an unknown time.
     pub fn is_dated(&self) -> bool {
         self.is_live || self.clock <= 0
     }
@@ -244,8 +245,9 @@ impl Roster {
         self.expired.values()
     }
 
-    /// A verified reply to a command that was issued at a moment shows that the process was alive then, what its clock says, and
-    /// its state: that stands if the process is the one that the roster knows, and the reply is its latest message.
+    /// A verified reply to a command that was issued at a moment shows that the process was alive then, what its clock
+    /// says, and its state: that stands if the process is the one that the roster knows, and the reply is its latest
+    /// message.
     pub(super) fn replied(&mut self, reply: &Reply, issued_at: Millis, now: Millis, skew: i64) {
         let clock = match (reply.issued_at.since(issued_at), reply.issued_at.since(now)) {
             (behind, _) if behind < -skew => behind,

@@ -110,7 +110,7 @@ fn who_has_ended_or_is_out_of_reach_is_not_expected() {
 }
 
 #[test]
-fn nothing_is_sent_where_nobody_is_expected_and_it_is_said_why() {
+fn nothing_is_sent_where_nobody_is_expected_and_the_error_says_why() {
     let world = world();
     let nobody = |audience: Audience, ended, out_of_reach| Some(RequestError::Nobody { audience, ended, out_of_reach });
     assert_eq!(world.server().submit(ping(), &Audience::All, Options::default()).err(), nobody(Audience::All, 0, 0));
@@ -180,7 +180,7 @@ fn a_retry_sends_the_one_command_again_while_somebody_has_not_answered() {
 }
 
 #[test]
-fn what_runs_is_asked_for_one_by_one() {
+fn what_runs_is_queried_one_by_one() {
     let world = world();
     let mut server = world.server();
     server.store(&["worker-1", "worker-2"].map(|worker| world.presence(worker, |_| ())));

@@ -19,7 +19,7 @@ fn news(server: &mut Server) -> Vec<ClientEvent> {
 }
 
 #[test]
-fn the_comings_and_goings_of_a_client_are_told_and_its_heartbeats_are_not() {
+fn the_comings_and_goings_of_a_client_are_reported_and_its_heartbeats_are_not() {
     let world = World::new();
     let mut server = world.server();
     let mut receive = |millis: i64, boot: u8, of: u8, state: State| {
@@ -45,7 +45,7 @@ fn the_comings_and_goings_of_a_client_are_told_and_its_heartbeats_are_not() {
 }
 
 #[test]
-fn a_client_that_falls_silent_is_told_of_once_and_again_when_it_is_back() {
+fn a_client_that_falls_silent_is_reported_once_and_again_when_it_is_back() {
     let world = World::new();
     let mut server = world.server();
     server.receive(&world.presence("worker-1", |_| ()));
@@ -72,7 +72,7 @@ fn the_silence_of_a_client_that_has_ended_is_no_news() {
 }
 
 #[test]
-fn no_client_is_told_to_be_silent_while_there_is_no_connection() {
+fn no_client_is_reported_silent_while_there_is_no_connection() {
     let world = World::new();
     let mut server = world.server();
     server.receive(&world.presence("worker-1", |_| ()));
@@ -90,7 +90,7 @@ fn no_client_is_told_to_be_silent_while_there_is_no_connection() {
 }
 
 #[test]
-fn two_processes_of_one_client_are_told_of_once_and_are_no_restarts() {
+fn two_processes_of_one_client_are_reported_once_and_are_no_restarts() {
     let world = World::new();
     let mut server = world.server();
     let mut receive = |millis: i64, boot: u8| {
@@ -135,7 +135,7 @@ fn security(world: &World, change: impl FnOnce(&mut Event)) -> countersign_proto
 }
 
 #[test]
-fn a_security_event_is_told_once_and_neither_a_replay_nor_an_old_one_is() {
+fn a_security_event_is_reported_once_and_neither_a_replay_nor_an_old_one_is() {
     let world = World::new();
     let mut server = world.server();
     let told =
@@ -155,7 +155,7 @@ fn a_security_event_is_told_once_and_neither_a_replay_nor_an_old_one_is() {
 }
 
 #[test]
-fn a_job_of_another_session_is_news_and_one_of_this_is_told_by_its_replies() {
+fn a_job_of_another_session_is_news_and_one_of_this_is_reported_by_its_replies() {
     let world = World::new();
     let mut server = world.request(calculate(), &["worker-1"], Options::default()).unwrap();
     let own = world.command(&server.sent[0]).id;
@@ -173,7 +173,7 @@ fn a_job_of_another_session_is_news_and_one_of_this_is_told_by_its_replies() {
 }
 
 #[test]
-fn a_client_whose_presence_the_broker_keeps_no_more_is_removed_unless_it_was_just_heard() {
+fn a_client_whose_presence_the_broker_stores_no_more_is_removed_unless_it_was_just_seen() {
     let world = World::new();
     let mut server = world.server();
     let old = world.presence("worker-1", |event| event.issued_at = at(-30_001));

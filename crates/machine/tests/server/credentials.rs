@@ -87,7 +87,7 @@ fn a_job_whose_end_cannot_be_proved_any_more_ends_unknown_and_says_why() {
 }
 
 #[test]
-fn one_that_said_that_it_ended_is_not_waited_for_after_its_credential_has_expired() {
+fn one_that_reported_its_end_is_not_waited_for_after_its_credential_has_expired() {
     let world = world();
     let mut server = server(&world, |event| event.state = State::Terminated);
     let given = server.submit(ping(), &Audience::All, Options::default());

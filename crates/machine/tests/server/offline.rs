@@ -67,7 +67,7 @@ fn that_nobody_listens_ends_no_wait_for_a_client_that_was_there_a_moment_ago() {
 }
 
 #[test]
-fn a_client_that_was_heard_since_is_not_offline() {
+fn a_client_that_was_seen_since_is_not_offline() {
     let world = World::new();
     let terminate = request("terminate", json!({}));
     let mut server = gone(&world, terminate, Options::default(), 31_000, State::Ready);

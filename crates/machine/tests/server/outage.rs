@@ -49,7 +49,7 @@ fn an_outage_of_a_minute_ends_nothing_that_was_accepted() {
 }
 
 #[test]
-fn an_outage_before_the_first_reply_is_waited_out_and_then_asked_about_until_there_is_an_answer() {
+fn an_outage_before_the_first_reply_is_waited_out_and_then_the_result_is_queried_until_there_is_an_answer() {
     let world = World::new();
     let mut server = world.request(calculate(), &["worker-1"], Options::default()).unwrap();
     server.pass(4_900);
@@ -132,7 +132,7 @@ fn questions_that_were_lost_with_the_connection_are_not_counted_against_the_clie
 }
 
 #[test]
-fn what_could_not_be_heard_makes_no_client_offline() {
+fn what_could_not_arrive_makes_no_client_offline() {
     let world = World::new();
     let mut server = gone(&world, ping(), Options::default(), 1_000, State::Ready);
     cut(&mut server);

@@ -34,7 +34,7 @@ fn a_request_of_exactly_what_the_broker_takes_is_sent_and_of_one_byte_more_not_t
 }
 
 #[test]
-fn whoever_waits_for_an_answer_to_what_could_not_be_sent_is_told_at_once() {
+fn a_wait_for_an_answer_to_what_could_not_be_sent_ends_at_once() {
     let world = World::new();
     let mut server = world.request(ping(), &["worker-1", "worker-2"], Options::default()).unwrap();
     server.operator.broker_takes(100);

@@ -72,7 +72,7 @@ fn a_reply_to_a_command_that_is_not_pending_is_ignored() {
 }
 
 #[test]
-fn a_reply_of_a_client_that_was_not_asked_is_ignored() {
+fn a_reply_of_a_client_that_is_no_target_is_ignored() {
     let world = World::new();
     let server = world.ping();
     let honest = world.answer(&server.sent[0], pong());
@@ -221,7 +221,7 @@ fn a_refusal_of_one_delivery_does_not_end_what_was_accepted() {
 }
 
 #[test]
-fn what_was_not_run_by_this_delivery_is_said_to_be_so() {
+fn what_was_not_run_by_this_delivery_is_reported_so() {
     let world = World::new();
     for code in ErrorCode::ALL.iter().copied().filter(|code| !code.is_recorded()) {
         let mut server = world.calculate();
@@ -247,7 +247,7 @@ fn detached_an_acceptance_is_a_verdict() {
 }
 
 #[test]
-fn what_comes_after_the_report_is_told_as_late_and_changes_no_verdict() {
+fn what_comes_after_the_report_is_reported_as_late_and_changes_no_verdict() {
     let world = World::new();
     let mut server = world.ping();
     server.pass(5_000);
@@ -264,7 +264,7 @@ fn what_comes_after_the_report_is_told_as_late_and_changes_no_verdict() {
 }
 
 #[test]
-fn interim_replies_after_the_report_are_not_told() {
+fn interim_replies_after_the_report_are_not_reported() {
     let world = World::new();
     let mut server = world.request(calculate(), &["worker-1"], Options { detach: true, ..Options::default() }).unwrap();
     server.take(&world.answer(&server.sent[0], Outcome::Accepted));

@@ -190,7 +190,7 @@ fn what_one_process_refused_gives_way_to_what_another_does_until_the_report() {
 }
 
 #[test]
-fn what_another_process_says_after_the_report_is_told_once() {
+fn what_another_process_signs_after_the_report_is_reported_once() {
     let world = World::new();
     let mut server = world.calculate();
     server.take(&says(&world, &server, CLONE, 10, not_ready()));
@@ -224,7 +224,7 @@ fn two_processes_that_both_did_it_are_no_conflict_of_one_and_the_first_stands() 
 }
 
 #[test]
-fn a_process_that_had_started_well_before_the_last_word_of_another_is_told_at_first_sight() {
+fn a_process_that_had_started_well_before_the_last_message_of_another_is_reported_at_once() {
     let world = World::new();
     let take = |started: i64| {
         let mut roster = Roster::default();

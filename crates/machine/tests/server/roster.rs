@@ -135,7 +135,7 @@ fn an_event_of_another_kind_or_on_the_subject_of_another_is_no_presence() {
 }
 
 #[test]
-fn a_presence_that_is_not_taken_for_its_subject_is_counted_and_told_once() {
+fn a_presence_that_is_not_taken_for_its_subject_is_counted_and_reported_once() {
     let world = World::new();
     let mut server = world.server();
     let misplaced = world.presence("worker-1", |event| event.subject = "cs.demo.event.worker-2.presence".to_owned());
@@ -152,7 +152,7 @@ fn a_presence_that_is_not_taken_for_its_subject_is_counted_and_told_once() {
 }
 
 #[test]
-fn a_presence_with_another_state_is_news_whether_it_or_the_reply_that_tells_the_same_comes_first() {
+fn a_presence_with_another_state_is_news_whether_it_or_the_reply_with_the_same_comes_first() {
     let world = World::new();
     let state = |boot: u8, n: u64, millis: i64| {
         let stored = world.presence("worker-1", |event| (event.state, event.n) = (State::Unready, 4));

@@ -58,7 +58,7 @@ fn a_reply_after_the_time_out_still_counts_while_others_are_awaited() {
 }
 
 #[test]
-fn what_was_accepted_is_asked_for_its_result_every_ten_seconds() {
+fn the_result_of_what_was_accepted_is_queried_every_ten_seconds() {
     let world = World::new();
     let mut server = accepted(&world);
     let asked = world.command(&server.sent[0]).id;
@@ -78,7 +78,7 @@ fn what_was_accepted_is_asked_for_its_result_every_ten_seconds() {
 }
 
 #[test]
-fn a_client_that_lives_but_never_tells_what_came_of_it_ends_the_wait() {
+fn a_live_client_that_never_reports_the_outcome_ends_the_wait() {
     let world = World::new();
     let mut server = accepted(&world);
     let present = |server: &mut Server| {
@@ -140,7 +140,7 @@ fn a_process_that_was_held_reads_what_came_meanwhile_before_it_believes_in_silen
 }
 
 #[test]
-fn what_was_accepted_is_asked_for_its_result_on_every_reconnect() {
+fn the_result_of_what_was_accepted_is_queried_on_every_reconnect() {
     let world = World::new();
     let mut server = accepted(&world);
     for question in 2..=3 {
@@ -152,7 +152,7 @@ fn what_was_accepted_is_asked_for_its_result_on_every_reconnect() {
 }
 
 #[test]
-fn a_reply_that_was_lost_with_the_connection_is_asked_for_when_it_is_back() {
+fn a_reply_that_was_lost_with_the_connection_is_queried_when_it_is_back() {
     let world = World::new();
     let lost = |recorded_as: Option<serde_json::Value>| {
         let mut server = world.ping();
@@ -456,7 +456,7 @@ fn what_was_reissued_has_its_own_time_out() {
 }
 
 #[test]
-fn a_clock_that_is_off_is_told_by_the_refusal() {
+fn a_clock_that_is_off_is_shown_by_the_refusal() {
     let world = World::new();
     let table = [
         (ErrorCode::Expired, 95_500, "95.5 s behind that of worker-1"),

@@ -86,12 +86,12 @@ impl FakeBroker {
 }
 
 impl Session {
-    /// What it said when it connected.
+    /// What it sent when it connected.
     pub fn connect(&self) -> &Value {
         &self.connect
     }
 
-    /// Waits until it has subscribed to a subject, and tells the subscription's number.
+    /// Waits until it has subscribed to a subject, and returns the subscription's number.
     pub fn subscription(&mut self, subject: &str) -> String {
         loop {
             if let Some((_, sid)) = self.subscriptions.iter().find(|(known, _)| known == subject) {
@@ -121,7 +121,7 @@ impl Session {
                 Ok(Operation::Subscribe { subject, sid }) => self.subscriptions.push((subject, sid)),
                 Ok(_) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return None,
-                Err(mpsc::RecvTimeoutError::Timeout) => panic!("waited in vain for a message"),
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("no message arrived"),
             }
         }
     }
@@ -131,7 +131,7 @@ impl Session {
             Ok(Operation::Connect(connect)) => self.connect = connect,
             Ok(Operation::Subscribe { subject, sid }) => self.subscriptions.push((subject, sid)),
             Ok(_) => {}
-            Err(error) => panic!("waited in vain for {what}: {error}"),
+            Err(error) => panic!("{what} did not arrive: {error}"),
         }
     }
 }

@@ -15,7 +15,7 @@ use nkeys::KeyPair;
 use super::wire::{self, Message, Operation, publish_frame, signed_headers};
 use crate::broker::{PATIENCE, local};
 
-/// A connection to a broker that publishes any bytes and keeps all that it is sent. It blocks; a thread reads for it.
+/// A connection to a broker that publishes any bytes and stores all that it is sent. It blocks; a thread reads for it.
 #[derive(Debug)]
 pub struct Peer {
     stream: Arc<Mutex<TcpStream>>,
@@ -63,7 +63,7 @@ impl Peer {
         peer
     }
 
-    /// Subscribes; whatever is published afterwards, by whomever, is received.
+    /// Subscribes; whatever is published afterwards, by anybody, is received.
     pub fn subscribe(&mut self, subject: &str) {
         self.subscriptions += 1;
         self.write(format!("SUB {subject} {}\r\n", self.subscriptions).as_bytes());
@@ -105,7 +105,7 @@ impl Peer {
         while !self.take_one(deadline).expect("the broker answers a PING") {}
     }
 
-    /// The next message; a test that waits for one in vain fails.
+    /// The next message; a test fails where none arrives in time.
     pub fn message(&mut self) -> Message {
         self.wait_for("a message", |_| true)
     }
@@ -128,7 +128,7 @@ impl Peer {
             }
             if self.take_one(deadline).is_none() {
                 let subjects: Vec<&str> = messages.iter().map(|message| message.subject.as_str()).collect();
-                panic!("waited in vain for {what}; there were {subjects:?} and the errors {:?}", self.errors);
+                panic!("{what} did not arrive; there were {subjects:?} and the errors {:?}", self.errors);
             }
         }
     }

@@ -42,7 +42,7 @@ pub(in crate::client) struct Record {
     pub(in crate::client) next_seq: u64,
     pub(in crate::client) phase: Phase,
     pub(in crate::client) long_running: bool,
-    /// Whether its end is not on disk yet: until it is, nobody is told of it.
+    /// Whether its end is not on disk yet: until it is, it is reported to nobody.
     pub(in crate::client) unsynced: bool,
     /// When it may be forgotten at the latest, since it is of an earlier epoch.
     at_most: Millis,
@@ -106,7 +106,7 @@ impl Record {
         }
     }
 
-    /// What a journal says of it.
+    /// What a journal states about it.
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
         let (key, reply_context) = (self.key(), self.reply_context());
         let Self { at, until, long_running, .. } = *self;
@@ -142,7 +142,7 @@ impl Record {
 }
 
 /// The records of one kind, by command, within their bounds. A record is never evicted while its command could still be
-/// taken; kept replies are, and jobs that have ended and whose command is late.
+/// taken; retained replies are, and jobs that have ended and whose command is late.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::client) struct Records {
     records: BTreeMap<RecordKey, Box<Record>>,
@@ -266,7 +266,7 @@ impl Records {
         same_id.find(|record| !record.is_running() && record.answer().as_ref() == Some(reply)).map(Record::key)
     }
 
-    /// Notes the end of a command; the reply is kept as long as there is room for it.
+    /// Notes the end of a command; the reply is retained as long as there is room for it.
     pub(in crate::client) fn end(&mut self, finished: Finished) {
         let Finished { key, at, status, reply } = finished;
         let Some(own) = self.key(key) else { return };
@@ -296,7 +296,7 @@ impl Records {
         }
     }
 
-    /// Keeps the end of a command to itself, or no longer does.
+    /// Withholds the end of a command, or no longer does.
     pub(in crate::client) fn set_unsynced(&mut self, key: JobKey, unsynced: bool) {
         if let Some(record) = self.find_mut(key) {
             record.unsynced = unsynced;

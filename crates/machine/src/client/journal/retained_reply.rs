@@ -1,4 +1,4 @@
-//! Final replies as they are kept: what the replies of one process have in common is shared among them, what follows from
+//! Final replies as they are retained: what the replies of one process have in common is shared among them, what follows from
 //! the command's record is left out, and both are put together again byte for byte.
 
 use std::collections::VecDeque;
@@ -20,7 +20,7 @@ use crate::client::refusal::ReplyContext;
 /// What separates the protected header from the signature (section 2).
 const DETACHED: &str = "..";
 
-/// A final reply that is kept.
+/// A final reply that is retained.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::client) enum RetainedReply {
     /// One that this program puts together again.
@@ -54,7 +54,7 @@ pub(in crate::client) struct ReplySigner {
     protected: String,
 }
 
-/// What a body says of itself that its command's record does not.
+/// What a body contains that its command's record does not.
 #[derive(Deserialize)]
 struct ReplyFields {
     realm: Name,
@@ -69,7 +69,7 @@ struct ReplyFields {
 }
 
 impl RetainedReply {
-    /// Keeps the final reply to a command, with what it shares with those before it.
+    /// Retains the final reply to a command, with what it shares with those before it.
     pub(super) fn new(
         reply: Signed,
         reply_context: &ReplyContext,

@@ -11,7 +11,7 @@ use crate::client::effect::JobKey;
 pub struct Part(Vec<Record>);
 
 impl Part {
-    /// What a journal says of its records.
+    /// What a journal states about its records.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
         self.0.iter().flat_map(Record::entries)
     }
@@ -30,8 +30,8 @@ impl Client {
 
     /// The next records after a command, in the order of their keys, so many at most.
     ///
-    /// A journal that has [`Self::epoch_started`], every part one after another, and then whatever was written since the first of
-    /// these, adds up to the journal: what an entry says twice changes nothing.
+    /// A journal that has [`Self::epoch_started`], every part one after another, and then whatever was written since the
+    /// first of these, adds up to the journal: an entry that occurs twice changes nothing.
     pub fn part(&self, after: Option<JobKey>, count: usize) -> Part {
         Part(self.records.after(after, count))
     }

@@ -9,7 +9,7 @@ use crate::client::journal::Started;
 use crate::client::refusal::{Refusal, Rejection};
 use crate::client::state::State;
 
-/// What the state machine and the bounds say at this moment.
+/// The decision of the state machine and the bounds at this moment.
 pub(super) struct Capacity {
     pub(super) state: State,
     pub(super) free_slots: bool,

@@ -1,4 +1,4 @@
-//! What was decided is recorded before anything of it happens (section 8). Only what is recorded can be carried out.
+//! What was decided is recorded before anything of it happens (section 8). Only what is recorded can be applied.
 
 use countersign_protocol::name::Name;
 use serde_json::Value;
@@ -14,7 +14,7 @@ pub(in crate::client) struct Recorded {
     action: Action,
 }
 
-/// What is carried out for a recorded command.
+/// What is applied for a recorded command.
 pub(in crate::client) enum Action {
     Own(OwnCommand),
     Execute(Execution),

@@ -82,8 +82,8 @@ impl PendingTarget {
         its + &ended("the operator's own", own.expires_at()).unwrap_or_default()
     }
 
-    /// Whether a refusal is another process's than the one whose answer counts: what one has accepted is not refused by another,
-    /// and where the request is for one that may still answer, the refusal of another waits for it.
+    /// Whether a refusal is another process's than the one whose answer counts: what one has accepted is not refused by
+    /// another, and where the request is for one that may still answer, the refusal of another waits for it.
     pub(super) fn is_of_another(&mut self, reply: &Reply, error: &ErrorBody, now: Now) -> bool {
         let is_accepted = self.accepted_by.is_some_and(|by| by != reply.boot);
         let awaits_other = self.waits_for(&reply.command_id) && self.processes.awaits_other_than(reply.boot);
@@ -95,8 +95,8 @@ impl PendingTarget {
         awaits_other || is_accepted
     }
 
-    /// Whether a process is another than the one that accepted the command and has not followed it: that it has no record of the
-    /// command proves nothing.
+    /// Whether a process is another than the one that accepted the command and has not followed it: that it has no record
+    /// of the command proves nothing.
     pub(super) fn knows_nothing(&self, boot: Uuid) -> bool {
         self.accepted_by.is_some_and(|by| by != boot && !self.processes.is_over(by))
     }

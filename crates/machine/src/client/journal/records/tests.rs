@@ -44,7 +44,7 @@ fn the_oldest_replies_make_room_and_their_status_stays() {
 }
 
 #[test]
-fn a_kept_reply_is_short_and_put_together_again_byte_for_byte() {
+fn a_retained_reply_is_short_and_put_together_again_byte_for_byte() {
     let mut outbox = outbox();
     let mut signers = Interner::default();
     let reply_context = started(7).reply_context;
