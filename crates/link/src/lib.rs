@@ -247,7 +247,7 @@ impl Link {
         let shed = unsent.take_shed();
         drop(unsent);
         if shed > 0 {
-            tracing::warn!(shed, "more is waiting to be published than is kept; the oldest was given up");
+            tracing::warn!(shed, "more is waiting to be published than fits; the oldest was dropped");
         }
         self.shared.to_send.notify_one();
     }

@@ -77,7 +77,7 @@ pub enum OperatorError {
     #[error("the connection to the broker is lost")]
     Disconnected,
     /// The broker does not let us subscribe to replies; nothing was sent, since the outcome would not be known.
-    #[error("the broker does not let us hear replies: {0}")]
+    #[error("the broker refuses the subscription to replies: {0}")]
     ReplySubscriptionDenied(String),
     /// The request is not one that can be sent; nothing was.
     #[error(transparent)]

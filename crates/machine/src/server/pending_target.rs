@@ -254,7 +254,7 @@ impl PendingTarget {
                 None
             }
             Stage::Running { wait, .. } if is_over(wait) => {
-                let text = format!("accepted, but it does not tell what came of it{}", context.cut_off());
+                let text = format!("accepted, but it reports no outcome{}", context.cut_off());
                 self.stage = Stage::unsettled(unknown(&(text + &self.lapse(context, now))));
                 None
             }

@@ -95,7 +95,7 @@ fn a_live_client_that_never_reports_the_outcome_ends_the_wait() {
     }
     server.pass(10_000);
     let Verdict::NoReply { text } = server.verdict("worker-1") else { panic!("no reply") };
-    assert!(text.contains("does not tell") && text.contains("unknown"), "{text}");
+    assert!(text.contains("reports no outcome") && text.contains("unknown"), "{text}");
 }
 
 #[test]

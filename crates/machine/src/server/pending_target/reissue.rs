@@ -38,7 +38,7 @@ impl PendingTarget {
         let is_young = epoch.is_some() && epoch == self.known.as_ref().map(Presence::epoch);
         if !is_young && !self.may_repeat(context) {
             let remark = match context.request.builtin {
-                Some(Builtin::Terminate) => "it may have ended before that, and is not told to end once more",
+                Some(Builtin::Terminate) => "it may have ended before that, and is not terminated again",
                 _ => "only a retry sends it again",
             };
             effects.push(context.notice(&self.client, format!("{not_run}; {remark}")));
