@@ -134,12 +134,12 @@ fn without_an_epoch_only_queries_pass_in_the_first_seconds() {
     let mut worker = Worker::new();
     let start = worker.draft("start", json!({})).sign(&worker.alice);
     assert_eq!(refusal(&worker.send(&start)), ErrorCode::Starting);
-    assert!(matches!(worker.ask("status", json!({})), Outcome::Succeeded(_)));
+    assert!(matches!(worker.run_command("status", json!({})), Outcome::Succeeded(_)));
     worker.pass(5_000);
     let start = worker.draft("start", json!({})).sign(&worker.alice);
     assert_eq!(refusal(&worker.send(&start)), ErrorCode::Starting, "issued at the epoch's start and the skew");
     worker.pass(1);
-    assert!(matches!(worker.ask("start", json!({})), Outcome::Succeeded(_)));
+    assert!(matches!(worker.run_command("start", json!({})), Outcome::Succeeded(_)));
 }
 
 #[test]
@@ -181,7 +181,10 @@ fn times_are_judged_in_the_order_of_the_protocol() {
             }
         }
         assert!(worker.executed.is_empty());
-        assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)), "the next honest command works");
+        assert!(
+            matches!(worker.run_command("ping", json!({})), Outcome::Succeeded(_)),
+            "the next honest command works"
+        );
     }
 }
 
@@ -222,7 +225,7 @@ fn a_command_refused_as_not_ready_does_not_run_when_the_client_is_ready() {
     worker.pass(6_000);
     let ping = worker.draft("ping", json!({})).sign(&worker.alice);
     assert_eq!(refusal(&worker.send(&ping)), ErrorCode::NotReady);
-    worker.ask("start", json!({}));
+    worker.run_command("start", json!({}));
     assert_eq!(refusal(&worker.send(&ping)), ErrorCode::NotReady);
     assert!(worker.executed.is_empty());
 }
@@ -246,13 +249,13 @@ fn expired_is_never_the_answer_to_a_command_that_ran() {
 fn under_expired_trust_only_queries_and_terminate_are_obeyed() {
     let mut worker = Worker::with(Realm::with_trust_until("demo", START.plus(10_000)), Limits::default());
     worker.pass(10_000);
-    assert!(matches!(worker.ask("status", json!({})), Outcome::Succeeded(_)));
+    assert!(matches!(worker.run_command("status", json!({})), Outcome::Succeeded(_)));
     assert_eq!(worker.security_events(), [("trust".to_owned(), 1, None)], "said once");
     for command in ["start", "ping", "reboot"] {
-        let Outcome::Refused(error) = worker.ask(command, json!({})) else { panic!("{command}") };
+        let Outcome::Refused(error) = worker.run_command(command, json!({})) else { panic!("{command}") };
         assert_eq!(error.code, ErrorCode::TrustExpired, "{command}");
     }
-    assert!(matches!(worker.ask("terminate", json!({})), Outcome::Succeeded(_)));
+    assert!(matches!(worker.run_command("terminate", json!({})), Outcome::Succeeded(_)));
     assert!(worker.exited);
 }
 
@@ -260,37 +263,40 @@ fn under_expired_trust_only_queries_and_terminate_are_obeyed() {
 fn a_record_that_is_full_is_busy_and_forgets_nothing_and_still_terminates() {
     let mut worker = Worker::with(Realm::new("demo"), Limits { records: 40, ..Limits::default() });
     worker.pass(6_000);
-    worker.ask("start", json!({}));
+    worker.run_command("start", json!({}));
     let first = worker.draft("ping", json!({})).sign(&worker.alice);
     let answer = worker.deliver(&first);
     for _ in 0..8 {
-        assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)));
+        assert!(matches!(worker.run_command("ping", json!({})), Outcome::Succeeded(_)));
     }
     for (command, args) in [("ping", json!({})), ("reboot", json!({})), ("calculate", json!({}))] {
-        let Outcome::Refused(error) = worker.ask(command, args) else { panic!("{command}") };
+        let Outcome::Refused(error) = worker.run_command(command, args) else { panic!("{command}") };
         assert_eq!(error.code, ErrorCode::Busy, "{command}: a quarter of the bound for one key");
     }
     assert_eq!(worker.deliver(&first), answer);
-    assert!(matches!(worker.ask("status", json!({})), Outcome::Succeeded(_)));
-    assert!(matches!(worker.ask("start", json!({})), Outcome::Succeeded(_)), "there is room for control commands");
+    assert!(matches!(worker.run_command("status", json!({})), Outcome::Succeeded(_)));
+    assert!(
+        matches!(worker.run_command("start", json!({})), Outcome::Succeeded(_)),
+        "there is room for control commands"
+    );
     worker.pass(200_000);
-    assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)), "late records make room");
-    assert!(matches!(worker.ask("terminate", json!({})), Outcome::Succeeded(_)));
+    assert!(matches!(worker.run_command("ping", json!({})), Outcome::Succeeded(_)), "late records make room");
+    assert!(matches!(worker.run_command("terminate", json!({})), Outcome::Succeeded(_)));
 }
 
 #[test]
 fn queries_of_one_key_are_remembered_up_to_their_bound_and_answered_beyond_it() {
     let mut worker = Worker::ready();
-    let mut asked = Vec::new();
+    let mut sent = Vec::new();
     // A quarter of all that are remembered.
     for _ in 0..=4_096 {
         let status = worker.draft("status", json!({})).sign(&worker.alice);
         let answer = worker.deliver(&status);
         assert_eq!(answer.len(), 1);
-        asked.push((status, answer));
+        sent.push((status, answer));
     }
-    let (beyond, answer_beyond) = asked.pop().unwrap();
-    let (last, answer) = asked.pop().unwrap();
+    let (beyond, answer_beyond) = sent.pop().unwrap();
+    let (last, answer) = sent.pop().unwrap();
     assert_eq!(worker.deliver(&last), answer, "it is remembered");
     assert_ne!(worker.deliver(&beyond), answer_beyond, "it is answered afresh");
 }
@@ -315,7 +321,7 @@ fn every_refusal_of_another_command_is_sent_and_one_command_is_refused_ten_times
 fn a_question_that_is_not_remembered_is_answered_ten_times_a_second() {
     let mut worker = Worker::ready();
     for _ in 0..4_096 {
-        worker.ask("status", json!({}));
+        worker.run_command("status", json!({}));
     }
     let status = worker.draft("status", json!({})).sign(&worker.alice);
     let answers: usize = (0..100).map(|_| worker.deliver(&status).len()).sum();
@@ -326,12 +332,12 @@ fn a_question_that_is_not_remembered_is_answered_ten_times_a_second() {
 fn at_the_bound_every_command_is_refused_as_busy_and_counted() {
     let mut worker = Worker::with(Realm::new("demo"), Limits { records: 40, ..Limits::default() });
     worker.pass(6_000);
-    worker.ask("start", json!({}));
+    worker.run_command("start", json!({}));
     for _ in 0..9 {
-        worker.ask("ping", json!({}));
+        worker.run_command("ping", json!({}));
     }
     for _ in 0..1_000 {
-        let Outcome::Refused(error) = worker.ask("ping", json!({})) else { panic!() };
+        let Outcome::Refused(error) = worker.run_command("ping", json!({})) else { panic!() };
         assert_eq!(error.code, ErrorCode::Busy);
     }
     assert_eq!((worker.dropped(Reason::Busy), worker.dropped(Reason::Repeat)), (1_000, 0));
@@ -341,7 +347,7 @@ fn at_the_bound_every_command_is_refused_as_busy_and_counted() {
 fn at_the_bound_jobs_that_have_ended_give_way_as_soon_as_their_command_is_late() {
     let mut worker = Worker::with(Realm::new("demo"), Limits { records: 40, ..Limits::default() });
     worker.pass(6_000);
-    worker.ask("start", json!({}));
+    worker.run_command("start", json!({}));
     let mut jobs = Vec::new();
     for _ in 0..9 {
         jobs.push(worker.calculate(1.0));
@@ -359,7 +365,7 @@ fn at_the_bound_jobs_that_have_ended_give_way_as_soon_as_their_command_is_late()
         worker.deliver(job);
     }
     assert!(worker.executed.values().all(|times| *times == 1), "what gave way does not run again");
-    let Outcome::Succeeded(list) = worker.ask("jobs", json!({})) else { panic!() };
+    let Outcome::Succeeded(list) = worker.run_command("jobs", json!({})) else { panic!() };
     assert_eq!(list["jobs"].as_array().map(Vec::len), Some(10), "no more give way than must");
 }
 

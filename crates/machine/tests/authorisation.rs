@@ -69,7 +69,10 @@ fn out_of_reach_is_forbidden_to_a_name_and_silence_among_others() {
             assert!(replies.is_empty());
             assert_eq!(worker.dropped(Reason::OutOfReach), 1);
             assert_eq!(worker.state(), State::Unready);
-            assert!(matches!(worker.ask("start", json!({})), Outcome::Succeeded(_)), "the next honest command works");
+            assert!(
+                matches!(worker.run_command("start", json!({})), Outcome::Succeeded(_)),
+                "the next honest command works"
+            );
         }
     }
 }
@@ -161,7 +164,7 @@ fn a_reply_to_that_is_not_the_operators_own_for_this_command_is_dropped() {
         assert_eq!(worker.dropped(Reason::Address), count as u64 + 1, "{reply_to}");
     }
     assert_eq!(worker.state(), State::Ready);
-    assert!(matches!(worker.ask("stop", json!({})), Outcome::Succeeded(_)), "the next honest command works");
+    assert!(matches!(worker.run_command("stop", json!({})), Outcome::Succeeded(_)), "the next honest command works");
 }
 
 #[test]
@@ -193,20 +196,20 @@ fn result_finds_the_operators_own_command_first_and_anothers_only_where_the_id_i
     let mut worker = Worker::ready();
     let (bob, carol) = (worker.realm.operator("bob", full_grant()), worker.realm.operator("carol", full_grant()));
     let now = worker.now.wall;
-    let ask = |worker: &mut Worker| {
+    let run_command = |worker: &mut Worker| {
         let id = countersign_testkit::realm::message_id(500);
-        worker.ask("result", json!({ "command_id": id }))
+        worker.run_command("result", json!({ "command_id": id }))
     };
     let ping = Draft::new(&bob, to("worker-1"), "ping", json!({}), 500, now).sign(&bob);
     worker.send(&ping);
-    assert!(matches!(ask(&mut worker), Outcome::Succeeded(_)), "unique");
+    assert!(matches!(run_command(&mut worker), Outcome::Succeeded(_)), "unique");
     let ping = Draft::new(&carol, to("worker-1"), "ping", json!({}), 500, now).sign(&carol);
     worker.send(&ping);
-    assert!(matches!(ask(&mut worker), Outcome::Failed(_)), "ambiguous");
+    assert!(matches!(run_command(&mut worker), Outcome::Failed(_)), "ambiguous");
     let alice = worker.alice.clone();
     let stop = Draft::new(&alice, to("worker-1"), "stop", json!({}), 500, now).sign(&alice);
     worker.send(&stop);
-    let Outcome::Succeeded(own) = ask(&mut worker) else { panic!() };
+    let Outcome::Succeeded(own) = run_command(&mut worker) else { panic!() };
     assert_eq!(own["result"], json!({ "changed": true, "running": 0 }));
 }
 
@@ -224,23 +227,24 @@ fn a_digest_finds_the_operators_own_command_and_never_another_of_the_same_id() {
     worker.send(&bobs);
     for digest in [Digest::of(&own.body), Digest::of(&bobs.body)] {
         for command in ["result", "cancel"] {
-            let asked = worker.ask(command, json!({ "command_id": id, "command_digest": digest }));
-            let Outcome::Failed(error) = asked else { panic!("{command}: {asked:?}") };
+            let outcome = worker.run_command(command, json!({ "command_id": id, "command_digest": digest }));
+            let Outcome::Failed(error) = outcome else { panic!("{command}: {outcome:?}") };
             assert_eq!(error.code, ErrorCode::NotFound, "{command}");
         }
     }
-    let Outcome::Succeeded(found) = worker.ask("result", json!({ "command_id": id })) else { panic!() };
+    let Outcome::Succeeded(found) = worker.run_command("result", json!({ "command_id": id })) else { panic!() };
     assert_eq!((&found["operator"], &found["command_digest"]), (&json!("bob"), &json!(Digest::of(&bobs.body))));
 
     worker.send(&own);
     let digest = Digest::of(&own.body);
-    let Outcome::Succeeded(found) = worker.ask("result", json!({ "command_id": id, "command_digest": digest })) else {
+    let Outcome::Succeeded(found) = worker.run_command("result", json!({ "command_id": id, "command_digest": digest }))
+    else {
         panic!()
     };
     assert_eq!((&found["operator"], &found["command_digest"]), (&json!("alice"), &json!(digest)));
     let cancel = worker.draft("cancel", json!({ "command_id": id, "command_digest": digest })).sign(&alice);
-    let told = outcomes(&worker.send(&cancel));
-    assert!(told.contains(&Outcome::Succeeded(json!({ "cancelled": true }))), "{told:?}");
+    let reported = outcomes(&worker.send(&cancel));
+    assert!(reported.contains(&Outcome::Succeeded(json!({ "cancelled": true }))), "{reported:?}");
     assert_eq!(worker.running.len(), 1, "bob's goes on");
 }
 
@@ -252,6 +256,6 @@ fn an_own_query_comes_before_anothers_command_of_the_same_id() {
     let id = countersign_testkit::realm::message_id(500);
     worker.send(&Draft::new(&bob, to("worker-1"), "ping", json!({}), 500, now).sign(&bob));
     worker.send(&Draft::new(&alice, to("worker-1"), "jobs", json!({}), 500, now).sign(&alice));
-    let Outcome::Succeeded(found) = worker.ask("result", json!({ "command_id": id })) else { panic!() };
+    let Outcome::Succeeded(found) = worker.run_command("result", json!({ "command_id": id })) else { panic!() };
     assert_eq!(found["operator"], "alice");
 }

@@ -54,7 +54,7 @@ fn a_copy_of_what_was_refused_for_one_delivery_only_may_still_run() {
     let identity = worker.identity.clone();
     let mut worker = Worker::with_identity(worker.realm, identity, worker.limits);
     worker.pass(6_000);
-    worker.ask("start", json!({}));
+    worker.run_command("start", json!({}));
     worker.calculate(5.0);
     let message = worker.draft("calculate", json!({ "x": 0, "msg": "later" })).sign(&worker.alice);
     let refused = deliver(&mut worker, &verifier, &message, 500);

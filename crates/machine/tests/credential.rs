@@ -22,7 +22,7 @@ fn short_lived() -> Worker {
     let identity = realm.client_until("worker-1", &["web"], END / 1_000);
     let mut worker = Worker::with_identity(realm, identity, Limits::default());
     worker.pass(6_000);
-    assert_eq!(worker.ask("start", json!({})), Outcome::Succeeded(json!({ "changed": true })));
+    assert_eq!(worker.run_command("start", json!({})), Outcome::Succeeded(json!({ "changed": true })));
     worker
 }
 
@@ -79,8 +79,10 @@ fn the_end_is_reported_on_time_by_the_log_and_by_an_event_that_receivers_still_t
     // The last third of a minute and a minute before it.
     until(&mut worker, END - (END + 60_000) / 3 + 1);
     let step = worker.client.tick(worker.now);
-    let told = notes(&step);
-    assert!(matches!(told.as_slice(), [(Level::Warn, text)] if text.contains("expires on 2026-11-24 02:01:00 UTC")));
+    let reported = notes(&step);
+    assert!(
+        matches!(reported.as_slice(), [(Level::Warn, text)] if text.contains("expires on 2026-11-24 02:01:00 UTC"))
+    );
     let _ = worker.apply(step);
     // It wakes for its end, whatever else is due.
     while worker.client.wake_at() - worker.now.since_boot < START.plus(END).since(worker.now.wall) {
@@ -92,8 +94,11 @@ fn the_end_is_reported_on_time_by_the_log_and_by_an_event_that_receivers_still_t
     worker.pass(worker.client.wake_at() - worker.now.since_boot);
     assert_eq!(worker.now.wall, START.plus(END));
     let step = worker.client.tick(worker.now);
-    let told = notes(&step);
-    assert!(matches!(told.as_slice(), [(Level::Warn, text)] if text.contains("2026-11-24 02:01:00 UTC")), "{told:?}");
+    let reported = notes(&step);
+    assert!(
+        matches!(reported.as_slice(), [(Level::Warn, text)] if text.contains("2026-11-24 02:01:00 UTC")),
+        "{reported:?}"
+    );
     let event = worker.apply(step).into_iter().find_map(|message| {
         let event = worker.realm.open::<Event>(&message, worker.now.wall.plus(SKEW - 1)).ok()?;
         match event.message().data().unwrap() {
@@ -123,7 +128,7 @@ fn a_job_that_ends_after_the_credential_is_on_record_for_who_asks_when_it_is_ren
     worker.identity = worker.realm.client("worker-1", &["web"]);
     let _ = worker.kill();
     let id: Value = serde_json::from_slice::<Value>(&job.body).unwrap()["id"].clone();
-    let result = worker.ask("result", json!({ "command_id": id }));
+    let result = worker.run_command("result", json!({ "command_id": id }));
     let Outcome::Succeeded(recorded) = result else { panic!("{result:?}") };
     assert_eq!((&recorded["status"], &recorded["result"]["msg"]), (&json!("succeeded"), &json!("done")));
 }

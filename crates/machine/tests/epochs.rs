@@ -59,7 +59,7 @@ fn every_start_begins_a_new_epoch_in_which_nothing_from_before_runs_whatever_the
         assert_eq!(worker.executed, ran, "skew {skew}");
         assert_eq!(worker.state(), State::Ready);
         assert!(matches!(
-            worker.ask("result", json!({ "command_id": "019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90" })),
+            worker.run_command("result", json!({ "command_id": "019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90" })),
             Outcome::Failed(_)
         ));
     }
@@ -85,7 +85,7 @@ fn a_clock_that_was_ahead_at_the_start_and_is_corrected_heals_at_once() {
         worker.start();
         worker.pass(3_000);
         let before = worker.client.epoch();
-        let told = worker.security_events().len();
+        let reported = worker.security_events().len();
         worker.now.wall = right.plus(3_000);
         if restarts {
             worker.kill();
@@ -95,7 +95,7 @@ fn a_clock_that_was_ahead_at_the_start_and_is_corrected_heals_at_once() {
         }
         assert_ne!(worker.client.epoch(), before);
         assert_eq!(worker.client.time(worker.now), worker.now.wall);
-        assert_eq!(worker.security_events()[told..], [("clock".to_owned(), 1, None)]);
+        assert_eq!(worker.security_events()[reported..], [("clock".to_owned(), 1, None)]);
         assert!(
             worker.logged.iter().any(|line| line.contains("set back by 7") && line.contains("`starting`")),
             "{:?}",
@@ -148,7 +148,7 @@ fn a_clock_that_is_far_behind_at_the_start_forgets_what_is_late_once_it_is_right
     worker.start();
     worker.pass(30_000);
     for _ in 0..30 {
-        assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)), "never `busy`");
+        assert!(matches!(worker.run_command("ping", json!({})), Outcome::Succeeded(_)), "never `busy`");
         worker.pass(20_000);
     }
 }
@@ -229,7 +229,7 @@ fn while_the_disk_does_not_take_the_time_only_commands_that_name_the_epoch_run()
     let mut worker = Worker::ready();
     worker.syncs = false;
     worker.pass(UNSYNCED);
-    assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)));
+    assert!(matches!(worker.run_command("ping", json!({})), Outcome::Succeeded(_)));
     worker.pass(1);
     worker.tick();
     assert_eq!(refused_without_epoch(&mut worker), ErrorCode::Starting);
@@ -237,7 +237,7 @@ fn while_the_disk_does_not_take_the_time_only_commands_that_name_the_epoch_run()
     let ping = worker.draft("ping", json!({})).epoch(epoch).sign(&worker.alice);
     assert!(matches!(outcomes(&worker.send(&ping))[..], [Outcome::Succeeded(_)]));
     worker.sync();
-    assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)));
+    assert!(matches!(worker.run_command("ping", json!({})), Outcome::Succeeded(_)));
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn a_job_that_runs_while_the_clock_is_set_ends_in_the_new_epoch() {
     worker.pass(20_000);
     worker.now.wall = worker.now.wall.plus(-10_000);
     worker.tick();
-    let Outcome::Succeeded(result) = worker.ask("result", json!({ "command_id": id })) else { panic!() };
+    let Outcome::Succeeded(result) = worker.run_command("result", json!({ "command_id": id })) else { panic!() };
     assert_eq!(result["status"], "accepted");
     let finished = worker.complete();
     assert_eq!((finished[0].status, finished[0].epoch), (Status::Succeeded, worker.client.epoch()));

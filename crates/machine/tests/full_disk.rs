@@ -13,12 +13,12 @@ use serde_json::json;
 
 /// The states that the presences among a step's messages tell of.
 fn presences(worker: &Worker, step: &Step) -> Vec<State> {
-    let told = step.effects.iter().filter_map(|effect| match effect {
+    let reported = step.effects.iter().filter_map(|effect| match effect {
         Effect::Publish(message) if message.subject.ends_with(".presence") => Some(message),
         _ => None,
     });
     let open = |at: Millis| move |message| worker.realm.open::<Event>(message, at).unwrap().into_message().state;
-    told.map(open(worker.client.time(worker.now))).collect()
+    reported.map(open(worker.client.time(worker.now))).collect()
 }
 
 #[test]
@@ -76,14 +76,14 @@ fn while_an_end_cannot_be_written_nothing_new_begins() {
     assert!(worker.complete().is_empty());
     worker.disk_full = false;
     for command in ["ping", "nonesuch"] {
-        let Outcome::Refused(error) = worker.ask(command, json!({})) else { panic!() };
+        let Outcome::Refused(error) = worker.run_command(command, json!({})) else { panic!() };
         assert_eq!(error.code, ErrorCode::NotRecorded, "{command}");
     }
-    assert!(matches!(worker.ask("status", json!({})), Outcome::Succeeded(_)));
+    assert!(matches!(worker.run_command("status", json!({})), Outcome::Succeeded(_)));
     worker.pass(worker.client.wake_at() - worker.now.since_boot);
     let published = worker.tick();
     assert_eq!(worker.replies(&published)[0].status, Status::Succeeded);
-    assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)));
+    assert!(matches!(worker.run_command("ping", json!({})), Outcome::Succeeded(_)));
 }
 
 #[test]
@@ -103,15 +103,15 @@ fn a_command_that_cannot_be_recorded_has_no_effect_and_is_answered_not_recorded(
     let mut worker = Worker::ready();
     worker.disk_full = true;
     for command in ["ping", "stop", "terminate"] {
-        let Outcome::Refused(error) = worker.ask(command, json!({})) else { panic!("{command}") };
+        let Outcome::Refused(error) = worker.run_command(command, json!({})) else { panic!("{command}") };
         assert_eq!(error.code, ErrorCode::NotRecorded, "{command}");
         assert!(!error.code.is_recorded(), "a later delivery may run");
     }
     assert_eq!(worker.state(), State::Ready);
     assert!(worker.executed.is_empty() && !worker.exited);
-    assert!(matches!(worker.ask("status", json!({})), Outcome::Succeeded(_)));
+    assert!(matches!(worker.run_command("status", json!({})), Outcome::Succeeded(_)));
     worker.disk_full = false;
-    assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)));
+    assert!(matches!(worker.run_command("ping", json!({})), Outcome::Succeeded(_)));
 }
 
 #[test]
@@ -163,10 +163,10 @@ fn a_result_that_is_not_on_disk_is_reported_to_nobody() {
     worker.disk_full = true;
     assert!(worker.complete().is_empty());
     assert!(worker.send(&job).is_empty(), "not to who sends the command again");
-    let result = worker.ask("result", json!({ "command_id": id }));
+    let result = worker.run_command("result", json!({ "command_id": id }));
     let Outcome::Succeeded(result) = result else { panic!() };
     assert_eq!(result["status"], "accepted", "not to who asks for it");
-    let Outcome::Succeeded(list) = worker.ask("jobs", json!({})) else { panic!() };
+    let Outcome::Succeeded(list) = worker.run_command("jobs", json!({})) else { panic!() };
     assert_eq!((&list["jobs"][0]["status"], list["jobs"][0].get("ended_at")), (&json!("accepted"), None));
     worker.pass(worker.client.wake_at() - worker.now.since_boot);
     assert!(worker.tick().is_empty(), "nor when the disk is full still");

@@ -66,10 +66,10 @@ fn a_reply_that_could_not_be_sent_is_stood_in_for_and_another_message_only_logge
     let (command, whole) = finished(&mut worker, 4_000);
     worker.client.broker_takes(LIMIT);
     let step = worker.client.unsent(&whole, worker.now);
-    let told =
+    let reported =
         step.effects.iter().any(|effect| matches!(effect, Effect::Log(note) if note.text.contains("max_payload")));
     let published = worker.apply(step);
-    assert!(told);
+    assert!(reported);
     assert_eq!(published.iter().map(|it| status(&read(&worker, it))).collect::<Vec<_>>(), [TOO_LARGE]);
     // Where not even that fits, it is not tried for ever.
     for message in [&published[0], &command] {
@@ -86,12 +86,14 @@ fn a_queried_result_that_does_not_fit_shows_its_status_all_the_same() {
     let mut worker = Worker::ready();
     let (command, _) = finished(&mut worker, 4_000);
     let id = serde_json::from_slice::<Value>(&command.body).unwrap()["id"].clone();
-    let Outcome::Succeeded(whole) = worker.ask("result", json!({ "command_id": id })) else { panic!("it is known") };
+    let Outcome::Succeeded(whole) = worker.run_command("result", json!({ "command_id": id })) else {
+        panic!("it is known")
+    };
     assert_eq!(whole["result"]["x"], 1);
     worker.client.broker_takes(LIMIT);
-    let told = worker.ask("result", json!({ "command_id": id }));
-    let Outcome::Succeeded(told) = told else { panic!("{told:?}") };
-    assert_eq!((&told["status"], told.get("result")), (&json!("succeeded"), None));
+    let reported = worker.run_command("result", json!({ "command_id": id }));
+    let Outcome::Succeeded(reported) = reported else { panic!("{reported:?}") };
+    assert_eq!((&reported["status"], reported.get("result")), (&json!("succeeded"), None));
 }
 
 #[test]
@@ -101,8 +103,10 @@ fn an_answer_to_a_query_that_does_not_fit_is_remembered_as_failed() {
     let command = worker.draft("status", json!({})).sign(&worker.alice);
     assert_eq!(worker.send(&command).iter().map(status).collect::<Vec<_>>(), [TOO_LARGE]);
     let id = serde_json::from_slice::<Value>(&command.body).unwrap()["id"].clone();
-    let Outcome::Succeeded(told) = worker.ask("result", json!({ "command_id": id })) else { panic!("it is known") };
-    assert_eq!(told["status"], "failed");
+    let Outcome::Succeeded(reported) = worker.run_command("result", json!({ "command_id": id })) else {
+        panic!("it is known")
+    };
+    assert_eq!(reported["status"], "failed");
 }
 
 #[test]

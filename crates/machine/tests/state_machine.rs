@@ -14,7 +14,7 @@ fn in_state(state: State) -> Worker {
     let mut worker = Worker::ready();
     match state {
         State::Ready => {}
-        State::Unready => drop(worker.ask("stop", json!({}))),
+        State::Unready => drop(worker.run_command("stop", json!({}))),
         State::Terminated => {
             worker.calculate(60.0);
             let message = worker.draft("terminate", json!({})).sign(&worker.alice);
@@ -62,7 +62,7 @@ fn every_command_in_every_state_has_the_effect_of_the_diagram_and_no_other() {
     ];
     for (before, command, args, expected, after) in table {
         let mut worker = in_state(before);
-        let (status, _, result, error) = worker.ask(command, args).into_members();
+        let (status, _, result, error) = worker.run_command(command, args).into_members();
         assert_eq!((status, result, error.map(|error| error.code)), expected, "{command} in {before}");
         assert_eq!(worker.state(), after, "{command} in {before}");
         assert_eq!(worker.exited, command == "terminate" && before != Terminated, "{command} in {before}");
@@ -73,11 +73,11 @@ fn every_command_in_every_state_has_the_effect_of_the_diagram_and_no_other() {
 fn queries_are_answered_in_every_state() {
     for state in [State::Unready, State::Ready, State::Terminated] {
         let mut worker = in_state(state);
-        let Outcome::Succeeded(info) = worker.ask("status", json!({})) else { panic!("status in {state}") };
+        let Outcome::Succeeded(info) = worker.run_command("status", json!({})) else { panic!("status in {state}") };
         assert_eq!(info["state"], json!(state));
-        assert!(matches!(worker.ask("jobs", json!({})), Outcome::Succeeded(_)), "jobs in {state}");
+        assert!(matches!(worker.run_command("jobs", json!({})), Outcome::Succeeded(_)), "jobs in {state}");
         let unknown = json!({ "command_id": "019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90" });
-        let Outcome::Failed(error) = worker.ask("result", unknown) else { panic!("result in {state}") };
+        let Outcome::Failed(error) = worker.run_command("result", unknown) else { panic!("result in {state}") };
         assert_eq!(error.code, ErrorCode::NotFound);
     }
 }
@@ -85,14 +85,14 @@ fn queries_are_answered_in_every_state() {
 #[test]
 fn ping_answers_the_unix_timestamp() {
     let mut worker = Worker::ready();
-    assert_eq!(worker.ask("ping", json!({})), Outcome::Succeeded(json!(worker.now.wall.seconds())));
+    assert_eq!(worker.run_command("ping", json!({})), Outcome::Succeeded(json!(worker.now.wall.seconds())));
 }
 
 #[test]
 fn calculate_is_accepted_at_once_and_succeeds_at_its_end() {
     let mut worker = Worker::ready();
     worker.calculate(2.5);
-    assert!(matches!(worker.ask("ping", json!({})), Outcome::Succeeded(_)), "a job delays no other message");
+    assert!(matches!(worker.run_command("ping", json!({})), Outcome::Succeeded(_)), "a job delays no other message");
     let replies = worker.complete();
     assert_eq!(outcomes(&replies), [Outcome::Succeeded(json!({ "x": 2.5, "msg": "done" }))]);
     assert_eq!(replies[0].seq, 1);
@@ -102,7 +102,7 @@ fn calculate_is_accepted_at_once_and_succeeds_at_its_end() {
 fn jobs_go_on_after_stop() {
     let mut worker = Worker::ready();
     worker.calculate(2.5);
-    assert_eq!(worker.ask("stop", json!({})), Outcome::Succeeded(json!({ "changed": true, "running": 1 })));
+    assert_eq!(worker.run_command("stop", json!({})), Outcome::Succeeded(json!({ "changed": true, "running": 1 })));
     assert_eq!(outcomes(&worker.complete()).len(), 1);
 }
 
@@ -156,7 +156,10 @@ fn cancel_ends_a_running_job_and_says_so_twice() {
     let mut got: Vec<(Status, Option<Value>)> = replies.into_iter().map(|reply| (reply.status, reply.result)).collect();
     got.sort_by_key(|(status, _)| *status != Status::Cancelled);
     assert_eq!(got, [(Status::Cancelled, None), (Status::Succeeded, Some(json!({ "cancelled": true })))]);
-    assert_eq!(worker.ask("cancel", json!({ "command_id": id })), Outcome::Succeeded(json!({ "cancelled": false })));
+    assert_eq!(
+        worker.run_command("cancel", json!({ "command_id": id })),
+        Outcome::Succeeded(json!({ "cancelled": false }))
+    );
 }
 
 #[test]
@@ -168,8 +171,8 @@ fn the_sixty_fifth_job_is_busy_and_a_control_command_is_not() {
     let message = worker.draft("calculate", json!({ "x": 1, "msg": "" })).sign(&worker.alice);
     let replies = worker.send(&message);
     assert_eq!(refusal(&replies), ErrorCode::Busy);
-    assert!(matches!(worker.ask("stop", json!({})), Outcome::Succeeded(_)));
-    assert!(matches!(worker.ask("start", json!({})), Outcome::Succeeded(_)));
+    assert!(matches!(worker.run_command("stop", json!({})), Outcome::Succeeded(_)));
+    assert!(matches!(worker.run_command("start", json!({})), Outcome::Succeeded(_)));
     worker.complete();
     assert_eq!(outcomes(&worker.send(&message)), [Outcome::Accepted], "busy spoke of one delivery only");
 }
@@ -183,14 +186,14 @@ fn a_dry_run_makes_every_check_and_has_no_effect() {
     assert_eq!(worker.state(), State::Unready);
     let dry = worker.draft("ping", json!({})).dry_run().sign(&worker.alice);
     assert_eq!(refusal(&worker.send(&dry)), ErrorCode::NotReady);
-    worker.ask("start", json!({}));
+    worker.run_command("start", json!({}));
     let dry = worker.draft("calculate", json!({ "x": 1, "msg": "" })).dry_run().sign(&worker.alice);
     assert_eq!(outcomes(&worker.send(&dry)), [Outcome::Succeeded(json!({ "dry_run": true }))]);
     let dry = worker.draft("terminate", json!({})).dry_run().sign(&worker.alice);
     worker.send(&dry);
     assert!(worker.running.is_empty() && !worker.exited);
     assert!(worker.executed.is_empty());
-    assert_eq!(worker.ask("jobs", json!({})), Outcome::Succeeded(json!({ "jobs": [], "more": false })));
+    assert_eq!(worker.run_command("jobs", json!({})), Outcome::Succeeded(json!({ "jobs": [], "more": false })));
 }
 
 #[test]
@@ -214,7 +217,7 @@ fn bad_arguments_are_refused_with_their_pointers() {
         (json!({ "x": null, "msg": "" }), vec![("/x", not_a_number())]),
         (json!({ "X": 1, "msg": "" }), vec![("", missing("x")), ("", surplus("X"))]),
     ] {
-        let Outcome::Refused(error) = worker.ask("calculate", args.clone()) else { panic!("{args}") };
+        let Outcome::Refused(error) = worker.run_command("calculate", args.clone()) else { panic!("{args}") };
         assert_eq!(error.code, ErrorCode::InvalidArgs, "{args}");
         let errors = &error.details.unwrap()["errors"];
         let listed: Vec<(&str, &str)> = errors
@@ -228,7 +231,10 @@ fn bad_arguments_are_refused_with_their_pointers() {
         assert!(serde_json::to_string(errors).unwrap().len() < 1_000, "what is echoed is cut");
     }
     assert!(worker.executed.is_empty());
-    assert!(matches!(worker.ask("calculate", json!({ "x": 86_400, "msg": "é".repeat(4_096) })), Outcome::Accepted));
+    assert!(matches!(
+        worker.run_command("calculate", json!({ "x": 86_400, "msg": "é".repeat(4_096) })),
+        Outcome::Accepted
+    ));
 }
 
 #[test]
@@ -244,7 +250,7 @@ fn a_refusal_with_fourteen_thousand_bad_arguments_is_small() {
 #[test]
 fn unknown_commands_are_refused() {
     let mut worker = Worker::ready();
-    let Outcome::Refused(error) = worker.ask("reboot", json!({})) else { panic!() };
+    let Outcome::Refused(error) = worker.run_command("reboot", json!({})) else { panic!() };
     assert_eq!(error.code, ErrorCode::UnknownCommand);
 }
 
@@ -253,15 +259,15 @@ fn result_returns_what_is_on_record() {
     let mut worker = Worker::ready();
     let job = worker.calculate(1.0);
     let id = worker.open(&job).unwrap().message().id;
-    let ask = json!({ "command_id": id });
+    let run_command = json!({ "command_id": id });
     let digest = Digest::of(&job.body);
     let expected = json!({ "command_digest": digest, "operator": "alice", "status": "accepted" });
-    assert_eq!(worker.ask("result", ask.clone()), Outcome::Succeeded(expected));
+    assert_eq!(worker.run_command("result", run_command.clone()), Outcome::Succeeded(expected));
     worker.complete();
     let expected = json!({
         "command_digest": digest, "operator": "alice", "status": "succeeded", "result": { "x": 1.0, "msg": "done" },
     });
-    assert_eq!(worker.ask("result", ask), Outcome::Succeeded(expected));
+    assert_eq!(worker.run_command("result", run_command), Outcome::Succeeded(expected));
 }
 
 #[test]
@@ -274,7 +280,7 @@ fn jobs_lists_running_jobs_before_ended_ones_newest_first() {
     worker.calculate(3.0);
     worker.pass(10);
     worker.complete();
-    let Outcome::Succeeded(list) = worker.ask("jobs", json!({})) else { panic!() };
+    let Outcome::Succeeded(list) = worker.run_command("jobs", json!({})) else { panic!() };
     let statuses: Vec<&Value> = list["jobs"].as_array().unwrap().iter().map(|job| &job["status"]).collect();
     assert_eq!(statuses, ["accepted", "accepted", "succeeded"]);
     assert!(list["jobs"][0]["started_at"].as_i64() > list["jobs"][1]["started_at"].as_i64());
@@ -287,9 +293,9 @@ fn presence_is_published_at_start_on_every_change_of_state_on_every_heartbeat_an
     let presences = |worker: &Worker| worker.events.iter().filter(|e| e.kind.to_string() == "presence").count();
     assert_eq!(presences(&worker), 1);
     worker.pass(6_000);
-    worker.ask("start", json!({}));
+    worker.run_command("start", json!({}));
     assert_eq!(presences(&worker), 2);
-    worker.ask("start", json!({}));
+    worker.run_command("start", json!({}));
     assert_eq!(presences(&worker), 2, "no change");
     worker.pass(9_999);
     worker.tick();
@@ -297,7 +303,7 @@ fn presence_is_published_at_start_on_every_change_of_state_on_every_heartbeat_an
     worker.pass(1);
     worker.tick();
     assert_eq!(presences(&worker), 3);
-    worker.ask("terminate", json!({}));
+    worker.run_command("terminate", json!({}));
     assert_eq!(presences(&worker), 4);
 }
 
@@ -307,7 +313,7 @@ fn messages_are_numbered_without_a_gap() {
     worker.calculate(1.0);
     let mut numbers: Vec<u64> = worker.events.iter().map(|event| event.n).collect();
     numbers.extend(worker.complete().iter().map(|reply| reply.n));
-    let info = worker.ask("status", json!({}));
+    let info = worker.run_command("status", json!({}));
     let Outcome::Succeeded(info) = info else { panic!() };
     // Two presences, one reply to `start`, `accepted`, the job's two events and its final reply.
     assert_eq!(info["n"], json!(7));

@@ -72,7 +72,7 @@ impl Worker {
     pub fn ready() -> Self {
         let mut worker = Self::new();
         worker.pass(6_000);
-        assert_eq!(worker.ask("start", json!({})), Outcome::Succeeded(json!({ "changed": true })));
+        assert_eq!(worker.run_command("start", json!({})), Outcome::Succeeded(json!({ "changed": true })));
         worker
     }
 
@@ -243,7 +243,7 @@ impl Worker {
     }
 
     /// The only outcome of an honest command, which must be final.
-    pub fn ask(&mut self, command: &str, args: Value) -> Outcome {
+    pub fn run_command(&mut self, command: &str, args: Value) -> Outcome {
         let message = self.draft(command, args).sign(&self.alice);
         let replies = self.send(&message);
         assert_eq!(replies.len(), 1, "{replies:?}");

@@ -138,10 +138,10 @@ fn security(world: &World, change: impl FnOnce(&mut Event)) -> countersign_proto
 fn a_security_event_is_reported_once_and_neither_a_replay_nor_an_old_one_is() {
     let world = World::new();
     let mut server = world.server();
-    let told =
+    let reported =
         ClientEvent::Security(Security { reason: SecurityReason::IdConflict, count: 2, signer: Some(name("bob")) });
     server.receive(&security(&world, |event| event.n = 7));
-    assert_eq!(news(&mut server), std::slice::from_ref(&told));
+    assert_eq!(news(&mut server), std::slice::from_ref(&reported));
     for (n, millis) in [(7, 0), (6, 0), (6, 1), (8, -30_001), (8, 5_001)] {
         server.receive(&security(&world, |event| (event.n, event.issued_at) = (n, at(millis))));
         assert_eq!(news(&mut server), [], "{n} at {millis}");
@@ -151,7 +151,7 @@ fn a_security_event_is_reported_once_and_neither_a_replay_nor_an_old_one_is() {
     }));
     assert_eq!(news(&mut server), [], "on the subject of another");
     server.receive(&security(&world, |event| event.n = 8));
-    assert_eq!(news(&mut server), [told]);
+    assert_eq!(news(&mut server), [reported]);
 }
 
 #[test]

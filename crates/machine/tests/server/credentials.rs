@@ -137,15 +137,15 @@ fn no_request_is_sent_under_a_credential_that_has_expired_and_what_is_under_way_
     server.take(&world.answer(&server.sent[0], Outcome::Accepted));
     let pass = |server: &mut Server, millis: u64| {
         server.pass(millis);
-        let heard = server.now.wall;
-        server.receive(&world.presence("worker-1", |event| event.issued_at = heard));
+        let seen_at = server.now.wall;
+        server.receive(&world.presence("worker-1", |event| event.issued_at = seen_at));
     };
     [9_999; 6].into_iter().for_each(|millis| pass(&mut server, millis));
-    let asked = server.sent.len();
-    assert!(asked > 1, "it asks what came of it");
+    let sent_before = server.sent.len();
+    assert!(sent_before > 1, "it asks what came of it");
     // For as long as the client is heard, and the end may come.
     [10_000; 12].into_iter().for_each(|millis| pass(&mut server, millis));
-    assert_eq!((server.sent.len(), &server.report), (asked, &None), "nothing is signed under it");
+    assert_eq!((server.sent.len(), &server.report), (sent_before, &None), "nothing is signed under it");
     let mut other = server.operator.clone();
     let refused = other.submit(ping(), &Audience::Clients(names(&["worker-1"])), Options::default(), server.now);
     let Err(RequestError::NotInForce { operator, until, .. }) = &refused else { panic!("{refused:?}") };

@@ -30,7 +30,7 @@ fn submitted(world: &World, request: CommandRequest) -> Server {
     world.request_to(request, &["worker-1"], &[stored], Options::default()).unwrap()
 }
 
-fn says<'a>(world: &'a World, server: &Server, boot: u8, millis: i64, outcome: Outcome) -> Answer<'a> {
+fn answer_of<'a>(world: &'a World, server: &Server, boot: u8, millis: i64, outcome: Outcome) -> Answer<'a> {
     let answer = world.answer_of("worker-1", &server.sent[0], outcome);
     answer.with(|reply| (reply.boot, reply.epoch, reply.issued_at) = (epoch(boot), epoch(boot), at(millis)))
 }
@@ -50,9 +50,9 @@ fn what_a_clone_refuses_is_not_the_verdict_while_the_original_may_answer() {
         for request in [calculate(), ping()] {
             let outcome = if request == ping() { pong() } else { calculated() };
             let mut server = submitted(&world, request);
-            server.take(&says(&world, &server, CLONE, 10, refusal.clone()));
+            server.take(&answer_of(&world, &server, CLONE, 10, refusal.clone()));
             assert_eq!((server.report.is_none(), server.sent.len()), (true, 1), "{refusal:?}");
-            server.take(&says(&world, &server, ORIGINAL, 20, outcome));
+            server.take(&answer_of(&world, &server, ORIGINAL, 20, outcome));
             assert_eq!((server.word("worker-1"), processes(&server)), ("succeeded", 2));
             assert_eq!((server.alarms(), server.notices().len()), (1, 1), "{:?}", server.notices());
             assert!(server.notices()[0].contains("two processes answer as worker-1"), "{:?}", server.notices());
@@ -71,9 +71,9 @@ fn what_a_clone_refuses_of_a_request_to_many_is_not_the_verdict_either() {
                 let mut server = world.server();
                 server.store(&[presence(&world, ORIGINAL, -3_600_000, -1_000)]);
                 server.submit(request, &audience, Options::default()).unwrap();
-                server.take(&says(&world, &server, CLONE, 10, refusal.clone()));
+                server.take(&answer_of(&world, &server, CLONE, 10, refusal.clone()));
                 assert_eq!((server.report.is_none(), server.sent.len()), (true, 1), "{audience:?} {refusal:?}");
-                server.take(&says(&world, &server, ORIGINAL, 20, outcome));
+                server.take(&answer_of(&world, &server, ORIGINAL, 20, outcome));
                 assert_eq!((server.word("worker-1"), processes(&server), server.alarms()), ("succeeded", 2, 1));
             }
         }
@@ -84,11 +84,11 @@ fn what_a_clone_refuses_of_a_request_to_many_is_not_the_verdict_either() {
 fn what_a_clone_refuses_stands_at_the_time_out_and_says_who_was_expected() {
     let world = World::new();
     let mut server = submitted(&world, calculate());
-    server.take(&says(&world, &server, CLONE, 10, wrong_epoch(CLONE)));
+    server.take(&answer_of(&world, &server, CLONE, 10, wrong_epoch(CLONE)));
     server.pass(5_000);
     assert_eq!((server.word("worker-1"), processes(&server), server.alarms()), ("refused", 2, 0));
-    let told = server.notices().join(" ");
-    assert!(told.contains("answered from another process than the one that was heard 6 s ago"), "{told}");
+    let reported = server.notices().join(" ");
+    assert!(reported.contains("answered from another process than the one that was heard 6 s ago"), "{reported}");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_process_that_started_after_the_last_word_of_the_other_is_a_restart_and_is_o
     let world = World::new();
     for is_first in [true, false] {
         let mut server = submitted(&world, ping());
-        let refusal = says(&world, &server, CLONE, 10, wrong_epoch(CLONE));
+        let refusal = answer_of(&world, &server, CLONE, 10, wrong_epoch(CLONE));
         let start = presence(&world, CLONE, 5, 5);
         if is_first {
             server.receive(&start);
@@ -113,7 +113,7 @@ fn a_process_that_started_after_the_last_word_of_the_other_is_a_restart_and_is_o
         assert!(server.notices().iter().all(|text| !text.contains("process")), "{:?}", server.notices());
     }
     let mut server = submitted(&world, calculate());
-    server.take(&says(&world, &server, CLONE, 10, wrong_epoch(CLONE)));
+    server.take(&answer_of(&world, &server, CLONE, 10, wrong_epoch(CLONE)));
     server.receive(&presence(&world, CLONE, 5, 5));
     assert_eq!(
         (server.word("worker-1"), processes(&server)),
@@ -126,9 +126,9 @@ fn a_process_that_started_after_the_last_word_of_the_other_is_a_restart_and_is_o
 fn what_ran_when_the_process_ended_is_interrupted_by_the_next_one_and_that_is_no_second_process() {
     let world = World::new();
     let mut server = submitted(&world, calculate());
-    server.take(&says(&world, &server, ORIGINAL, 10, Outcome::Accepted));
+    server.take(&answer_of(&world, &server, ORIGINAL, 10, Outcome::Accepted));
     let error = ErrorBody::new(ErrorCode::Interrupted, "ended");
-    server.take(&says(&world, &server, CLONE, 500, Outcome::Interrupted(error)).seq(1));
+    server.take(&answer_of(&world, &server, CLONE, 500, Outcome::Interrupted(error)).seq(1));
     assert_eq!((server.word("worker-1"), processes(&server)), ("interrupted", 1));
     assert!(server.notices().is_empty(), "{:?}", server.notices());
 }
@@ -137,10 +137,10 @@ fn what_ran_when_the_process_ended_is_interrupted_by_the_next_one_and_that_is_no
 fn what_one_process_accepted_is_not_refused_by_another() {
     let world = World::new();
     let mut server = world.calculate();
-    server.take(&says(&world, &server, ORIGINAL, 10, Outcome::Accepted));
-    server.take(&says(&world, &server, CLONE, 11, not_ready()));
+    server.take(&answer_of(&world, &server, ORIGINAL, 10, Outcome::Accepted));
+    server.take(&answer_of(&world, &server, CLONE, 11, not_ready()));
     assert!(server.report.is_none(), "it runs");
-    server.take(&says(&world, &server, ORIGINAL, 60_000, calculated()).seq(1));
+    server.take(&answer_of(&world, &server, ORIGINAL, 60_000, calculated()).seq(1));
     assert_eq!((server.word("worker-1"), processes(&server), server.alarms()), ("succeeded", 2, 1));
 }
 
@@ -149,7 +149,7 @@ fn that_another_process_has_no_record_of_what_one_accepted_is_no_news_of_it() {
     let world = World::new();
     for (is_successor, word) in [(false, "succeeded"), (true, "no_reply")] {
         let mut server = world.calculate();
-        server.take(&says(&world, &server, ORIGINAL, 10, Outcome::Accepted));
+        server.take(&answer_of(&world, &server, ORIGINAL, 10, Outcome::Accepted));
         server.pass(10_000);
         if is_successor {
             server.receive(&presence(&world, CLONE, 9_000, 9_000));
@@ -159,7 +159,7 @@ fn that_another_process_has_no_record_of_what_one_accepted_is_no_news_of_it() {
         server.take(&unknown.with(|reply| (reply.boot, reply.issued_at) = (epoch(CLONE), at(10_000))));
         assert_eq!(server.report.is_some(), is_successor);
         if !is_successor {
-            server.take(&says(&world, &server, ORIGINAL, 11_000, calculated()).seq(1));
+            server.take(&answer_of(&world, &server, ORIGINAL, 11_000, calculated()).seq(1));
         }
         assert_eq!(server.word("worker-1"), word);
     }
@@ -169,8 +169,8 @@ fn that_another_process_has_no_record_of_what_one_accepted_is_no_news_of_it() {
 fn the_end_of_one_process_by_that_very_request_does_not_make_the_other_its_successor() {
     let world = World::new();
     let mut server = submitted(&world, request("terminate", json!({})));
-    server.take(&says(&world, &server, CLONE, 10, wrong_epoch(CLONE)));
-    let done = says(&world, &server, ORIGINAL, 11, Outcome::Succeeded(json!({ "cancelled": 0 })));
+    server.take(&answer_of(&world, &server, CLONE, 10, wrong_epoch(CLONE)));
+    let done = answer_of(&world, &server, ORIGINAL, 11, Outcome::Succeeded(json!({ "cancelled": 0 })));
     server.take(&done.with(|reply| reply.state = State::Terminated));
     assert_eq!((server.word("worker-1"), processes(&server), server.alarms()), ("succeeded", 2, 1));
     assert_eq!(server.sent.len(), 1, "the other one is not sent it");
@@ -180,12 +180,12 @@ fn the_end_of_one_process_by_that_very_request_does_not_make_the_other_its_succe
 fn what_one_process_refused_gives_way_to_what_another_does_until_the_report() {
     let world = World::new();
     let mut server = world.request(calculate(), &["worker-1", "worker-2"], Options::default()).unwrap();
-    server.take(&says(&world, &server, CLONE, 10, not_ready()));
-    server.take(&says(&world, &server, ORIGINAL, 11, Outcome::Accepted));
+    server.take(&answer_of(&world, &server, CLONE, 10, not_ready()));
+    server.take(&answer_of(&world, &server, ORIGINAL, 11, Outcome::Accepted));
     let other = world.answer_of("worker-2", &server.sent[1], calculated());
     server.take(&other);
     assert!(server.report.is_none(), "worker-1 runs it");
-    server.take(&says(&world, &server, ORIGINAL, 60_000, calculated()).seq(1));
+    server.take(&answer_of(&world, &server, ORIGINAL, 60_000, calculated()).seq(1));
     assert_eq!((server.word("worker-1"), processes(&server), server.alarms()), ("succeeded", 2, 1));
 }
 
@@ -193,10 +193,10 @@ fn what_one_process_refused_gives_way_to_what_another_does_until_the_report() {
 fn what_another_process_signs_after_the_report_is_reported_once() {
     let world = World::new();
     let mut server = world.calculate();
-    server.take(&says(&world, &server, CLONE, 10, not_ready()));
+    server.take(&answer_of(&world, &server, CLONE, 10, not_ready()));
     assert_eq!((server.word("worker-1"), processes(&server), server.alarms()), ("refused", 1, 0));
     for (seq, outcome) in [(0, Outcome::Accepted), (1, calculated())] {
-        server.take(&says(&world, &server, ORIGINAL, 11, outcome).seq(seq));
+        server.take(&answer_of(&world, &server, ORIGINAL, 11, outcome).seq(seq));
         assert_eq!(server.alarms(), 1, "{:?}", server.notices());
     }
     assert!(server.notices()[0].contains("the verdict is the word of one of them"));
@@ -206,7 +206,7 @@ fn what_another_process_signs_after_the_report_is_reported_once() {
 fn an_answer_from_another_process_than_the_roster_knows_is_the_verdict_and_says_so() {
     let world = World::new();
     let mut server = submitted(&world, ping());
-    server.take(&says(&world, &server, CLONE, 10, pong()));
+    server.take(&answer_of(&world, &server, CLONE, 10, pong()));
     assert_eq!((server.word("worker-1"), processes(&server), server.alarms()), ("succeeded", 2, 0));
     assert!(server.notices()[0].contains("it was started again, or two processes"), "{:?}", server.notices());
 }
@@ -215,8 +215,8 @@ fn an_answer_from_another_process_than_the_roster_knows_is_the_verdict_and_says_
 fn two_processes_that_both_did_it_are_no_conflict_of_one_and_the_first_stands() {
     let world = World::new();
     let mut server = world.request(ping(), &["worker-1", "worker-2"], Options::default()).unwrap();
-    server.take(&says(&world, &server, ORIGINAL, 10, pong()));
-    server.take(&says(&world, &server, CLONE, 11, Outcome::Succeeded(json!(7))));
+    server.take(&answer_of(&world, &server, ORIGINAL, 10, pong()));
+    server.take(&answer_of(&world, &server, CLONE, 11, Outcome::Succeeded(json!(7))));
     assert!(server.operator.ignored().is_empty());
     server.take(&world.answer_of("worker-2", &server.sent[1], pong()));
     let report = server.report.as_ref().unwrap();

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::common::{Server, World, at, epoch, ping, pong, request};
 
 /// A presence of `worker-1`: the process, its number, and when it was signed by the client's clock.
-fn said(world: &World, boot: u8, n: u64, millis: i64) -> Authentic<Event> {
+fn presence_of(world: &World, boot: u8, n: u64, millis: i64) -> Authentic<Event> {
     world.presence("worker-1", |event| (event.boot, event.n, event.issued_at) = (epoch(boot), n, at(millis)))
 }
 
@@ -21,7 +21,7 @@ const HOUR: i64 = 3_600_000;
 fn of_one_process_the_greater_number_is_later_whatever_the_clock_says() {
     let world = World::new();
     let mut roster = Roster::default();
-    let mut take = |n: u64, millis: i64| roster.take(&said(&world, 1, n, millis), START, SKEW, true);
+    let mut take = |n: u64, millis: i64| roster.take(&presence_of(&world, 1, n, millis), START, SKEW, true);
     assert_eq!(take(5, 0), Taken::Later);
     assert_eq!(take(5, 1), Taken::Stale);
     assert_eq!(take(4, 1), Taken::Stale);
@@ -34,7 +34,7 @@ fn of_one_process_the_greater_number_is_later_whatever_the_clock_says() {
 fn of_two_processes_the_later_one_is_taken_and_a_replay_of_the_earlier_one_never() {
     let world = World::new();
     let mut roster = Roster::default();
-    let mut take = |boot, n, millis, now| roster.take(&said(&world, boot, n, millis), at(now), SKEW, true);
+    let mut take = |boot, n, millis, now| roster.take(&presence_of(&world, boot, n, millis), at(now), SKEW, true);
     assert_eq!(take(1, 50, 2 * HOUR, 0), Taken::Later, "its clock is ahead");
     assert_eq!(take(2, 0, 10, 10), Taken::Later, "another process, with a clock that was corrected");
     assert_eq!(take(1, 50, 2 * HOUR, 20), Taken::Stale, "a replay that is ahead still");
@@ -50,7 +50,7 @@ fn a_client_whose_clock_is_ahead_is_in_the_roster_and_expected_by_all() {
     let world = World::new();
     for live in [false, true] {
         let mut server = world.server();
-        let ahead = said(&world, 1, 1, 2 * HOUR);
+        let ahead = presence_of(&world, 1, 1, 2 * HOUR);
         if live {
             server.receive(&ahead)
         } else {
@@ -71,21 +71,21 @@ fn a_client_whose_clock_is_ahead_is_in_the_roster_and_expected_by_all() {
 fn a_client_whose_clock_is_far_behind_is_known_by_its_replies() {
     let world = World::new();
     let mut server = world.server();
-    server.receive(&said(&world, 1, 0, 0));
+    server.receive(&presence_of(&world, 1, 0, 0));
     let behind = -100 * HOUR;
-    server.receive(&said(&world, 2, 0, behind));
+    server.receive(&presence_of(&world, 2, 0, behind));
     let boot = |server: &Server| server.operator.roster().entry(&name("worker-1")).unwrap().boot();
     assert_eq!(boot(&server), epoch(1), "it may be an old one that is played again");
     server.pass(1);
     server.submit(ping(), &Audience::All, Options::default()).unwrap();
     let answer = world.answer_of("worker-1", &server.sent[0], pong());
     server.take(&answer.with(|reply| (reply.boot, reply.n, reply.issued_at) = (epoch(2), 1, at(behind))));
-    server.receive(&said(&world, 2, 2, behind + 10));
+    server.receive(&presence_of(&world, 2, 2, behind + 10));
     let presence = server.operator.roster().entry(&name("worker-1")).unwrap();
     assert_eq!((presence.boot(), presence.clock()), (epoch(2), behind - 1));
     assert!(!presence.is_silent(at(20)), "by its clock it is not, {:?}", presence.last_seen_at());
     // What it said before is no younger for it.
-    server.receive(&said(&world, 1, 0, 0));
+    server.receive(&presence_of(&world, 1, 0, 0));
     assert_eq!(boot(&server), epoch(2));
 }
 
@@ -100,7 +100,7 @@ fn an_event_after_a_clock_was_corrected_is_news_and_one_from_before_is_not() {
             event.data = serde_json::from_value(json!({ "reason": "clock", "count": 1 })).unwrap();
         })
     };
-    server.receive(&said(&world, 2, 1, 2 * HOUR));
+    server.receive(&presence_of(&world, 2, 1, 2 * HOUR));
     let news = |server: &Server| {
         let is_it = |it: &&Update| matches!(it, Update::ClientEvent { news: ClientEvent::Security(_), .. });
         server.updates.iter().filter(is_it).count()
@@ -141,8 +141,11 @@ fn a_presence_that_is_not_taken_for_its_subject_is_counted_and_reported_once() {
     let misplaced = world.presence("worker-1", |event| event.subject = "cs.demo.event.worker-2.presence".to_owned());
     server.store(std::slice::from_ref(&misplaced));
     server.receive(&misplaced);
-    let told = server.notices();
-    assert!(told.len() == 1 && told[0].contains("an event that does not belong to its subject"), "{told:?}");
+    let reported = server.notices();
+    assert!(
+        reported.len() == 1 && reported[0].contains("an event that does not belong to its subject"),
+        "{reported:?}"
+    );
     assert_eq!(server.operator.ignored(), [(Ignored::Misplaced, 2)].into());
     assert_eq!(server.operator.roster(), &Roster::default());
     // What comes twice, from the broker's store and as it is said, is no news.

@@ -61,7 +61,7 @@ fn a_reply_after_the_time_out_still_counts_while_others_are_awaited() {
 fn the_result_of_what_was_accepted_is_queried_every_ten_seconds() {
     let world = World::new();
     let mut server = accepted(&world);
-    let asked = world.command(&server.sent[0]).id;
+    let queried = world.command(&server.sent[0]).id;
     for question in 1..=2 {
         server.pass(9_999);
         assert_eq!(server.sent.len(), question);
@@ -70,9 +70,9 @@ fn the_result_of_what_was_accepted_is_queried_every_ten_seconds() {
         assert_eq!(command.command.name.as_str(), "result");
         assert_eq!(
             Value::Object(command.command.args),
-            json!({ "command_id": asked, "command_digest": Digest::of(&server.sent[0].body) })
+            json!({ "command_id": queried, "command_digest": Digest::of(&server.sent[0].body) })
         );
-        assert_ne!(command.id, asked);
+        assert_ne!(command.id, queried);
         assert_eq!(command.issued_at, server.now.wall);
     }
 }
@@ -462,11 +462,11 @@ fn a_clock_that_is_off_is_shown_by_the_refusal() {
         (ErrorCode::Expired, 95_500, "95.5 s behind that of worker-1"),
         (ErrorCode::NotYetValid, -6_000, "6 s ahead of that of worker-1"),
     ];
-    for (code, theirs, says) in table {
+    for (code, theirs, expected) in table {
         let mut server = world.calculate();
         server.take(&world.answer(&server.sent[0], refused(code, json!({ "now": at(theirs) }))));
         let [notice] = server.notices()[..] else { panic!("one notice") };
-        assert!(notice.contains(says), "{notice}");
+        assert!(notice.contains(expected), "{notice}");
     }
     let mut slow = world.calculate();
     slow.take(&world.answer(&slow.sent[0], refused(ErrorCode::Expired, json!({ "now": START }))));

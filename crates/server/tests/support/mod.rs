@@ -103,10 +103,10 @@ impl Demo {
     /// Hears from now on what the stream is asked for.
     pub async fn questions(&self) -> Questions {
         let client = ConnectOptions::with_nkey(seed(13).as_str().to_owned()).connect(self.broker.url()).await.unwrap();
-        let asked = client.subscribe("cs.demo.roster.*").await.unwrap();
+        let roster_requests = client.subscribe("cs.demo.roster.*").await.unwrap();
         let passed = client.subscribe("test.passed").await.unwrap();
         client.flush().await.unwrap();
-        let mut questions = Questions { client, asked, passed };
+        let mut questions = Questions { client, roster_requests, passed };
         questions.count().await;
         questions
     }
@@ -146,7 +146,7 @@ impl Demo {
 /// Hears what the stream is asked for.
 pub struct Questions {
     client: Client,
-    asked: Subscriber,
+    roster_requests: Subscriber,
     passed: Subscriber,
 }
 
@@ -157,7 +157,7 @@ impl Questions {
         self.client.publish("test.passed", "".into()).await.unwrap();
         timeout(PATIENCE, self.passed.next()).await.unwrap().unwrap();
         let mut count = 0;
-        while let Some(Some(_)) = self.asked.next().now_or_never() {
+        while let Some(Some(_)) = self.roster_requests.next().now_or_never() {
             count += 1;
         }
         count
