@@ -4,7 +4,7 @@ mod builtin;
 
 pub use builtin::{
     Builtin, Calculate, Cancelled, Changed, ClientInfo, CommandId, CommandInfo, DryRun, Job, JobList, JobsInfo, NoArgs,
-    PingResult, Recorded, Stopped, Terminated, TrustInfo,
+    PingResult, Recorded, Reissue, Stopped, Terminated, TrustInfo,
 };
 
 use std::borrow::Cow;

@@ -11,10 +11,7 @@ use schemars::transform::RecursiveTransform;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::command::{
-    Builtin, Calculate, Cancelled, Changed, ClientInfo, Command, CommandId, Job, JobList, NoArgs, PingResult, Recorded,
-    Stopped, Terminated,
-};
+use crate::command::{Builtin, ClientInfo, Command, Job};
 use crate::credential::Claims;
 use crate::digest::Digest;
 use crate::envelope::MessageType;
@@ -66,32 +63,14 @@ pub fn envelope(of: MessageType) -> &'static Schema {
 
 /// The schema of a command's arguments; it checks the type as well.
 pub fn arguments(of: Builtin) -> &'static Schema {
-    static ALL: LazyLock<PerCommand> = LazyLock::new(|| {
-        PerCommand::new("args", |builtin| match builtin {
-            Builtin::Start | Builtin::Stop | Builtin::Terminate => Schema::typed::<NoArgs>,
-            Builtin::Ping | Builtin::Status | Builtin::Jobs => Schema::typed::<NoArgs>,
-            Builtin::Cancel | Builtin::Result => Schema::typed::<CommandId>,
-            Builtin::Calculate => Schema::typed::<Calculate>,
-        })
-    });
+    static ALL: LazyLock<PerCommand> = LazyLock::new(|| PerCommand::new("args", |builtin| builtin.properties().args));
     ALL.schema(of)
 }
 
 /// The schema of a command's result; it checks the type as well.
 pub fn result(of: Builtin) -> &'static Schema {
-    static ALL: LazyLock<PerCommand> = LazyLock::new(|| {
-        PerCommand::new("result", |builtin| match builtin {
-            Builtin::Start => Schema::typed::<Changed>,
-            Builtin::Stop => Schema::typed::<Stopped>,
-            Builtin::Terminate => Schema::typed::<Terminated>,
-            Builtin::Cancel => Schema::typed::<Cancelled>,
-            Builtin::Ping => Schema::typed::<PingResult>,
-            Builtin::Calculate => Schema::typed::<Calculate>,
-            Builtin::Status => Schema::typed::<ClientInfo>,
-            Builtin::Jobs => Schema::typed::<JobList>,
-            Builtin::Result => Schema::typed::<Recorded>,
-        })
-    });
+    static ALL: LazyLock<PerCommand> =
+        LazyLock::new(|| PerCommand::new("result", |builtin| builtin.properties().result));
     ALL.schema(of)
 }
 

@@ -186,3 +186,16 @@ fn what_a_fake_broker_gets_signed_as_its_nonce_is_no_command() {
     fleet.dropped("worker-1", &[("signature", 1), ("credential", 1)]);
     fleet.run(&["ping", "worker-1"]).exits(0);
 }
+
+#[test]
+fn an_operator_whose_commands_may_live_for_7_seconds_needs_no_option_for_that() {
+    let (fleet, _worker) = Fleet::ready();
+    let forger = Forger::new(&fleet);
+    let claims = Claims { grant: Some(Grant { max_ttl_ms: 7_000, ..full_grant() }), ..forger.claims() };
+    let file = fleet.keys().path().join("operators/alice.jwt");
+    std::fs::write(file, Credential::issue(&claims, &forger.issuer)).unwrap();
+    fleet.run(&["clients"]).exits(0);
+    assert_eq!(fleet.run(&["ping", "@all", "-o", "json"]).exits(0).verdict("worker-1"), "succeeded");
+    let refused = fleet.run(&["ping", "worker-1", "--ttl", "8s"]).exits(2);
+    assert!(refused.stderr.contains("--ttl 8s is longer than a command of alice may live"), "{refused:#?}");
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -14,6 +15,7 @@ use crate::json;
 use crate::limits::{MAX_JOBS_LISTED, MAX_MESSAGE, MAX_SECONDS};
 use crate::name::Name;
 use crate::reply::{self, ErrorBody, Progress, State, Status};
+use crate::schema::Schema;
 use crate::text::words;
 use crate::time::Millis;
 
@@ -54,16 +56,71 @@ impl Builtin {
 
     /// The command's kind.
     pub const fn kind(self) -> CommandKind {
-        match self {
-            Self::Start | Self::Stop | Self::Terminate | Self::Cancel => CommandKind::Control,
-            Self::Ping | Self::Calculate => CommandKind::Data,
-            Self::Status | Self::Jobs | Self::Result => CommandKind::Query,
-        }
+        self.properties().kind
     }
 
     /// Whether it is answered `accepted` at once and ends later.
     pub const fn is_long_running(self) -> bool {
-        matches!(self, Self::Calculate)
+        self.properties().is_long_running
+    }
+
+    /// Whether it is sent again to a client that may have executed it in an earlier epoch (section 8).
+    pub const fn reissue(self) -> Reissue {
+        self.properties().reissue
+    }
+
+    /// All that section 4 fixes for a command.
+    pub(crate) const fn properties(self) -> Properties {
+        use CommandKind::{Control, Data, Query};
+        match self {
+            // Every epoch starts unready: the state that they lead to is the same.
+            Self::Start => Properties::new::<NoArgs, Changed>(Control, Reissue::Always),
+            Self::Stop => Properties::new::<NoArgs, Stopped>(Control, Reissue::Always),
+            // It may have ended the process that was meant; the one that answers has started since.
+            Self::Terminate => Properties::new::<NoArgs, Terminated>(Control, Reissue::Never),
+            Self::Cancel => Properties::new::<CommandId, Cancelled>(Control, Reissue::OnRetry),
+            Self::Ping => Properties::new::<NoArgs, PingResult>(Data, Reissue::Always),
+            Self::Calculate => {
+                let properties = Properties::new::<Calculate, Calculate>(Data, Reissue::OnRetry);
+                Properties { is_long_running: true, ..properties }
+            }
+            Self::Status => Properties::new::<NoArgs, ClientInfo>(Query, Reissue::OnRetry),
+            Self::Jobs => Properties::new::<NoArgs, JobList>(Query, Reissue::OnRetry),
+            Self::Result => Properties::new::<CommandId, Recorded>(Query, Reissue::OnRetry),
+        }
+    }
+}
+
+/// Whether a command is sent again, under a new id, to a client that may have executed it in an earlier epoch (section 8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reissue {
+    /// Executing it twice does no harm.
+    Always,
+    /// Only if the operator asked for it.
+    OnRetry,
+    /// Not even then.
+    Never,
+}
+
+/// What is fixed for a command.
+#[derive(Clone, Copy)]
+pub(crate) struct Properties {
+    kind: CommandKind,
+    is_long_running: bool,
+    reissue: Reissue,
+    /// Makes the schema of its arguments, under a name.
+    pub(crate) args: fn(&str) -> Schema,
+    /// Makes the schema of its result, under a name.
+    pub(crate) result: fn(&str) -> Schema,
+}
+
+impl Properties {
+    const fn new<A, R>(kind: CommandKind, reissue: Reissue) -> Self
+    where
+        A: JsonSchema + DeserializeOwned,
+        R: JsonSchema + DeserializeOwned,
+    {
+        Self { kind, is_long_running: false, reissue, args: Schema::typed::<A>, result: Schema::typed::<R> }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is sent to a client once more, because it has started a new epoch or was not there yet (section 8).
 
-use countersign_protocol::command::{Builtin, CommandKind, Target};
+use countersign_protocol::command::{Builtin, CommandKind, Reissue, Target};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::reply::{ErrorBody, ErrorCode};
 
@@ -36,26 +36,15 @@ impl PendingTarget {
         let epoch = error.details.as_ref().and_then(|details| details.get("epoch")?.as_str()?.parse::<Uuid>().ok());
         // The client was in that very epoch before the request was submitted: it cannot have run the request in an earlier one.
         let is_young = epoch.is_some() && epoch == self.known.as_ref().map(Presence::epoch);
-        if !is_young && !self.may_repeat(context) {
-            let remark = match context.request.builtin {
-                Some(Builtin::Terminate) => "it may have ended before that, and is not terminated again",
-                _ => "only a retry sends it again",
+        if !is_young && !may_reissue(context) {
+            let remark = match reissue(context) {
+                Reissue::Never => "it may have ended before that, and is not terminated again",
+                Reissue::Always | Reissue::OnRetry => "only a retry sends it again",
             };
             effects.push(context.notice(&self.client, format!("{not_run}; {remark}")));
             return false;
         }
         self.reissue_in(context, epoch, now, effects)
-    }
-
-    /// Whether it may be done once more where it may have been done in an earlier epoch.
-    fn may_repeat(&self, context: &RequestContext) -> bool {
-        match context.request.builtin {
-            // By it the process may have ended that was meant; the one that answers was started since.
-            Some(Builtin::Terminate) => false,
-            // Every epoch begins unready: the state that they lead to is the same.
-            Some(Builtin::Start | Builtin::Stop | Builtin::Ping) => true,
-            _ => context.options.retry,
-        }
     }
 
     /// Sends it under a new id, with this epoch. Returns whether it was sent.
@@ -104,7 +93,7 @@ impl PendingTarget {
             return;
         }
         let is_query = context.request.builtin.map(Builtin::kind) == Some(CommandKind::Query);
-        if !is_query && self.may_repeat(context) {
+        if !is_query && may_reissue(context) {
             self.reissue_in(context, Some(presence.epoch()), now, effects);
         } else if !is_one_of_many {
             // The same bytes never run twice, whatever has become of them. Sent to all again, they could run where they were
@@ -112,4 +101,17 @@ impl PendingTarget {
             effects.push(self.latest.publish(context));
         }
     }
+}
+
+/// Whether it may be sent where it may have been executed in an earlier epoch.
+fn may_reissue(context: &RequestContext) -> bool {
+    match reissue(context) {
+        Reissue::Always => true,
+        Reissue::OnRetry => context.options.retry,
+        Reissue::Never => false,
+    }
+}
+
+fn reissue(context: &RequestContext) -> Reissue {
+    context.request.builtin.map_or(Reissue::OnRetry, Builtin::reissue)
 }
