@@ -1,4 +1,4 @@
-//! Credentials (section 6): what is in one, and when it holds (rows 5, 9 and 10 of docs/threat-model.md).
+//! Credentials (section 6): what is in one, and when it holds.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 

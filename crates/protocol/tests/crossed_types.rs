@@ -1,4 +1,4 @@
-//! What is signed as one thing is never taken for another (row 7 of docs/threat-model.md).
+//! What is signed as one thing is never taken for another.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 

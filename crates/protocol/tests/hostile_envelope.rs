@@ -1,4 +1,4 @@
-//! What is thrown at an envelope (rows 1 to 4, 6, 8 to 10 and 25 of docs/threat-model.md): each is dropped, for the reason named.
+//! What is thrown at an envelope: each is dropped, for the reason named.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 

@@ -1,4 +1,4 @@
-//! Keys: what section 2 refuses, the vectors of others, and private keys on disk (row 5 of docs/threat-model.md).
+//! Keys: what section 2 refuses, the vectors of others, and private keys on disk.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 

@@ -1,4 +1,4 @@
-//! Trust bundles (section 7, rows 9 and 30 of docs/threat-model.md).
+//! Trust bundles (section 7).
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 

@@ -1,4 +1,4 @@
-//! Section 5: which replies count, and what they decide (row 26 of the threats).
+//! Section 5: which replies count, and what they decide.
 
 use countersign_machine::server::{Ignored, NOT_RUN, Options, Update, Verdict};
 use countersign_protocol::digest::Digest;

@@ -1,5 +1,5 @@
 //! Whatever the broker and other clients do, every target ends in exactly one verdict, and none that its client did not
-//! sign (row 26 of the threats).
+//! sign.
 
 use std::collections::BTreeMap;
 
