@@ -223,10 +223,10 @@ pub(crate) async fn report(operator: &mut Operator, builtin: Builtin, to: &Audie
 /// Waits until a client reports that it is in a state in which it was not before.
 pub(crate) async fn until_state(operator: &mut Operator, state: State) -> BenchResult<()> {
     loop {
-        if let OperatorEvent::Update { update: Update::ClientEvent { news, .. }, .. } = operator.next().await?
+        if let OperatorEvent::Update { update: Update::ClientEvent { event, .. }, .. } = operator.next().await?
             && let ClientEvent::Joined { state: now }
             | ClientEvent::Restarted { state: now, .. }
-            | ClientEvent::State { to: now, .. } = news
+            | ClientEvent::State { to: now, .. } = event
             && now == state
         {
             return Ok(());

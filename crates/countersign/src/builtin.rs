@@ -23,7 +23,7 @@ pub(crate) struct Descriptor {
     pub(crate) params: &'static [Param],
     /// The arguments of the command, from one word for each parameter.
     pub(crate) args: fn(&[String]) -> CliResult<Map<String, Value>>,
-    /// What else its help says.
+    /// The rest of its help.
     pub(crate) notes: Text,
     /// As they are typed, without the name of the program. The first one is the hint where something is missing.
     pub(crate) examples: &'static [&'static str],

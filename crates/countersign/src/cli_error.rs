@@ -1,4 +1,4 @@
-//! How the command ends: its exit statuses, and what is said when something went wrong.
+//! How the command ends: its exit statuses, and its errors.
 
 use std::process::{ExitCode, Termination};
 
@@ -14,13 +14,13 @@ use crate::text::{Place, Text};
 pub(crate) enum Exit {
     /// Every target succeeded, or accepted with `--detach`.
     Succeeded = 0,
-    /// Some target failed, refused, was cancelled or interrupted; or what was asked of this machine could not be done.
+    /// Some target failed, refused, was cancelled or interrupted; or this machine could not do its part.
     Failed = 1,
     /// Wrong usage, or arguments that were found invalid before anything was sent.
     Usage = 2,
     /// Some target gave no reply or is offline, and none failed.
     NoReply = 3,
-    /// No broker, or it refused us.
+    /// No broker, or it refuses the connection.
     Broker = 4,
     /// Keys, credentials or trust are unusable.
     Keys = 5,

@@ -1,4 +1,5 @@
-//! One limit for every line that somebody else can cause: so many a second of each kind. What is left out is counted and told.
+//! One limit for every line that somebody else can cause: 5 a second of each kind. What is left out is counted, and the
+//! count is printed.
 
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -12,26 +13,26 @@ use crate::text::cut;
 const BURST: i64 = 20;
 /// After how many milliseconds there may be one more.
 const REFILL: i64 = 200;
-/// How long a count of repeated or left-out lines waits for the next line of its kind before it is told alone, in
+/// How long a count of repeated or left-out lines waits for the next line of its kind before it is printed alone, in
 /// milliseconds.
-pub(crate) const TELL: i64 = 10_000;
+pub(crate) const COUNT_DELAY: i64 = 10_000;
 /// The longest line, in characters.
 const MAX_LINE: usize = 2_048;
 
 /// The one limit of this process.
 static LIMITER: LazyLock<Mutex<Limiter>> = LazyLock::new(Mutex::default);
 
-/// What is to be said of something that somebody else can cause at any rate.
+/// The lines to print for something that somebody else can cause at any rate.
 pub(crate) fn limit(kind: &'static str, level: Level, text: &str) -> Vec<Line> {
     LIMITER.lock().unwrap_or_else(PoisonError::into_inner).take(kind, level, text, clock::since_boot())
 }
 
-/// How many lines were left out or repeated, where that is to be said by then.
+/// The counts of lines that were left out or repeated, where they are due by then.
 pub(crate) fn due(now: i64) -> Vec<Line> {
     LIMITER.lock().unwrap_or_else(PoisonError::into_inner).due(now)
 }
 
-/// What was told of each kind of line. There are as many kinds as places in the program that log.
+/// What was printed of each kind of line. There are as many kinds as places in the program that log.
 #[derive(Debug, Default)]
 struct Limiter(BTreeMap<&'static str, Kind>);
 
@@ -44,21 +45,22 @@ struct Kind {
     /// Up to when tokens were given, in milliseconds since boot.
     filled: i64,
     last: Line,
-    told_at: i64,
+    printed_at: i64,
     same: u64,
     left_out: u64,
 }
 
 impl Limiter {
-    /// Takes a line; says what is to be written for it, which may be nothing.
+    /// Takes a line. Returns the lines to print for it, which may be none.
     fn take(&mut self, kind: &'static str, level: Level, text: &str, now: i64) -> Vec<Line> {
         let line = (level, cut(text, MAX_LINE).into_owned());
         let Some(kind) = self.0.get_mut(kind) else {
-            let first = Kind { tokens: BURST - 1, filled: now, last: line.clone(), told_at: now, same: 0, left_out: 0 };
+            let first =
+                Kind { tokens: BURST - 1, filled: now, last: line.clone(), printed_at: now, same: 0, left_out: 0 };
             self.0.insert(kind, first);
             return vec![line];
         };
-        if kind.last == line && now.saturating_sub(kind.told_at) < TELL {
+        if kind.last == line && now.saturating_sub(kind.printed_at) < COUNT_DELAY {
             kind.same += 1;
             return Vec::new();
         }
@@ -67,7 +69,7 @@ impl Limiter {
             return Vec::new();
         }
         let mut lines = kind.counts();
-        kind.told_at = now;
+        kind.printed_at = now;
         kind.last = line.clone();
         lines.push(line);
         lines
@@ -75,11 +77,11 @@ impl Limiter {
 
     /// The counts that have waited for long enough; all of them at the end, when `now` is later than everything.
     fn due(&mut self, now: i64) -> Vec<Line> {
-        let due = self.0.values_mut().filter(|kind| now.saturating_sub(kind.told_at) >= TELL);
+        let due = self.0.values_mut().filter(|kind| now.saturating_sub(kind.printed_at) >= COUNT_DELAY);
         due.flat_map(|kind| {
             let counts = kind.counts();
             if !counts.is_empty() {
-                kind.told_at = now;
+                kind.printed_at = now;
             }
             counts
         })
@@ -97,7 +99,7 @@ impl Kind {
         admitted
     }
 
-    /// What was not told since the last line.
+    /// What was not printed since the last line.
     fn counts(&mut self) -> Vec<Line> {
         let (level, last) = &self.last;
         let (same, left_out) = (std::mem::take(&mut self.same), std::mem::take(&mut self.left_out));
@@ -118,12 +120,13 @@ mod tests {
     #[test]
     fn of_one_kind_a_burst_is_told_and_then_five_lines_a_second_and_the_rest_is_counted() {
         let mut limiter = Limiter::default();
-        let told = (0..1_000).filter(|number| !take(&mut limiter, "a", &number.to_string(), 0).is_empty()).count();
-        assert_eq!(told, 20);
+        let printed = (0..1_000).filter(|number| !take(&mut limiter, "a", &number.to_string(), 0).is_empty()).count();
+        assert_eq!(printed, 20);
         assert_eq!(take(&mut limiter, "a", "x", 199), [""; 0]);
         assert_eq!(take(&mut limiter, "a", "y", 200), ["981 more lines left out, like: 19", "y"]);
-        let told = (0..10_000).filter(|now| !take(&mut limiter, "a", &now.to_string(), 200 + now).is_empty()).count();
-        assert_eq!(told, 49);
+        let printed =
+            (0..10_000).filter(|now| !take(&mut limiter, "a", &now.to_string(), 200 + now).is_empty()).count();
+        assert_eq!(printed, 49);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Log lines on standard error: time in UTC, level, text. What came from outside is escaped, and nothing is said without
-//! limit.
+//! Log lines on standard error: time in UTC, level, text. What came from outside is escaped, and
+//! every kind of line is limited.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::VerbosityArgs;
-use crate::limit::{TELL, limit};
+use crate::limit::{COUNT_DELAY, limit};
 use crate::output;
 
 /// Starts to log: by default what a client does (`info`), and of an operator's command only what is wrong (`warn`); less with
@@ -28,11 +28,11 @@ pub(crate) fn start(verbosity: &VerbosityArgs, default: LevelFilter) {
     let filter = Targets::new().with_target("countersign", ours).with_default(others);
     // A second call would change nothing; there is none.
     let _ = tracing_subscriber::registry().with(Lines).with(filter).try_init();
-    // Without this thread, counts are told with the next line of their kind.
+    // Without this thread, counts are printed with the next line of their kind.
     let _ = std::thread::Builder::new().name("countersign-counts".to_owned()).spawn(|| {
         loop {
-            std::thread::sleep(Duration::from_millis(TELL.unsigned_abs()));
-            output::tell_counts(clock::since_boot());
+            std::thread::sleep(Duration::from_millis(COUNT_DELAY.unsigned_abs()));
+            output::log_counts(clock::since_boot());
         }
     });
 }

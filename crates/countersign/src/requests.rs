@@ -1,4 +1,4 @@
-//! What every way of giving orders shares: the connection, the options, and what is said when it goes wrong.
+//! What every way of sending commands shares: the connection, the options, and the errors.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -53,8 +53,8 @@ pub(crate) fn options(send: &SendArgs, identity: &Identity) -> CliResult<machine
     Ok(machine::Options { timeout, ttl, detach: send.detach, retry: send.retry })
 }
 
-/// Tells what was heard and not told yet, where nobody waits for more.
-pub(crate) fn tell(operator: &mut Operator, gathering: &mut Gathering) {
+/// Shows the updates that have arrived, where nobody waits for more.
+pub(crate) fn show_updates(operator: &mut Operator, gathering: &mut Gathering) {
     while let Some(event) = operator.try_next() {
         if let OperatorEvent::Update { update, .. } = event {
             gathering.update(&update);
@@ -62,8 +62,8 @@ pub(crate) fn tell(operator: &mut Operator, gathering: &mut Gathering) {
     }
 }
 
-/// Tells what has arrived since the report on an order and casts a doubt on it; nothing more is waited for.
-pub(crate) fn tell_doubts(operator: &mut Operator, gathering: &mut Gathering) {
+/// Shows the alarms that have arrived since the report on a request and cast doubt on it. Does not wait for more.
+pub(crate) fn show_alarms(operator: &mut Operator, gathering: &mut Gathering) {
     operator.catch_up();
     while let Some(event) = operator.try_next() {
         if let OperatorEvent::Update { update: update @ Update::Notice { alarm: true, .. }, .. } = event {
@@ -72,8 +72,8 @@ pub(crate) fn tell_doubts(operator: &mut Operator, gathering: &mut Gathering) {
     }
 }
 
-/// What an operator is told in the last day of a credential; nothing before.
-pub(crate) fn warning(identity: &Identity, now: Millis) -> Option<String> {
+/// The warning in the last day of a credential; none before.
+pub(crate) fn expiry_warning(identity: &Identity, now: Millis) -> Option<String> {
     let credential = identity.credential();
     let (operator, until) = (credential.name(), credential.expires_at().utc());
     (credential.warns_at() <= now).then(|| {
@@ -92,7 +92,7 @@ pub(crate) fn exit(report: &Report) -> Exit {
     }
 }
 
-/// What an order came to that was not given; the operator says what else could have been meant.
+/// A request that failed before anything was sent, as an error; the operator knows what else could have been meant.
 pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> CliError {
     match error {
         OperatorError::Link(error) => error.into(),
@@ -124,7 +124,7 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> CliE
                 .hint("try again when the broker is back")
         }
         OperatorError::ReplySubscriptionDenied(_) => CliError::new(Exit::Broker, format!("{error}; nothing was sent"))
-            .expected("that its list of users lets this connection key hear the operator's replies (nats/users.conf)")
+            .expected("a list of users that lets this connection key receive the operator's replies (nats/users.conf)")
             .hint("run `countersign init`, and make the broker read its configuration again"),
         OperatorError::Interrupted => interrupted(Exit::Interrupted),
         OperatorError::Random(_) => CliError::new(Exit::Failed, error)

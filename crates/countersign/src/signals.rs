@@ -1,6 +1,6 @@
-//! SIGINT and SIGTERM end every command: heard from the start, on a thread and in a runtime of their own, which nothing that
-//! blocks the rest of the process can block. As process 1 of a container, too, which only gets the signals that it hears.
-//! SIGXFSZ is heard and ends nothing: a file that may not grow is an error of the write, as a full disk is.
+//! SIGINT and SIGTERM end every command: handled from the start, on a thread and in a runtime of their own, which nothing
+//! that blocks the rest of the process can block. As process 1 of a container, too, which only gets the signals that it
+//! handles. SIGXFSZ is handled and ends nothing: a file that may not grow is an error of the write, as a full disk is.
 
 use std::process::exit;
 use std::sync::Arc;
@@ -18,32 +18,32 @@ use crate::cli_error::Exit;
 use crate::output;
 
 /// How long the process may take to end after the first signal.
-const PATIENCE: Duration = Duration::from_secs(5);
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What was heard so far.
+/// The first signal, if one has arrived.
 #[derive(Debug, Clone)]
 pub(crate) struct Signals {
-    heard: watch::Receiver<Option<Exit>>,
+    received: watch::Receiver<Option<Exit>>,
     spares_interrupts: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// Hears them from now on. Where that cannot be, they end the process by themselves.
+    /// Handles them from now on. Where that is impossible, they end the process by themselves.
     pub(crate) fn listen() -> Self {
-        let (heard, listening) = (watch::Sender::new(None), sync_channel(1));
-        let signals = Self { heard: heard.subscribe(), spares_interrupts: Arc::default() };
+        let (received, listening) = (watch::Sender::new(None), sync_channel(1));
+        let signals = Self { received: received.subscribe(), spares_interrupts: Arc::default() };
         let spares_interrupts = Arc::clone(&signals.spares_interrupts);
         let thread = std::thread::Builder::new().name("countersign-signals".to_owned());
-        if thread.spawn(move || hear(&heard, &spares_interrupts, &listening.0)).is_ok() {
+        if thread.spawn(move || handle(&received, &spares_interrupts, &listening.0)).is_ok() {
             // An error means that the thread has given up.
             let _ = listening.1.recv();
         }
         signals
     }
 
-    /// Waits for the first; the status that a command ends with which it cuts short.
+    /// Waits for the first. Returns the exit status of a command that it interrupts.
     pub(crate) async fn first(&mut self) -> Exit {
-        match self.heard.wait_for(Option::is_some).await.map(|heard| *heard) {
+        match self.received.wait_for(Option::is_some).await.map(|first| *first) {
             Ok(Some(exit)) => exit,
             Ok(None) | Err(_) => std::future::pending().await,
         }
@@ -55,11 +55,11 @@ impl Signals {
     }
 }
 
-fn hear(heard: &watch::Sender<Option<Exit>>, spares_interrupts: &AtomicBool, listening: &SyncSender<()>) {
+fn handle(received: &watch::Sender<Option<Exit>>, spares_interrupts: &AtomicBool, listening: &SyncSender<()>) {
     let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
     runtime.block_on(async {
         let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-        // It stays heard when this is dropped. Where it cannot be, a limit on the size of files ends the process.
+        // It stays handled when this is dropped. Where it is not, a limit on the size of files ends the process.
         let _ = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()));
         let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else { return };
         let _ = listening.send(());
@@ -74,10 +74,10 @@ fn hear(heard: &watch::Sender<Option<Exit>>, spares_interrupts: &AtomicBool, lis
             }
         };
         let first = next().await;
-        heard.send_replace(Some(first));
+        received.send_replace(Some(first));
         let why = tokio::select! {
             _ = next() => "a second signal",
-            () = sleep(PATIENCE) => "it did not end within 5 seconds",
+            () = sleep(END_TIMEOUT) => "it did not end within 5 seconds",
         };
         tracing::warn!("ended at once: {why}; the next start of a client answers for what was left");
         output::flush_at_once();

@@ -41,14 +41,14 @@ pub(crate) fn code(words: impl Display) -> Text {
 }
 
 impl Text {
-    /// The text as it is said there; not yet escaped.
+    /// The text as it is shown there; not yet escaped.
     pub(crate) fn render(&self, place: Place) -> String {
-        let said = self.0.iter().map(|part| match (part, place) {
+        let parts = self.0.iter().map(|part| match (part, place) {
             (Part::Plain(text), _) => text.clone(),
             (Part::Command(words), Place::Shell) => format!("countersign {words}"),
             (Part::Command(words), Place::Prompt) => words.clone(),
         });
-        said.collect()
+        parts.collect()
     }
 }
 

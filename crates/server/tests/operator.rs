@@ -162,8 +162,8 @@ async fn a_followed_client_is_looked_up_once_for_each_connection_and_its_epoch_i
         assert_eq!((verdict(&report).word(), questions.count().await), ("succeeded", requested));
     }
     worker.present(uuid(31), State::Unready).await;
-    let is_unready = |news: &ClientEvent| matches!(news, ClientEvent::State { to: State::Unready, .. });
-    until(&mut operator, |update| matches!(update, Update::ClientEvent { news, .. } if is_unready(news))).await;
+    let is_unready = |event: &ClientEvent| matches!(event, ClientEvent::State { to: State::Unready, .. });
+    until(&mut operator, |update| matches!(update, Update::ClientEvent { event, .. } if is_unready(event))).await;
     let (report, ()) = tokio::join!(ping(&mut operator), worker.pong(uuid(31)));
     assert_eq!((verdict(&report).word(), questions.count().await), ("succeeded", 0));
 

@@ -186,9 +186,9 @@ pub(crate) struct InitArgs {
 
 /// Show who is there: the roster
 ///
-/// One line for each client that commands can name: its state, its groups, its version, when it was last heard and how
+/// One line for each client that commands can name: its state, its groups, its version, when it was last seen and how
 /// many jobs it ran then, all from the last presence that it signed and the broker keeps. `silent` marks a client that
-/// was not heard for 30 s and has not reported its end.
+/// was not seen for 30 s and has not reported its end.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub(crate) struct ClientsArgs<S: Sender> {
@@ -269,7 +269,7 @@ pub(crate) struct WatchArgs {
     /// Show only what comes from this client, goes to it, or is on a subject of it; may be repeated
     #[arg(long, value_name = "NAME", value_parser = str::parse::<Name>)]
     pub(crate) client: Vec<Name>,
-    /// Show only what comes from this operator, goes to them, or tells of them; may be repeated
+    /// Show only what comes from this operator, goes to them, or is about them; may be repeated
     #[arg(long, value_name = "NAME", value_parser = str::parse::<Name>)]
     pub(crate) operator: Vec<Name>,
     /// Show only this kind; may be repeated

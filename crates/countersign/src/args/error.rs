@@ -12,7 +12,7 @@ use crate::cli_error::CliError;
 use crate::suggest::suggest;
 use crate::text::cut;
 
-/// How much is shown of what clap says, in characters: it quotes what was typed, however long that is.
+/// How much of clap's text is shown, in characters: it quotes what was typed, however long that is.
 const MAX_SHOWN: usize = 256;
 
 /// The same error for people. The command is the one that read the line.
@@ -25,7 +25,7 @@ pub(super) fn usage_error(error: &clap::Error, command: &mut clap::Command, line
     let named = words.fold(&*command, |named, word| named.find_subcommand(word).unwrap_or(named));
     let program = named.get_bin_name().unwrap_or(named.get_name());
     let help = if program.is_empty() { "help".to_owned() } else { format!("{program} --help") };
-    // Not clap's own: that counts what the environment says among what was typed.
+    // Not clap's own: that counts the environment among what was typed.
     let usage = named.clone().render_usage().to_string();
     let usage: Vec<&str> = usage.trim_start_matches("Usage:").lines().map(str::trim).collect();
 

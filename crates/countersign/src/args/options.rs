@@ -104,7 +104,7 @@ pub(crate) struct OutputArgs {
 }
 
 impl OutputArgs {
-    /// The format that was asked for, or the default.
+    /// The chosen format, or the default.
     pub(crate) fn format(self) -> Format {
         self.output.unwrap_or(Format::Table)
     }

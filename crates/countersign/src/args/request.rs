@@ -104,7 +104,7 @@ impl<S: Sender> FromArgMatches for CommandArgs<S> {
 
 fn subcommand<S: Sender>(builtin: Builtin) -> clap::Command {
     let descriptor = builtin::describe(builtin);
-    // Which of them are targets is seen only when all are known, which clap cannot say.
+    // Which of them are targets is seen only when all are known, which clap cannot express.
     let words = clap::Arg::new("words").num_args(0..).hide(true).allow_negative_numbers(true);
     let command = clap::Command::new(builtin.name()).arg(words);
     described::<S>(command, descriptor.about, descriptor.params, &descriptor.notes, descriptor.examples)

@@ -12,7 +12,7 @@ use crate::cli_error::{CliError, CliResult, Exit};
 use crate::realm::{Realm, listed};
 use crate::signals::Signals;
 
-/// Runs until it is told to end.
+/// Runs until a command or a signal ends it.
 pub(crate) async fn run(args: &ClientArgs, mut signals: Signals) -> CliResult<Exit> {
     let state = match &args.state {
         Some(state) => state.clone(),
@@ -50,7 +50,7 @@ pub(crate) async fn run(args: &ClientArgs, mut signals: Signals) -> CliResult<Ex
 async fn pass_on(mut signals: Signals, stopper: Stopper) {
     signals.first().await;
     stopper.stop();
-    // A client whose stopper is dropped is never asked.
+    // A client whose stopper is dropped never gets the request.
     std::future::pending().await
 }
 
@@ -66,7 +66,7 @@ fn claim(realm: &Realm, state: &Path) -> CliResult<(Name, LockedStateDir)> {
             .hint("`countersign init --client NAME` makes them, and --keys names another folder"));
     }
     // Who comes back after a crash is to be who it was, even where a name before it is free: that of a client that was
-    // told to end. A container keeps its host name when it is started again.
+    // terminated. A container keeps its host name when it is started again.
     let host = fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
     let mark = |name: &Name| state.join(name.as_str()).join("host");
     names.sort_by_key(|name| fs::read(mark(name)).ok().as_ref() != Some(&host));
@@ -90,7 +90,7 @@ fn claim(realm: &Realm, state: &Path) -> CliResult<(Name, LockedStateDir)> {
         .hint("`countersign init --client NAME` makes one more; or start fewer clients"))
 }
 
-/// Where what must be remembered lies if nobody says where.
+/// Where the journal is by default.
 pub(crate) fn default_state() -> CliResult<PathBuf> {
     let absolute = |variable| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_STATE_HOME")

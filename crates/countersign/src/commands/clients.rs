@@ -17,7 +17,7 @@ use crate::requests;
 use crate::suggest::suggest;
 use crate::text::command;
 
-/// Shows who is there, or strikes those who are retired.
+/// Shows who is there, or removes those who are retired.
 pub(crate) async fn run(args: &ClientsArgs<OperatorArgs>, output: Output) -> CliResult<Exit> {
     let sender = match &args.action {
         None => &args.sender,
@@ -31,8 +31,8 @@ pub(crate) async fn run(args: &ClientsArgs<OperatorArgs>, output: Output) -> Cli
         None => show(&mut operator, format, output).await,
         Some(ClientsAction::Forget { names, .. }) => remove(&sender.realm, names, &mut operator, output).await,
     };
-    // What did not verify is told, though nobody waits for anything, and the more where it is why a client is missing.
-    requests::tell(&mut operator, &mut Gathering::new(output, format));
+    // What did not verify may be why a client is missing.
+    requests::show_updates(&mut operator, &mut Gathering::new(output, format));
     done.map(|()| Exit::Succeeded)
 }
 
@@ -58,7 +58,7 @@ pub(crate) async fn remove(args: &RealmArgs, names: &[Name], operator: &mut Oper
             }
             None => {}
             Some(presence) if presence.is_there(now) => {
-                return Err(CliError::usage(format!("{client} is still there: it was heard within the last 30 s"))
+                return Err(CliError::usage(format!("{client} is still there: it was seen within the last 30 s"))
                     .expected("a client that has ended, or that is silent")
                     .hint(command(format!("terminate {client}"))));
             }
@@ -68,24 +68,24 @@ pub(crate) async fn remove(args: &RealmArgs, names: &[Name], operator: &mut Oper
     let realm = Realm::open(&args.keys)?;
     let seed = read_seed(&realm.folder.setup_seed())?;
     let names: BTreeSet<Name> = names.iter().cloned().collect();
-    let struck: Vec<Name> = names.iter().cloned().collect();
-    match forget(&args.broker.nats_url, realm.trust.realm(), seed, &struck).await {
+    let removed: Vec<Name> = names.iter().cloned().collect();
+    match forget(&args.broker.nats_url, realm.trust.realm(), seed, &removed).await {
         Ok(()) => {}
         Err(SetupError::Link(error)) => return Err(error.into()),
         Err(error @ SetupError::Stream { .. }) => {
             return Err(CliError::new(Exit::Broker, error)
-                .expected("that the setup key may strike a client from the stream")
+                .expected("that the setup key may remove a client from the stream")
                 .hint("run `countersign init`, have the broker read nats/users.conf again, and `countersign setup`"));
         }
     }
-    for client in &struck {
-        output.note(format!("{client} is struck from the roster; its key and credential are as they were"));
+    for client in &removed {
+        output.note(format!("{client} is removed from the roster; its key and credential are as they were"));
     }
     operator.remove(&names);
     Ok(())
 }
 
-/// There is no roster to be shown, or to be struck from.
+/// There is no roster to show, or to remove from.
 fn no_roster(error: OperatorError) -> CliError {
     match error {
         OperatorError::Roster(_) => CliError::new(Exit::Broker, error)
@@ -105,7 +105,7 @@ fn not_in_the_roster(client: &Name, operator: &Operator) -> CliError {
     let near = suggest(client.as_str(), known.iter().map(Name::as_str));
     CliError::usage(format!("{client} is not in the roster")).expected(format!("one that is: {}", listed(&known))).hint(
         match near {
-            // Not the whole command: whoever pastes it would strike a client that they did not name.
+            // Not the whole command: whoever pastes it would remove a client that they did not name.
             Some(near) => format!("did you mean {near}?").into(),
             None => command("clients"),
         },

@@ -15,7 +15,7 @@ pub(crate) fn run(file: &Path, output: Output) -> CliResult<Exit> {
         CliError::new(Exit::Failed, what)
             .expected(format!("a report that is less than {} s old", HEALTHY / 1_000))
             .hint(format!(
-                "the log of `countersign client --health {path}` says why it is not connected, does not hear, or carries out nothing"
+                "the log of `countersign client --health {path}` shows why it is not connected, receives nothing, or executes nothing"
             ))
     };
     let age = health::age(file).map_err(|error| match error.fault {

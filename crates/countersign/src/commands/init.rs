@@ -1,4 +1,4 @@
-//! `countersign init`: has the realm made or renewed, and says what was done.
+//! `countersign init`: has the realm made or renewed, and lists the changes.
 
 use countersign_protocol::name::Name;
 use countersign_provisioning::{Action, FileChange, ProvisionRequest, Provisioned, provision};
@@ -8,7 +8,7 @@ use crate::args::{Format, InitArgs};
 use crate::cli_error::{CliResult, Exit};
 use crate::output::{Output, table};
 
-/// Makes what is missing, renews what is due, and says what it did and left.
+/// Makes what is missing, renews what is due, and lists what it did and left.
 pub(crate) fn run(args: &InitArgs, output: Output) -> CliResult<Exit> {
     let (realm, operators, clients) = (args.keys.realm.clone(), args.operator.clone(), args.client.clone());
     report(&provision(&args.keys.keys, &ProvisionRequest { realm, operators, clients })?, args, output)?;
@@ -34,7 +34,7 @@ fn report(Provisioned { realm, files }: &Provisioned, args: &InitArgs, output: O
                 files.iter().map(|change| vec![change.did.word().to_owned(), change.file.clone(), change.note.clone()]);
             output.text(&table(&["DID", "FILE", "NOTE"], rows.collect()))?;
             output.note(&if changed {
-                format!("the realm {realm} is in {keys}; `countersign --help` says what comes next")
+                format!("the realm {realm} is in {keys}; `countersign --help` shows what comes next")
             } else {
                 format!("the realm {realm} is in {keys}, and nothing was due")
             });

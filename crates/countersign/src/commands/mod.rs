@@ -18,7 +18,7 @@ use crate::output::Output;
 use crate::prompt;
 use crate::signals::Signals;
 
-/// Does what the command line says.
+/// Executes the command line.
 pub(crate) fn run(cli: &Cli, output: Output, signals: Signals) -> CliResult<Exit> {
     let level = if matches!(cli.command, Command::Client(_)) { LevelFilter::INFO } else { LevelFilter::WARN };
     logs::start(&cli.verbosity, level);
@@ -37,7 +37,7 @@ pub(crate) fn run(cli: &Cli, output: Output, signals: Signals) -> CliResult<Exit
     }
 }
 
-/// Cut short by a signal.
+/// Ended early by a signal.
 async fn or_interrupted(mut signals: Signals, command: impl Future<Output = CliResult<Exit>>) -> CliResult<Exit> {
     tokio::select! {
         done = command => done,

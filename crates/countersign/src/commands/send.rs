@@ -39,14 +39,14 @@ pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut si
     let report = operator.request(request, &audience, options, end, |update| gathering.update(&update)).await;
     let report = report.map_err(|error| {
         // What did not verify may be why nobody was found.
-        requests::tell(&mut operator, &mut gathering);
+        requests::show_updates(&mut operator, &mut gathering);
         match error {
             OperatorError::Interrupted => cut_short(),
             error => requests::failure(error, Some(&operator)),
         }
     })?;
     gathering.incomplete(operator.incomplete());
-    requests::tell_doubts(&mut operator, &mut gathering);
+    requests::show_alarms(&mut operator, &mut gathering);
     gathering.finish(&report, clock::wall())?;
     Ok(ended.get().unwrap_or_else(|| requests::exit(&report)))
 }

@@ -35,7 +35,7 @@ impl From<SetupError> for CliError {
     }
 }
 
-/// What was expected and what to do, by what the broker says of its stream.
+/// What was expected and what to do, by the broker's error.
 fn advice(why: &str) -> (&'static str, &'static str) {
     let why = why.to_lowercase();
     let has = |parts: &[&str]| parts.iter().any(|part| why.contains(part));

@@ -22,7 +22,7 @@ use countersign_machine::observer::{Filter, Watcher};
 /// How many events are taken from the link at a time.
 const BATCH: usize = 64;
 
-/// Shows what goes over the broker, until it is told to end.
+/// Shows what goes over the broker, until a signal ends it.
 pub(crate) async fn run(args: &WatchArgs, output: Output, mut signals: Signals) -> CliResult<Exit> {
     if args.output.format() == Format::Json {
         return Err(CliError::usage("`-o json` is one document when all is known, and what is watched has no end")
@@ -32,15 +32,15 @@ pub(crate) async fn run(args: &WatchArgs, output: Output, mut signals: Signals) 
     let realm = Realm::open(&args.realm.keys)?;
     let seed = read_seed(&realm.folder.observer_seed())?;
     let pin = load_pin(&realm.folder)?;
-    for (role, asked) in [(Role::Client, &args.client), (Role::Operator, &args.operator)] {
-        note_unknown(role, asked, &realm.folder.names(role), output);
+    for (role, names) in [(Role::Client, &args.client), (Role::Operator, &args.operator)] {
+        note_unknown(role, names, &realm.folder.names(role), output);
     }
     let everything = subject::everything(realm.trust.realm());
     let connecting = Link::connect(LinkConfig {
         url: args.realm.broker.nats_url.clone(),
         name: "observer".to_owned(),
         seed,
-        // Nothing is ever asked of the broker, and the observer could not hear the answer.
+        // Nothing is ever requested from the broker, and the observer could not receive the answer.
         inbox_prefix: "_INBOX.observer".to_owned(),
         subscriptions: vec![everything.clone()],
         max_waiting: MAX_WAITING,
@@ -75,7 +75,7 @@ pub(crate) async fn run(args: &WatchArgs, output: Output, mut signals: Signals) 
     // On a thread of its own: where nobody takes what is printed, a signal still ends it.
     let watching = tokio::spawn(watch.run());
     tokio::select! {
-        // A panic has said so itself.
+        // A panic has printed its own error.
         ended = watching => ended.unwrap_or(Ok(Exit::Failed)),
         exit = signals.first() => Ok(exit),
     }
@@ -124,10 +124,10 @@ impl Watch {
     /// Takes one event; `false` where it was the last to be shown, or nobody reads any more.
     fn process(&mut self, event: LinkEvent) -> CliResult<bool> {
         match event {
-            // What operators ask the broker, unsigned as all that is for it: neither order nor answer.
+            // An operator's request to the broker, unsigned as all that is for it: neither command nor reply.
             LinkEvent::Message(delivery) if self.questions.iter().any(|it| it == delivery.subject()) => {}
             LinkEvent::Message(delivery) => return self.show(&delivery),
-            // The broker says this to whoever publishes. On a subject of the realm somebody has made it up.
+            // The broker sends this to whoever publishes. On a subject of the realm somebody has forged it.
             LinkEvent::NoResponders { subject, .. } => {
                 return self.show(&Delivery::new(&subject, true, [], Default::default()));
             }
@@ -174,8 +174,8 @@ impl Watch {
 }
 
 /// A name that the folder of keys does not know may be one that it need not know, and may be a slip.
-fn note_unknown(role: Role, asked: &[Name], known: &[Name], output: Output) {
-    for unknown in asked.iter().filter(|name| !known.contains(name)) {
+fn note_unknown(role: Role, names: &[Name], known: &[Name], output: Output) {
+    for unknown in names.iter().filter(|name| !known.contains(name)) {
         if let Some(near) = suggest(unknown.as_str(), known.iter().map(Name::as_str)) {
             output.note(format!("the folder of keys has no {role} {unknown}; the nearest that it has is {near}"));
         }

@@ -12,12 +12,12 @@ use super::stderr;
 
 /// How many texts wait to be printed, at most: a terminal that is stopped must not fill the memory.
 const MAX_WAITING: usize = 4_096;
-/// How many texts, and how many bytes, wait before what clients say unasked is shed. The rest is for verdicts and errors, of
-/// which there are no more than a person asks for.
-const MAX_UNASKED: usize = 1_024;
-const MAX_UNASKED_BYTES: usize = 1024 * 1024;
+/// How many texts, and how many bytes, wait before events and logs are dropped. The rest is for verdicts and errors, of which
+/// there are no more than a person causes.
+const MAX_UNREQUESTED: usize = 1_024;
+const MAX_UNREQUESTED_BYTES: usize = 1024 * 1024;
 /// How long the end waits for what was printed before it.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PRINT_TIMEOUT: Duration = Duration::from_secs(1);
 
 static ABOVE: OnceLock<Above> = OnceLock::new();
 
@@ -28,13 +28,13 @@ struct Above {
     shed: AtomicU64,
 }
 
-/// Who wants a text to be printed.
+/// What caused a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum Source {
     /// The person: it is a verdict, an error, a help.
-    Asked,
-    /// Nobody in particular: a client said it, or the log.
-    Unasked,
+    Person,
+    /// A client's event, or the log.
+    Others,
 }
 
 enum Printing {
@@ -43,8 +43,8 @@ enum Printing {
     All(SyncSender<()>),
 }
 
-/// From now on everything is printed by this, on a thread of its own: it may block until the person types on. Tells whether
-/// it printed.
+/// From now on everything is printed by this, on a thread of its own: it may block until the person types on. `print`
+/// returns whether it printed.
 pub(crate) fn print_above(mut print: impl FnMut(String) -> bool + Send + 'static) {
     let (waiting, printings) = sync_channel(MAX_WAITING);
     let (texts, bytes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -66,8 +66,8 @@ pub(crate) fn print_above(mut print: impl FnMut(String) -> bool + Send + 'static
     });
     // There is one prompt in a process.
     let _ = ABOVE.set(Above { waiting, texts, bytes, shed: AtomicU64::new(0) });
-    // What was said before by the other way must not be written over the first prompt.
-    stderr::flush(PATIENCE);
+    // What was printed before, the other way, must not be written over the first prompt.
+    stderr::flush(PRINT_TIMEOUT);
 }
 
 /// Whether somebody types.
@@ -76,11 +76,11 @@ pub(super) fn is_on() -> bool {
 }
 
 /// Prints a text above what is being typed; `false` where nobody types.
-pub(super) fn print(text: &str, wanted: Wanted) -> bool {
+pub(super) fn print(text: &str, source: Source) -> bool {
     let Some(above) = ABOVE.get() else { return false };
-    let is_full =
-        above.texts.load(Ordering::Relaxed) >= MAX_UNASKED || above.bytes.load(Ordering::Relaxed) >= MAX_UNASKED_BYTES;
-    if wanted == Wanted::Unasked && is_full {
+    let is_full = above.texts.load(Ordering::Relaxed) >= MAX_UNREQUESTED
+        || above.bytes.load(Ordering::Relaxed) >= MAX_UNREQUESTED_BYTES;
+    if source == Source::Others && is_full {
         above.shed.fetch_add(1, Ordering::Relaxed);
         return true;
     }
@@ -95,7 +95,7 @@ pub(super) fn print(text: &str, wanted: Wanted) -> bool {
     }
     above.texts.fetch_add(1, Ordering::Relaxed);
     above.bytes.fetch_add(text.len(), Ordering::Relaxed);
-    // A terminal that takes nothing while a person asks for thousands of things shows what it can.
+    // A terminal that takes nothing while a person causes thousands of texts shows what it can.
     let _ = above.waiting.try_send(Printing::Text(text));
     true
 }
@@ -107,6 +107,6 @@ pub(crate) fn print_all() {
         && above.waiting.try_send(Printing::All(printed)).is_ok()
     {
         // A terminal that takes nothing is not waited for.
-        let _ = all.recv_timeout(PATIENCE);
+        let _ = all.recv_timeout(PRINT_TIMEOUT);
     }
 }

@@ -1,9 +1,9 @@
-//! Everything that is printed: what was asked for on standard output, all else on standard error.
+//! Everything that is printed: the outcome on standard output, all else on standard error.
 
 mod above;
 mod answer;
+mod client_event;
 mod json;
-mod news;
 mod observer;
 mod report;
 mod roster;
@@ -24,23 +24,23 @@ use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 use tracing::Level;
 
-use self::above::Wanted;
+use self::above::Source;
 use crate::args::VerbosityArgs;
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::limit::{self, limit};
 use crate::text::{Place, Text, code};
 
 pub(crate) use above::{print_above, print_all};
-pub(crate) use news::{late_line, news_line};
+pub(crate) use client_event::{event_line, late_line};
 pub(crate) use observer::{POLL_INTERVAL, is_read};
 pub(crate) use report::Gathering;
 pub(crate) use roster::print_roster;
 
-/// How long the end waits for what was said on standard error before it.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the end waits for standard error.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an end by force waits for it.
 const AT_ONCE: Duration = Duration::from_millis(200);
-/// How long standard output waits for what was said on standard error before: on a terminal the two are to be in order.
+/// How long standard output waits for standard error: on a terminal the two are to be in order.
 const IN_ORDER: Duration = Duration::from_millis(200);
 
 /// Where and how to print.
@@ -63,7 +63,7 @@ impl Output {
 
     /// Lines of text on standard output.
     pub(crate) fn text(self, text: &str) -> CliResult<()> {
-        if above::print(text, Wanted::Asked) {
+        if above::print(text, Source::Person) {
             return Ok(());
         }
         self.clear();
@@ -116,17 +116,17 @@ impl Output {
         }
     }
 
-    /// What a client said unasked, on standard error.
+    /// A client's event, on standard error.
     pub(crate) fn event(self, text: &str) {
-        self.heard("event", text);
+        self.labelled("event", text);
     }
 
-    /// What a client replied, on standard error: its verdict is told elsewhere.
+    /// A client's reply, on standard error: its verdict is printed elsewhere.
     pub(crate) fn reply(self, text: &str) {
-        self.heard("reply", text);
+        self.labelled("reply", text);
     }
 
-    fn heard(self, label: &str, text: &str) {
+    fn labelled(self, label: &str, text: &str) {
         if !self.quiet {
             self.clear();
             stderr_line(label, AnsiColor::Green, text);
@@ -162,11 +162,11 @@ pub(crate) fn failure(failure: &CliError, place: Place) -> Exit {
     failure.exit()
 }
 
-/// The help or the version that was asked for.
-pub(crate) fn help(asked: &clap::Error) -> Exit {
+/// The help or the version that was requested.
+pub(crate) fn help(requested: &clap::Error) -> Exit {
     // Whoever reads may have read enough.
-    let _ = asked.print();
-    if asked.use_stderr() { Exit::Usage } else { Exit::Succeeded }
+    let _ = requested.print();
+    if requested.use_stderr() { Exit::Usage } else { Exit::Succeeded }
 }
 
 /// A table without rules, for people and for `awk`. On a terminal its cells are wrapped to the width.
@@ -190,7 +190,7 @@ pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     table.trim_fmt()
 }
 
-/// The columns of a terminal; `None` where it is none, or does not say.
+/// The columns of a terminal; `None` where it is none, or does not report them.
 fn columns(of: impl AsFd) -> Option<u16> {
     tcgetwinsize(of).ok().map(|window| window.ws_col).filter(|columns| *columns > 0)
 }
@@ -204,7 +204,7 @@ fn stderr_line(label: &str, colour: AnsiColor, text: &str) {
     let style = colour.on_default() | Effects::BOLD;
     let is_told = ["event", "reply"].contains(&label);
     let line = format!("{style}{label}:{style:#} {}", escape(text));
-    let wanted = if is_told { Wanted::Unasked } else { Wanted::Asked };
+    let wanted = if is_told { Source::Others } else { Source::Person };
     // Whoever sends standard error elsewhere wants it there, and not on the terminal.
     if !io::stderr().is_terminal() || !above::print(&line, wanted) {
         if ["error", "expected", "try"].contains(&label) { stderr::last_line(&line) } else { stderr::line(&line) }
@@ -214,24 +214,24 @@ fn stderr_line(label: &str, colour: AnsiColor, text: &str) {
 /// A log line, without blocking; it is printed above what is being typed.
 pub(crate) fn log((level, text): &limit::Line) {
     let line = &stderr::log_line(*level, text);
-    if !io::stderr().is_terminal() || !above::print(line, Wanted::Unasked) {
+    if !io::stderr().is_terminal() || !above::print(line, Source::Others) {
         stderr::line(line);
     }
 }
 
 /// Logs how many lines were left out or repeated, where that is due by then.
-pub(crate) fn tell_counts(now: i64) {
+pub(crate) fn log_counts(now: i64) {
     limit::due(now).iter().for_each(log);
 }
 
-/// Waits until all that was said is written, but not for ever.
+/// Waits until everything is written, but not for ever.
 pub(crate) fn flush() {
-    tell_counts(i64::MAX);
+    log_counts(i64::MAX);
     above::print_all();
-    stderr::flush(PATIENCE);
+    stderr::flush(FLUSH_TIMEOUT);
 }
 
-/// Has what was said before a process is ended by force written, where somebody reads.
+/// Writes what is left before the process is ended by force, where somebody reads.
 pub(crate) fn flush_at_once() {
     stderr::flush(AT_ONCE);
 }

@@ -28,7 +28,7 @@ use crate::cli_error::{CliError, CliResult, Exit};
 use crate::text::counted;
 use countersign_machine::observer::{Gap, Kind, Observation, ObservedMessage, Occurrence, VerifiedMessage};
 
-/// How much of what a message says is shown to people, in characters before they are escaped.
+/// How much of a message's text is shown to people, in characters before they are escaped.
 const MAX_SUMMARY: usize = 240;
 /// How much of a subject is shown to people.
 const MAX_SUBJECT: usize = 96;
@@ -66,7 +66,7 @@ impl Output {
 pub(crate) fn is_read() -> bool {
     let stdout = io::stdout();
     let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
-    // Where the system does not say, the next line will tell.
+    // Where the system does not report it, writing the next line does.
     poll(&mut polled, Some(&Timespec::default())).is_err()
         || !polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }

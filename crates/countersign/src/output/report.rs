@@ -13,44 +13,44 @@ use countersign_protocol::time::Millis;
 use serde::Serialize;
 
 use super::answer::{MAX_ANSWER, verdict};
-use super::news::outcome_text;
+use super::client_event::outcome_text;
 use super::{Output, status, table};
 use crate::args::Format;
 use crate::cli_error::{CliError, CliResult};
 use crate::duration::humanize;
 use crate::text::{code, counted, cut};
 
-/// Prints one order's replies and verdicts in the format that was asked for.
+/// Prints the replies and verdicts of one request in the chosen format.
 #[derive(Debug)]
 pub(crate) struct Gathering {
     output: Output,
     format: Format,
-    /// Whose verdict was told as it arrived: printed, in `ndjson`, else counted.
-    told: BTreeSet<Name>,
+    /// Whose verdict was shown as it arrived: printed, in `ndjson`, else counted.
+    shown: BTreeSet<Name>,
     /// The first line that could not be printed.
     failed: Option<CliError>,
-    /// Why the roster was not read completely for this order, if it was not.
+    /// Why the roster was not read completely for this request, if it was not.
     roster_incomplete: Option<String>,
 }
 
 impl Gathering {
     /// Nothing has arrived yet.
     pub(crate) fn new(output: Output, format: Format) -> Self {
-        Self { output, format, told: BTreeSet::new(), failed: None, roster_incomplete: None }
+        Self { output, format, shown: BTreeSet::new(), failed: None, roster_incomplete: None }
     }
 
-    /// Says with the verdicts that there may be clients of which nothing is known.
+    /// Adds to the verdicts that there may be clients of which nothing is known.
     pub(crate) fn incomplete(&mut self, why: Option<&str>) {
         self.roster_incomplete = why.map(str::to_owned);
     }
 
-    /// Tells what is worth telling while verdicts are awaited.
+    /// Shows an update while verdicts are awaited.
     pub(crate) fn update(&mut self, update: &Update) {
         match update {
             Update::Notice { client: None, alarm, text } => self.output.notice(*alarm, text),
             Update::Notice { alarm: true, text, .. } => self.output.alarm(text),
             Update::Notice { text, .. } => self.output.note(text),
-            // It is for a prompt; a command that was given alone hears of its replies only.
+            // It is for a prompt; a single command shows its own replies only.
             Update::ClientEvent { .. } => {}
             Update::Reply { client, command_id, outcome, state, latency_ms, .. } => {
                 if self.format == Format::Ndjson {
@@ -62,8 +62,8 @@ impl Gathering {
                     let message = progress.message.as_deref().unwrap_or("done");
                     self.output.progress(&format!("{client}: {} {message}", status::percent(progress)));
                 } else {
-                    self.told.insert(client.clone());
-                    let count = self.told.len();
+                    self.shown.insert(client.clone());
+                    let count = self.shown.len();
                     self.output.progress(&format!("{count} answered, {client} last; Ctrl-C stops waiting"));
                 }
             }
@@ -89,8 +89,8 @@ impl Gathering {
         match self.format {
             Format::Json => self.output.json(&Document::of(report, true, self.roster_incomplete.as_deref())),
             Format::Ndjson => {
-                let untold = report.replies.iter().filter(|reply| !self.told.contains(&reply.client));
-                untold
+                let not_shown = report.replies.iter().filter(|reply| !self.shown.contains(&reply.client));
+                not_shown
                     .map(|reply| Line { command_id: Some(reply.command_id), ..Line::of(reply, report) })
                     .try_for_each(|line| self.output.json(&line))?;
                 self.output.json(&Document::of(report, false, self.roster_incomplete.as_deref()))
@@ -99,7 +99,7 @@ impl Gathering {
                 self.output.text(&for_people(report, now))?;
                 if let Some(reply) = report.replies.iter().find(|reply| reply.verdict == Verdict::Accepted) {
                     let (client, id) = (&reply.client, reply.command_id);
-                    self.output.note(code(format!("result {client} {id}")) + " tells what it comes to");
+                    self.output.note(code(format!("result {client} {id}")) + " shows its outcome");
                 }
                 Ok(())
             }
@@ -126,13 +126,13 @@ impl Gathering {
             }
         }
         let for_good = status.is_final() && error.is_none_or(|error| error.code.is_recorded());
-        let told = for_good && self.told.insert(client.clone());
+        let is_shown = for_good && self.shown.insert(client.clone());
         Line {
             client,
             command_id: Some(command_id),
-            verdict: told.then_some(status.as_str()),
-            is_final: told.then_some(true),
-            status: (!told).then_some(status),
+            verdict: is_shown.then_some(status.as_str()),
+            is_final: is_shown.then_some(true),
+            status: (!is_shown).then_some(status),
             state: Some(state),
             result,
             error,
@@ -154,7 +154,7 @@ pub(super) struct Document<'a> {
     summary: BTreeMap<&'static str, usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     roster_incomplete: Option<&'a str>,
-    /// The `boots` of each client that has them, where there are no `replies` to say so.
+    /// The `boots` of each client that has them, where there are no `replies` to show them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     boots: BTreeMap<&'a Name, usize>,
 }
@@ -178,7 +178,7 @@ impl<'a> Document<'a> {
 #[derive(Serialize)]
 struct Line<'a> {
     client: &'a Name,
-    /// In `ndjson`, for lines of several orders may be mixed; in `json` where it is another than the report's: it was sent
+    /// In `ndjson`, for lines of several requests may be mixed; in `json` where it is another than the report's: it was sent
     /// the request again.
     #[serde(skip_serializing_if = "Option::is_none")]
     command_id: Option<MessageId>,
@@ -222,7 +222,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The verdicts as text; what the clients said in them is escaped.
+/// The verdicts as text; what comes from clients is escaped.
 pub(super) fn for_people(report: &Report, now: Millis) -> String {
     let command = report.command.as_str();
     if let [only] = report.replies.as_slice() {

@@ -18,13 +18,15 @@ use super::{Output, table};
 use crate::args::Format;
 use crate::cli_error::CliResult;
 
-/// Prints every client that orders can name, with what its latest verified presence says.
+/// Prints every client that commands can name, with its latest verified presence.
 pub(crate) fn print_roster(operator: &Operator, format: Format, now: Millis, output: Output) -> CliResult<()> {
     let roster = operator.roster();
     let entry = |client| Entry::of(client, roster.entry(client), roster.expired(client), now);
     let entries: Vec<Entry<'_>> = operator.known().into_iter().map(entry).collect();
     match format {
-        Format::Table if entries.is_empty() => output.text("no client was ever heard, and the folder of keys has none"),
+        Format::Table if entries.is_empty() => {
+            output.text("no client is known: the roster is empty, and the folder of keys has none")
+        }
         Format::Table => output.text(&for_people(&entries, now)),
         Format::Json => output.json(&Document { clients: &entries, roster_incomplete: operator.incomplete() }),
         Format::Ndjson => entries.iter().try_for_each(|entry| output.json(entry)),
@@ -39,26 +41,26 @@ struct Document<'a> {
     roster_incomplete: Option<&'a str>,
 }
 
-/// One client; only its name where it was never heard.
+/// One client; only its name where it never sent a presence.
 #[derive(Serialize)]
 struct Entry<'a> {
     client: &'a Name,
     /// When its credential expires, in milliseconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     credential_expires_at: Option<Millis>,
-    /// Whether it has: the client carries out nothing, and cannot answer provably.
+    /// Whether it has: the client executes nothing, and cannot prove its replies.
     #[serde(skip_serializing_if = "Not::not")]
     expired: bool,
     #[serde(flatten)]
-    heard: Option<Heard<'a>>,
+    seen: Option<LastSeen<'a>>,
     #[serde(skip)]
     presence: Option<&'a Presence>,
 }
 
 #[derive(Serialize)]
-struct Heard<'a> {
+struct LastSeen<'a> {
     state: State,
-    /// Not heard for over 30 s.
+    /// Not seen for over 30 s.
     silent: bool,
     groups: &'a [Name],
     version: &'a str,
@@ -74,7 +76,7 @@ struct Heard<'a> {
 
 impl<'a> Entry<'a> {
     fn of(client: &'a Name, presence: Option<&'a Presence>, expired: Option<&'a Expired>, now: Millis) -> Self {
-        let heard = presence.map(|presence| Heard {
+        let seen = presence.map(|presence| LastSeen {
             state: presence.state(),
             silent: presence.is_silent(now),
             groups: presence.groups(),
@@ -88,7 +90,7 @@ impl<'a> Entry<'a> {
         });
         let until = presence.map(Presence::expires_at).or(expired.map(Expired::expired_at));
         let is_expired = until.is_some_and(|until| until <= now);
-        Self { client, credential_expires_at: until, expired: is_expired, heard, presence }
+        Self { client, credential_expires_at: until, expired: is_expired, seen, presence }
     }
 }
 
@@ -96,25 +98,25 @@ fn for_people(entries: &[Entry<'_>], now: Millis) -> String {
     let rows = entries.iter().map(|entry| {
         let expired = entry.credential_expires_at.filter(|_| entry.expired);
         let expired = expired.map(|until| format!("expired on {}", until.utc()));
-        let Some(heard) = &entry.heard else {
+        let Some(seen) = &entry.seen else {
             let state = expired.as_deref().unwrap_or("-");
             return [entry.client.as_str(), state, "-", "-", "-", "-"].map(str::to_owned).to_vec();
         };
-        let groups: Vec<&str> = heard.groups.iter().map(Name::as_str).collect();
-        let state = if heard.silent { format!("{}, silent", heard.state) } else { heard.state.to_string() };
+        let groups: Vec<&str> = seen.groups.iter().map(Name::as_str).collect();
+        let state = if seen.silent { format!("{}, silent", seen.state) } else { seen.state.to_string() };
         vec![
             entry.client.to_string(),
             expired.map_or_else(|| state.clone(), |expired| format!("{state}, {expired}")),
             if groups.is_empty() { "-".to_owned() } else { groups.join(",") },
-            echo(heard.version),
+            echo(seen.version),
             entry.presence.map(|presence| last_seen(presence, now)).unwrap_or_default(),
-            if heard.state == State::Terminated { "-".to_owned() } else { heard.jobs.running.to_string() },
+            if seen.state == State::Terminated { "-".to_owned() } else { seen.jobs.running.to_string() },
         ]
     });
     table(&["CLIENT", "STATE", "GROUPS", "VERSION", "LAST SEEN", "JOBS"], rows.collect())
 }
 
-/// How long ago it was heard, and how wrong its clock is. What was signed ahead of this machine's clock has no age.
+/// How long ago it was seen, and how wrong its clock is. What was signed ahead of this machine's clock has no age.
 fn last_seen(presence: &Presence, now: Millis) -> String {
     let ago = presence.is_dated().then(|| format!("{} ago", age(presence.last_seen_at(), now)));
     let span = age(Millis::new(0), Millis::new(i64::try_from(presence.clock().unsigned_abs()).unwrap_or(i64::MAX)));

@@ -9,7 +9,7 @@ use countersign_protocol::time::Millis;
 use super::table;
 use crate::duration::humanize;
 
-/// What a client says of itself, in a block.
+/// A client's status, in a block.
 pub(super) fn block(client: &Name, info: &ClientInfo, now: Millis) -> String {
     let commands = |of: CommandKind| {
         let names: Vec<&str> = info.commands.iter().filter(|it| it.kind == of).map(|it| it.name.as_str()).collect();

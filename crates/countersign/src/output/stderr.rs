@@ -69,7 +69,7 @@ pub(super) fn line(text: &str) {
     push(painted(&format!("{text}\n")), BOUNDS);
 }
 
-/// Writes a line that says why the process ends: there is room for it where everything else is lost already.
+/// Writes a line with the reason why the process ends: there is room for it where everything else is lost already.
 pub(super) fn last_line(text: &str) {
     push(painted(&format!("{text}\n")), LAST);
 }

@@ -9,7 +9,7 @@ use countersign_protocol::text::escape;
 use countersign_protocol::time::Millis;
 use serde_json::{Value, json};
 
-use super::news::late_line;
+use super::client_event::late_line;
 use super::report::{Document, for_people};
 
 const NOW: Millis = Millis::new(1_795_485_600_000);
@@ -132,7 +132,7 @@ fn invalid_arguments_are_listed_three_at_most() {
 
 #[test]
 fn whatever_a_client_says_moves_no_cursor_and_makes_no_line() {
-    let said = || {
+    let replies = || {
         vec![
             succeeded(json!({"x": 1.0, "msg": HOSTILE})),
             succeeded(json!({HOSTILE: HOSTILE})),
@@ -142,11 +142,11 @@ fn whatever_a_client_says_moves_no_cursor_and_makes_no_line() {
     };
     let harmless = |text: &str| text.lines().all(|line| escape(line) == line);
     for command in ["calculate", "status", "jobs", "result", "defragment"] {
-        for one in said() {
+        for one in replies() {
             let line = for_people(&report(command, vec![one]), NOW);
             assert!(harmless(&line) && line.lines().count() == 1, "{line}");
         }
-        let table = for_people(&report(command, said()), NOW);
+        let table = for_people(&report(command, replies()), NOW);
         assert!(harmless(&table) && table.contains("\\u{202e}evil"), "{table}");
         assert!(!table.lines().any(|line| line.starts_with("worker-9")), "{table}");
     }

@@ -23,10 +23,10 @@ use crate::output;
 /// How many lines are remembered.
 const MAX_HISTORY: usize = 1_000;
 
-/// Ends what the editor has told the terminal to do, and the line that the cursor is on.
+/// Ends the mode that the editor has set in the terminal, and the line that the cursor is on.
 const BRACKETED_PASTE_OFF: &[u8] = b"\x1b[?2004l\r\n";
 
-/// What came of asking for a line.
+/// What was typed instead of a line, or the line.
 #[derive(Debug)]
 pub(super) enum Typed {
     /// A line.
@@ -41,13 +41,13 @@ pub(super) enum Typed {
     Failed(String),
 }
 
-/// Asks a person at the terminal.
+/// Reads lines from a person at the terminal.
 pub(super) struct Editor {
     questions: Sender<Question>,
     answers: mpsc::Receiver<Typed>,
     vocabulary: Arc<Mutex<Vocabulary>>,
-    /// Whether the person has been asked, and has not answered.
-    asking: bool,
+    /// Whether a line was requested and has not been typed yet.
+    is_reading: bool,
     /// How the terminal was, and will be again whatever happens to the thread.
     before: Option<Termios>,
 }
@@ -85,23 +85,23 @@ impl Editor {
         }
         let mut printer = editor.create_external_printer().map_err(|error| failed(&error))?;
         output::print_above(move |text| printer.print(text).is_ok());
-        let (questions, asked) = channel();
+        let (questions, requested) = channel();
         let (typed, answers) = mpsc::channel(1);
-        std::thread::spawn(move || ask(editor, history.as_deref(), &asked, &typed));
-        Ok(Self { questions, answers, vocabulary, asking: false, before })
+        std::thread::spawn(move || ask(editor, history.as_deref(), &requested, &typed));
+        Ok(Self { questions, answers, vocabulary, is_reading: false, before })
     }
 
-    /// Asks for a line; [`typed`](Self::typed) then tells what came of it.
-    pub(super) fn ask(&mut self, prompt: String, remember: bool) {
-        self.asking = true;
-        // Where the thread has ended, `typed` says so.
+    /// Shows the prompt and reads a line, which [`typed`](Self::typed) then returns.
+    pub(super) fn read_line(&mut self, prompt: String, remember: bool) {
+        self.is_reading = true;
+        // Where the thread has ended, `typed` returns that.
         let _ = self.questions.send(Question { prompt, remember });
     }
 
-    /// Waits for what came of the question. Nothing is lost when this is dropped while it waits.
+    /// Waits for the line. Nothing is lost when this is dropped while it waits.
     pub(super) async fn typed(&mut self) -> Typed {
         let typed = self.answers.recv().await.unwrap_or(Typed::End);
-        self.asking = false;
+        self.is_reading = false;
         typed
     }
 
@@ -116,7 +116,7 @@ impl Editor {
 impl Drop for Editor {
     fn drop(&mut self) {
         // A terminal that is gone needs no care.
-        if self.asking {
+        if self.is_reading {
             let _ = stdout().write_all(BRACKETED_PASTE_OFF);
             let _ = stdout().flush();
         }

@@ -17,14 +17,14 @@ use crate::text::{Place, counted};
 use crate::{output, parsing, requests};
 
 /// How long the prompt waits for the end of what was accepted, before it goes on without it.
-const BRIEFLY: Duration = Duration::from_millis(300);
+const BACKGROUND_AFTER: Duration = Duration::from_millis(300);
 
 /// A line that comes sooner after Ctrl-C was typed before it.
-const AT_ONCE: Duration = Duration::from_millis(250);
+const TYPED_BEFORE: Duration = Duration::from_millis(250);
 
 /// Asks for lines until the person leaves.
 pub(super) async fn run(session: Session<'_>) -> CliResult<Exit> {
-    let failed = |error: std::io::Error| CliError::new(Exit::Failed, format!("signals cannot be heard: {error}"));
+    let failed = |error: std::io::Error| CliError::new(Exit::Failed, format!("signals cannot be handled: {error}"));
     let interrupts = signal(SignalKind::interrupt()).map_err(failed)?;
     let terminations = signal(SignalKind::terminate()).map_err(failed)?;
     let hangups = signal(SignalKind::hangup()).map_err(failed)?;
@@ -133,13 +133,13 @@ impl Terminal<'_> {
         self.update_vocabulary();
         // What was printed without a line to be typed must not wait for one, and come after what is printed later.
         output::print_all();
-        self.editor.ask(prompt, remember);
+        self.editor.read_line(prompt, remember);
         let mut interrupted = None;
         loop {
             let [terminations, hangups] = &mut self.endings;
             tokio::select! {
                 typed = self.editor.typed() => {
-                    self.interrupted = interrupted.is_some_and(|at: Instant| at.elapsed() < AT_ONCE);
+                    self.interrupted = interrupted.is_some_and(|at: Instant| at.elapsed() < TYPED_BEFORE);
                     return Ok(typed);
                 }
                 event = self.session.operator.next() => {
@@ -175,7 +175,7 @@ impl Terminal<'_> {
             if self.session.operator.awaits_first_reply(id) {
                 background_at = None;
             } else {
-                background_at = background_at.or_else(|| Some(Instant::now() + BRIEFLY));
+                background_at = background_at.or_else(|| Some(Instant::now() + BACKGROUND_AFTER));
             }
             let over = async {
                 match background_at {

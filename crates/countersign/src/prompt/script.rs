@@ -15,7 +15,7 @@ use crate::{output, requests};
 /// The longest line that is read: a command of the greatest length, quoted.
 const MAX_LINE: usize = 4 * MAX_BODY;
 
-/// Does what each line says, goes on after an error, and ends with the worst status.
+/// Executes each line, goes on after an error, and ends with the worst status.
 pub(super) async fn run(mut session: Session<'_>, mut signals: Signals) -> CliResult<Exit> {
     let (sender, mut lines) = mpsc::channel(1);
     // A read from standard input cannot be given up: it has a thread, which ends with the process.

@@ -14,7 +14,7 @@ use super::line::{self, Line};
 use crate::args::{Format, SendArgs, ServerArgs};
 use crate::cli_error::{CliResult, Exit};
 use crate::commands::{clients, schemas};
-use crate::output::{Gathering, Output, late_line, news_line};
+use crate::output::{Gathering, Output, event_line, late_line};
 use crate::parsing::Request;
 use crate::requests;
 
@@ -61,7 +61,7 @@ impl<'a> Session<'a> {
         session
     }
 
-    /// Does what a line says, and does not wait for verdicts. What names no target is for the default one. Nothing is sent
+    /// Does what a line means, and does not wait for verdicts. What names no target is for the default one. Nothing is sent
     /// when this is dropped while it waits.
     pub(super) async fn run_line(&mut self, line: &str, default: Option<&Audience>) -> CliResult<LineOutcome> {
         match line::read(line, default)? {
@@ -203,7 +203,7 @@ impl<'a> Session<'a> {
     /// Notes once that the operator's credential ends soon: a prompt may stay open longer.
     fn note_expiry(&mut self) {
         if !self.warned
-            && let Some(warning) = requests::warning(self.operator.identity(), clock::wall())
+            && let Some(warning) = requests::expiry_warning(self.operator.identity(), clock::wall())
         {
             self.warned = true;
             self.output.note(&warning);
@@ -246,8 +246,8 @@ impl<'a> Session<'a> {
     fn update(&mut self, id: Option<RequestId>, update: &Update) {
         let request = id.and_then(|id| self.open.get_mut(&id));
         match (update, request) {
-            (Update::ClientEvent { client, news }, _) if self.shows_events => {
-                self.output.event(&news_line(client, news))
+            (Update::ClientEvent { client, event }, _) if self.shows_events => {
+                self.output.event(&event_line(client, event))
             }
             (Update::ClientEvent { .. }, _) => {}
             (Update::Reply { client, command_id, outcome, late: true, .. }, _) => {

@@ -192,7 +192,7 @@ fn a_retired_client_is_struck_and_one_that_is_there_or_unknown_is_not() {
     assert_eq!(verdicts(&ping().exits(3)), ["worker-1 succeeded", "worker-2 offline"]);
     let ran = fleet.run(&["clients", "forget", "worker-2", "worker-3", "worker-2"]).exits(0);
     assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 2), "{ran:#?}");
-    assert!(ran.stderr.contains("note: worker-2 is struck from the roster; its key and credential are as they were"));
+    assert!(ran.stderr.contains("note: worker-2 is removed from the roster; its key and credential are as they were"));
     assert_eq!(verdicts(&ping().exits(0)), ["worker-1 succeeded"], "nobody waits for it any more");
     assert_eq!(states(), ["press -", "worker-1 ready", "worker-2 -", "worker-3 -"]);
 

@@ -21,7 +21,7 @@ impl Operator {
     pub fn event(&mut self, event: &Authentic<Event>, now: Now) -> Vec<Effect> {
         let message = event.message();
         let Ok(data) = message.data() else { return Vec::new() };
-        let news = match data {
+        let client_event = match data {
             EventData::Presence(_) => return self.presence(event, now, true),
             // The replies to a request of this process report the same.
             EventData::Job(job) if self.is_own(&job) => return Vec::new(),
@@ -43,7 +43,7 @@ impl Operator {
             return Vec::new();
         }
         self.last_notified.insert(message.from.clone(), (message.boot, signed_at, message.n));
-        vec![emit_client_event(&message.from, news)]
+        vec![emit_client_event(&message.from, client_event)]
     }
 
     /// Removes the clients of which the broker stores no presence any more, unless they were seen within [`SILENCE`] of
@@ -63,7 +63,7 @@ impl Operator {
         let taken = self.roster.take(event, now.wall, SKEW, is_live);
         match taken {
             Taken::Later | Taken::TwoAlive => {}
-            // The broker stores what it also delivered: a second copy is no news.
+            // The broker stores what it also delivered: a second copy is no event.
             Taken::Stale => return Vec::new(),
             Taken::Unfit => return self.ignore(Ignored::Misplaced, Some(client), ""),
         }
@@ -84,7 +84,7 @@ impl Operator {
             let both = boots.iter_mut().filter(|(known, _)| *known == boot || Some(*known) == other);
             both.for_each(|(_, is_notified)| alarm |= !std::mem::replace(is_notified, true));
         }
-        let news = match before {
+        let client_event = match before {
             // What the broker stores is the state when this process started.
             None if !is_live => None,
             None => Some(ClientEvent::Joined { state }),
@@ -107,7 +107,7 @@ impl Operator {
         }
         let alarm = alarm.then(|| emit(two_alive(client)));
         let mut effects: Vec<Effect> =
-            alarm.into_iter().chain(news.map(|news| emit_client_event(client, news))).collect();
+            alarm.into_iter().chain(client_event.map(|it| emit_client_event(client, it))).collect();
         if is_live {
             effects.extend(self.pending.values_mut().flat_map(|pending| pending.on_presence(presence, now)));
         }
@@ -121,8 +121,8 @@ impl Operator {
     }
 }
 
-pub(super) fn emit_client_event(client: &Name, news: ClientEvent) -> Effect {
-    emit(Update::ClientEvent { client: client.clone(), news })
+pub(super) fn emit_client_event(client: &Name, event: ClientEvent) -> Effect {
+    emit(Update::ClientEvent { client: client.clone(), event })
 }
 
 fn two_alive(client: &Name) -> Update {

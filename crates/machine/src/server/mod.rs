@@ -205,7 +205,7 @@ pub enum Update {
         /// Who says it.
         client: Name,
         /// What it says.
-        news: ClientEvent,
+        event: ClientEvent,
     },
 }
 

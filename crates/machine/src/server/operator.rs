@@ -47,7 +47,7 @@ pub struct OperatorSetup {
 pub struct Operator {
     pub(super) setup: OperatorSetup,
     pub(super) roster: Roster,
-    /// When each client was last seen, monotonic, of those whose silence would be news.
+    /// When each client was last seen, monotonic, of those whose silence is an event.
     pub(super) alive: BTreeMap<Name, u64>,
     /// The latest event of each client that was emitted, by its process, time and number: an older one is a replay.
     pub(super) last_notified: BTreeMap<Name, (Uuid, Millis, u64)>,

@@ -449,7 +449,7 @@ impl PendingTarget {
                 self.runs(context, latency, now);
             }
             (Stage::Running { .. }, ResultAnswer::Nothing(verdict)) => self.stage = Stage::unsettled(verdict),
-            // Not on record is no news of what was never answered: it may be on its way.
+            // Not on record tells nothing of what was never answered: it may be on its way.
             (Stage::Waiting { .. }, ResultAnswer::Nothing(_)) | (_, ResultAnswer::Alive) | (Stage::Ended { .. }, _) => {
             }
         }

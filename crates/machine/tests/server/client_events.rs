@@ -1,4 +1,4 @@
-//! What clients say unasked becomes news, once (section 5).
+//! What clients report by themselves becomes an event, once (section 5).
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,12 @@ use serde_json::json;
 
 use super::common::{Server, World, at, calculate, epoch, names};
 
-fn news(server: &mut Server) -> Vec<ClientEvent> {
-    let news = |update| match update {
-        Update::ClientEvent { news, .. } => Some(news),
+fn events(server: &mut Server) -> Vec<ClientEvent> {
+    let events = |update| match update {
+        Update::ClientEvent { event, .. } => Some(event),
         _ => None,
     };
-    server.updates.drain(..).filter_map(news).collect()
+    server.updates.drain(..).filter_map(events).collect()
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn the_comings_and_goings_of_a_client_are_reported_and_its_heartbeats_are_not() 
             event.data.insert("started_at".to_owned(), json!(at(i64::from(boot))));
         });
         server.receive(&event);
-        news(&mut server)
+        events(&mut server)
     };
     assert_eq!(receive(0, 1, 1, State::Unready), [ClientEvent::Joined { state: State::Unready }]);
     assert_eq!(receive(1, 1, 1, State::Unready), []);
@@ -51,12 +51,12 @@ fn a_client_that_falls_silent_is_reported_once_and_again_when_it_is_back() {
     server.receive(&world.presence("worker-1", |_| ()));
     server.updates.clear();
     server.pass(29_999);
-    assert_eq!(news(&mut server), []);
+    assert_eq!(events(&mut server), []);
     server.pass(60_000);
-    assert_eq!(news(&mut server), [ClientEvent::Silent]);
+    assert_eq!(events(&mut server), [ClientEvent::Silent]);
     let wall = server.now.wall;
     server.receive(&world.presence("worker-1", |event| event.issued_at = wall));
-    assert_eq!(news(&mut server), [ClientEvent::Back { state: State::Ready }]);
+    assert_eq!(events(&mut server), [ClientEvent::Back { state: State::Ready }]);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn the_silence_of_a_client_that_has_ended_is_no_news() {
     server.updates.clear();
     assert_eq!(server.operator.wake_at(), None);
     server.pass(60_000);
-    assert_eq!(news(&mut server), []);
+    assert_eq!(events(&mut server), []);
 }
 
 #[test]
@@ -80,13 +80,13 @@ fn no_client_is_reported_silent_while_there_is_no_connection() {
     server.operator.disconnected(server.now);
     assert_eq!(server.operator.wake_at(), None);
     server.pass(60_000);
-    assert_eq!(news(&mut server), []);
+    assert_eq!(events(&mut server), []);
     let effects = server.operator.reconnected(server.now);
     server.apply(effects);
     server.pass(29_000);
-    assert_eq!(news(&mut server), [], "it has the time to be heard again");
+    assert_eq!(events(&mut server), [], "it has the time to be heard again");
     server.pass(1_000);
-    assert_eq!(news(&mut server), [ClientEvent::Silent]);
+    assert_eq!(events(&mut server), [ClientEvent::Silent]);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn two_processes_of_one_client_are_reported_once_and_are_no_restarts() {
         });
         server.receive(&event);
         let alarms = server.alarms();
-        (alarms, news(&mut server).len())
+        (alarms, events(&mut server).len())
     };
     assert_eq!(receive(0, 1), (0, 1), "joined");
     assert_eq!(receive(1, 2), (0, 1), "started again");
@@ -116,13 +116,13 @@ fn what_the_broker_keeps_is_no_news_at_first_and_is_when_it_has_changed() {
     let world = World::new();
     let mut server = world.server();
     server.store(&[world.presence("worker-1", |_| ())]);
-    assert_eq!(news(&mut server), []);
+    assert_eq!(events(&mut server), []);
     server.store(&[world.presence("worker-1", |event| (event.n, event.state) = (1, State::Unready))]);
-    assert_eq!(news(&mut server), [ClientEvent::State { from: State::Ready, to: State::Unready }]);
+    assert_eq!(events(&mut server), [ClientEvent::State { from: State::Ready, to: State::Unready }]);
     let old = world.presence("worker-2", |event| event.issued_at = at(-60_000));
     server.store(&[old]);
     server.pass(10_000);
-    assert_eq!(news(&mut server), [], "it was silent before");
+    assert_eq!(events(&mut server), [], "it was silent before");
 }
 
 fn security(world: &World, change: impl FnOnce(&mut Event)) -> countersign_protocol::envelope::Authentic<Event> {
@@ -141,17 +141,17 @@ fn a_security_event_is_reported_once_and_neither_a_replay_nor_an_old_one_is() {
     let reported =
         ClientEvent::Security(Security { reason: SecurityReason::IdConflict, count: 2, signer: Some(name("bob")) });
     server.receive(&security(&world, |event| event.n = 7));
-    assert_eq!(news(&mut server), std::slice::from_ref(&reported));
+    assert_eq!(events(&mut server), std::slice::from_ref(&reported));
     for (n, millis) in [(7, 0), (6, 0), (6, 1), (8, -30_001), (8, 5_001)] {
         server.receive(&security(&world, |event| (event.n, event.issued_at) = (n, at(millis))));
-        assert_eq!(news(&mut server), [], "{n} at {millis}");
+        assert_eq!(events(&mut server), [], "{n} at {millis}");
     }
     server.receive(&security(&world, |event| {
         (event.n, event.subject) = (8, "cs.demo.event.worker-2.security".to_owned())
     }));
-    assert_eq!(news(&mut server), [], "on the subject of another");
+    assert_eq!(events(&mut server), [], "on the subject of another");
     server.receive(&security(&world, |event| event.n = 8));
-    assert_eq!(news(&mut server), [reported]);
+    assert_eq!(events(&mut server), [reported]);
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_job_of_another_session_is_news_and_one_of_this_is_reported_by_its_replies()
             event.subject = "cs.demo.event.worker-1.job".to_owned();
             event.data = serde_json::from_value(job).unwrap();
         }));
-        assert_eq!(news(&mut server).len(), count, "{id}");
+        assert_eq!(events(&mut server).len(), count, "{id}");
     }
 }
 

@@ -291,8 +291,8 @@ fn a_job_of_another_operator_under_an_id_of_ours_is_news() {
             event.subject = event.subject.replace("presence", "job");
             event.data = serde_json::from_value(job).unwrap();
         }));
-        let news =
+        let events =
             server.updates.iter().filter(|it| matches!(it, countersign_machine::server::Update::ClientEvent { .. }));
-        assert_eq!(news.count(), usize::from(operator == "bob"), "{operator}");
+        assert_eq!(events.count(), usize::from(operator == "bob"), "{operator}");
     }
 }

@@ -101,22 +101,22 @@ fn an_event_after_a_clock_was_corrected_is_news_and_one_from_before_is_not() {
         })
     };
     server.receive(&presence_of(&world, 2, 1, 2 * HOUR));
-    let news = |server: &Server| {
-        let is_it = |it: &&Update| matches!(it, Update::ClientEvent { news: ClientEvent::Security(_), .. });
+    let events = |server: &Server| {
+        let is_it = |it: &&Update| matches!(it, Update::ClientEvent { event: ClientEvent::Security(_), .. });
         server.updates.iter().filter(is_it).count()
     };
     server.receive(&security(2, 2 * HOUR));
-    assert_eq!(news(&server), 1, "its clock is known to be ahead");
+    assert_eq!(events(&server), 1, "its clock is known to be ahead");
     server.receive(&world.presence("worker-1", |event| (event.n, event.epoch) = (3, epoch(7))));
     server.receive(&security(2, 2 * HOUR));
-    assert_eq!(news(&server), 1, "a replay");
+    assert_eq!(events(&server), 1, "a replay");
     let corrected = world.presence("worker-1", |event| {
         (event.n, event.epoch, event.kind) = (4, epoch(7), EventKind::Security);
         event.subject = "cs.demo.event.worker-1.security".to_owned();
         event.data = serde_json::from_value(json!({ "reason": "clock", "count": 1 })).unwrap();
     });
     server.receive(&corrected);
-    assert_eq!(news(&server), 2);
+    assert_eq!(events(&server), 2);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_presence_that_is_not_taken_for_its_subject_is_counted_and_reported_once() {
     );
     assert_eq!(server.operator.ignored(), [(Ignored::Misplaced, 2)].into());
     assert_eq!(server.operator.roster(), &Roster::default());
-    // What comes twice, from the broker's store and as it is said, is no news.
+    // What comes twice, from the broker's store and as it is said, is no event.
     server.receive(&world.presence("worker-1", |_| ()));
     server.receive(&world.presence("worker-1", |_| ()));
     assert_eq!(server.notices().len(), 1);
@@ -167,8 +167,8 @@ fn a_presence_with_another_state_is_news_whether_it_or_the_reply_with_the_same_c
         server.receive(
             &world.presence("worker-1", |event| (event.state, event.n, event.issued_at) = (State::Ready, 9, at(2))),
         );
-        let is_news = |it: &&Update| matches!(it, Update::ClientEvent { news: ClientEvent::State { .. }, .. });
-        server.updates.iter().filter(is_news).count()
+        let is_event = |it: &&Update| matches!(it, Update::ClientEvent { event: ClientEvent::State { .. }, .. });
+        server.updates.iter().filter(is_event).count()
     };
     assert_eq!(state(2, 5, 0), 1, "a reply that was signed before the presence");
     assert_eq!(state(2, 10, 3), 1, "a reply that was signed after the presence, and has overtaken it");

@@ -1,4 +1,4 @@
-//! What clients say unasked, in a line for people.
+//! The clients' events, each in a line for people.
 
 use countersign_machine::server::{ClientEvent, NOT_RUN};
 use countersign_protocol::command::Job;
@@ -9,12 +9,12 @@ use countersign_protocol::reply::{Outcome, State};
 use super::status::percent;
 use crate::text::{MAX_MESSAGE, cut};
 
-/// A final reply that came after the report on its order; its texts are not yet escaped.
+/// A final reply that came after the report on its request; its texts are not yet escaped.
 pub(crate) fn late_line(client: &Name, command_id: MessageId, outcome: &Outcome) -> String {
     format!("{client}: {} ({command_id}, after the report on it)", outcome_text(outcome))
 }
 
-/// What a reply says, without what belongs to its command.
+/// A reply, without what belongs to its command.
 pub(super) fn outcome_text(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Accepted => "accepted".to_owned(),
@@ -28,8 +28,8 @@ pub(super) fn outcome_text(outcome: &Outcome) -> String {
 }
 
 /// The line; its texts are not yet escaped.
-pub(crate) fn news_line(client: &Name, news: &ClientEvent) -> String {
-    match news {
+pub(crate) fn event_line(client: &Name, event: &ClientEvent) -> String {
+    match event {
         ClientEvent::Joined { state } => format!("{client} is there, {state}"),
         ClientEvent::Restarted { state, new_epoch: false } => format!("{client} has started again, {state}"),
         ClientEvent::Restarted { state, new_epoch: true } => {
