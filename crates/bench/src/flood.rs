@@ -143,7 +143,7 @@ fn forge(keys: &KeyFolder) -> BenchResult<Signed> {
         expires_at: clock::wall().plus(30_000),
         epoch: None,
         dry_run: None,
-        command: Call { name: Builtin::Terminate.name().parse()?, args: Map::<String, Value>::new() },
+        command: Call { name: Builtin::Terminate.into(), args: Map::<String, Value>::new() },
     };
     let genuine = identity.sign(MessageType::Command, command.subject.clone(), serde_json::to_vec(&command)?);
     let mut body = genuine.body.to_vec();

@@ -207,7 +207,7 @@ pub(crate) async fn outsider(url: &str, keys: &KeyFolder) -> BenchResult<async_n
 
 /// A request of a built-in command without arguments.
 pub(crate) fn request(builtin: Builtin) -> BenchResult<CommandRequest> {
-    Ok(CommandRequest::new(Call { name: builtin.name().parse()?, args: Map::new() }, false)?)
+    Ok(CommandRequest::new(Call { name: builtin.into(), args: Map::new() }, false)?)
 }
 
 /// Sends a request, and fails unless every target succeeds; the number of targets.

@@ -131,6 +131,7 @@ fn prompt() -> clap::Command {
 fn options_last(command: &clap::Command, words: &[OsString]) -> Vec<OsString> {
     let mut first = 0;
     while let Some(word) = words.get(first).and_then(|word| word.to_str())
+        && word.starts_with('-')
         && let Some(option) = known_option(command, word)
     {
         let has_value = word.contains('=') || (!word.starts_with("--") && word.len() > 2);

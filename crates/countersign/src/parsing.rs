@@ -35,72 +35,68 @@ pub(crate) enum InputContext<'a> {
 }
 
 /// What the words ask for.
-pub(crate) fn request(words: &Words, context: InputContext<'_>) -> CliResult<Request> {
-    match words {
-        Words::Builtin(builtin, words) => of_builtin(*builtin, words, context),
-        Words::Call(call) => of_call(call, context),
-    }
+pub(crate) fn request(line: &Words, context: InputContext<'_>) -> CliResult<Request> {
+    let (words, params, example) = match line {
+        Words::Builtin(builtin, words) => {
+            let descriptor = builtin::describe(*builtin);
+            let params: Vec<&str> = descriptor.params.iter().map(|param| param.name).collect();
+            (words.as_slice(), params, descriptor.examples[0])
+        }
+        Words::Call(CallArgs { words, .. }) => {
+            (words.strip_suffix(&["-".to_owned()]).unwrap_or(words), vec!["NAME"], "call worker-1 ping")
+        }
+    };
+    let missing = || too_few(words, &params.join(" "), example, context);
+    let (targets, following) = words.split_at(words.len().checked_sub(params.len()).ok_or_else(missing)?);
+    let audience = match (targets, context) {
+        ([], InputContext::Prompt(Some(default))) => default.clone(),
+        ([], InputContext::Prompt(None) | InputContext::Shell) => return Err(missing()),
+        _ => target(targets)?,
+    };
+    let call = match line {
+        Words::Builtin(builtin, _) => {
+            Call { name: (*builtin).into(), args: (builtin::describe(*builtin).args)(following)? }
+        }
+        Words::Call(args) => {
+            let name: Name = following.concat().parse().map_err(|error| {
+                CliError::usage(error)
+                    .expected("the name of a command, after the targets")
+                    .hint(code("status TARGET") + " lists the commands that a client knows")
+            })?;
+            Call { name, args: call_args(args, context)? }
+        }
+    };
+    Ok(Request { audience, call })
 }
 
 /// To cancel what runs, and nothing else that runs under the same id.
 pub(crate) fn cancel(clients: Vec<Name>, command: CommandId) -> Request {
-    Request { audience: Audience::Clients(clients), call: call(Builtin::Cancel, command_id_args(command)) }
+    let call = Call { name: Builtin::Cancel.into(), args: command_id_args(command) };
+    Request { audience: Audience::Clients(clients), call }
 }
 
-/// TARGET… and a word for each parameter
-fn of_builtin(builtin: Builtin, words: &[String], context: InputContext<'_>) -> CliResult<Request> {
-    let descriptor = builtin::describe(builtin);
-    let names: Vec<&str> = descriptor.params.iter().map(|param| param.name).collect();
-    let missing = || too_few(words, &names.join(" "), descriptor.examples[0], context);
-    let first = words.len().checked_sub(names.len()).ok_or_else(missing)?;
-    let (targets, params) = words.split_at(first);
-    let audience = audience(targets, context, missing)?;
-    Ok(Request { audience, call: call(builtin, (descriptor.args)(params)?) })
-}
-
-/// TARGET… NAME [-]
-fn of_call(CallArgs { words, args, args_file }: &CallArgs, context: InputContext<'_>) -> CliResult<Request> {
-    let missing = || too_few(words, "NAME", "call worker-1 ping", context);
-    let (words, from_stdin) = match words.as_slice() {
-        [words @ .., last] if last == "-" => (words, true),
-        words => (words, false),
-    };
-    let (name, targets) = words.split_last().ok_or_else(missing)?;
-    let audience = audience(targets, context, missing)?;
-    let name: Name = name.parse().map_err(|error| {
-        CliError::usage(error)
-            .expected("the name of a command, after the targets")
-            .hint(code("status TARGET") + " lists the commands that a client knows")
-    })?;
-    let args = match (args, args_file, from_stdin) {
-        (None, None, false) => Map::new(),
+/// The arguments of `call`: from one option, or from standard input.
+fn call_args(
+    CallArgs { words, args, args_file }: &CallArgs,
+    context: InputContext<'_>,
+) -> CliResult<Map<String, Value>> {
+    match (args, args_file, words.last().is_some_and(|word| word == "-")) {
+        (None, None, false) => Ok(Map::new()),
         (None, None, true) if matches!(context, InputContext::Prompt(_)) => {
-            return Err(CliError::usage("standard input is the prompt's own: `-` cannot read arguments from it")
+            Err(CliError::usage("standard input is the prompt's own: `-` cannot read arguments from it")
                 .expected("arguments on the line, or in a file")
-                .hint("--args '{\"x\": 2.5, \"msg\": \"done\"}', or --args-file FILE"));
+                .hint("--args '{\"x\": 2.5, \"msg\": \"done\"}', or --args-file FILE"))
         }
-        (None, None, true) => object("standard input", &bounded("standard input", stdin().lock())?)?,
-        (Some(text), _, false) => object("--args", text.as_bytes())?,
+        (None, None, true) => object("standard input", &bounded("standard input", stdin().lock())?),
+        (Some(text), _, false) => object("--args", text.as_bytes()),
         (None, Some(path), false) => {
             let name = path.display().to_string();
             let file = File::open(path).map_err(|error| unreadable(&name, &error))?;
-            object(&name, &bounded(&name, file)?)?
+            object(&name, &bounded(&name, file)?)
         }
-        (_, _, true) => {
-            return Err(CliError::usage("the arguments are given twice")
-                .expected("one of --args, --args-file and `-`")
-                .hint("leave one out"));
-        }
-    };
-    Ok(Request { audience, call: Call { name, args } })
-}
-
-/// The targets that words name; where they name none, those of the prompt.
-fn audience(words: &[String], context: InputContext<'_>, missing: impl FnOnce() -> CliError) -> CliResult<Audience> {
-    match (words, context) {
-        ([], InputContext::Prompt(Some(usual))) => Ok(usual.clone()),
-        ([], InputContext::Prompt(None) | InputContext::Shell) => Err(missing()),
-        _ => target(words),
+        (_, _, true) => Err(CliError::usage("the arguments are given twice")
+            .expected("one of --args, --args-file and `-`")
+            .hint("leave one out")),
     }
 }
 
@@ -134,11 +130,6 @@ fn not_a_name(word: &str, what: &str) -> CliError {
     CliError::usage(format!("`{}` is not {what}", echo(word)))
         .expected("1 to 64 of a-z, 0-9, - and _, with a letter or digit at both ends")
         .hint(command("ping worker-1"))
-}
-
-#[expect(clippy::expect_used, reason = "the protocol's own names are names")]
-fn call(builtin: Builtin, args: Map<String, Value>) -> Call {
-    Call { name: builtin.name().parse().expect("a name"), args }
 }
 
 fn object(source: &str, bytes: &[u8]) -> CliResult<Map<String, Value>> {

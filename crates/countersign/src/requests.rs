@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use countersign_keys::Member;
-use countersign_machine::server::{self as machine, Audience, CommandRequest, Report, RequestError, Update};
-use countersign_protocol::command::Call;
+use countersign_machine::server::{self as machine, Audience, Report, RequestError, Update};
 use countersign_protocol::credential::Role;
 use countersign_protocol::envelope::Identity;
 use countersign_protocol::limits::{MAX_TTL, MIN_MAX_PAYLOAD};
@@ -32,11 +31,6 @@ pub(crate) async fn connect(broker: &BrokerArgs, realm: Realm, member: Member, f
     let (url, trust) = (broker.nats_url.clone(), Arc::new(realm.trust));
     let config = OperatorConfig { url, member, trust, follow, enrolled };
     Operator::connect(config).await.map_err(|error| failure(error, None))
-}
-
-/// What a call asks for; here its arguments are validated, once and before anything is sent.
-pub(crate) fn request(call: Call, send: &SendArgs) -> CliResult<CommandRequest> {
-    CommandRequest::new(call, send.dry_run).map_err(|error| failure(error.into(), None))
 }
 
 /// How a command is sent. What every client would refuse is not: a command that lives longer than the grant allows.
@@ -181,5 +175,11 @@ fn nobody(error: &OperatorError, audience: &Audience, operator: Option<&Operator
         _ => failure
             .expected("a client that is there, and that the operator's grant reaches")
             .hint(code("clients") + " shows who is there"),
+    }
+}
+
+impl From<RequestError> for CliError {
+    fn from(error: RequestError) -> Self {
+        failure(error.into(), None)
     }
 }

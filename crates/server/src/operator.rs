@@ -28,6 +28,7 @@ use futures_util::FutureExt;
 use tokio::time::sleep;
 
 use crate::event_link::EventLink;
+use crate::presence::Found;
 
 /// How many events are taken from the link at a time.
 pub(crate) const BATCH: usize = 256;
@@ -231,7 +232,16 @@ impl Operator {
         match audience {
             Audience::Clients(clients) => {
                 self.incomplete = None;
-                self.look_up(clients).await;
+                // Those that were looked up before, and whose presences are received since, are up to date.
+                let missing: Vec<Name> = clients.iter().filter(|it| !self.up_to_date.contains(*it)).cloned().collect();
+                if !missing.is_empty()
+                    && let Some(inbox) = self.link.inbox().await
+                    && let Some(()) = self.fetch_each(inbox, &missing, &mut Found::default()).await
+                {
+                    let is_followed =
+                        |client: &Name| !matches!(&self.follow, Follow::Clients(names) if !names.contains(client));
+                    self.up_to_date.extend(missing.into_iter().filter(is_followed));
+                }
             }
             Audience::Group(_) | Audience::All => self.refresh().await?,
         }

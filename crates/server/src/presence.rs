@@ -20,7 +20,7 @@ use countersign_protocol::text::echo;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::operator::{Follow, Operator, OperatorError, now};
+use crate::operator::{Operator, OperatorError, now};
 use crate::stored::{PAGE, Page, StoredPresence, stored_presence};
 
 /// How long the broker may take to answer for the last presences of named clients: more than a slow round trip. A presence
@@ -97,7 +97,7 @@ impl Operator {
         Ok(())
     }
 
-    /// Why the roster was not read completely, if it was not when it was last read: by [`refresh`](Self::refresh), or for an
+    /// Why the roster was not read completely, if it was not when it was last read: by [`refresh`](Self::refresh), or for a
     /// request to a group or to all. `None` after a request to clients that are named.
     pub fn incomplete(&self) -> Option<&str> {
         self.incomplete.as_deref()
@@ -119,21 +119,6 @@ impl Operator {
         let stored = self.roster().entries().map(|presence| presence.client().clone());
         let stored = stored.filter(|client| !clients.contains(client)).collect();
         self.machine.keep_only(&stored);
-    }
-
-    /// Takes the last presences of clients into the roster. Those that were looked up before, and whose presences
-    /// are received since, are not looked up again.
-    pub(crate) async fn look_up(&mut self, clients: &[Name]) {
-        let missing: Vec<Name> = clients.iter().filter(|client| !self.up_to_date.contains(*client)).cloned().collect();
-        if !missing.is_empty()
-            && let Some(inbox) = self.link.inbox().await
-            && let Some(()) = self.fetch_each(inbox, &missing, &mut Found::default()).await
-        {
-            // In time or not, and with or without a stream: what was found is in the roster.
-            let is_followed =
-                |client: &Name| !matches!(&self.follow, Follow::Clients(clients) if !clients.contains(client));
-            self.up_to_date.extend(missing.into_iter().filter(is_followed));
-        }
     }
 
     /// Page after page, by the numbers that the stream gives its messages.
@@ -219,7 +204,7 @@ impl Operator {
     }
 
     /// One request for each client, and one inbox for all answers: its last token names the client.
-    async fn fetch_each(&mut self, mut inbox: Inbox, clients: &[Name], found: &mut Found) -> Option<()> {
+    pub(crate) async fn fetch_each(&mut self, mut inbox: Inbox, clients: &[Name], found: &mut Found) -> Option<()> {
         let mut awaited: BTreeMap<&str, &Name> = clients.iter().map(|name| (name.as_str(), name)).collect();
         for name in awaited.values() {
             let request = json!({ "last_by_subj": subject::event(&self.realm, name, EventKind::Presence) });
@@ -265,7 +250,7 @@ impl Operator {
 
 /// What came of the requests for single clients, besides what went into the roster.
 #[derive(Debug, Default)]
-struct Found {
+pub(crate) struct Found {
     /// The broker stores nothing of these.
     absent: BTreeSet<Name>,
     /// Why it does not answer.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::pin::pin;
 
 use countersign_host::clock;
-use countersign_machine::server::Audience;
+use countersign_machine::server::{Audience, CommandRequest};
 use countersign_server::{Follow, OperatorError};
 
 use crate::args::{CommandArgs, OperatorArgs};
@@ -18,7 +18,7 @@ use crate::signals::Signals;
 /// Sends a command to its targets, and prints one verdict for each.
 pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut signals: Signals) -> CliResult<Exit> {
     let Request { audience, call } = parsing::request(&args.words, InputContext::Shell)?;
-    let request = requests::request(call, &args.send)?;
+    let request = CommandRequest::new(call, args.send.dry_run)?;
     let realm = Realm::open(&args.sender.realm.keys)?;
     let member = realm.operator(&args.sender)?;
     let options = requests::options(&args.send, &member.identity)?;

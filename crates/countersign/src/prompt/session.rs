@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use countersign_host::clock;
-use countersign_machine::server::{Audience, Presence, Report, RequestId, Update};
+use countersign_machine::server::{Audience, CommandRequest, Presence, Report, RequestId, Update};
 use countersign_protocol::credential::Grant;
 use countersign_protocol::envelope::Expired;
 use countersign_protocol::name::Name;
@@ -189,7 +189,7 @@ impl<'a> Session<'a> {
         self.note_expiry();
         let options = requests::options(send, self.operator.identity())?;
         let Request { audience, call } = request;
-        let request = requests::request(call, send)?;
+        let request = CommandRequest::new(call, send.dry_run)?;
         let submitted = self.operator.submit(request, &audience, options).await;
         let id = submitted.map_err(|error| requests::failure(error, Some(&self.operator)))?;
         let mut gathering = Gathering::new(self.output, format);

@@ -64,7 +64,7 @@ impl ResultQueries {
             issued_at: now.wall,
             expires_at: now.wall.plus(context.options.ttl.min(POLL_EVERY)),
             dry_run: false,
-            call: &Call { name: Builtin::Result.name().parse().ok()?, args },
+            call: &Call { name: Builtin::Result.into(), args },
         };
         let query = context.sign(unsigned).ok()?;
         if self.0.len() == MAX_RESULT_QUERIES

@@ -91,6 +91,13 @@ impl Builtin {
     }
 }
 
+impl From<Builtin> for Name {
+    #[expect(clippy::expect_used, reason = "a test shows that each of them is a name")]
+    fn from(builtin: Builtin) -> Self {
+        builtin.name().parse().expect("a name")
+    }
+}
+
 /// Whether a command is sent again, under a new id, to a client that may have executed it in an earlier epoch (section 8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reissue {
@@ -359,6 +366,7 @@ mod tests {
         assert!(kinds.eq(expected));
         assert!(Builtin::ALL.iter().all(|builtin| Builtin::from_name(builtin.name()) == Some(*builtin)));
         assert_eq!(Builtin::from_name("Ping"), None);
+        assert!(Builtin::ALL.iter().all(|builtin| Name::from(*builtin).as_str() == builtin.name()));
     }
 
     #[test]
