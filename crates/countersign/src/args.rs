@@ -23,8 +23,8 @@ pub(crate) use request::{CALL_ABOUT, CallArgs, CommandArgs, Words};
 
 /// Signed commands and verified replies for fleets of workers over NATS.
 ///
-/// An operator signs each command; each client verifies for itself that this operator may send it this command, now and
-/// never before, runs it at most once, and signs its reply. The broker in between moves bytes and is trusted with nothing else.
+/// An operator signs each command; each client checks for itself that this operator may send it this command, that
+/// the command is fresh and has not run before, runs it at most once, and signs its reply. The broker in between moves bytes and is trusted with nothing else.
 #[derive(Debug, Parser)]
 #[command(
     name = "countersign",
@@ -33,17 +33,18 @@ pub(crate) use request::{CALL_ABOUT, CallArgs, CommandArgs, Words};
     after_long_help = "From nothing to a first verified reply:
   countersign init                       make keys and credentials in ./keys
   nats-server -c nats.conf -sd /tmp/cs   start the broker
-  countersign setup                      make the broker's streams
+  countersign setup                      make the broker's stream of presences
   countersign client --name worker-1     run a client; in another terminal:
   countersign start worker-1
   countersign calculate worker-1 2.5 \"all done\"
 
 Exit status:
   0    every target succeeded (or accepted, with --detach)
-  1    some target failed, refused, was cancelled or interrupted
+  1    some target failed, refused, was cancelled or interrupted; or this
+       machine failed
   2    wrong usage, or arguments found invalid before anything was sent
   3    some target gave no reply or is offline, and none failed
-  4    no broker, or it refuses the connection
+  4    no broker, it refuses the connection, or cannot deliver
   5    keys, credentials or trust are unusable
   130  interrupted by Ctrl-C (SIGINT)
   143  ended by SIGTERM"

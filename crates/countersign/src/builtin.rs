@@ -68,7 +68,7 @@ pub(crate) fn describe(builtin: Builtin) -> Descriptor {
             answer: |it| typed(it, |it: Changed| choose(it.changed, "ready", "ready already")),
         },
         Builtin::Stop => Descriptor {
-            about: "Take no more data commands: ready → unready",
+            about: "Make clients refuse data commands: ready → unready",
             params: &[],
             args: none,
             notes: "Jobs that run go on; " + code("cancel") + " ends one.",
@@ -92,7 +92,7 @@ pub(crate) fn describe(builtin: Builtin) -> Descriptor {
             answer: |it| typed(it, |it: Cancelled| choose(it.cancelled, "cancelled", "not cancelled: it had ended")),
         },
         Builtin::Ping => Descriptor {
-            about: "Ask for the client's time, only when ready",
+            about: "Ask for the client's time (needs ready)",
             params: &[],
             args: none,
             notes: Text::default(),
@@ -104,7 +104,7 @@ pub(crate) fn describe(builtin: Builtin) -> Descriptor {
             },
         },
         Builtin::Calculate => Descriptor {
-            about: "Compute for X seconds, then print MSG; when ready",
+            about: "Compute for X seconds, then print MSG (needs ready)",
             params: &[
                 Param { name: "X", about: "seconds, a number from 0 to 86400" },
                 Param { name: "MSG", about: "the text that the client then prints, up to 4096 characters" },
@@ -138,7 +138,8 @@ pub(crate) fn describe(builtin: Builtin) -> Descriptor {
             about: "Show the recorded outcome of a command",
             params: &[COMMAND_ID],
             args: command_id,
-            notes: code("jobs TARGET") + " lists the ids. A job is remembered for an hour after its end.",
+            notes: code("jobs TARGET")
+                + " lists the ids. A job is remembered for an hour after its end, or less if the journal is full.",
             examples: &["result worker-1 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90"],
             answer: |it| typed(it, recorded),
         },

@@ -27,18 +27,19 @@ pub(crate) enum Command {
     /// credential for every operator and client, trust.json with its pin, and nats/users.conf for the broker.
     ///
     /// A key is never overwritten. Run it again to add an operator or a client, or to renew credentials and trust past
-    /// half their life; it lists what it made and what it left. To start over, remove the folder.
+    /// half their life; it lists what it made and what it left. To start over, remove what it made: every client then needs the new
+    /// pin and files.
     #[command(after_long_help = "Examples:
   countersign init
   countersign init --realm plant --operator alice --client press:web,db
   countersign init --client worker-2          add one to what is there
 
-Files made are private to you (0600 in 0700). Then move root.pem off this
+Private keys have mode 0600, and all folders 0700. Then move root.pem off this
 machine: it is needed again only to renew or change trust.json.
 The broker reads a changed nats/users.conf when it gets SIGHUP.")]
     Init(InitArgs),
 
-    /// Make the broker's streams
+    /// Make the broker's stream of presences
     ///
     /// Makes, or brings up to date, the stream cs-<realm>-presence: the last presence of every client, from which an
     /// operator learns who is there. It uses the setup key, which may do this and remove clients from that stream (`clients
@@ -62,8 +63,8 @@ The broker reads a changed nats/users.conf when it gets SIGHUP.")]
 
     /// Report whether a client of this machine runs and is connected
     ///
-    /// Reads the file that `countersign client --health FILE` writes: at every heartbeat (10 s) while it is connected to
-    /// the broker. Exits with 0 if the file is younger than 30 s, else with 1; meant for the health check of a container.
+    /// Reads the file that `countersign client --health FILE` writes: at every heartbeat (10 s) while it is healthy, that
+    /// is, connected, with all subscriptions active, its presence publishable and its credential in force. Exits with 0 if the file is younger than 30 s, else with 1; meant for the health check of a container.
     #[command(after_long_help = "Example:
   countersign health --health /run/countersign/health")]
     Health {
@@ -87,8 +88,9 @@ The broker reads a changed nats/users.conf when it gets SIGHUP.")]
     /// Replies and the clients' events appear above what is being typed. What takes long goes on in the background, and
     /// Ctrl-C offers to cancel it.
     ///
-    /// Where standard input or output is no terminal, it is read as a script: line by line, each to its verdicts. A line
-    /// that fails is reported by its number, the rest is done, and the worst exit status is that of the script.
+    /// If standard input or output is not a terminal, standard input is read as a script: line by line, each to its
+    /// verdicts. A line that fails is reported by its number, the other lines still run, and the script ends with the
+    /// worst exit status.
     #[command(after_long_help = "Examples:
   countersign server
   countersign server --as alice --timeout 10s
@@ -98,7 +100,7 @@ In a script, `#` begins a comment. From best to worst, exit statuses are
 0, 3 (no reply), 1 (failed), 2 (wrong usage), 4 (broker), 5 (keys), 130, 143.")]
     Server(ServerArgs),
 
-    /// Show live traffic, each message with its verdict
+    /// Show live traffic, each message with the result of its verification
     ///
     /// Connects with the observer's key, which may subscribe and do nothing else, and verifies every message of the realm
     /// as its receivers do: signature, credential, envelope, subject. `again` marks what was seen before: a command sent
@@ -114,8 +116,8 @@ In a script, `#` begins a comment. From best to worst, exit statuses are
   countersign watch --kind presence --count 1
 
 Filters of one kind are alternatives; filters of several kinds must all fit.
-With -o ndjson each line is one object, its verdict `ok`, the reason why a
-message is rejected, or `gap`; `-o json` would never end and is refused.")]
+With -o ndjson each line is one object; its member `verdict` is `ok`, the
+reason why a message is rejected, or `gap`; `-o json` would never end and is refused.")]
     Watch(WatchArgs),
 
     #[command(after_long_help = examples(Place::Shell, &SCHEMA))]
@@ -250,7 +252,7 @@ pub(crate) struct ClientArgs {
     /// Where its journal is, one folder a client; by default $XDG_STATE_HOME/countersign
     #[arg(long, env = "COUNTERSIGN_STATE", value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
-    /// A file that exists while the client is connected, for `countersign health`
+    /// A file that the client writes every 10 s while it is healthy, for `countersign health`
     #[arg(long, env = "COUNTERSIGN_HEALTH", value_name = "FILE")]
     pub(crate) health: Option<PathBuf>,
     /// How many jobs may run at once

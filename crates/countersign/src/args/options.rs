@@ -71,8 +71,8 @@ pub(crate) struct SendArgs {
     #[arg(long)]
     pub(crate) detach: bool,
 
-    /// Send the same bytes again until an answer comes; they still run at most once. A client that has started a
-    /// new epoch is sent any command but `terminate` again: it has lost the journal of what it ran before
+    /// Send the same bytes again until an answer comes; they run at most once. To a client that has begun a new epoch,
+    /// send every command but `terminate` again under a new id: it may then do again what it did before the epoch began
     #[arg(long)]
     pub(crate) retry: bool,
 

@@ -30,7 +30,7 @@ fn check(args: &[&str], snapshot: &str) {
     let run = Folder::new().run(args).expect(0);
     assert_eq!(run.stderr, "");
     let path = format!("{}/tests/command/helps/{snapshot}.txt", env!("CARGO_MANIFEST_DIR"));
-    Assert::new().action_env("SNAPSHOTS").eq(run.stdout, Data::read_from(path.as_ref(), None));
+    Assert::new().normalize_paths(false).action_env("SNAPSHOTS").eq(run.stdout, Data::read_from(path.as_ref(), None));
 }
 
 #[test]
