@@ -100,6 +100,11 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> CliE
         OperatorError::Request(RequestError::NotInForce { .. }) => CliError::keys(format!("{error}; nothing was sent"))
             .expected("a credential that is in force; what is under way is still waited for")
             .hint("run `countersign init` where the issuer's key is, and start again with the new credential"),
+        OperatorError::Disconnected | OperatorError::Request(RequestError::Disconnected) => {
+            CliError::new(Exit::Broker, "the connection to the broker is lost; nothing was sent")
+                .expected("a broker; the connection is being made again by itself")
+                .hint("try again when the broker is back")
+        }
         OperatorError::Request(_) => CliError::usage(error)
             .expected("a command that its own schema allows; nothing was sent")
             .hint(code("schema NAME.args") + " shows what a built-in command takes"),
@@ -112,11 +117,6 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> CliE
                 "run `countersign setup` once if the broker keeps no presences yet; else check the line to it, or name \
                  the clients one by one",
             ),
-        OperatorError::Disconnected => {
-            CliError::new(Exit::Broker, "the connection to the broker is lost; nothing was sent")
-                .expected("a broker; the connection is being made again by itself")
-                .hint("try again when the broker is back")
-        }
         OperatorError::ReplySubscriptionDenied(_) => CliError::new(Exit::Broker, format!("{error}; nothing was sent"))
             .expected("a list of users that lets this connection key receive the operator's replies (nats/users.conf)")
             .hint("run `countersign init`, and make the broker read its configuration again"),

@@ -316,6 +316,11 @@ impl Operator {
         self.machine.roster()
     }
 
+    /// Whether the connection is lost for the moment. Nothing can be submitted then.
+    pub fn is_cut_off(&self) -> bool {
+        self.machine.is_cut_off()
+    }
+
     /// Whether nothing arrived from a client for half a minute of connected time, though it has not stated that it ended.
     pub fn is_silent(&self, client: &Name) -> bool {
         self.machine.is_silent(client)

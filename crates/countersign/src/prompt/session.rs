@@ -94,8 +94,11 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// What stands before the cursor: the target and its state.
+    /// What stands before the cursor: the target and its state, or that there is no connection.
     pub(super) fn prompt(&self, target: Option<&Audience>) -> String {
+        if self.operator.is_cut_off() {
+            return "disconnected> ".to_owned();
+        }
         let roster = self.operator.roster();
         match target {
             None => "countersign> ".to_owned(),

@@ -92,6 +92,9 @@ impl Operator {
         now: Now,
     ) -> Result<(RequestId, Vec<Effect>), RequestError> {
         may_sign(&self.setup.identity, now.wall)?;
+        if self.is_cut_off {
+            return Err(RequestError::Disconnected);
+        }
         let expected = self.expected(audience)?;
         let is_control = request.builtin.map(Builtin::kind) == Some(CommandKind::Control);
         self.submitted += 1;
@@ -108,7 +111,7 @@ impl Operator {
             id,
             issued: BTreeSet::new(),
             superseded: false,
-            cut_off: self.is_cut_off.then_some(now.micros),
+            cut_off: None,
             outage: 0,
             done: false,
         };
@@ -185,6 +188,11 @@ impl Operator {
             self.pending.values_mut().flat_map(|pending| pending.unsent(digest, &text, now)).collect();
         effects.insert(0, emit(Update::Notice { client: None, alarm: false, text: format!("a command was {text}") }));
         effects
+    }
+
+    /// Whether there is no connection.
+    pub fn is_cut_off(&self) -> bool {
+        self.is_cut_off
     }
 
     /// The connection is lost: silence from now on is its, and not the clients'.

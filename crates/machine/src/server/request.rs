@@ -53,6 +53,9 @@ pub enum RequestError {
         /// The time, by this machine's clock.
         now: Millis,
     },
+    /// There is no connection: what is published now would be sent when it is back, and run then.
+    #[error("the connection to the broker is lost")]
+    Disconnected,
     /// It is no message that a client would take (sections 3 and 4).
     #[error("the command cannot be sent: {0}")]
     Envelope(String),
@@ -150,7 +153,11 @@ impl RequestContext {
 
     /// What is added to a text about silence.
     pub(super) fn cut_off(&self) -> &'static str {
-        if self.is_cut_off() { ", and there is no connection to the broker" } else { "" }
+        if self.is_cut_off() {
+            ", and there is no connection to the broker: what was handed over may still arrive until it expires"
+        } else {
+            ""
+        }
     }
 
     pub(super) fn reply_to(&self, id: &MessageId) -> String {

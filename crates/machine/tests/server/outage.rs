@@ -1,7 +1,7 @@
 //! Section 5: silence is counted while there is a connection, an outage is waited out up to a bound, and what a client says of
 //! another command is no answer.
 
-use countersign_machine::server::{Options, Verdict};
+use countersign_machine::server::{Audience, Options, RequestError, Verdict};
 use countersign_protocol::digest::Digest;
 use countersign_protocol::reply::{ErrorCode, Outcome, State};
 use serde_json::{Value, json};
@@ -164,21 +164,19 @@ fn a_retry_is_not_sent_while_there_is_no_connection_and_goes_on_when_there_is_on
 }
 
 #[test]
-fn a_request_that_is_submitted_during_an_outage_has_its_whole_wait_after_it() {
+fn nothing_is_submitted_during_an_outage_and_everything_after_it() {
     let world = World::new();
     let mut server = world.server();
+    let worker = Audience::Clients(super::common::names(&["worker-1"]));
     cut(&mut server);
-    server
-        .submit(
-            ping(),
-            &countersign_machine::server::Audience::Clients(super::common::names(&["worker-1"])),
-            Options::default(),
-        )
-        .unwrap();
+    for audience in [&worker, &Audience::All] {
+        let refused = server.submit(ping(), audience, Options::default());
+        assert!(matches!(refused, Err(RequestError::Disconnected)), "{refused:?}");
+    }
     server.pass(MINUTE);
     restore(&mut server);
-    server.pass(5_000);
-    assert!(server.report.is_none());
+    assert!(server.sent.is_empty());
+    server.submit(ping(), &worker, Options::default()).unwrap();
     server.take(&world.answer(&server.sent[0], pong()));
     assert_eq!(server.word("worker-1"), "succeeded");
 }
