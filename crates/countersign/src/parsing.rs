@@ -51,7 +51,12 @@ pub(crate) fn request(line: &Words, context: InputContext<'_>) -> CliResult<Requ
     let audience = match (targets, context) {
         ([], InputContext::Prompt(Some(default))) => default.clone(),
         ([], InputContext::Prompt(None) | InputContext::Shell) => return Err(missing()),
-        _ => target(targets)?,
+        _ => target(targets).map_err(|error| match targets {
+            [_, _, ..] if !params.is_empty() => {
+                error.hint("a text of several words needs quotation marks: " + command(example))
+            }
+            _ => error,
+        })?,
     };
     let call = match line {
         Words::Builtin(builtin, _) => {

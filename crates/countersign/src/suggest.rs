@@ -9,8 +9,8 @@ pub(crate) fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     if word.len() > LONGEST {
         return None;
     }
-    let rated = candidates.into_iter().map(|candidate| (likeness(word, candidate), candidate));
-    let mut near: Vec<(f64, &str)> = rated.filter(|(likeness, _)| *likeness > 0.7).collect();
+    let near = candidates.into_iter().filter(|candidate| is_near(word, candidate));
+    let mut near: Vec<(f64, &str)> = near.map(|candidate| (strsim::jaro_winkler(word, candidate), candidate)).collect();
     near.sort_by(|(one, _), (other, _)| other.total_cmp(one));
     match near.as_slice() {
         [(best, _), (second, _), ..] if second >= best => None,
@@ -19,10 +19,10 @@ pub(crate) fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     }
 }
 
-/// From 0 to 1. One slip of the finger is near, however short the word.
-fn likeness(word: &str, candidate: &str) -> f64 {
-    let slipped = word.len() > 2 && strsim::osa_distance(word, candidate) == 1;
-    strsim::jaro_winkler(word, candidate).max(if slipped { 0.8 } else { 0.0 })
+/// One slip of the finger, and one more for every four letters; or the beginning of it.
+fn is_near(word: &str, candidate: &str) -> bool {
+    let slips = 1 + word.len().min(candidate.len()) / 4;
+    word.len() > 2 && (candidate.starts_with(word) || strsim::osa_distance(word, candidate) <= slips.min(3))
 }
 
 #[cfg(test)]
@@ -33,6 +33,7 @@ mod tests {
     fn a_typo_finds_what_was_meant() {
         assert_eq!(suggest("wroker-1", ["web-1", "worker-1", "press"]), Some("worker-1"));
         assert_eq!(suggest("wbe", ["db", "web"]), Some("web"));
+        assert_eq!(suggest("calc", ["cancel", "calculate"]), Some("calculate"));
     }
 
     #[test]
@@ -51,6 +52,8 @@ mod tests {
     #[test]
     fn what_is_like_nothing_finds_nothing() {
         assert_eq!(suggest("zzz", ["web-1", "worker-1"]), None);
+        assert_eq!(suggest("--batch", ["--detach", "--dry-run"]), None);
+        assert_eq!(suggest("completions", ["clients", "calculate"]), None);
         assert_eq!(suggest("worker-1", []), None);
     }
 }

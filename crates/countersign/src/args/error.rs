@@ -49,7 +49,11 @@ pub(super) fn usage_error(error: &clap::Error, command: &mut clap::Command, line
         (_, _, Some(_)) => failure.expected(usage.join(", or ")),
         _ => failure,
     };
+    let typed =
+        context(ContextKind::InvalidSubcommand).or_else(|| context(ContextKind::InvalidArg)).unwrap_or_default();
     let nearest = context(ContextKind::SuggestedSubcommand).or_else(|| context(ContextKind::SuggestedArg));
+    // Clap suggests what is far off too.
+    let nearest = nearest.filter(|nearest| suggest(&typed, [nearest.as_str()]).is_some());
     match (nearest, context(ContextKind::Suggested)) {
         (Some(nearest), _) => failure.hint(format!("{program} {nearest}").trim_start()),
         (None, Some(tip)) => failure.hint(cut(&tip, MAX_SHOWN)),

@@ -99,7 +99,7 @@ fn for_people(entries: &[Entry<'_>], now: Millis) -> String {
         let expired = entry.credential_expires_at.filter(|_| entry.expired);
         let expired = expired.map(|until| format!("expired on {}", until.utc()));
         let Some(seen) = &entry.seen else {
-            let state = expired.as_deref().unwrap_or("-");
+            let state = expired.as_deref().unwrap_or("key only");
             return [entry.client.as_str(), state, "-", "-", "-", "-"].map(str::to_owned).to_vec();
         };
         let groups: Vec<&str> = seen.groups.iter().map(Name::as_str).collect();

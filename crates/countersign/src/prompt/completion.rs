@@ -19,8 +19,10 @@ use crate::builtin::describe;
 pub(super) struct Vocabulary {
     /// Clients, `@group`s and `@all`.
     pub(super) targets: BTreeSet<String>,
-    /// The ids of what was given here and runs.
+    /// The ids of the commands that were sent here and run.
     pub(super) ids: BTreeSet<String>,
+    /// The data commands that the clients know.
+    pub(super) commands: BTreeSet<String>,
 }
 
 /// The editor's helper.
@@ -73,6 +75,7 @@ fn candidates(before: &str, vocabulary: &Vocabulary) -> (usize, Vec<String>) {
         ["schema"] => schema::all().into_iter().map(|schema| schema.name().to_owned()).collect(),
         [command, ..] if takes_id(command) => targets().into_iter().chain(vocabulary.ids.iter().cloned()).collect(),
         ["schema" | "help" | "?" | "quit" | "exit", ..] => Vec::new(),
+        ["call", ..] => targets().into_iter().chain(vocabulary.commands.iter().cloned()).collect(),
         _ => targets(),
     };
     (start, all.into_iter().filter(|candidate| candidate.starts_with(word)).collect())
@@ -87,6 +90,7 @@ mod tests {
         let vocabulary = Vocabulary {
             targets: words(&["worker-1", "worker-2", "press", "@web", "@all"]),
             ids: words(&["019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90"]),
+            commands: words(&["calculate", "disk_usage", "ping"]),
         };
         candidates(line, &vocabulary).1
     }
@@ -101,6 +105,8 @@ mod tests {
         assert_eq!(complete("ping --t"), ["--timeout", "--ttl"]);
         assert_eq!(complete("ping --k"), [""; 0], "the session's own options are not");
         assert_eq!(complete("cancel worker-1 01"), ["019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90"]);
+        assert_eq!(complete("call d"), ["disk_usage"]);
+        assert_eq!(complete("call worker-1 p"), ["press", "ping"]);
         assert_eq!(complete("clients f"), ["forget"]);
         assert_eq!(complete("clients forget @"), [""; 0]);
         assert_eq!(complete("schema calculate.a"), ["calculate.args"]);

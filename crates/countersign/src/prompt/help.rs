@@ -33,7 +33,7 @@ Here:
   clients forget NAME…        remove retired ones
   schema [NAME]               a JSON Schema, or the names of all
   help [COMMAND]              this, or more on one command and its options
-  quit                        leave; so does Ctrl-D. What runs goes on
+  quit · exit                 leave; so does Ctrl-D. What runs goes on
 
 Tab completes. What takes long goes on in the background; Ctrl-C offers to
 cancel it. Lines that begin with `event:` are what clients report by themselves.

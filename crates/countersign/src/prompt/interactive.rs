@@ -5,7 +5,7 @@ use std::future::ready;
 use std::time::Duration;
 
 use countersign_machine::server::{Audience, RequestId};
-use countersign_protocol::command::Builtin;
+use countersign_protocol::command::{Builtin, CommandKind};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
@@ -264,7 +264,10 @@ impl Terminal<'_> {
         let targets = clients.chain(groups).chain([Audience::All.to_string()]).collect();
         let running = self.session.open_requests().into_iter().flat_map(|(id, _)| operator.running(id));
         let ids = running.map(|(command, _)| command.command_id.to_string()).collect();
-        self.editor.update(Vocabulary { targets, ids });
+        let infos = operator.roster().entries().map(|presence| presence.info());
+        let data = infos.flat_map(|info| &info.commands).filter(|command| command.kind == CommandKind::Data);
+        let commands = data.map(|command| command.name.to_string()).collect();
+        self.editor.update(Vocabulary { targets, ids, commands });
     }
 }
 

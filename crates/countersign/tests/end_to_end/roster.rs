@@ -43,7 +43,7 @@ fn entry(fleet: &Fleet, client: &str) -> Value {
 fn every_client_is_shown_as_it_is_from_its_start_to_its_end() {
     let fleet = Fleet::of(&["worker-1:web,db", "worker-2", "worker-3"]);
     let head = ["CLIENT", "STATE", "GROUPS", "VERSION", "LAST SEEN", "JOBS"];
-    let never = |client: &'static str| [client, "-", "-", "-", "-", "-"];
+    let never = |client: &'static str| [client, "key only", "-", "-", "-", "-"];
     assert_eq!(table(&fleet), [head, never("worker-1"), never("worker-2"), never("worker-3")]);
     let names: Vec<Value> = ["worker-1", "worker-2", "worker-3"].iter().map(|it| json!({ "client": it })).collect();
     assert_eq!(fleet.run(&["clients", "-o", "json"]).exits(0).json(), json!({ "clients": names }));
