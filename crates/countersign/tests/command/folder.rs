@@ -106,8 +106,8 @@ impl Run {
     #[track_caller]
     pub fn did(&self, file: &str) -> (String, String) {
         let files = self.json()["files"].as_array().unwrap().clone();
-        let deed = files.iter().find(|deed| deed["file"] == file).unwrap_or_else(|| panic!("{file}: {self:#?}"));
-        (deed["did"].as_str().unwrap().to_owned(), deed["note"].as_str().unwrap().to_owned())
+        let change = files.iter().find(|change| change["file"] == file).unwrap_or_else(|| panic!("{file}: {self:#?}"));
+        (change["did"].as_str().unwrap().to_owned(), change["note"].as_str().unwrap().to_owned())
     }
 }
 

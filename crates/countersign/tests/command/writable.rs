@@ -41,7 +41,7 @@ fn refuses(run: Run, status: i32, path: &str, what: &str, hint: &str) {
 }
 
 #[test]
-fn init_a_client_and_an_operator_refuse_what_others_may_write_to_and_say_which_file_it_is() {
+fn init_a_client_and_an_operator_refuse_what_others_may_write_to_and_name_the_file() {
     let folder = Folder::with_keys(&["--client", "worker-1:web"]);
     let all: [(&str, &[Program]); 7] = [
         ("root.thumbprint", &[init, client, operator]),
