@@ -17,7 +17,7 @@ use countersign_protocol::reply::{Outcome, Reply, State};
 use countersign_protocol::subject;
 use countersign_protocol::text::escape;
 use countersign_protocol::time::Millis;
-use countersign_testkit::broker::PATIENCE;
+use countersign_testkit::broker::TIMEOUT;
 use countersign_testkit::hostile::{Message, Peer};
 use countersign_testkit::realm::name;
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ impl FakeWorker {
     }
 
     /// Starts an operator's command, and waits for what it sends.
-    pub fn asked(&mut self, fleet: &Fleet, arguments: &[&str]) -> (Process, Message) {
+    pub fn receive_command(&mut self, fleet: &Fleet, arguments: &[&str]) -> (Process, Message) {
         let operator = fleet.spawn(arguments);
         (operator, self.peer.message())
     }
@@ -137,7 +137,7 @@ impl FakeWorker {
     pub fn present(&mut self, fleet: &Fleet, age: i64) {
         let presence = self.presence(|event| event.issued_at = event.issued_at.plus(-age));
         self.peer.send(&presence);
-        kept(fleet, &presence.subject, &presence.body);
+        wait_until_stored(fleet, &presence.subject, &presence.body);
     }
 
     fn next(&mut self) -> (MessageId, Millis) {
@@ -148,14 +148,14 @@ impl FakeWorker {
 }
 
 /// Waits until this body is the last that the broker keeps on the subject of a presence.
-pub fn kept(fleet: &Fleet, subject: &str, body: &[u8]) {
+pub fn wait_until_stored(fleet: &Fleet, subject: &str, body: &[u8]) {
     const INBOX: &str = "_INBOX.operator-alice.test";
     let mut alice = fleet.peer(&fleet.keys().seed(Role::Operator, &name("alice")));
     alice.subscribe(INBOX);
-    let deadline = Instant::now() + PATIENCE;
-    let question = serde_json::json!({ "last_by_subj": subject }).to_string();
+    let deadline = Instant::now() + TIMEOUT;
+    let request = serde_json::json!({ "last_by_subj": subject }).to_string();
     loop {
-        alice.publish("cs.demo.roster.get", Some(INBOX), None, question.as_bytes());
+        alice.publish("cs.demo.roster.get", Some(INBOX), None, request.as_bytes());
         if alice.message().body == body {
             return;
         }

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use countersign_keys::{KeyFolder, read_seed};
 use countersign_protocol::credential::Role;
-use countersign_testkit::broker::{Broker, PATIENCE};
+use countersign_testkit::broker::{Broker, TIMEOUT};
 use countersign_testkit::hostile::Peer;
 use countersign_testkit::realm::name;
 use serde_json::Value;
@@ -48,7 +48,7 @@ impl Fleet {
         let mut init = command(folder.path(), "nats://127.0.0.1:1");
         init.args(["init", "--realm", "demo", "--operator", "alice"]);
         init.args(clients.iter().flat_map(|client| ["--client", client]));
-        Process::spawn(init).ended().exits(0);
+        Process::spawn(init).wait().exits(0);
         let configuration = folder.path().join("nats.conf");
         fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../nats.conf"), &configuration).unwrap();
         let broker = Broker::with_file(&configuration);
@@ -76,7 +76,7 @@ impl Fleet {
     }
 
     /// The folder of a client's journal.
-    pub fn record(&self, client: &str) -> PathBuf {
+    pub fn state_folder(&self, client: &str) -> PathBuf {
         self.path().join("state").join(client)
     }
 
@@ -89,7 +89,7 @@ impl Fleet {
 
     /// Runs `countersign` to its end.
     pub fn run(&self, arguments: &[&str]) -> Ran {
-        self.spawn(arguments).ended()
+        self.spawn(arguments).wait()
     }
 
     /// Starts `countersign`.
@@ -131,7 +131,7 @@ impl Fleet {
     }
 
     /// Connects again to hear of events, after the broker was away.
-    pub fn hear_events_again(&self) {
+    pub fn resubscribe(&self) {
         let mut events = self.peer(&self.keys().seed(Role::Operator, &name("alice")));
         events.subscribe("cs.demo.event.>");
         self.events.replace(events);
@@ -174,7 +174,7 @@ impl Fleet {
 
     #[track_caller]
     fn until_dropped(&self, client: &str, expected: u64) -> (Value, BTreeMap<String, u64>) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let info = self.status(client);
             let found: BTreeMap<String, u64> = serde_json::from_value(info["dropped"].clone()).unwrap();

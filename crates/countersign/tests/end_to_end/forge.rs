@@ -67,7 +67,7 @@ impl Forger {
     }
 
     /// A signed command to `worker-1`.
-    pub fn order(&self, call: &str, args: Value) -> Signed {
+    pub fn command(&self, call: &str, args: Value) -> Signed {
         self.draft(call, args).sign(&self.identity)
     }
 
@@ -96,7 +96,7 @@ impl Forger {
     }
 
     /// Sends a command and waits for its final reply.
-    pub fn ask(&self, message: &Signed) -> Value {
+    pub fn request(&self, message: &Signed) -> Value {
         self.send(message);
         self.reply_to(message).json()
     }

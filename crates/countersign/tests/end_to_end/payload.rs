@@ -18,7 +18,7 @@ fn limit(fleet: &mut Fleet, bytes: usize) {
     fs::write(&path, format!("{before}\nmax_payload: {bytes}\n")).unwrap();
     fleet.broker.stop();
     fleet.broker.restart();
-    fleet.hear_events_again();
+    fleet.resubscribe();
 }
 
 /// What the command and its final reply take when a calculation's text has so many bytes.
@@ -39,7 +39,7 @@ fn in_three_lines(ran: &Ran, first: &str) {
 }
 
 #[test]
-fn an_order_over_the_brokers_limit_fails_at_once_and_a_reply_over_it_is_a_verdict_of_its_own() {
+fn a_command_over_the_brokers_limit_fails_at_once_and_a_reply_over_it_is_a_verdict_of_its_own() {
     let (mut fleet, worker) = Fleet::ready();
     let (command, reply) = sizes(&fleet, 100);
     assert!(reply > command, "or no reply is too large for a broker that takes the command: {reply}, {command}");
@@ -55,12 +55,13 @@ fn an_order_over_the_brokers_limit_fails_at_once_and_a_reply_over_it_is_a_verdic
     assert_eq!(ran.of("worker-1")["final"], true, "it ran, and will not run again: {ran:#?}");
     assert!(ran.of("worker-1")["error"]["message"].as_str().unwrap().contains("max_payload"), "{ran:#?}");
     let id = ran.json()["command_id"].as_str().unwrap().to_owned();
-    let asked = fleet.run(&["result", "worker-1", &id, "-o", "json"]).exits(0).of("worker-1")["result"].clone();
-    assert_eq!((&asked["status"], &asked["error"]["code"]), (&json!("failed"), &json!("result_too_large")));
+    let result = fleet.run(&["result", "worker-1", &id, "-o", "json"]).exits(0).of("worker-1")["result"].clone();
+    assert_eq!((&result["status"], &result["error"]["code"]), (&json!("failed"), &json!("result_too_large")));
 
     observer.so_far();
-    let told = format!("error: the command takes {} bytes with its headers, and the broker takes {LIMIT}", LIMIT + 1);
-    in_three_lines(&calculate(fits + 1).exits(4), &told);
+    let expected =
+        format!("error: the command takes {} bytes with its headers, and the broker takes {LIMIT}", LIMIT + 1);
+    in_three_lines(&calculate(fits + 1).exits(4), &expected);
     for audience in ["@all", "worker-1"] {
         let text = "x".repeat(4_096);
         let ran = fleet.run(&["calculate", audience, "0", &text]).exits(4);
@@ -73,13 +74,13 @@ fn an_order_over_the_brokers_limit_fails_at_once_and_a_reply_over_it_is_a_verdic
 }
 
 #[test]
-fn a_client_whose_presence_the_broker_does_not_take_says_so_and_is_not_healthy_until_it_does() {
+fn a_client_whose_presence_the_broker_does_not_accept_reports_it_and_is_not_healthy_until_it_does() {
     let mut fleet = Fleet::new();
     limit(&mut fleet, 1_024);
     let mut worker = fleet.spawn(&["client", "--name", "worker-1", "--health", "health"]);
     worker.stderr.wait_for("the broker takes messages of 1024 bytes at most (max_payload)");
-    let told = worker.stderr.wait_for("the presence takes ");
-    assert!(told.contains("(max_payload): no operator sees this client"), "{told}");
+    let got = worker.stderr.wait_for("the presence takes ");
+    assert!(got.contains("(max_payload): no operator sees this client"), "{got}");
     let health = || fleet.run(&["health", "--health", "health"]);
     health().exits(1);
     assert!(fleet.run(&["clients"]).exits(0).stdout.lines().all(|line| !line.contains("unready")));
@@ -89,5 +90,5 @@ fn a_client_whose_presence_the_broker_does_not_take_says_so_and_is_not_healthy_u
     fleet.run(&["start", "worker-1", "--retry"]).exits(0);
     fleet.run(&["health", "--health", "health"]).exits(0);
     worker.signal(Signal::TERM);
-    worker.ended().exits(0);
+    worker.wait().exits(0);
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Instant;
 
-use countersign_testkit::broker::{self, PATIENCE};
+use countersign_testkit::broker::{self, TIMEOUT};
 use rustix::process::Pid;
 use serde_json::Value;
 
@@ -64,7 +64,7 @@ impl Process {
     }
 
     /// Waits until it has ended by itself.
-    pub fn ended(mut self) -> Ran {
+    pub fn wait(mut self) -> Ran {
         let (stdout, stderr) = (self.stdout.until_closed(), self.stderr.until_closed());
         // Both streams are closed: it has ended, or is about to.
         Ran { code: self.child.wait().unwrap().code(), stdout, stderr }
@@ -74,7 +74,7 @@ impl Process {
     #[track_caller]
     pub fn printed(self) -> String {
         self.signal(Signal::TERM);
-        self.ended().exits(0).stdout
+        self.wait().exits(0).stdout
     }
 
     /// The most memory that it has held so far, in bytes.
@@ -111,7 +111,7 @@ impl Lines {
 
     /// Waits for a line that contains a text, the lines that were seen before included.
     pub fn wait_for(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut at = 0;
         loop {
             while let Some(line) = self.seen.get(at) {
@@ -134,7 +134,7 @@ impl Lines {
     }
 
     fn until_closed(&mut self) -> String {
-        let deadline = Instant::now() + PATIENCE * 2;
+        let deadline = Instant::now() + TIMEOUT * 2;
         loop {
             match self.arriving.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.seen.push(line),

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use anstream::adapter::strip_str;
-use countersign_testkit::broker::PATIENCE;
+use countersign_testkit::broker::TIMEOUT;
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -83,7 +83,7 @@ impl Pty {
     /// Waits for a text after the one that was waited for last. Says what came before it.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let screen = self.screen();
             if let Some(found) = screen[self.at..].find(text) {
@@ -101,7 +101,7 @@ impl Pty {
     /// Waits until what was shown after the text that was waited for last is as it should be.
     #[track_caller]
     pub fn wait_until(&mut self, what: &str, fits: impl Fn(&str) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let screen = self.screen();
             if fits(&screen[self.at..]) {
@@ -132,8 +132,8 @@ impl Pty {
 
     /// Waits until it has ended by itself; its exit status, and all that it showed.
     #[track_caller]
-    pub fn ended(mut self) -> (Option<i32>, String) {
-        let deadline = Instant::now() + PATIENCE;
+    pub fn wait(mut self) -> (Option<i32>, String) {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             match self.arriving.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(bytes) => self.raw.extend(bytes),

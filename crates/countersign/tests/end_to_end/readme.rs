@@ -68,7 +68,7 @@ fn every_command_of_the_readme_does_what_the_readme_says() {
         let roster = fleet.run(&["clients", "-o", "json"]).json();
         if roster["clients"][0]["state"] == "terminated" {
             // It holds its name until its process is gone.
-            worker.ended().exits(0);
+            worker.wait().exits(0);
             worker = fleet.client("worker-1");
         }
         for line in block.into_iter().filter(|line| line.contains("countersign ") && line != "countersign server") {
@@ -81,7 +81,7 @@ fn every_command_of_the_readme_does_what_the_readme_says() {
             let line = if line.contains("COMMAND-ID") { line.replace("COMMAND-ID", &job(&fleet)) } else { line };
             // The example's client is not this fleet's, which does not have that command and says so.
             let expected = i32::from(line.contains("disk_usage"));
-            let ran = Process::spawn(shell(&fleet, &line)).ended();
+            let ran = Process::spawn(shell(&fleet, &line)).wait();
             assert_eq!(ran.code, Some(expected), "{line}\n{ran:#?}");
         }
     }
@@ -115,7 +115,7 @@ fn the_session_in_the_readme_is_what_one_sees() {
     person.wait_until(&format!("{expected:?}"), |shown| expected.iter().all(|line| steady(shown).contains(line)));
     person.wait_for("countersign> ");
     person.keys(CTRL_D);
-    assert_eq!((person.ended().0, typed), (Some(0), 6));
+    assert_eq!((person.wait().0, typed), (Some(0), 6));
 }
 
 /// A text without what is another one each time.
@@ -151,7 +151,7 @@ fn every_command_of_the_other_pages_is_one_that_can_be_typed() {
             let mut command = fleet.command(&words);
             command.env("NATS_URL", "nats://127.0.0.1:1").env("COUNTERSIGN_KEYS", "no-such-folder");
             if words[0] != "init" {
-                let ran = Process::spawn(command).ended();
+                let ran = Process::spawn(command).wait();
                 assert_ne!(ran.code, Some(2), "{name}: {line}\n{ran:#?}");
             }
         }

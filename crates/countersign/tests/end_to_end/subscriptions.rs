@@ -7,7 +7,7 @@ use crate::groups::verdicts;
 use crate::process::Signal;
 
 #[test]
-fn a_client_is_not_healthy_until_every_subscription_stands_that_the_broker_refused_at_first() {
+fn a_client_is_not_healthy_until_the_broker_accepts_every_subscription_that_it_refused_at_first() {
     let fleet = Fleet::of(&["worker-1:canary", "worker-2:canary"]);
     let users = fleet.keys().users();
     let whole = fs::read_to_string(&users).unwrap();
@@ -22,8 +22,8 @@ fn a_client_is_not_healthy_until_every_subscription_stands_that_the_broker_refus
     let mut worker =
         fleet.client_as("worker-1", fleet.command(&["client", "--name", "worker-1", "--health", "health"]));
     for subject in ["cs.demo.cmd.all", "cs.demo.cmd.group.canary"] {
-        let told = worker.stderr.wait_for(&format!("Subscription to \"{subject}\""));
-        assert!(told.contains("the broker does not allow it"), "{told}");
+        let got = worker.stderr.wait_for(&format!("Subscription to \"{subject}\""));
+        assert!(got.contains("the broker does not allow it"), "{got}");
     }
     let health = || fleet.run(&["health", "--health", "health"]);
     health().exits(1);
@@ -46,5 +46,5 @@ fn a_client_is_not_healthy_until_every_subscription_stands_that_the_broker_refus
     let log = worker.stderr.so_far();
     assert_eq!(log.matches("the broker does not allow it").count(), 2, "each is told once: {log}");
     worker.signal(Signal::TERM);
-    worker.ended().exits(0);
+    worker.wait().exits(0);
 }

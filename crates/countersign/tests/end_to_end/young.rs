@@ -28,7 +28,7 @@ fn every_one_of_many_quick_rounds_to_young_clients_gets_the_true_verdict_of_each
     fleet.run(&["start", "@all"]).exits(0);
     let mut observer = fleet.observer();
     let script = "ping @all\n".repeat(ROUNDS);
-    let ran = Process::spawn_with(fleet.command(&["server", "-o", "ndjson"]), &script).ended().exits(0);
+    let ran = Process::spawn_with(fleet.command(&["server", "-o", "ndjson"]), &script).wait().exits(0);
     let lines: Vec<Value> = ran.lines().into_iter().filter(|line| line["verdict"].is_string()).collect();
     assert_eq!(lines.len(), ROUNDS * CLIENTS.len());
     assert!(lines.iter().all(|line| line["verdict"] == "succeeded"), "{ran:#?}");
@@ -36,21 +36,21 @@ fn every_one_of_many_quick_rounds_to_young_clients_gets_the_true_verdict_of_each
 }
 
 #[test]
-fn of_a_hundred_orders_at_once_a_young_client_answers_every_one() {
-    const ORDERS: usize = 100;
+fn of_a_hundred_commands_at_once_a_young_client_answers_every_one() {
+    const COMMANDS: usize = 100;
     let fleet = Fleet::new();
     let _worker = young(&fleet, "worker-1");
     let forger = Forger::new(&fleet);
-    let order = |_| forger.draft("ping", json!({})).with(|command| command.epoch = None).sign(&forger.identity);
-    let orders: Vec<_> = (0..ORDERS).map(order).collect();
-    forger.peer.borrow().send_all(&orders);
-    for order in &orders {
-        assert_eq!(forger.reply_to(order).json()["error"]["code"], "starting");
+    let command = |_| forger.draft("ping", json!({})).with(|command| command.epoch = None).sign(&forger.identity);
+    let commands: Vec<_> = (0..COMMANDS).map(command).collect();
+    forger.peer.borrow().send_all(&commands);
+    for command in &commands {
+        assert_eq!(forger.reply_to(command).json()["error"]["code"], "starting");
     }
 }
 
 #[test]
-fn an_order_that_was_published_before_its_client_had_subscribed_is_heard_all_the_same() {
+fn a_command_that_was_published_before_its_client_had_subscribed_is_received_nevertheless() {
     let fleet = Fleet::of(&["worker-1", "worker-2"]);
     let mut observer = fleet.observer();
     let operator = fleet.spawn(&["start", "worker-1", "worker-2", "--timeout", "60s", "-o", "json"]);
@@ -58,12 +58,12 @@ fn an_order_that_was_published_before_its_client_had_subscribed_is_heard_all_the
         observer.wait_for("the order", |it| it.json()["command"]["name"] == "start");
     }
     let _workers = ["worker-1", "worker-2"].map(|client| fleet.client(client));
-    let ran = operator.ended().exits(0);
+    let ran = operator.wait().exits(0);
     assert_eq!(verdicts(&ran), ["worker-1 succeeded", "worker-2 succeeded"]);
 }
 
 #[test]
-fn a_client_that_was_killed_and_started_again_is_ordered_about_at_once_by_name_and_among_all() {
+fn a_client_that_was_killed_and_restarted_obeys_at_once_by_name_and_among_all() {
     let (fleet, worker) = Fleet::ready();
     worker.kill();
     // Until 15 s after what its journal says last, and the skew, it cannot tell what is new.

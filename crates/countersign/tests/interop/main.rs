@@ -12,7 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
-use countersign_testkit::broker::{Broker, PATIENCE};
+use countersign_testkit::broker::{Broker, TIMEOUT};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -21,17 +21,17 @@ fn an_operator_in_python_gets_replies_that_it_can_verify() {
     let realm = Realm::new();
     let _client = realm.client();
 
-    let start = realm.order_in_python("start", "{}");
+    let start = realm.send_in_python("start", "{}");
     assert_eq!(start["result"], json!({"changed": true}), "{start}");
 
-    let ping = realm.order_in_python("ping", "{}");
+    let ping = realm.send_in_python("ping", "{}");
     assert_eq!((&ping["status"], &ping["state"]), (&json!("succeeded"), &json!("ready")), "{ping}");
     assert!(ping["result"].is_i64(), "{ping}");
 
-    let calculate = realm.order_in_python("calculate", r#"{"x": 0.01, "msg": "grüezi"}"#);
+    let calculate = realm.send_in_python("calculate", r#"{"x": 0.01, "msg": "grüezi"}"#);
     assert_eq!((&calculate["result"]["msg"], &calculate["seq"]), (&json!("grüezi"), &json!(1)), "{calculate}");
 
-    let refused = realm.order_in_python("calculate", r#"{"x": -1, "msg": ""}"#);
+    let refused = realm.send_in_python("calculate", r#"{"x": -1, "msg": ""}"#);
     assert_eq!(refused["error"]["code"], "invalid_args", "{refused}");
 }
 
@@ -54,7 +54,7 @@ fn a_worker_in_python_answers_our_operator() {
 }
 
 #[test]
-fn an_observer_in_python_reads_all_that_passes_as_plain_json() {
+fn an_observer_in_python_reads_all_traffic_as_plain_json() {
     let realm = Realm::new();
     let mut observer = realm.peer(&["observer", "keys", &realm.broker.url()]);
     observer.wait_for(|line| line.contains("watching"));
@@ -117,7 +117,7 @@ impl Realm {
     }
 
     /// Has the operator in Python order something, and gives the final reply that it verified.
-    fn order_in_python(&self, command: &str, args: &str) -> Value {
+    fn send_in_python(&self, command: &str, args: &str) -> Value {
         let url = self.broker.url();
         let output = self.python(&["operator", "keys", &url, "alice", "worker-1", command, args]).output().unwrap();
         exits(&output, 0);
@@ -172,7 +172,7 @@ impl Running {
         let mut at = 0;
         loop {
             if at == self.seen.len() {
-                let next = self.lines.recv_timeout(PATIENCE);
+                let next = self.lines.recv_timeout(TIMEOUT);
                 self.seen.push(next.unwrap_or_else(|error| panic!("{error}, after {:#?}", self.seen)));
             }
             if self.seen.get(at).is_some_and(|line| wanted(line)) {
