@@ -1,4 +1,4 @@
-//! What is advised where a broker takes nobody more, or keeps no streams: what helps, and nothing else.
+//! The advice where a broker accepts no more connections, or stores no streams: what helps, and nothing else.
 
 use std::fs;
 

@@ -15,7 +15,7 @@ pub struct Broker {
     pub port: u16,
 }
 
-/// The program: NATS_SERVER, or what is on the PATH. Without one these tests fail, and say so.
+/// The program: NATS_SERVER, or what is on the PATH. Without one these tests fail with a message.
 pub fn nats_server() -> Command {
     Command::new(std::env::var_os("NATS_SERVER").unwrap_or_else(|| "nats-server".into()))
 }
@@ -58,12 +58,12 @@ impl Broker {
                 break;
             }
         }
-        // What it goes on to say must not fill the pipe.
+        // Its further output must not fill the pipe.
         std::thread::spawn(move || log.for_each(drop));
         Self { process, port: port.unwrap() }
     }
 
-    /// Makes it read its configuration again, some time soon.
+    /// Makes it reload its configuration, which it does some time later.
     pub fn reload(&self) {
         kill_process(Pid::from_child(&self.process), Signal::HUP).unwrap();
     }

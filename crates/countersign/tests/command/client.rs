@@ -125,7 +125,7 @@ fn quiet_prints_nothing_where_nothing_is_wrong() {
     let args = ["client", "--name", "worker-1", "--state", "state", "-q", "--nats-url", &broker.url()];
     let mut command = folder.command(&args);
     let process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // It tells by its presence that it is there; for this test it is enough that the journal was made.
+    // A client announces itself by its presence; for this test it is enough that the journal exists.
     while !folder.path("state/worker-1/journal").is_file() && process_runs(&process) {
         std::thread::yield_now();
     }
@@ -157,7 +157,7 @@ fn a_key_that_others_can_read_is_refused() {
 #[test]
 fn a_connection_key_that_signs_messages_is_refused() {
     let folder = Folder::with_keys(&[]);
-    // The broker's list of users would have it: only the client can tell.
+    // The broker's list of users would have it: only the client can detect it.
     let seed = fs::read_to_string(folder.path("keys/clients/worker-1.pem")).unwrap();
     let key = data_encoding::BASE64.decode(seed.lines().nth(1).unwrap().as_bytes()).unwrap();
     let raw: [u8; 32] = key[key.len() - 32..].try_into().unwrap();

@@ -11,10 +11,10 @@ use countersign_protocol::trust::Trust;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A folder that the command runs in; it knows nothing of the environment that the test has.
+/// A folder that the command runs in; it inherits nothing of the test's environment.
 pub struct Folder(TempDir);
 
-/// What a run came to.
+/// The exit status and the output of a run.
 #[derive(Debug)]
 pub struct Run {
     pub status: i32,

@@ -255,7 +255,7 @@ fn openssl_reads_the_private_keys() {
     for file in ["root.pem", "issuer.pem", "operators/alice.pem", "clients/worker-1.pem"] {
         let mut openssl = Command::new("openssl");
         openssl.args(["pkey", "-noout", "-text", "-in"]).arg(folder.path("keys").join(file));
-        // Where there is no openssl there is nothing to ask.
+        // Without openssl there is nothing to check.
         let Ok(read) = openssl.output() else { return };
         assert!(read.status.success(), "{read:?}");
         assert!(String::from_utf8_lossy(&read.stdout).starts_with("ED25519 Private-Key:"), "{read:?}");

@@ -90,8 +90,8 @@ fn json_is_one_document_with_exactly_the_members_that_scripts_rely_on() {
     let (realm, _worker) = Realm::ready();
     let run = realm.run(&["ping", "worker-1", "-o", "json"]).expect(0);
     assert_eq!(run.stderr, "");
-    let order = ["\"command_id\"", "\"command\"", "\"targets\"", "\"replies\"", "\"summary\""];
-    let places: Vec<usize> = order.iter().map(|member| run.stdout.find(member).unwrap()).collect();
+    let members = ["\"command_id\"", "\"command\"", "\"targets\"", "\"replies\"", "\"summary\""];
+    let places: Vec<usize> = members.iter().map(|member| run.stdout.find(member).unwrap()).collect();
     assert!(places.is_sorted(), "{run:#?}");
     let document = run.json();
     let reply = &document["replies"][0];
@@ -183,7 +183,7 @@ fn an_unknown_target_is_answered_with_the_nearest_and_nothing_is_sent() {
          try: name worker-1 instead\n"
     );
     assert_eq!(observer.received(), 0);
-    // It would have heard it.
+    // It would have received it.
     realm.run(&["ping", "worker-1", "--timeout", "100ms"]).expect(3);
     assert_eq!(observer.received(), 1);
 }
@@ -222,7 +222,7 @@ fn a_detached_job_is_listed_cancelled_and_remembered() {
         run.stdout.starts_with("worker-1: cancelled (requested by alice): ") && run.stdout.contains("(cancelled)"),
         "{run:#?}"
     );
-    // Without --detach, and for a person, it is said how to learn more.
+    // In a table, and so for a person, a note shows how to query the result.
     realm.run(&["start", "worker-1"]).expect(0);
     let run = realm.run(&["calculate", "worker-1", "600", "done", "--detach"]).expect(0);
     assert_eq!(run.stdout, "worker-1: accepted; it runs on\n");

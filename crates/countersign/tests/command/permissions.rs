@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::broker::Broker;
 use crate::folder::Folder;
 
-/// Somebody who is connected.
+/// A user with a connection.
 pub struct User {
     stream: BufReader<TcpStream>,
     subscriptions: u32,
@@ -115,7 +115,7 @@ impl User {
     }
 }
 
-/// Everything that somebody may want, or want to break: every user is tried with all of it.
+/// Everything that a user may need, or may try to break: every user is tested with all of it.
 const SUBJECTS: &[&str] = &[
     "cs.demo.cmd.client.worker-1",
     "cs.demo.cmd.client.worker-2",
@@ -292,7 +292,7 @@ fn what_a_stolen_connection_key_has_stored_breaks_no_roster_and_the_rest_of_it_i
     let mut thief = User::connect(&folder, &broker, "client-worker-1");
     thief.send(&format!("PUB cs.demo.event.worker-1.presence 70000\r\n{}\r\n", " ".repeat(70_000)));
     assert_eq!(thief.refusals(), [""; 0]);
-    assert_eq!(stored(&folder, &broker), json!([0, 0]), "what is too long is not kept");
+    assert_eq!(stored(&folder, &broker), json!([0, 0]), "what is too long is not stored");
     thief.send("HPUB cs.demo.event.worker-1.presence 22 24\r\nNATS/1.0\r\nBad\rX: y\r\n\r\n{}\r\n");
     assert_eq!(thief.refusals(), [""; 0]);
     assert_eq!(stored(&folder, &broker), json!([1, 1]));

@@ -1,6 +1,6 @@
-//! A peer in Python that was written from docs/protocol.md alone takes each part in turn: operator, worker, observer.
+//! A peer in Python that was written from docs/protocol.md alone takes each role in turn: operator, worker, observer.
 //!
-//! It brings its own reading of the protocol, so what both sides misread alike in one code base comes to light here.
+//! Two sides of one code base can misread the protocol alike; this peer is an independent reading of it.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that cannot make what it needs is to fail there")]
 
@@ -97,7 +97,7 @@ impl Realm {
         command
     }
 
-    /// Runs `countersign`, which is to end with this status, and gives its standard output.
+    /// Runs `countersign`, which must exit with this status, and returns its standard output.
     fn run(&self, arguments: &[&str], code: i32) -> String {
         let output = self.command(arguments).output().unwrap();
         exits(&output, code);
@@ -111,12 +111,12 @@ impl Realm {
         client
     }
 
-    /// The peer in Python, in one of its parts.
+    /// The peer in Python, in one of its roles.
     fn peer(&self, arguments: &[&str]) -> Running {
         Running::stdout_of(self.python(arguments))
     }
 
-    /// Has the operator in Python order something, and gives the final reply that it verified.
+    /// Has the operator in Python send a command, and returns the final reply that it verified.
     fn send_in_python(&self, command: &str, args: &str) -> Value {
         let url = self.broker.url();
         let output = self.python(&["operator", "keys", &url, "alice", "worker-1", command, args]).output().unwrap();
@@ -182,7 +182,7 @@ impl Running {
         }
     }
 
-    /// Waits for what the observer says of a message like this.
+    /// Waits until the observer prints a message like this.
     fn message(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         let read = |line: &str| serde_json::from_str::<Value>(line).unwrap();
         read(&self.wait_for(|line| wanted(&read(line)["message"])))
@@ -209,7 +209,7 @@ fn exits(output: &Output, code: i32) {
     assert_eq!(output.status.code(), Some(code), "{output:#?}");
 }
 
-/// What the only client answered, in a document of `-o json`.
+/// The reply of the only client, in a document of `-o json`.
 fn verdict(document: &str) -> Value {
     serde_json::from_str::<Value>(document).unwrap()["replies"][0].clone()
 }
