@@ -1,4 +1,4 @@
-//! For whom a command is, and where its replies go.
+//! Where a command may run, and where its replies go.
 
 use countersign_protocol::envelope::{MessageType, Signed};
 use serde_json::{Value, json};
@@ -84,7 +84,7 @@ fn a_reply_to_that_is_not_the_operators_own_is_dropped_and_nothing_is_published_
         forger.send(&command.sign(&forger.identity));
     }
     assert_eq!(fleet.dropped("worker-1", &[("address", thrown.len() as u64)])["state"], "ready");
-    // The replies to the honest `status` of these questions are all that the client has said, besides its presence.
+    // Besides its events, the client has sent only the replies to the honest `status` of this test.
     for message in observer.so_far() {
         let by_worker = message.json()["from"] == "worker-1";
         let honest = message.subject.starts_with("cs.demo.reply.alice.")

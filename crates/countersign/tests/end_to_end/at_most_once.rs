@@ -39,7 +39,7 @@ fn a_command_that_arrives_a_hundred_times_at_once_runs_once() {
     // The job's own events name its id, too.
     let repeated = (accepted.len() + succeeded.len()) as u64 - 2;
     assert_eq!(info["dropped"]["repeat"].as_u64().unwrap_or(0), 99 - repeated, "each is answered or counted");
-    assert!(repeated <= 90, "and no more than some a second are answered: {repeated}");
+    assert!(repeated <= 90, "and only a few a second are answered: {repeated}");
     fleet.run(&["calculate", "worker-1", "0", "another"]).exits(0);
     assert_eq!(worker.printed(), "once\nanother\n");
 }
@@ -120,11 +120,11 @@ fn a_client_that_was_killed_at_any_moment_runs_nothing_twice() {
     let mut commands = Vec::new();
     for round in 0..4 {
         let mut draft = forger.draft("calculate", json!({ "x": 0, "msg": format!("round {round}") }));
-        // That of the latest start.
+        // The epoch of the latest start.
         draft.command.epoch = fleet.status("worker-1")["epoch"].as_str().map(|epoch| epoch.parse().unwrap());
         let command = draft.sign(&forger.identity);
         forger.send(&command);
-        // Killed when it has it in hand, at the latest when it is done: which of them is chance, and all of them are right.
+        // Killed at some moment between its arrival and its end: which one is chance, and each must be safe.
         if round % 2 == 0 {
             forger.peer.borrow_mut().flush();
         } else {
@@ -155,7 +155,7 @@ fn without_its_journal_a_client_refuses_all_earlier_commands_and_a_ping_is_reiss
     let client = || fleet.client_as("worker-1", fleet.command(&["client", "--name", "worker-1", "--skew", "60s"]));
     let worker = client();
     let mut observer = fleet.observer();
-    // No presence is kept: the server knows no epoch, the client's journal has just begun, and that is put right by itself.
+    // The broker stores no presence, so the server knows no epoch, and the client's journal is new: the command is reissued.
     assert_eq!(fleet.run(&["start", "worker-1", "-o", "json"]).exits(0).verdict("worker-1"), "succeeded");
     let sent: Vec<Value> = commands(&observer.so_far(), "worker-1", "start").iter().map(|it| it.json()).collect();
     assert_eq!(sent.len(), 2);
@@ -175,7 +175,7 @@ fn without_its_journal_a_client_refuses_all_earlier_commands_and_a_ping_is_reiss
     fs::remove_dir_all(fleet.state_folder("worker-1")).unwrap();
     let worker = client();
     let epoch = fleet.status("worker-1")["epoch"].clone();
-    assert_ne!(epoch, sent[1]["epoch"], "a missing record makes a new epoch");
+    assert_ne!(epoch, sent[1]["epoch"], "a missing journal makes a new epoch");
     assert_eq!(fleet.run(&["ping", "worker-1", "-o", "json"]).exits(1).verdict("worker-1"), "refused not_ready");
     fleet.run(&["start", "worker-1"]).exits(0);
     for (command, code) in [(&with_epoch, "wrong_epoch"), (&without_epoch, "starting")] {
@@ -188,7 +188,7 @@ fn without_its_journal_a_client_refuses_all_earlier_commands_and_a_ping_is_reiss
     assert_eq!(
         fleet.run(&calculate).exits(1).verdict("worker-1"),
         "refused starting",
-        "this is not sent again by itself"
+        "it is not reissued automatically"
     );
     assert_eq!(fleet.run(&[&calculate[..], &["--retry"]].concat()).exits(0).verdict("worker-1"), "succeeded");
     assert_eq!(worker.printed(), "again\n");

@@ -1,4 +1,4 @@
-//! The broker goes, comes back, and refuses.
+//! A broker that stops, starts again, refuses, or swallows everything.
 
 use countersign_protocol::credential::Role;
 use countersign_testkit::hostile::FakeBroker;
@@ -24,7 +24,7 @@ fn after_a_crash_of_the_broker_a_waiting_operator_gets_its_verdict_and_nothing_r
     assert_eq!((&verdict["verdict"], &verdict["result"]), (&json!("succeeded"), &json!({ "x": 1.0, "msg": "once" })));
     assert_eq!(summary["command_id"], id_of(&genuine).to_string());
 
-    // The client is back by itself; the same bytes again until it is.
+    // The client reconnects by itself; the operator resends until it has.
     assert_eq!(fleet.run(&["ping", "worker-1", "--retry", "-o", "json"]).exits(0).verdict("worker-1"), "succeeded");
     let forger = Forger::new(&fleet);
     assert_eq!(forger.request(&genuine)["status"], "succeeded", "what a broker replays gets the recorded reply");

@@ -1,4 +1,4 @@
-//! Clients that are told no name and take the first that nobody has.
+//! Clients that are given no name and claim the first that is free.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
@@ -33,7 +33,11 @@ fn clients_that_start_at_once_claim_a_name_each_and_one_more_reports_that_none_i
         client.stderr.wait_for("connected\n");
     }
     let ran = fleet.run(&[&["status"], &NAMES[..], &["-o", "json"]].concat()).exits(0);
-    assert_eq!(ran.json()["summary"], json!({ "succeeded": 3 }), "each is who it says, by its own key");
+    assert_eq!(
+        ran.json()["summary"],
+        json!({ "succeeded": 3 }),
+        "each signs with its own key under the name that it claimed"
+    );
 
     let none = fleet.run(&["client", "--claim"]).exits(1);
     assert_eq!(

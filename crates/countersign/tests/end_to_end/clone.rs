@@ -1,4 +1,4 @@
-//! A machine that was cloned: two processes with one key, and each with a record.
+//! A machine that was cloned: two processes with one key, and each with a journal.
 
 use std::process::Command as Program;
 
@@ -20,7 +20,7 @@ fn a_command_that_two_processes_answer_reports_both_and_that_the_verdict_comes_f
     clone.env("COUNTERSIGN_STATE", "state-of-clone");
     let _clone = fleet.client_as("worker-1", clone);
 
-    // It answers when both have, so that there is one report on all.
+    // It replies after both of them, so that there is one report on all.
     let mut last = FakeWorker::new(&fleet, "worker-2");
     let mut observer = fleet.observer();
     for audience in [&["worker-1", "worker-2"][..], &["@all"]] {

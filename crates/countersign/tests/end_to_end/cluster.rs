@@ -1,4 +1,4 @@
-//! A broker that is three servers: what one of them has, the others have.
+//! A broker that is three servers: what one of them stores, the others have too.
 
 use std::time::Instant;
 
@@ -32,7 +32,7 @@ fn setup_stores_the_presences_on_three_servers_and_the_loss_of_one_hides_no_clie
         let clients = ran.json()["clients"].as_array().unwrap().clone();
         clients.iter().filter(|entry| entry["state"] != Value::Null).count()
     };
-    // A cluster takes a moment until each of its servers knows who answers for a stream, and until it has a leader again.
+    // A cluster takes a moment until each of its servers knows which one leads a stream, and until it has a leader again.
     let both_are_listed = || {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -40,7 +40,7 @@ fn setup_stores_the_presences_on_three_servers_and_the_loss_of_one_hides_no_clie
             if ran.code == Some(0) && count(&ran) == 2 {
                 return;
             }
-            assert!(Instant::now() < deadline, "the presences are not kept: {ran:#?}");
+            assert!(Instant::now() < deadline, "the presences are not stored: {ran:#?}");
         }
     };
     both_are_listed();

@@ -1,4 +1,4 @@
-//! Whose word counts, and for what.
+//! Which credentials count, and for what.
 
 use countersign_host::clock;
 use countersign_protocol::credential::{Claims, Commands, Confirmation, Credential, Grant};
@@ -37,7 +37,7 @@ fn a_credential_that_does_not_hold_here_and_now_opens_nothing() {
         issued(&Claims { realm: name("other"), ..claims() }, &forger.issuer),
         issued(&Claims { iss: name("somebody"), ..claims() }, &forger.issuer),
     ];
-    // An issuer's header whose `kid` is a path, and one that asks for another algorithm.
+    // An issuer's header whose `kid` is a path, and one that names another algorithm.
     let payload = BASE64URL_NOPAD.encode(json!(claims()).to_string().as_bytes());
     for (alg, kid) in [("EdDSA", "../../keys/issuer"), ("none", "")] {
         let header = json!({ "alg": alg, "kid": kid, "typ": "countersign-credential" }).to_string();

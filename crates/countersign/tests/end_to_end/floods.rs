@@ -1,4 +1,4 @@
-//! More than anybody can take.
+//! More messages than a client can handle.
 
 use std::iter::repeat_n;
 
@@ -29,7 +29,7 @@ fn duplicates_of_a_command_with_a_large_reply_are_answered_a_few_times_a_second_
     let observed = observer.so_far();
     let answers = replies_to(&observed, &id_of(&command).to_string()).len() as u64;
     assert_eq!(answers + repeated, 500, "each is answered or counted");
-    assert!(answers < 250, "{answers} large answers to 500 small questions");
+    assert!(answers < 250, "{answers} large replies to 500 small queries");
     fleet.run(&["ping", "worker-1"]).exits(0);
 }
 
@@ -52,8 +52,8 @@ fn every_other_command_is_refused_with_a_reply_and_a_flood_of_them_does_not_keep
     assert!(refusal.body.len() <= 4_096, "{} bytes", refusal.body.len());
     assert_eq!(refusal.json()["error"]["code"], "invalid_args");
     let repeated = fleet.status("worker-1")["dropped"]["repeat"].as_u64().unwrap_or(0);
-    let got = observer.so_far().iter().filter(|it| it.json()["error"]["code"] == "wrong_epoch").count() as u64;
-    assert_eq!((got, repeated), (1_000, 0), "no honest order is left without its refusal");
+    let refused = observer.so_far().iter().filter(|it| it.json()["error"]["code"] == "wrong_epoch").count() as u64;
+    assert_eq!((refused, repeated), (1_000, 0), "no honest command is left without its refusal");
     assert_eq!(fleet.run(&["terminate", "worker-1", "-o", "json"]).exits(0).verdict("worker-1"), "succeeded");
     worker.wait().exits(0);
 }
@@ -75,7 +75,7 @@ fn jobs_beyond_the_slots_are_refused_as_busy_and_terminate_cancels_all_that_run(
 
 #[test]
 fn a_flood_of_forged_commands_with_a_genuine_credential_leaves_the_client_working() {
-    // More than a client keeps waiting.
+    // More than a client queues.
     const FLOOD: usize = 20_000;
     let (fleet, worker) = Fleet::ready();
     let mut observer = fleet.observer();
@@ -84,12 +84,12 @@ fn a_flood_of_forged_commands_with_a_genuine_credential_leaves_the_client_workin
     // The observer would be flooded, too.
     drop(observer);
     let forger = Forger::new(&fleet);
-    // Other bytes under the old signature, and the credential from the wire: the costliest thing to find wrong.
+    // Other bytes under the old signature, and the credential from the wire: the costliest forgery to detect.
     let mut body = genuine.body.to_vec();
     body.push(b' ');
     let forged = Signed { body: body.into(), ..genuine };
     forger.peer.borrow().send_all(repeat_n(&forged, FLOOD));
-    // Shed, refused, or lost with a connection that the broker cut off: an honest question is answered all the same.
+    // Shed, refused, or lost with a connection that the broker closed: an honest query is answered nevertheless.
     fleet.run(&["status", "worker-1", "--retry", "--timeout", "60s", "-o", "json"]).exits(0);
     let info = fleet.status("worker-1");
     let dropped = info["dropped"].as_object().unwrap();

@@ -1,4 +1,4 @@
-//! A disk that takes nothing more: a limit on the size of files, and a small file system that is full.
+//! A disk with no room left: a limit on the size of files, and a small file system that is full.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -10,14 +10,14 @@ use rustix::process::{Resource, Rlimit, prlimit};
 use crate::fleet::Fleet;
 use crate::process::Process;
 
-/// Lets the files of a client grow no larger than its journal and so many more bytes; or as they will.
+/// Lets the files of a client grow no larger than its journal and some more bytes; or without a limit.
 fn limit(fleet: &Fleet, worker: &Process, more: Option<u64>) {
     let journal = fleet.state_folder("worker-1").join("journal");
     let size = more.map(|more| fs::metadata(&journal).unwrap().len() + more);
     prlimit(Some(worker.pid()), Resource::Fsize, Rlimit { current: size, maximum: None }).unwrap();
 }
 
-/// The verdict on an order to worker-1, which must have one.
+/// The verdict on a command to worker-1, which must have one.
 #[track_caller]
 fn verdict(fleet: &Fleet, command: &[&str]) -> String {
     fleet.run(&[&command[..1], &["worker-1"], &command[1..], &["-o", "json"]].concat()).verdict("worker-1")
@@ -66,8 +66,8 @@ fn a_job_that_finishes_while_the_disk_is_full_is_answered_when_it_no_longer_is()
     assert_eq!(worker.printed(), "once\n");
 }
 
-/// A job is under way, the disk becomes full, and then has room again: each order is carried out to its end and answered, or
-/// refused and told.
+/// A job is under way, the disk becomes full, and then has room again: each command is run to its end and answered, or
+/// refused with a reply.
 fn through_a_full_disk(fleet: &Fleet, worker: Process, fill: impl FnOnce(&Process), empty: impl FnOnce(&Process)) {
     fleet.run(&["start", "worker-1"]).exits(0);
     // As long as it may be, and longer in bytes.
@@ -88,7 +88,7 @@ fn through_a_full_disk(fleet: &Fleet, worker: Process, fill: impl FnOnce(&Proces
             }
         }
     }
-    // Now one thing and now another, depending on the size, would be no help to anybody.
+    // The verdict must not depend on the size of the command.
     for _ in 0..3 {
         for command in [&["ping"][..], &["calculate", "0", "never"], &["stop"]] {
             assert_eq!(verdict(fleet, command), NOT_RECORDED);
@@ -106,8 +106,8 @@ fn through_a_full_disk(fleet: &Fleet, worker: Process, fill: impl FnOnce(&Proces
     printed.sort_unstable();
     expected.sort_unstable();
     assert_eq!(printed, expected, "each once");
-    let got = ran.stderr.matches("the journal cannot be written; nothing begins until it can").count();
-    assert_eq!((got, ran.stderr.matches("the journal can be written again").count()), (1, 1), "{}", ran.stderr);
+    let reported = ran.stderr.matches("the journal cannot be written; nothing begins until it can").count();
+    assert_eq!((reported, ran.stderr.matches("the journal can be written again").count()), (1, 1), "{}", ran.stderr);
 }
 
 #[test]

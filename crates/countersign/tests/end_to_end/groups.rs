@@ -1,4 +1,4 @@
-//! Orders to groups and to all: who gets them, and one true verdict for each who should.
+//! Commands to groups and to all: which clients get them, and one true verdict for each that should.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ use crate::fleet::Fleet;
 use crate::forge::names;
 use crate::process::{Process, Ran, Signal};
 
-/// A client that takes orders to many from its first moment on: without a skew its epoch is never young.
+/// A client that accepts commands to many from its first moment on: without a skew its epoch is never young.
 pub fn settled(fleet: &Fleet, client: &str) -> Process {
     fleet.client_as(client, fleet.command(&["client", "--name", client, "--skew", "0s"]))
 }
 
-/// Every target of an order and its verdict.
+/// Every target of a command and its verdict.
 #[track_caller]
 pub fn verdicts(ran: &Ran) -> Vec<String> {
     let document = ran.json();
@@ -40,7 +40,7 @@ pub fn sent(observer: &mut Peer) -> Vec<String> {
     commands.map(|it| format!("{} {}", it.subject, it.json()["command"]["name"].as_str().unwrap())).collect()
 }
 
-/// Waits until so many clients have accepted a command, and tells under which id each.
+/// Waits until this number of clients have accepted a command, and returns the id for each.
 fn accepted(observer: &mut Peer, clients: usize) -> BTreeMap<String, String> {
     let is_it = |it: &Message| it.subject.starts_with("cs.demo.reply.") && it.json()["status"] == "accepted";
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -118,7 +118,7 @@ fn a_client_that_died_a_moment_ago_gives_no_reply_and_one_that_terminated_is_not
     fleet.run(&["terminate", "worker-3"]).exits(0);
     ended.wait().exits(0);
     killed.kill();
-    // All at once: after half a minute of silence it would be another matter.
+    // All at once: after half a minute of silence the verdicts would differ.
     let ping = fleet.spawn(&["ping", "@all", "--timeout", "5s", "-o", "json"]);
     let table = fleet.spawn(&["ping", "@all", "--timeout", "5s"]);
     let dance = fleet.spawn(&["call", "@all", "dance", "--retry", "--ttl", "5s", "--timeout", "5s", "-o", "json"]);
@@ -126,7 +126,7 @@ fn a_client_that_died_a_moment_ago_gives_no_reply_and_one_that_terminated_is_not
     let table = table.wait().exits(3).stdout;
     assert!(table.contains("whether it ran, and how it ended, is unknown"), "{table}");
     assert!(table.contains("2 targets: 1 no_reply, 1 succeeded"), "{table}");
-    // What it refused weighs more than what is not known.
+    // A refusal outweighs what is unknown.
     assert_eq!(verdicts(&dance.wait().exits(1)), ["worker-1 refused unknown_command", "worker-2 no_reply"]);
 }
 

@@ -1,4 +1,4 @@
-//! What a container's health check goes by.
+//! `countersign health`, as the health check of a container runs it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -48,7 +48,7 @@ fn a_client_is_healthy_while_it_is_connected_to_its_broker_and_at_no_other_time(
 
     worker.signal(Signal::TERM);
     worker.wait().exits(0);
-    assert!(!file.exists(), "it is gone with the client");
+    assert!(!file.exists(), "it is removed with the client");
 }
 
 #[test]

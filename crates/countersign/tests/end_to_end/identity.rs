@@ -1,4 +1,4 @@
-//! Whose word it is: members whose credential ends while they run, and two processes that answer as one client.
+//! Who signs: members whose credential expires while they run, and two processes that reply as one client.
 
 use std::fs;
 use std::thread;
@@ -18,7 +18,7 @@ use crate::forge::Forger;
 use crate::process::Signal;
 use crate::pty::{CTRL_D, Pty};
 
-/// Gives a member a credential that lasts for so many seconds from now on. Says when it expires.
+/// Issues a member a credential that lasts for some seconds from now on. Returns its expiry.
 fn credential_for(fleet: &Fleet, role: Role, member: &str, seconds: i64) -> Millis {
     let (keys, member, now) = (fleet.keys(), name(member), clock::wall().seconds());
     let claims = Claims {
@@ -39,7 +39,7 @@ fn credential_for(fleet: &Fleet, role: Role, member: &str, seconds: i64) -> Mill
     Millis::from_seconds(claims.exp)
 }
 
-/// What the roster says of a client.
+/// The entry of a client in the roster.
 fn entry(fleet: &Fleet, client: &str) -> Value {
     let clients = fleet.run(&["clients", "-o", "json"]).exits(0).json();
     let entries = clients["clients"].as_array().unwrap();
@@ -57,7 +57,7 @@ fn a_client_whose_credential_expires_while_it_runs_obeys_nobody_and_is_reported_
     assert_eq!(fleet.event("worker-1", "security")["data"], json!({ "reason": "credential", "count": 1 }));
     fleet.run(&["health", "--health", "health"]).exits(1);
 
-    // Its presence can be verified for the skew, and cannot after that: both say the same.
+    // Its presence can be verified for the skew, and cannot after that: the report is the same.
     let expired = format!("credential expired on {}", until.utc());
     let missed = |audience: &str| {
         let ran = fleet.run(&["start", audience, "--timeout", "1s"]).exits(3);
@@ -69,17 +69,17 @@ fn a_client_whose_credential_expires_while_it_runs_obeys_nobody_and_is_reported_
     missed("@all");
     let deadline = Instant::now() + TIMEOUT;
     while entry(&fleet, "worker-1").get("state").is_some() {
-        assert!(Instant::now() < deadline, "its presence is verified for ever");
+        assert!(Instant::now() < deadline, "its presence is still verified");
     }
     for audience in ["@all", "@web"] {
-        let got = missed(audience);
-        assert!(got.contains("signed by worker-1") && got.contains(&until.utc()), "{got}");
+        let stderr = missed(audience);
+        assert!(stderr.contains("signed by worker-1") && stderr.contains(&until.utc()), "{stderr}");
     }
     let listed = entry(&fleet, "worker-1");
     assert_eq!(listed, json!({ "client": "worker-1", "expired": true, "credential_expires_at": until }));
     assert!(fleet.run(&["clients"]).exits(0).stdout.contains(&format!("expired on {}", until.utc())));
 
-    // Its own machine ends it, and it can be struck, or come back under another credential.
+    // Its own machine stops it, and it can be removed, or come back under another credential.
     worker.signal(Signal::TERM);
     worker.wait().exits(0);
     fleet.run(&["clients", "forget", "worker-1"]).exits(0);
@@ -125,7 +125,7 @@ fn a_one_shot_command_reports_that_two_processes_answer_and_its_verdict_is_from_
     let _clone = fleet.client_as("worker-1", clone);
     let mut observer = fleet.observer();
     let (operator, id) = loop {
-        // The last word that the broker keeps is the original's.
+        // The last presence that the broker stores is the original's.
         original.request(&original.command("stop", json!({})));
         original.request(&original.command("start", json!({})));
         observer.so_far();
@@ -136,7 +136,7 @@ fn a_one_shot_command_reports_that_two_processes_answer_and_its_verdict_is_from_
         }
         operator.kill();
     };
-    // In whichever order they come.
+    // In whichever order they arrive.
     let mut answered = Vec::new();
     while answered.len() < 2 {
         let is_reply = |body: &Value| body["command_id"] == *id && body.get("command_digest").is_some();

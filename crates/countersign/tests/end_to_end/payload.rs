@@ -1,4 +1,4 @@
-//! A broker that takes less than an order, a reply or a presence needs (`max_payload`).
+//! A broker that accepts less than a command, a reply or a presence needs (`max_payload`).
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::fleet::Fleet;
 use crate::process::{Ran, Signal};
 
-/// What a message may take in these tests, in bytes: room for every honest one that is short.
+/// The largest message in these tests, in bytes: room for every short honest one.
 const LIMIT: usize = 5_000;
 
 /// Starts the broker again with another `max_payload`.
@@ -21,7 +21,7 @@ fn limit(fleet: &mut Fleet, bytes: usize) {
     fleet.resubscribe();
 }
 
-/// What the command and its final reply take when a calculation's text has so many bytes.
+/// The sizes of the command and its final reply when the text of a calculation has this number of bytes.
 fn sizes(fleet: &Fleet, text: usize) -> (usize, usize) {
     let mut observer = fleet.observer();
     fleet.run(&["calculate", "worker-1", "0", &"x".repeat(text)]).exits(0);
@@ -42,7 +42,7 @@ fn in_three_lines(ran: &Ran, first: &str) {
 fn a_command_over_the_brokers_limit_fails_at_once_and_a_reply_over_it_is_a_verdict_of_its_own() {
     let (mut fleet, worker) = Fleet::ready();
     let (command, reply) = sizes(&fleet, 100);
-    assert!(reply > command, "or no reply is too large for a broker that takes the command: {reply}, {command}");
+    assert!(reply > command, "or no reply is too large for a broker that accepts the command: {reply}, {command}");
     limit(&mut fleet, LIMIT);
     fleet.run(&["ping", "worker-1", "--retry"]).exits(0);
     let mut observer = fleet.observer();
@@ -70,7 +70,7 @@ fn a_command_over_the_brokers_limit_fails_at_once_and_a_reply_over_it_is_a_verdi
     }
     let sent = observer.so_far().into_iter().filter(|it| it.subject.starts_with("cs.demo.cmd.")).count();
     assert_eq!(sent, 0, "nothing was sent");
-    assert!(worker.printed().lines().any(|line| line.len() == fits), "what had room was carried out");
+    assert!(worker.printed().lines().any(|line| line.len() == fits), "what fitted was carried out");
 }
 
 #[test]
@@ -79,8 +79,8 @@ fn a_client_whose_presence_the_broker_does_not_accept_reports_it_and_is_not_heal
     limit(&mut fleet, 1_024);
     let mut worker = fleet.spawn(&["client", "--name", "worker-1", "--health", "health"]);
     worker.stderr.wait_for("the broker takes messages of 1024 bytes at most (max_payload)");
-    let got = worker.stderr.wait_for("the presence takes ");
-    assert!(got.contains("(max_payload): no operator sees this client"), "{got}");
+    let line = worker.stderr.wait_for("the presence takes ");
+    assert!(line.contains("(max_payload): no operator sees this client"), "{line}");
     let health = || fleet.run(&["health", "--health", "health"]);
     health().exits(1);
     assert!(fleet.run(&["clients"]).exits(0).stdout.lines().all(|line| !line.contains("unready")));

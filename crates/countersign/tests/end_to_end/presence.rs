@@ -1,4 +1,4 @@
-//! What the broker keeps of the clients' presence.
+//! What the broker stores of the clients' presence.
 
 use countersign_protocol::credential::Role;
 use countersign_testkit::hostile::{Message, Peer};
@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use crate::fleet::Fleet;
 
-/// Asks the broker something, and waits for its answer.
+/// Sends the broker a request, and waits for its reply.
 fn request(peer: &mut Peer, subject: &str, inbox: &str) -> Message {
     peer.publish(subject, Some(inbox), None, b"");
     peer.wait_for(subject, |it| it.subject == inbox)
 }
 
-/// How many messages the stream holds, as the setup key may ask.
+/// How many messages the stream holds, which the setup key may request.
 pub fn stored_messages(fleet: &Fleet) -> u64 {
     let mut setup = fleet.peer(&fleet.keys().setup_seed());
     setup.subscribe("_INBOX.setup.test");
@@ -21,7 +21,7 @@ pub fn stored_messages(fleet: &Fleet) -> u64 {
     info["state"]["messages"].as_u64().unwrap_or_else(|| panic!("{info}"))
 }
 
-/// The last presence of a client, as an operator asks for it.
+/// The last presence of a client, as an operator requests it.
 fn stored_presence(fleet: &Fleet, client: &str) -> Value {
     let mut alice = fleet.peer(&fleet.keys().seed(Role::Operator, &name("alice")));
     alice.subscribe("_INBOX.operator-alice.test");
@@ -47,7 +47,11 @@ fn the_stream_holds_the_last_presence_of_each_client_and_setup_twice_is_harmless
     assert!(stored_presence(&fleet, "worker-1")["n"].as_u64() >= before["n"].as_u64(), "nothing is lost");
 
     fleet.run(&["terminate", "worker-2"]).exits(0);
-    assert_eq!(stored_presence(&fleet, "worker-2")["data"]["state"], "terminated", "the last word of a client stays");
+    assert_eq!(
+        stored_presence(&fleet, "worker-2")["data"]["state"],
+        "terminated",
+        "the last presence of a client stays"
+    );
     assert_eq!(stored_messages(&fleet), 2);
     drop(workers);
 }
@@ -60,7 +64,7 @@ fn the_stream_acknowledges_nothing_and_only_the_setup_key_may_change_it() {
     let is_it = |it: &Message| it.subject == "cs.demo.event.worker-1.presence";
     let presence = observer.wait_for("a presence", is_it);
     let mut worker = fleet.peer(&fleet.keys().seed(Role::Client, &name("worker-1")));
-    // An acknowledgement would go where an operator hears replies.
+    // An acknowledgement would go where an operator receives replies.
     let reply = "cs.demo.reply.alice.k3v9q2m8x7c1b5n0.x.worker-1";
     worker.publish(&presence.subject, Some(reply), Some(&presence.headers), &presence.body);
     worker.flush();

@@ -11,7 +11,7 @@ fn prompt(fleet: &Fleet, arguments: &[&str]) -> Pty {
     Pty::spawn(&command)
 }
 
-/// The same, once it asks for the first line.
+/// The same, once it shows this prompt.
 pub fn prompt_at(fleet: &Fleet, first: &str) -> Pty {
     let mut prompt = prompt(fleet, &[]);
     prompt.wait_for(first);
@@ -33,7 +33,7 @@ fn a_person_starts_computes_on_and_terminates_the_only_client_as_help_shows() {
         (walk[1], "worker-1: printed \"all done\" after 2.5 s", "worker-1 ready> "),
         (walk[2], "worker-1: terminated; 0 jobs cancelled", "countersign> "),
     ] {
-        // What help shows is typed as it stands there, without its explanation.
+        // The line of the help is typed as it stands, without its explanation.
         let typed = line.trim().split("    ").next().unwrap();
         person.line(typed);
         person.wait_for(answer);
@@ -69,7 +69,7 @@ fn the_jobs_and_the_exit_of_other_peoples_clients_are_shown() {
     other.wait().exits(0);
     worker.signal(Signal::TERM);
     person.wait_for("event: worker-1 has ended");
-    // It holds its name until its process is gone.
+    // It holds its name until its process has exited.
     worker.wait().exits(0);
     fleet.client("worker-1");
     person.wait_for("event: worker-1 is there, unready");
@@ -234,7 +234,7 @@ fn a_command_goes_to_the_target_that_the_prompt_showed_whichever_clients_came_an
     person.line("out 300ms");
     person.wait_for("worker-1: offline");
     person.wait_for("worker-2 unready> ");
-    assert_eq!(fleet.status("worker-2")["state"], "unready", "it was never told to terminate");
+    assert_eq!(fleet.status("worker-2")["state"], "unready", "it never received the terminate");
 }
 
 #[test]
@@ -377,7 +377,7 @@ fn no_colour_is_shown_where_none_is_wanted_and_the_terminal_is_left_as_it_was() 
     assert!(!coloured, "{:?}", String::from_utf8_lossy(shown));
     person.signal(Signal::TERM);
     let (code, _) = person.wait();
-    assert_eq!(code, Some(0), "it leaves as on Ctrl-D");
+    assert_eq!(code, Some(0), "it exits as on Ctrl-D");
 }
 
 #[test]

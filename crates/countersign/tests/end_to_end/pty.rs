@@ -42,7 +42,7 @@ impl Pty {
             let flags = i32::try_from(OFlags::NOCTTY.bits()).unwrap();
             Stdio::from(OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path).unwrap())
         };
-        // It makes the terminal that of the process, so that Ctrl-C is an interrupt.
+        // `setsid --ctty` makes it the controlling terminal of the process, so that Ctrl-C is an interrupt.
         let mut in_terminal = Command::new("setsid");
         in_terminal.arg("--ctty").arg(command.get_program()).args(command.get_args());
         in_terminal.current_dir(command.get_current_dir().unwrap());
@@ -80,7 +80,7 @@ impl Pty {
         self.keys(&format!("{text}\r"));
     }
 
-    /// Waits for a text after the one that was waited for last. Says what came before it.
+    /// Waits for a text after the one that was waited for last. Returns what came before it.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) -> String {
         let deadline = Instant::now() + TIMEOUT;
@@ -93,7 +93,7 @@ impl Pty {
             }
             match self.arriving.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(bytes) => self.raw.extend(bytes),
-                Err(error) => panic!("waited in vain for {text:?} ({error}) after:\n{}", &screen[self.at..]),
+                Err(error) => panic!("no {text:?} ({error}) after:\n{}", &screen[self.at..]),
             }
         }
     }
@@ -109,7 +109,7 @@ impl Pty {
             }
             match self.arriving.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(bytes) => self.raw.extend(bytes),
-                Err(error) => panic!("waited in vain for {what} ({error}) after:\n{}", &screen[self.at..]),
+                Err(error) => panic!("no {what} ({error}) after:\n{}", &screen[self.at..]),
             }
         }
     }
@@ -130,7 +130,7 @@ impl Pty {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits until it has ended by itself; its exit status, and all that it showed.
+    /// Waits until it exits by itself. Returns its exit status, and all that it showed.
     #[track_caller]
     pub fn wait(mut self) -> (Option<i32>, String) {
         let deadline = Instant::now() + TIMEOUT;
@@ -138,7 +138,7 @@ impl Pty {
             match self.arriving.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(bytes) => self.raw.extend(bytes),
                 Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!("it does not end:\n{}", self.screen()),
+                Err(RecvTimeoutError::Timeout) => panic!("it does not exit:\n{}", self.screen()),
             }
         }
         (self.child.wait().unwrap().code(), self.screen())

@@ -64,7 +64,7 @@ fn every_command_of_the_readme_does_what_the_readme_says() {
     let [mut worker, _other] = ["worker-1", "worker-2"].map(|client| fleet.client(client));
     let mut run = 0;
     for block in commands(&page("README.md")) {
-        // As `./just up` does for whoever comes back to the page.
+        // As `./just up` does for a reader who comes back to the page.
         let roster = fleet.run(&["clients", "-o", "json"]).json();
         if roster["clients"][0]["state"] == "terminated" {
             // It holds its name until its process is gone.
@@ -79,7 +79,7 @@ fn every_command_of_the_readme_does_what_the_readme_says() {
                 continue;
             }
             let line = if line.contains("COMMAND-ID") { line.replace("COMMAND-ID", &job(&fleet)) } else { line };
-            // The example's client is not this fleet's, which does not have that command and says so.
+            // The example's client is not this fleet's, which does not have that command and refuses it.
             let expected = i32::from(line.contains("disk_usage"));
             let ran = Process::spawn(shell(&fleet, &line)).wait();
             assert_eq!(ran.code, Some(expected), "{line}\n{ran:#?}");
@@ -98,7 +98,7 @@ fn the_session_in_the_readme_is_what_one_sees() {
     command.env("XDG_STATE_HOME", fleet.path().join("xdg"));
     let mut person = Pty::spawn(&command);
     let mut typed = 0;
-    // What is printed after a line was typed comes in any order, and the next line is typed when all of it is there.
+    // The output after a typed line comes in any order, and the next line is typed when all of it is there.
     let mut expected: Vec<String> = Vec::new();
     for line in &session {
         match line.split_once("> ") {
@@ -118,7 +118,7 @@ fn the_session_in_the_readme_is_what_one_sees() {
     assert_eq!((person.wait().0, typed), (Some(0), 6));
 }
 
-/// A text without what is another one each time.
+/// A text without what differs from one run to the next.
 fn steady(text: &str) -> String {
     let mut steady = String::new();
     let mut digits = false;

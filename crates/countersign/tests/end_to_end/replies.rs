@@ -1,4 +1,4 @@
-//! Replies that are not what they seem, at a real operator's process.
+//! Forged and misplaced replies, at a real operator's process.
 
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::{MessageType, Signed};
@@ -13,7 +13,7 @@ use crate::fleet::Fleet;
 use crate::groups::verdicts;
 use crate::process::Ran;
 
-/// The answer to a `ping`.
+/// The reply to a `ping`.
 fn pong(seconds: i64) -> Outcome {
     Outcome::Succeeded(json!(seconds))
 }
@@ -31,7 +31,7 @@ fn two(fleet: &Fleet) -> [FakeWorker; 2] {
     ["worker-1", "worker-2"].map(|client| FakeWorker::new(fleet, client))
 }
 
-/// Gives both the order of one operator, lets each answer, and waits for the end.
+/// Sends both the command of one operator, lets each reply, and waits for the report.
 fn run_and_answer(
     fleet: &Fleet,
     [one, other]: &mut [FakeWorker; 2],
@@ -172,7 +172,7 @@ fn the_first_final_reply_stands_and_one_that_differs_is_an_alarm() {
         let (operator, command) = worker.receive_command(&fleet, &arguments);
         let to_other = other.peer.message();
         let final_reply = worker.reply(&command, 0, first);
-        // Twice the same is no news; neither is one of before.
+        // A copy is not reported; neither is an earlier reply.
         for _ in 0..3 {
             worker.peer.send(&final_reply);
         }
@@ -205,7 +205,7 @@ fn a_conflict_is_reported_even_where_nothing_else_is() {
     other.answer(&to_other, 0, pong(3));
     let ran = operator.wait().exits(0);
     assert_eq!(ran.stderr.matches("warning: ").count(), 1, "{ran:#?}");
-    assert_eq!(ran.stderr.lines().count(), 1, "a remark is held back by --quiet, an alarm is not: {ran:#?}");
+    assert_eq!(ran.stderr.lines().count(), 1, "--quiet suppresses a note, and not a warning: {ran:#?}");
     let got: Vec<Value> = ran.lines().into_iter().map(|line| line["result"].clone()).collect();
     assert_eq!(got, [json!(1), json!(3), Value::Null], "one line for each, and the summary");
 }
@@ -237,7 +237,7 @@ fn replies_with_gaps_and_out_of_order_end_in_the_final_one_at_once() {
     worker.answer(&command, 4, done());
     assert_eq!(verdicts(&operator.wait().exits(0)), ["worker-1 succeeded"], "all interim ones are missing");
 
-    // The highest number that there is leaves no room for another interim one, and still for the end.
+    // The highest number leaves no room for another interim reply, and still for the final one.
     let (operator, command) = worker.receive_command(&fleet, &["calculate", "worker-1", "5", "x", "-o", "json"]);
     worker.answer(&command, 9_007_199_254_740_991, progress(0.1));
     worker.answer(&command, 1, failed());
@@ -316,7 +316,7 @@ fn what_clients_sign_is_harmless_in_every_answer_and_format() {
             let among = run_and_answer(&fleet, &mut workers, &[&of_both[..], &format].concat(), both);
             for ran in [alone.exits(code), among.exits(code)] {
                 harmless(&ran.stdout);
-                // A table of jobs says how far they are, and not what they say of it.
+                // A table of jobs shows their progress, and not its message.
                 let is_shown = ran.stdout.contains("neves") || (arguments[0], code, format[1]) == ("jobs", 0, "table");
                 assert!(is_shown && ran.stderr.is_empty(), "{arguments:?} {ran:#?}");
             }

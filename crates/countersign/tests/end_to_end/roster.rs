@@ -28,13 +28,13 @@ fn table(fleet: &Fleet) -> Vec<Vec<String>> {
     ran.stdout.lines().map(row).collect()
 }
 
-/// What `clients -o json` says of one client.
+/// The entry of one client in `clients -o json`.
 #[track_caller]
 fn entry(fleet: &Fleet, client: &str) -> Value {
     let ran = fleet.run(&["clients", "-o", "json"]).exits(0);
     let document = ran.json();
     let mut found = document["clients"].as_array().unwrap().iter().filter(|entry| entry["client"] == client);
-    let entry = found.next().unwrap_or_else(|| panic!("nothing of {client}: {ran:#?}"));
+    let entry = found.next().unwrap_or_else(|| panic!("no entry of {client}: {ran:#?}"));
     assert!(found.next().is_none(), "twice: {ran:#?}");
     entry.clone()
 }
@@ -60,7 +60,7 @@ fn every_client_is_shown_as_it_is_from_its_start_to_its_end() {
     ended.wait().exits(0);
     assert_eq!(table(&fleet), [head, of_1("unready", "1"), of_2("terminated", "-"), never("worker-3")]);
     killed.kill();
-    assert_eq!(table(&fleet)[1], of_1("unready", "1"), "it was there a moment ago, and nobody can know more");
+    assert_eq!(table(&fleet)[1], of_1("unready", "1"), "it was present a moment ago, and no more can be known");
 
     let lines = fleet.run(&["clients", "-o", "ndjson"]).exits(0).lines();
     assert_eq!(lines.len(), 3);
@@ -116,7 +116,7 @@ fn the_roster_outlives_the_broker_and_the_clients_that_are_in_it() {
     fleet.run(&["terminate", "worker-3"]).exits(0);
     ended.wait().exits(0);
     killed.kill();
-    // Nothing may be heard again: what there is must come from the broker's disk.
+    // No client may send another presence: what is shown must come from the broker's disk.
     alive.signal(Signal::STOP);
     let before = ["worker-1", "worker-2", "worker-3"].map(|client| entry(&fleet, client));
     fleet.broker.kill();
@@ -124,7 +124,7 @@ fn the_roster_outlives_the_broker_and_the_clients_that_are_in_it() {
     assert_eq!(["worker-1", "worker-2", "worker-3"].map(|client| entry(&fleet, client)), before);
     alive.signal(Signal::CONT);
     let ran = fleet.run(&["ping", "@all", "--retry", "--ttl", "10s", "-o", "json"]).exits(3);
-    assert_eq!(verdicts(&ran), ["worker-1 succeeded", "worker-2 no_reply"], "and it says who is expected");
+    assert_eq!(verdicts(&ran), ["worker-1 succeeded", "worker-2 no_reply"], "and it lists the expected clients");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn without_the_stream_there_is_no_roster_and_nothing_is_sent_to_many() {
         let ran = fleet.run(arguments).exits(4);
         assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 3), "{ran:#?}");
         assert!(ran.stderr.contains("\ntry: run `countersign setup` once"), "{ran:#?}");
-        // Whoever asks who is there has sent nothing, and has nobody to name.
+        // `clients` sends no command, and has no target that could be named.
         let was_command = arguments[0] != "clients";
         assert_eq!(["nothing was sent", "one by one"].map(|it| ran.stderr.contains(it)), [was_command; 2], "{ran:#?}");
     }
@@ -178,9 +178,9 @@ fn a_retired_client_is_removed_and_one_that_is_present_or_unknown_is_not() {
         assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 3), "{ran:#?}");
         assert!(texts.iter().all(|text| ran.stderr.contains(text)), "{texts:?} in {ran:#?}");
     };
-    // All are looked at before one is struck.
+    // All are checked before one is removed.
     refused(&["worker-3", "worker-1"], 2, &["worker-1 is still there", "try: countersign terminate worker-1"]);
-    // Whoever pastes what is suggested must not strike a client that they did not name.
+    // The suggestion, pasted as it stands, must not remove a client that was not named.
     refused(&["worker-3", "wroker-2"], 2, &["wroker-2 is not in the roster", "try: did you mean worker-2?"]);
     refused(&["press"], 2, &["press is not in the roster", "expected: one that is: worker-1, worker-2, worker-3"]);
     fs::rename(fleet.keys().setup_seed(), fleet.path().join("elsewhere.nk")).unwrap();
@@ -193,7 +193,7 @@ fn a_retired_client_is_removed_and_one_that_is_present_or_unknown_is_not() {
     let ran = fleet.run(&["clients", "forget", "worker-2", "worker-3", "worker-2"]).exits(0);
     assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 2), "{ran:#?}");
     assert!(ran.stderr.contains("note: worker-2 is struck from the roster; its key and credential are as they were"));
-    assert_eq!(verdicts(&ping().exits(0)), ["worker-1 succeeded"], "nobody waits for it any more");
+    assert_eq!(verdicts(&ping().exits(0)), ["worker-1 succeeded"], "it is not expected any more");
     assert_eq!(states(), ["press -", "worker-1 ready", "worker-2 -", "worker-3 -"]);
 
     let _back = fleet.client("worker-3");
@@ -237,15 +237,15 @@ fn a_presence_that_its_client_did_not_sign_is_not_in_the_roster_and_is_reported_
         assert_eq!(ran.json(), json!({ "clients": nobody, "roster_incomplete": why }), "{note}");
         assert!(ran.stderr.starts_with(note) && ran.stderr.lines().count() == 2, "{ran:#?}");
         harmless(&ran.stderr);
-        // Where nobody is found it matters the more.
+        // Where no client is found, the note matters all the more.
         let ran = fleet.run(&["ping", "@all"]).exits(2);
         assert!(ran.stderr.starts_with(note), "{ran:#?}");
     }
-    // What is not readable can be struck all the same.
+    // What is not readable can be removed nevertheless.
     let ran = fleet.run(&["clients", "forget", "worker-1"]).exits(0);
     assert!(ran.stderr.contains("worker-1 is struck"), "{ran:#?}");
 
-    // Live, while an order waits: told once, and what is genuine still counts.
+    // Live, while a command is pending: reported once, and what is genuine still counts.
     honest.peer.send(&genuine);
     wait_until_stored(&fleet, of_1, &genuine.body);
     let (mut operator, command) = honest.receive_command(&fleet, &["ping", "@all", "-o", "json", "--timeout", "30s"]);
@@ -253,7 +253,7 @@ fn a_presence_that_its_client_did_not_sign_is_not_in_the_roster_and_is_reported_
         mallory.peer.send(&as_1);
     }
     mallory.peer.flush();
-    // Events and replies come over connections of their own, in no order.
+    // Events and replies come over separate connections, in no particular order.
     operator.stderr.wait_for("note: a message signed by worker-2 was ignored");
     honest.answer(&command, 0, Outcome::Succeeded(json!(1)));
     let ran = operator.wait().exits(0);
@@ -277,7 +277,7 @@ fn an_old_presence_that_is_replayed_keeps_its_age() {
     wait_until_stored(&fleet, &ready.subject, &ready.body);
     let shown = entry(&fleet, "worker-1");
     assert_eq!((&shown["state"], &shown["last_seen"]), (&json!("ready"), &ready.json()["issued_at"]));
-    // It is taken for nothing newer than it is, and its client's next word stands again.
+    // It counts as no newer than it is, and its client's next presence replaces it.
     let _again = fleet.client("worker-1");
     assert_eq!(entry(&fleet, "worker-1")["state"], "unready");
 }
@@ -296,7 +296,7 @@ fn what_clients_report_in_their_presence_cannot_move_the_cursor() {
         }
     }
     assert_eq!(entry(&fleet, "worker-2")["silent"], true);
-    // A name or a group that is none makes the whole presence none, though its client has signed it.
+    // An invalid name or group makes the whole presence invalid, although its client has signed it.
     let mut hostile = FakeWorker::new(&fleet, "worker-1");
     for member in ["groups", "commands", HOSTILE] {
         let presence = hostile.presence(|event| drop(event.data.insert(member.to_owned(), json!([HOSTILE]))));

@@ -61,7 +61,7 @@ fn a_client_whose_state_folder_is_removed_or_replaced_ends_with_an_error_and_not
         assert!(last[0].starts_with("try: start it again"), "{ran:#?}");
         let clients = fleet.run(&["clients", "-o", "json"]).exits(0).json();
         let entry = clients["clients"].as_array().unwrap().iter().find(|entry| entry["client"] == client).unwrap();
-        assert_eq!(entry["state"], "terminated", "it has said that it ends: {entry}");
+        assert_eq!(entry["state"], "terminated", "it has announced its end: {entry}");
     }
     // Started again, both obey.
     let _again = ["worker-1", "worker-2"].map(|client| fleet.client(client));

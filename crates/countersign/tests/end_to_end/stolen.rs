@@ -19,7 +19,7 @@ use crate::process::Process;
 use crate::prompt::prompt_at;
 use crate::watch::watching;
 
-/// More than the stream keeps of one message, and less than the broker takes.
+/// More than the stream stores of one message, and less than the broker accepts.
 const LONG: usize = 300_000;
 
 fn stolen(fleet: &Fleet, client: &str) -> Peer {
@@ -30,11 +30,11 @@ fn presence(client: &str) -> String {
     format!("cs.demo.event.{client}.presence")
 }
 
-/// Waits until the broker keeps so many messages.
+/// Waits until the broker stores this number of messages.
 fn wait_until_stored(fleet: &Fleet, messages: u64) {
     let deadline = Instant::now() + TIMEOUT;
     while stored_messages(fleet) != messages {
-        assert!(Instant::now() < deadline, "{} of {messages} are kept", stored_messages(fleet));
+        assert!(Instant::now() < deadline, "{} of {messages} are stored", stored_messages(fleet));
     }
 }
 
@@ -50,7 +50,7 @@ fn what_many_stolen_keys_have_stored_stops_no_command_to_many_and_every_one_of_t
         stolen(&fleet, thief).publish(&presence(thief), None, Some(block), b"{}");
     }
     stolen(&fleet, "long").publish(&presence("long"), None, None, &vec![b' '; LONG]);
-    // Behind what breaks the pages.
+    // After the messages that break a page of the roster.
     let second = settled(&fleet, "worker-2");
     let count = u64::try_from(blocks.len()).unwrap();
     wait_until_stored(&fleet, count + 2);
@@ -71,9 +71,9 @@ fn what_many_stolen_keys_have_stored_stops_no_command_to_many_and_every_one_of_t
     let ran = fleet.run(&["ping", "@web", "-o", "json"]).exits(0);
     assert_eq!((verdicts(&ran), incomplete(&ran.json())), (vec!["worker-1 succeeded".to_owned()], why));
     let named = fleet.run(&["ping", "worker-1", "-o", "json"]).exits(0);
-    assert_eq!((incomplete(&named.json()).as_str(), named.stderr.as_str()), ("", ""), "who is named needs no roster");
+    assert_eq!((incomplete(&named.json()).as_str(), named.stderr.as_str()), ("", ""), "a named target needs no roster");
 
-    // All of them can be struck, one by one and together.
+    // All of them can be removed, one by one and together.
     fleet.run(&["clients", "forget", "thief-0"]).exits(0);
     let rest: Vec<&str> = thieves.iter().skip(1).map(String::as_str).collect();
     fleet.run(&[&["clients", "forget"][..], &rest].concat()).exits(0);
@@ -83,7 +83,7 @@ fn what_many_stolen_keys_have_stored_stops_no_command_to_many_and_every_one_of_t
     assert_eq!([first, second].map(Process::printed), ["", ""]);
 }
 
-/// Somebody who says, every 50 ms, what breaks whoever hears it.
+/// A peer that publishes, every 50 ms, what breaks the connection of whoever receives it.
 struct Noise {
     on: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -127,7 +127,7 @@ fn messages_that_break_a_connection_break_no_command_of_a_prompt_a_script_or_a_o
     let is_lost = |text: &str| text.contains("is lost; connecting again");
     let ran = fleet.run(&["calculate", "@all", "0.5", "command", "-o", "json"]).exits(0);
     assert_eq!(verdicts(&ran), ["worker-1 succeeded", "worker-2 succeeded"]);
-    assert!(!is_lost(&ran.stderr), "the connection of the orders holds: {ran:#?}");
+    assert!(!is_lost(&ran.stderr), "the connection for commands holds: {ran:#?}");
     let script = fleet.command(&["server", "-o", "ndjson"]);
     let lines = "ping worker-1\ncalculate @web 0.2 script\nping @all\nstatus worker-2\n";
     let ran = Process::spawn_with(script, lines).wait().exits(0);
@@ -162,7 +162,7 @@ fn messages_that_break_an_observers_connection_end_no_watch_which_reports_that_i
     watch.stderr.wait_for("the connection to the broker is lost; connecting again");
     watch.stderr.wait_for("connected again; what went over the broker meanwhile was not seen");
     drop(noise);
-    // When it is connected again for good, nobody knows.
+    // When it is connected again for good is unknown.
     let deadline = Instant::now() + TIMEOUT;
     while !watch.stdout.so_far().contains("\"stop\"") {
         assert!(Instant::now() < deadline, "{}", watch.stderr.so_far());

@@ -1,4 +1,4 @@
-//! What the whole is for.
+//! The life of a client from its start to its end.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! An operator's terminal and a client's log before peers that lie: a client whose key is in wrong hands, and the broker.
+//! An operator's terminal and a client's log before hostile peers: a client whose key is in wrong hands, and the broker.
 
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Progress};
 use countersign_testkit::hostile::{FakeBroker, signed_headers};
@@ -48,7 +48,7 @@ fn what_a_broker_sends_cannot_move_the_operators_cursor() {
     let mut command = fleet.command(&["ping", "worker-1"]);
     command.env("NATS_URL", fake.url());
     let operator = Process::spawn(command);
-    // Two connections: of the orders, and of the events.
+    // Two connections: for commands, and for events.
     let mut sessions = [fake.accept_silently(), fake.accept_silently()];
     for session in &mut sessions {
         session.send(format!("-ERR 'Authorization Violation {}'\r\n", HOSTILE.replace(['\r', '\n'], "")).as_bytes());

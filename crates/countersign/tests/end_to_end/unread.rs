@@ -1,4 +1,4 @@
-//! Processes whose output nobody reads, and how every process ends.
+//! Processes whose output nobody reads, and how every process exits.
 
 use std::fs;
 use std::io::{PipeReader, PipeWriter, Write, pipe};
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::fleet::Fleet;
 use crate::process::Process;
 
-/// A pipe that is full, and that nobody reads while this is held.
+/// A full pipe, which nobody reads while the reader is held.
 fn unread() -> (PipeWriter, PipeReader) {
     let (reader, writer) = pipe().unwrap();
     let mut filling = writer.try_clone().unwrap();
@@ -138,7 +138,7 @@ fn sigterm_ends_watch_a_one_shot_and_a_script_with_143_and_they_report_what_is_k
 fn as_process_1_watch_and_a_client_end_on_sigterm() {
     let possible = Command::new("unshare").args(["--pid", "--fork", "true"]).stderr(Stdio::null()).status();
     if !possible.is_ok_and(|status| status.success()) {
-        // Then it is enough that they hear the signals, which is tested above.
+        // Then it is enough that they handle the signals, which is tested above.
         return;
     }
     let fleet = Fleet::new();
@@ -177,7 +177,7 @@ fn what_a_broker_sends_as_fast_as_it_can_fills_no_log_and_is_counted() {
         process.stderr.wait_for("connection");
         process.signal(Signal::TERM);
         let ran = process.wait();
-        let got = ran.stderr.lines().filter(|line| line.contains("does not allow it")).count();
-        assert!((1..500).contains(&got), "{got} lines for 20,000 errors");
+        let reported = ran.stderr.lines().filter(|line| line.contains("does not allow it")).count();
+        assert!((1..500).contains(&reported), "{reported} lines for 20,000 errors");
     }
 }

@@ -14,7 +14,7 @@ use crate::fleet::Fleet;
 use crate::forge::{Forger, id_of};
 use crate::process::{Process, Ran, Signal};
 
-/// Starts it, and waits until it is subscribed.
+/// Starts `watch`, and waits until it is subscribed.
 pub fn watching(fleet: &Fleet, arguments: &[&str]) -> Process {
     let mut watch = fleet.spawn(&[&["watch"], arguments].concat());
     watch.stderr.wait_for("watching cs.demo.>");

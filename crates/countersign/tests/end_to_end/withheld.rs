@@ -1,4 +1,4 @@
-//! A broker between alice and her client that withholds, repeats and cuts: what she is ran is true all the same.
+//! A broker between alice and her client that withholds, repeats and disconnects: her verdicts are true nevertheless.
 
 use std::fs;
 

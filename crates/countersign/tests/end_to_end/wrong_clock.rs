@@ -1,4 +1,4 @@
-//! Clients whose journals say that it was later already: an earlier run had a clock that was ahead.
+//! Clients whose journals contain a later time: an earlier run had a clock that was ahead.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -18,7 +18,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
 }
 
-/// A journal as a run leaves it whose clock was so far ahead at its end.
+/// Leaves a journal like a run whose clock was this far ahead at its end.
 fn mark_ahead(fleet: &Fleet, client: &str, ahead: i64) -> Millis {
     fleet.client(client).printed();
     let at = clock::wall().plus(ahead);
@@ -29,7 +29,7 @@ fn mark_ahead(fleet: &Fleet, client: &str, ahead: i64) -> Millis {
     at
 }
 
-/// What the roster says of a client.
+/// The entry of a client in the roster.
 fn entry(fleet: &Fleet, client: &str) -> Value {
     let clients = fleet.run(&["clients", "-o", "json"]).exits(0).json();
     let entries = clients["clients"].as_array().unwrap();
@@ -45,8 +45,8 @@ fn a_client_whose_clock_was_two_hours_ahead_recovers_at_its_next_start_and_is_ev
         fleet.forget_events();
         let mut worker = fleet.spawn(&["client", "--name", "worker-1"]);
         if !restart {
-            let got = worker.stderr.wait_for("the clock was set back by ");
-            assert!(got.contains("a new epoch begins") && got.contains("refused as `starting` for 72"), "{got}");
+            let line = worker.stderr.wait_for("the clock was set back by ");
+            assert!(line.contains("a new epoch begins") && line.contains("refused as `starting` for 72"), "{line}");
             let event = fleet.event("worker-1", "security");
             assert_eq!(event["data"], json!({ "reason": "clock", "count": 1 }));
         }
