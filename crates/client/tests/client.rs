@@ -11,7 +11,7 @@ use countersign_client::{
 };
 use countersign_protocol::command::NoArgs;
 use countersign_protocol::reply::{ErrorCode, State, Status};
-use countersign_testkit::broker::PATIENCE;
+use countersign_testkit::broker::TIMEOUT;
 use countersign_testkit::realm::name;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -120,7 +120,7 @@ async fn a_client_ends_in_time_without_a_broker() {
     world.without_broker();
     let client = world.run();
     client.stop();
-    assert_eq!(timeout(PATIENCE, client.finished()).await.unwrap().unwrap(), Stopped::Cleanly);
+    assert_eq!(timeout(TIMEOUT, client.finished()).await.unwrap().unwrap(), Stopped::Cleanly);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +167,7 @@ async fn a_command_of_the_program_runs_like_those_of_the_protocol_and_may_panic(
     let command = world.command("gate", json!({}));
     let reply = world.final_reply(&command);
     assert_eq!((reply.status, reply.error.unwrap().code), (Status::Failed, ErrorCode::Internal));
-    timeout(PATIENCE, reached.notified()).await.unwrap();
+    timeout(TIMEOUT, reached.notified()).await.unwrap();
     let ping = world.command("ping", json!({}));
     assert_eq!(world.final_reply(&ping).status, Status::Succeeded);
     client.stop();

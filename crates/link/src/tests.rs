@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 use async_nats::{ConnectOptions, HeaderMap};
-use countersign_testkit::broker::{Broker, PATIENCE};
+use countersign_testkit::broker::{Broker, TIMEOUT};
 use countersign_testkit::hostile::Peer;
 
 use super::pump::Pump;
@@ -108,7 +108,7 @@ async fn the_pump_takes_each_message_as_soon_as_the_library_has_parsed_it() {
     peer.write(flood.as_bytes());
     let mut arrived = 0;
     while arrived < SENT {
-        let (shed, lengths) = timeout(PATIENCE, take(&mut events)).await.unwrap();
+        let (shed, lengths) = timeout(TIMEOUT, take(&mut events)).await.unwrap();
         assert_eq!(shed, 0, "lost in the library, after {arrived}");
         arrived += lengths.len();
     }

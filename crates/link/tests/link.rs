@@ -11,7 +11,7 @@ use countersign_link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_W
 use countersign_protocol::command::Command;
 use countersign_protocol::envelope::{Delivery, Reason, Rejected, Signed};
 use countersign_protocol::limits::MAX_BODY;
-use countersign_testkit::broker::{Broker, PATIENCE, local};
+use countersign_testkit::broker::{Broker, TIMEOUT, local};
 use countersign_testkit::hostile::{
     FakeBroker, Peer, header_block, hostile_header_blocks, message_frame, signed_frame,
 };
@@ -71,7 +71,7 @@ async fn refused(config: LinkConfig) -> LinkError {
 }
 
 async fn next(events: &mut LinkEvents) -> LinkEvent {
-    timeout(PATIENCE, events.recv()).await.unwrap().unwrap()
+    timeout(TIMEOUT, events.recv()).await.unwrap().unwrap()
 }
 
 /// The number of the next honest command, or what is wrong with the next message; what the connection does meanwhile is
@@ -168,7 +168,7 @@ async fn when_a_broker_is_lost_another_of_the_list_takes_its_place() {
     for (broker, number) in [(&first, 1), (&second, 2)] {
         let (peer, _) = connect(&broker.url(), &[]).await;
         peer.publish(message(number), None);
-        assert!(peer.flush(PATIENCE).await);
+        assert!(peer.flush(TIMEOUT).await);
     }
     let is_at_first = next_message(&mut events, &realm).await.unwrap().id == message_id(1);
     let (mut lost, _left) = if is_at_first { (first, second) } else { (second, first) };
@@ -206,7 +206,7 @@ async fn a_client_waits_for_its_broker_and_reports_it_once() {
     broker.restart();
     assert!(matches!(next(&mut events).await, LinkEvent::Connected));
     assert_eq!(next_message(&mut events, &realm).await.unwrap().id, message_id(7));
-    assert!(link.flush(PATIENCE).await);
+    assert!(link.flush(TIMEOUT).await);
 }
 
 #[tokio::test]
@@ -230,7 +230,7 @@ async fn a_link_that_subscribes_to_nothing_stays_until_its_broker_goes() {
     let mut broker = Broker::start();
     let (link, mut events) = connect(&broker.url(), &[]).await;
     link.publish(honest(&Realm::new("demo"))(1), None);
-    assert!(link.flush(PATIENCE).await);
+    assert!(link.flush(TIMEOUT).await);
     broker.kill();
     let LinkEvent::Disconnected { why } = next(&mut events).await else { panic!("no word of the broker") };
     assert_eq!(why, "the connection broke");
@@ -263,11 +263,11 @@ async fn everything_that_was_published_before_a_close_is_delivered_once() {
     for number in 0..500 {
         link.publish(message(number), None);
     }
-    assert!(link.close(PATIENCE).await);
+    assert!(link.close(TIMEOUT).await);
     for number in 0..500 {
         assert_eq!(next_message(&mut events, &realm).await.unwrap().id, message_id(number));
     }
-    while timeout(PATIENCE, own.recv()).await.unwrap().is_some() {}
+    while timeout(TIMEOUT, own.recv()).await.unwrap().is_some() {}
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use countersign_keys::Seed;
 use countersign_link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING, Obstacle};
 use countersign_protocol::envelope::{MessageType, Signed};
-use countersign_testkit::broker::{Broker, PATIENCE, local};
+use countersign_testkit::broker::{Broker, TIMEOUT, local};
 use countersign_testkit::realm::{Realm, full_grant};
 use countersign_testkit::slow::{Slow, slow_way};
 use tokio::time::timeout;
@@ -38,7 +38,7 @@ fn message(length: usize) -> Signed {
 }
 
 async fn next(events: &mut LinkEvents) -> LinkEvent {
-    timeout(PATIENCE, events.recv()).await.unwrap().unwrap()
+    timeout(TIMEOUT, events.recv()).await.unwrap().unwrap()
 }
 
 async fn body(events: &mut LinkEvents) -> usize {
@@ -136,5 +136,5 @@ async fn what_is_larger_than_the_broker_takes_is_given_back_and_what_just_fits_i
     let LinkEvent::Unsent { message } = next(&mut events).await else { panic!("no word of it") };
     assert_eq!(message, larger);
     assert_eq!(body(&mut events).await, 2_000);
-    assert!(link.flush(PATIENCE).await);
+    assert!(link.flush(TIMEOUT).await);
 }

@@ -18,7 +18,7 @@ use countersign_protocol::envelope::Reason;
 use countersign_protocol::json::JsonText;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, State};
 use countersign_server::{Operator, OperatorError, OperatorEvent, SetupError, forget, setup};
-use countersign_testkit::broker::PATIENCE;
+use countersign_testkit::broker::TIMEOUT;
 use countersign_testkit::hostile::{FakeBroker, Peer, header_block, message_frame};
 use countersign_testkit::realm::name;
 use countersign_testkit::slow::{Slow, slow_way};
@@ -42,7 +42,7 @@ async fn ping(operator: &mut Operator) -> Report {
     let request = request("ping", json!({}));
     let clients = Audience::Clients(vec![name("worker-1")]);
     let report = operator.request(request, &clients, long_timeout(), pending(), |_| ());
-    timeout(PATIENCE, report).await.unwrap().unwrap()
+    timeout(TIMEOUT, report).await.unwrap().unwrap()
 }
 
 /// Waits for an update.
@@ -50,7 +50,7 @@ async fn until(operator: &mut Operator, is_it: impl Fn(&Update) -> bool) {
     let received = async {
         while !matches!(operator.next().await.unwrap(), OperatorEvent::Update { update, .. } if is_it(&update)) {}
     };
-    timeout(PATIENCE, received).await.unwrap();
+    timeout(TIMEOUT, received).await.unwrap();
 }
 
 fn verdict(report: &Report) -> &Verdict {
@@ -71,7 +71,7 @@ async fn a_verified_reply_is_the_verdict_and_is_reported_at_once() {
     let request = request("ping", json!({}));
     let clients = Audience::Clients(vec![name("worker-1")]);
     let dispatch = operator.request(request, &clients, long_timeout(), pending(), |update| received.push(update));
-    let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
+    let report = timeout(TIMEOUT, dispatch).await.unwrap().unwrap();
     answering.await.unwrap();
     assert_eq!(verdict(&report), &Verdict::Succeeded { result: Some(JsonText::from(&json!(1_795_485_600))) });
     assert_eq!(report.replies[0].state, Some(State::Ready));
@@ -291,7 +291,7 @@ async fn what_was_accepted_is_queried_when_the_broker_is_back() {
         let _ = received.send(());
     };
     let dispatch = operator.request(calculate, &clients, long_timeout(), pending(), update);
-    let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
+    let report = timeout(TIMEOUT, dispatch).await.unwrap().unwrap();
     answering.await.unwrap();
     assert_eq!(
         verdict(&report),
@@ -306,7 +306,7 @@ async fn an_interrupted_wait_ends_with_what_is_known() {
     let clients = Audience::Clients(vec![name("worker-1")]);
     let received = async { drop(worker.command().await) };
     let dispatch = operator.request(request("ping", json!({})), &clients, long_timeout(), received, |_| ());
-    let report = timeout(PATIENCE, dispatch).await.unwrap().unwrap();
+    let report = timeout(TIMEOUT, dispatch).await.unwrap().unwrap();
     assert_eq!(verdict(&report).word(), "no_reply");
 }
 
@@ -316,7 +316,7 @@ async fn what_is_interrupted_before_anything_was_sent_has_no_verdict() {
     let mut operator = demo.operator().await;
     let clients = Audience::Clients(vec![name("worker-1")]);
     let dispatch = operator.request(request("ping", json!({})), &clients, long_timeout(), ready(()), |_| ());
-    let refused = timeout(PATIENCE, dispatch).await.unwrap();
+    let refused = timeout(TIMEOUT, dispatch).await.unwrap();
     assert!(matches!(refused, Err(OperatorError::Interrupted)), "{refused:?}");
 }
 
@@ -386,7 +386,7 @@ async fn the_whole_roster_is_found_page_after_page_and_in_it_only_what_verifies(
     expected.sort();
     assert_eq!(found, expected);
     assert!(operator.roster().entries().all(|it| it.groups() == [name("web")]));
-    let event = timeout(PATIENCE, operator.next()).await.unwrap().unwrap();
+    let event = timeout(TIMEOUT, operator.next()).await.unwrap().unwrap();
     let OperatorEvent::Update { update: Update::Notice { text, .. }, .. } = event else { panic!("{event:?}") };
     assert!(text.contains("signature"), "{text}");
 }
@@ -407,7 +407,7 @@ async fn the_roster_is_read_to_its_end_however_many_in_it_cannot_be_read() {
         worker.publish(&demo.presence_of(number)).await;
     }
     let mut operator = demo.operator().await;
-    timeout(PATIENCE, operator.refresh()).await.unwrap().unwrap();
+    timeout(TIMEOUT, operator.refresh()).await.unwrap().unwrap();
     let found: Vec<&str> = operator.roster().entries().map(|it| it.client().as_str()).collect();
     assert_eq!(found, ["client-0", "client-1", "client-2"]);
     let why = operator.incomplete().unwrap();
@@ -435,7 +435,7 @@ async fn a_roster_that_a_hostile_broker_makes_up_is_bounded_and_given_up() {
             session
         });
         let mut operator = demo.connect(&url, seed(10)).await.unwrap();
-        let refused = timeout(PATIENCE, operator.refresh()).await.unwrap();
+        let refused = timeout(TIMEOUT, operator.refresh()).await.unwrap();
         assert!(matches!(&refused, Err(OperatorError::Roster(it)) if it.ends_with(why)), "{refused:?}");
         telling.join().unwrap();
     }

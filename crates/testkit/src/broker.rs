@@ -10,8 +10,8 @@ use std::{env, thread};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 
-/// Long enough for anything that is going to happen at all.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for something before it fails: long enough on a slow machine.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often a condition is polled that sends no event.
 const STEP: Duration = Duration::from_millis(5);
@@ -110,7 +110,7 @@ impl Broker {
     /// Starts it again on the same port, when it has ended.
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "the broker runs already");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         self.child = Some(self.spawn());
         self.port = loop {
             if let Some(port) = self.announced() {
@@ -177,7 +177,7 @@ impl Broker {
 
     /// The server reports its state by files only, and nothing wakes us when they change.
     fn until<T>(&self, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(found) = found() {
                 return found;

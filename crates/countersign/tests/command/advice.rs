@@ -1,4 +1,4 @@
-//! What is advised where a broker takes nobody more, or keeps no streams: what helps, and nothing else.
+//! The advice where a broker accepts no more connections, or stores no streams: what helps, and nothing else.
 
 use std::fs;
 
@@ -22,7 +22,7 @@ const ALL: [&[&str]; 5] =
     [&["setup"], &["ping", "worker-1"], &["ping", "@all"], &["clients"], &["clients", "forget", "worker-1"]];
 
 #[test]
-fn where_the_broker_has_as_many_connections_as_it_takes_that_is_said_and_not_to_make_keys() {
+fn where_the_broker_is_at_its_limit_of_connections_the_advice_is_to_raise_it_and_not_to_make_keys() {
     let folder = Folder::with_keys(&[]);
     configure(&folder);
     let configuration = folder.read("nats.conf");
@@ -38,7 +38,7 @@ fn where_the_broker_has_as_many_connections_as_it_takes_that_is_said_and_not_to_
 }
 
 #[test]
-fn where_the_broker_has_no_jetstream_whatever_needs_it_leads_to_what_helps() {
+fn where_the_broker_has_no_jetstream_every_command_that_needs_it_advises_what_helps() {
     let folder = Folder::with_keys(&[]);
     let broker = Broker::start_without_jetstream(&folder);
     let run = |arguments: &[&str]| folder.run(&[arguments, &["--nats-url", &broker.url()]].concat());

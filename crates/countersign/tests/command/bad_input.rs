@@ -43,7 +43,7 @@ fn a_command_needs_a_target() {
 }
 
 #[test]
-fn what_the_environment_says_is_not_among_what_was_expected() {
+fn options_from_the_environment_are_not_among_what_was_expected() {
     let folder = Folder::new();
     let expected = [
         "the following required arguments were not provided: <NAME>...",
@@ -265,7 +265,7 @@ fn another_realm_than_that_of_the_keys_is_refused() {
 }
 
 #[test]
-fn which_of_several_operators_it_is_must_be_said() {
+fn with_several_operators_one_must_be_named() {
     let folder = Folder::with_keys(&["--operator", "alice", "--operator", "bob"]);
     let expected = [
         "the folder keys has several operators",
@@ -300,7 +300,7 @@ fn a_schema_with_a_typo_is_answered_with_the_nearest() {
 }
 
 #[test]
-fn without_keys_it_says_how_to_make_them() {
+fn without_keys_the_error_shows_how_to_make_them() {
     let expected = [
         "keys/root.thumbprint does not exist",
         "a file that `countersign init` makes",

@@ -15,7 +15,7 @@ pub struct Broker {
     pub port: u16,
 }
 
-/// The program: NATS_SERVER, or what is on the PATH. Without one these tests fail, and say so.
+/// The program: NATS_SERVER, or what is on the PATH. Without one these tests fail with a message.
 pub fn nats_server() -> Command {
     Command::new(std::env::var_os("NATS_SERVER").unwrap_or_else(|| "nats-server".into()))
 }
@@ -58,12 +58,12 @@ impl Broker {
                 break;
             }
         }
-        // What it goes on to say must not fill the pipe.
+        // Its further output must not fill the pipe.
         std::thread::spawn(move || log.for_each(drop));
         Self { process, port: port.unwrap() }
     }
 
-    /// Makes it read its configuration again, some time soon.
+    /// Makes it reload its configuration, which it does some time later.
     pub fn reload(&self) {
         kill_process(Pid::from_child(&self.process), Signal::HUP).unwrap();
     }
@@ -86,8 +86,8 @@ fn nats_server_accepts_the_configuration_with_the_generated_users() {
     configure(&folder);
     let checked = nats_server().args(["-t", "-c", "nats.conf"]).current_dir(folder.path("")).output();
     let checked = checked.unwrap_or_else(|error| panic!("no nats-server: {error}. Run the tests by `./just test`"));
-    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
-    assert!(checked.status.success() && said.contains("configuration file nats.conf is valid"), "{said}");
+    let stderr = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(checked.status.success() && stderr.contains("configuration file nats.conf is valid"), "{stderr}");
 }
 
 #[test]
@@ -95,6 +95,6 @@ fn without_the_generated_users_the_broker_does_not_start() {
     let folder = Folder::new();
     configure(&folder);
     let checked = nats_server().args(["-t", "-c", "nats.conf"]).current_dir(folder.path("")).output().unwrap();
-    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
-    assert!(!checked.status.success() && said.contains("keys/nats/users.conf"), "{said}");
+    let stderr = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(!checked.status.success() && stderr.contains("keys/nats/users.conf"), "{stderr}");
 }

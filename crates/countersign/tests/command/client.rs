@@ -52,7 +52,7 @@ impl Worker {
     }
 
     /// Waits for the end; what was printed on standard output, and the whole log.
-    pub fn ended(mut self) -> Run {
+    pub fn wait(mut self) -> Run {
         let stdout = std::io::read_to_string(self.process.stdout.take().unwrap()).unwrap();
         let status = self.process.wait().unwrap().code().unwrap_or(-1);
         self.seen.extend(self.log.iter());
@@ -79,7 +79,7 @@ fn a_signal_ends_a_client_as_terminate_does() {
     for signal in [Signal::TERM, Signal::INT] {
         let worker = Worker::start(&folder, &broker, "worker-1");
         worker.signal(signal);
-        let run = worker.ended().expect(0);
+        let run = worker.wait().expect(0);
         assert_eq!(run.stdout, "");
         assert!(run.stderr.ends_with("ended"), "{run:#?}");
     }
@@ -100,7 +100,7 @@ fn a_second_client_of_the_same_name_refuses_to_start() {
 }
 
 #[test]
-fn the_state_lies_where_the_environment_says() {
+fn the_state_folder_is_the_one_that_the_environment_names() {
     let (folder, broker) = realm();
     for (variable, value, expected) in [
         ("COUNTERSIGN_STATE", "a", "a/worker-1"),
@@ -120,12 +120,12 @@ fn the_state_lies_where_the_environment_says() {
 }
 
 #[test]
-fn quiet_says_nothing_of_what_is_in_order() {
+fn quiet_prints_nothing_where_nothing_is_wrong() {
     let (folder, broker) = realm();
     let args = ["client", "--name", "worker-1", "--state", "state", "-q", "--nats-url", &broker.url()];
     let mut command = folder.command(&args);
     let process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // It tells by its presence that it is there; for this test it is enough that the journal was made.
+    // A client announces itself by its presence; for this test it is enough that the journal exists.
     while !folder.path("state/worker-1/journal").is_file() && process_runs(&process) {
         std::thread::yield_now();
     }
@@ -157,7 +157,7 @@ fn a_key_that_others_can_read_is_refused() {
 #[test]
 fn a_connection_key_that_signs_messages_is_refused() {
     let folder = Folder::with_keys(&[]);
-    // The broker's list of users would have it: only the client can tell.
+    // The broker's list of users would have it: only the client can detect it.
     let seed = fs::read_to_string(folder.path("keys/clients/worker-1.pem")).unwrap();
     let key = data_encoding::BASE64.decode(seed.lines().nth(1).unwrap().as_bytes()).unwrap();
     let raw: [u8; 32] = key[key.len() - 32..].try_into().unwrap();
@@ -177,7 +177,7 @@ fn an_older_trust_bundle_than_was_accepted_is_refused() {
     crate::renewal::trust_ending_in(&folder, 300, Vec::new());
     let worker = Worker::start(&folder, &broker, "worker-1");
     worker.signal(Signal::TERM);
-    worker.ended().expect(0);
+    worker.wait().expect(0);
     fs::write(folder.path("keys/trust.json"), first).unwrap();
     let args = ["client", "--name", "worker-1", "--state", "state", "--nats-url", &broker.url()];
     let run = folder.run(&args).expect(5);

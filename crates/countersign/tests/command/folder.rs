@@ -11,10 +11,10 @@ use countersign_protocol::trust::Trust;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A folder that the command runs in; it knows nothing of the environment that the test has.
+/// A folder that the command runs in; it inherits nothing of the test's environment.
 pub struct Folder(TempDir);
 
-/// What a run came to.
+/// The exit status and the output of a run.
 #[derive(Debug)]
 pub struct Run {
     pub status: i32,
@@ -106,8 +106,8 @@ impl Run {
     #[track_caller]
     pub fn did(&self, file: &str) -> (String, String) {
         let files = self.json()["files"].as_array().unwrap().clone();
-        let deed = files.iter().find(|deed| deed["file"] == file).unwrap_or_else(|| panic!("{file}: {self:#?}"));
-        (deed["did"].as_str().unwrap().to_owned(), deed["note"].as_str().unwrap().to_owned())
+        let change = files.iter().find(|change| change["file"] == file).unwrap_or_else(|| panic!("{file}: {self:#?}"));
+        (change["did"].as_str().unwrap().to_owned(), change["note"].as_str().unwrap().to_owned())
     }
 }
 

@@ -92,7 +92,7 @@ fn no_private_key_is_printed() {
 }
 
 #[test]
-fn realm_operators_clients_and_groups_are_as_asked_for() {
+fn realm_operators_clients_and_groups_are_as_requested() {
     let folder = Folder::new();
     let args = ["init", "--realm", "plant", "--operator", "bob", "--client", "press:web,db,web", "--client", "lathe"];
     folder.run(&args).expect(0);
@@ -106,13 +106,13 @@ fn realm_operators_clients_and_groups_are_as_asked_for() {
 }
 
 #[test]
-fn a_second_run_changes_nothing_and_says_what_it_left() {
+fn a_second_run_changes_nothing_and_reports_what_it_left() {
     let folder = Folder::with_keys(&["--operator", "bob", "--client", "press:web"]);
     let before = folder.files();
     let run = folder.run(&["init", "-o", "json"]).expect(0);
     assert_eq!(folder.files(), before);
     let files = run.json()["files"].as_array().unwrap().clone();
-    assert!(files.iter().all(|deed| deed["did"] == "left"), "{run:#?}");
+    assert!(files.iter().all(|change| change["did"] == "left"), "{run:#?}");
     assert_eq!(run.did("operators/bob.pem").0, "left");
     assert!(run.did("operators/bob.jwt").1.starts_with("until 20"), "{run:#?}");
     // Without the format for programs it is a table, and the rest is on standard error.
@@ -255,7 +255,7 @@ fn openssl_reads_the_private_keys() {
     for file in ["root.pem", "issuer.pem", "operators/alice.pem", "clients/worker-1.pem"] {
         let mut openssl = Command::new("openssl");
         openssl.args(["pkey", "-noout", "-text", "-in"]).arg(folder.path("keys").join(file));
-        // Where there is no openssl there is nothing to ask.
+        // Without openssl there is nothing to check.
         let Ok(read) = openssl.output() else { return };
         assert!(read.status.success(), "{read:?}");
         assert!(String::from_utf8_lossy(&read.stdout).starts_with("ED25519 Private-Key:"), "{read:?}");

@@ -90,8 +90,8 @@ fn json_is_one_document_with_exactly_the_members_that_scripts_rely_on() {
     let (realm, _worker) = Realm::ready();
     let run = realm.run(&["ping", "worker-1", "-o", "json"]).expect(0);
     assert_eq!(run.stderr, "");
-    let order = ["\"command_id\"", "\"command\"", "\"targets\"", "\"replies\"", "\"summary\""];
-    let places: Vec<usize> = order.iter().map(|member| run.stdout.find(member).unwrap()).collect();
+    let members = ["\"command_id\"", "\"command\"", "\"targets\"", "\"replies\"", "\"summary\""];
+    let places: Vec<usize> = members.iter().map(|member| run.stdout.find(member).unwrap()).collect();
     assert!(places.is_sorted(), "{run:#?}");
     let document = run.json();
     let reply = &document["replies"][0];
@@ -139,7 +139,7 @@ fn what_a_calculation_prints_is_escaped_and_alone_on_the_clients_standard_output
     assert_eq!(run.json()["replies"][0]["result"]["msg"], hostile);
     assert!(!run.stdout.contains(['\u{1b}', '\u{202e}']), "{run:#?}");
     realm.run(&["terminate", "worker-1"]).expect(0);
-    assert_eq!(worker.ended().expect(0).stdout, format!("{shown}\n{shown}\n"));
+    assert_eq!(worker.wait().expect(0).stdout, format!("{shown}\n{shown}\n"));
 }
 
 #[test]
@@ -165,8 +165,8 @@ fn each_of_several_targets_gets_one_verdict_and_a_name_given_twice_one_command()
     );
 
     let run = realm.run(&["ping", "worker-1", "worker-2", "--timeout", "2s", "-o", "ndjson"]).expect(3);
-    let told: Vec<Value> = lines(&run).iter().map(|line| json!([line["client"], line["verdict"]])).collect();
-    assert_eq!(told, [json!(["worker-1", "succeeded"]), json!(["worker-2", "no_reply"]), json!([null, null])]);
+    let got: Vec<Value> = lines(&run).iter().map(|line| json!([line["client"], line["verdict"]])).collect();
+    assert_eq!(got, [json!(["worker-1", "succeeded"]), json!(["worker-2", "no_reply"]), json!([null, null])]);
 }
 
 #[test]
@@ -182,10 +182,10 @@ fn an_unknown_target_is_answered_with_the_nearest_and_nothing_is_sent() {
          expected: one that is known: worker-1\n\
          try: name worker-1 instead\n"
     );
-    assert_eq!(observer.heard(), 0);
-    // It would have heard it.
+    assert_eq!(observer.received(), 0);
+    // It would have received it.
     realm.run(&["ping", "worker-1", "--timeout", "100ms"]).expect(3);
-    assert_eq!(observer.heard(), 1);
+    assert_eq!(observer.received(), 1);
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_detached_job_is_listed_cancelled_and_remembered() {
         run.stdout.starts_with("worker-1: cancelled (requested by alice): ") && run.stdout.contains("(cancelled)"),
         "{run:#?}"
     );
-    // Without --detach, and for a person, it is said how to learn more.
+    // In a table, and so for a person, a note shows how to query the result.
     realm.run(&["start", "worker-1"]).expect(0);
     let run = realm.run(&["calculate", "worker-1", "600", "done", "--detach"]).expect(0);
     assert_eq!(run.stdout, "worker-1: accepted; it runs on\n");
@@ -260,7 +260,7 @@ fn a_dry_run_runs_nothing() {
     assert!(run.stdout.starts_with("worker-1: would run, in "), "{run:#?}");
     realm.run(&["ping", "worker-1"]).expect(0);
     realm.run(&["terminate", "worker-1"]).expect(0);
-    assert_eq!(worker.ended().expect(0).stdout, "");
+    assert_eq!(worker.wait().expect(0).stdout, "");
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn a_reader_that_has_read_enough_is_no_error() {
 }
 
 #[test]
-fn without_jetstream_setup_says_what_was_expected() {
+fn without_jetstream_setup_reports_what_was_expected() {
     let folder = Folder::with_keys(&[]);
     let broker = Broker::start_without_jetstream(&folder);
     let run = folder.run(&["setup", "--nats-url", &broker.url()]).expect(4);

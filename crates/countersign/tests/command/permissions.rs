@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::broker::Broker;
 use crate::folder::Folder;
 
-/// Somebody who is connected.
+/// A user with a connection.
 pub struct User {
     stream: BufReader<TcpStream>,
     subscriptions: u32,
@@ -65,9 +65,9 @@ impl User {
     }
 
     /// How many messages have arrived since the last time.
-    pub fn heard(&mut self) -> usize {
+    pub fn received(&mut self) -> usize {
         self.send("PING\r\n");
-        let mut heard = 0;
+        let mut received = 0;
         let mut line = Vec::new();
         while !line.starts_with(b"PONG") {
             line.clear();
@@ -77,10 +77,10 @@ impl User {
                 let header = String::from_utf8(line.clone()).unwrap();
                 let length: usize = header.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
                 self.stream.read_exact(&mut vec![0; length + 2]).unwrap();
-                heard += 1;
+                received += 1;
             }
         }
-        heard
+        received
     }
 
     fn may_publish(&mut self, subject: &str) -> bool {
@@ -115,7 +115,7 @@ impl User {
     }
 }
 
-/// Everything that somebody may want, or want to break: every user is tried with all of it.
+/// Everything that a user may need, or may try to break: every user is tested with all of it.
 const SUBJECTS: &[&str] = &[
     "cs.demo.cmd.client.worker-1",
     "cs.demo.cmd.client.worker-2",
@@ -183,7 +183,7 @@ fn the_observer_sees_everything_of_countersign_and_publishes_nothing() {
 }
 
 #[test]
-fn a_client_hears_its_own_commands_and_answers_and_reports_as_itself() {
+fn a_client_receives_its_own_commands_and_sends_replies_and_events_as_itself() {
     let (folder, broker) = realm();
     let publish = [
         "cs.demo.reply.alice.k3v9q2m8x7c1b5n0.019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90.worker-1",
@@ -195,7 +195,7 @@ fn a_client_hears_its_own_commands_and_answers_and_reports_as_itself() {
 }
 
 #[test]
-fn an_operator_commands_hears_its_own_replies_and_reads_presence() {
+fn an_operator_sends_commands_receives_its_own_replies_and_reads_presence() {
     let (folder, broker) = realm();
     let publish = [
         "cs.demo.cmd.client.worker-1",
@@ -219,7 +219,7 @@ fn an_operator_commands_hears_its_own_replies_and_reads_presence() {
 }
 
 #[test]
-fn the_setup_key_makes_the_presence_stream_and_strikes_from_it_and_nothing_else() {
+fn the_setup_key_creates_the_presence_stream_and_purges_from_it_and_does_nothing_else() {
     let (folder, broker) = realm();
     let publish = [
         "$JS.API.STREAM.CREATE.cs-demo-presence",
@@ -231,7 +231,7 @@ fn the_setup_key_makes_the_presence_stream_and_strikes_from_it_and_nothing_else(
 }
 
 #[test]
-fn the_trust_key_publishes_trust_and_hears_nothing() {
+fn the_trust_key_publishes_trust_and_receives_nothing() {
     let (folder, broker) = realm();
     User::connect(&folder, &broker, "trust").check(&["cs.demo.trust"], &[]);
 }
@@ -254,7 +254,7 @@ fn stored(folder: &Folder, broker: &Broker) -> Value {
 }
 
 #[test]
-fn no_connection_key_reaches_the_store_by_the_reply_subject_of_a_question() {
+fn no_connection_key_reaches_the_store_by_the_reply_subject_of_a_request() {
     let (folder, broker) = realm();
     folder.run(&["setup", "--nats-url", &broker.url()]).expect(0);
     for client in ["worker-1", "worker-2"] {
@@ -264,7 +264,7 @@ fn no_connection_key_reaches_the_store_by_the_reply_subject_of_a_question() {
     }
     let before = stored(&folder, &broker);
     assert_eq!(before, json!([2, 2]));
-    let question = r#"{"seq":1,"batch":9,"next_by_subj":"cs.demo.event.*.presence"}"#;
+    let request = r#"{"seq":1,"batch":9,"next_by_subj":"cs.demo.event.*.presence"}"#;
     for seed in ["operator-alice", "client-worker-1", "observer", "trust"] {
         let mut user = User::connect(&folder, &broker, seed);
         for service in ["cs.demo.roster.get", "cs.demo.roster.message", "$JS.API.DIRECT.GET.cs-demo-presence"] {
@@ -277,7 +277,7 @@ fn no_connection_key_reaches_the_store_by_the_reply_subject_of_a_question() {
                 "$SYS.REQ.SERVER.PING",
                 "cs.demo.roster.get",
             ] {
-                user.send(&format!("PUB {service} {reply} {}\r\n{question}\r\n", question.len()));
+                user.send(&format!("PUB {service} {reply} {}\r\n{request}\r\n", request.len()));
                 user.refusals();
             }
         }
@@ -292,25 +292,26 @@ fn what_a_stolen_connection_key_has_stored_breaks_no_roster_and_the_rest_of_it_i
     let mut thief = User::connect(&folder, &broker, "client-worker-1");
     thief.send(&format!("PUB cs.demo.event.worker-1.presence 70000\r\n{}\r\n", " ".repeat(70_000)));
     assert_eq!(thief.refusals(), [""; 0]);
-    assert_eq!(stored(&folder, &broker), json!([0, 0]), "what is too long is not kept");
+    assert_eq!(stored(&folder, &broker), json!([0, 0]), "what is too long is not stored");
     thief.send("HPUB cs.demo.event.worker-1.presence 22 24\r\nNATS/1.0\r\nBad\rX: y\r\n\r\n{}\r\n");
     assert_eq!(thief.refusals(), [""; 0]);
     assert_eq!(stored(&folder, &broker), json!([1, 1]));
     let shown = folder.run(&["clients", "-o", "json", "--as", "alice", "--nats-url", &broker.url()]).expect(0).json();
     let incomplete = shown["roster_incomplete"].as_str().unwrap();
     assert!(incomplete.ends_with("is not readable: cs.demo.event.worker-1.presence"), "{incomplete}");
-    let struck = folder.run(&["clients", "forget", "worker-1", "--as", "alice", "--nats-url", &broker.url()]).expect(0);
-    assert!(struck.stderr.contains("worker-1 is removed"), "{struck:#?}");
+    let removed =
+        folder.run(&["clients", "forget", "worker-1", "--as", "alice", "--nats-url", &broker.url()]).expect(0);
+    assert!(removed.stderr.contains("worker-1 is removed"), "{removed:#?}");
     assert_eq!(stored(&folder, &broker), json!([0, 1]));
 }
 
 #[test]
-fn who_is_not_in_the_list_does_not_get_in() {
+fn a_user_that_is_not_in_the_list_is_not_let_in() {
     let (_folder, broker) = realm();
     let mut stranger = User::greet(&broker, &KeyPair::new_user());
-    let mut said = String::new();
-    stranger.stream.read_line(&mut said).unwrap();
-    assert_eq!(said.trim_end(), "-ERR 'Authorization Violation'");
+    let mut line = String::new();
+    stranger.stream.read_line(&mut line).unwrap();
+    assert_eq!(line.trim_end(), "-ERR 'Authorization Violation'");
 }
 
 #[test]

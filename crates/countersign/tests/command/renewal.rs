@@ -95,7 +95,7 @@ fn a_credential_past_half_its_life_or_expired_is_renewed_for_as_long_with_what_i
 }
 
 #[test]
-fn a_credential_of_a_key_that_is_lost_is_issued_anew_for_the_new_key() {
+fn a_credential_of_a_lost_key_is_issued_again_for_the_new_key() {
     let folder = Folder::with_keys(&[]);
     narrow(&folder, 1);
     fs::remove_file(folder.path("keys/operators/alice.pem")).unwrap();
@@ -107,7 +107,7 @@ fn a_credential_of_a_key_that_is_lost_is_issued_anew_for_the_new_key() {
 }
 
 #[test]
-fn who_lives_on_another_machine_is_renewed_and_stays_a_user_of_the_broker() {
+fn a_member_on_another_machine_is_renewed_and_stays_a_user_of_the_broker() {
     let folder = Folder::with_keys(&["--client", "worker-1:web"]);
     narrow(&folder, 6);
     let [alice, worker] = ["operators/alice.jwt", "clients/worker-1.jwt"].map(|file| credential(&folder, file));
@@ -153,7 +153,7 @@ fn a_revoked_credential_is_not_brought_back() {
 }
 
 #[test]
-fn a_credential_that_does_not_verify_is_left_and_said_to_be_so() {
+fn a_credential_that_does_not_verify_is_left_and_reported_as_such() {
     let folder = Folder::with_keys(&[]);
     let other = Folder::with_keys(&[]);
     let forged = other.read("keys/operators/alice.jwt");

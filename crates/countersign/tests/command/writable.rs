@@ -1,4 +1,4 @@
-//! Files and folders that others may write to, and paths on which they may put another: refused by whoever rests on them.
+//! Files and folders that others may write to, and paths on which they may put another: refused by whatever relies on them.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -10,10 +10,10 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Nobody answers there, and nobody is to be asked.
+/// No broker answers there, and none is needed.
 const NOWHERE: &str = "nats://127.0.0.1:1";
 
-/// One that reads the files of a folder.
+/// A run that reads the files of a folder.
 type Program = fn(&Folder) -> Run;
 
 fn client(folder: &Folder) -> Run {
@@ -28,8 +28,8 @@ fn init(folder: &Folder) -> Run {
     folder.run(&["init"])
 }
 
-/// It ends with this status, and says in three lines what is wrong with a path, which may be shown as an absolute one, and what
-/// to do about it.
+/// It exits with this status, and reports in three lines what is wrong with a path, which may be shown as an absolute one, and
+/// what to do about it.
 #[track_caller]
 fn refuses(run: Run, status: i32, path: &str, what: &str, hint: &str) {
     let run = run.expect(status);
@@ -41,7 +41,7 @@ fn refuses(run: Run, status: i32, path: &str, what: &str, hint: &str) {
 }
 
 #[test]
-fn init_a_client_and_an_operator_refuse_what_others_may_write_to_and_say_which_file_it_is() {
+fn init_a_client_and_an_operator_refuse_what_others_may_write_to_and_name_the_file() {
     let folder = Folder::with_keys(&["--client", "worker-1:web"]);
     let all: [(&str, &[Program]); 7] = [
         ("root.thumbprint", &[init, client, operator]),

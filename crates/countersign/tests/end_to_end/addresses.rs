@@ -1,4 +1,4 @@
-//! For whom a command is, and where its replies go.
+//! Where a command may run, and where its replies go.
 
 use countersign_protocol::envelope::{MessageType, Signed};
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ fn a_body_whose_subject_target_or_realm_do_not_fit_each_other_is_dropped() {
     // An epoch belongs into a command to one client only, whatever else is wrong with it.
     let expected = [("address", 3), ("envelope", 2), ("realm", 1), ("credential", 1)];
     assert_eq!(fleet.dropped("worker-1", &expected)["state"], "ready");
-    assert_eq!(forger.ask(&forger.order("ping", json!({})))["status"], "succeeded");
+    assert_eq!(forger.request(&forger.command("ping", json!({})))["status"], "succeeded");
 }
 
 #[test]
@@ -80,11 +80,11 @@ fn a_reply_to_that_is_not_the_operators_own_is_dropped_and_nothing_is_published_
         String::new(),
     ];
     for reply_to in &thrown {
-        let order = forger.draft("terminate", json!({})).with(|command| command.reply_to.clone_from(reply_to));
-        forger.send(&order.sign(&forger.identity));
+        let command = forger.draft("terminate", json!({})).with(|command| command.reply_to.clone_from(reply_to));
+        forger.send(&command.sign(&forger.identity));
     }
     assert_eq!(fleet.dropped("worker-1", &[("address", thrown.len() as u64)])["state"], "ready");
-    // The replies to the honest `status` of these questions are all that the client has said, besides its presence.
+    // Besides its events, the client has sent only the replies to the honest `status` of this test.
     for message in observer.so_far() {
         let by_worker = message.json()["from"] == "worker-1";
         let honest = message.subject.starts_with("cs.demo.reply.alice.")
@@ -95,17 +95,17 @@ fn a_reply_to_that_is_not_the_operators_own_is_dropped_and_nothing_is_published_
 }
 
 #[test]
-fn the_answer_goes_to_the_signed_reply_to_whatever_nats_says() {
+fn the_reply_goes_to_the_signed_reply_to_whatever_reply_subject_nats_has() {
     let (fleet, _worker) = Fleet::ready();
     let mut observer = fleet.observer();
     let forger = Forger::new(&fleet);
-    let order = forger.order("ping", json!({}));
-    let headers = countersign_testkit::hostile::signed_headers(&order);
+    let command = forger.command("ping", json!({}));
+    let headers = countersign_testkit::hostile::signed_headers(&command);
     let redirected = "cs.demo.event.worker-1.presence";
-    forger.peer.borrow().publish(&order.subject, Some(redirected), Some(&headers), &order.body);
-    let reply = forger.reply_to(&order);
+    forger.peer.borrow().publish(&command.subject, Some(redirected), Some(&headers), &command.body);
+    let reply = forger.reply_to(&command);
     assert_eq!(reply.json()["status"], "succeeded");
-    let Signed { body, .. } = order;
+    let Signed { body, .. } = command;
     let body: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(reply.subject, format!("{}.worker-1", body["reply_to"].as_str().unwrap()));
     fleet.status("worker-1");

@@ -25,13 +25,13 @@ fn a_command_that_arrives_a_hundred_times_at_once_runs_once() {
     let (fleet, worker) = Fleet::ready();
     let mut observer = fleet.observer();
     let forger = Forger::new(&fleet);
-    let order = forger.order("calculate", json!({ "x": 0, "msg": "once" }));
-    forger.peer.borrow().send_all(repeat_n(&order, 100));
-    assert_eq!(forger.reply_to(&order).json()["status"], "succeeded");
+    let command = forger.command("calculate", json!({ "x": 0, "msg": "once" }));
+    forger.peer.borrow().send_all(repeat_n(&command, 100));
+    assert_eq!(forger.reply_to(&command).json()["status"], "succeeded");
     forger.peer.borrow_mut().flush();
     let info = fleet.status("worker-1");
     let observed = observer.so_far();
-    let replies = replies_to(&observed, &id_of(&order).to_string());
+    let replies = replies_to(&observed, &id_of(&command).to_string());
     let (accepted, succeeded) = (of_status(&replies, "accepted"), of_status(&replies, "succeeded"));
     assert!(!accepted.is_empty() && !succeeded.is_empty());
     identical(&accepted);
@@ -39,13 +39,13 @@ fn a_command_that_arrives_a_hundred_times_at_once_runs_once() {
     // The job's own events name its id, too.
     let repeated = (accepted.len() + succeeded.len()) as u64 - 2;
     assert_eq!(info["dropped"]["repeat"].as_u64().unwrap_or(0), 99 - repeated, "each is answered or counted");
-    assert!(repeated <= 90, "and no more than some a second are answered: {repeated}");
+    assert!(repeated <= 90, "and only a few a second are answered: {repeated}");
     fleet.run(&["calculate", "worker-1", "0", "another"]).exits(0);
     assert_eq!(worker.printed(), "once\nanother\n");
 }
 
 #[test]
-fn a_replayed_command_gets_the_recorded_reply_while_it_runs_after_it_ended_and_after_a_restart() {
+fn a_replayed_command_gets_the_recorded_reply_while_it_runs_after_it_finished_and_after_a_restart() {
     let (fleet, mut worker) = Fleet::ready();
     let mut observer = fleet.observer();
     let forger = Forger::new(&fleet);
@@ -65,7 +65,7 @@ fn a_replayed_command_gets_the_recorded_reply_while_it_runs_after_it_ended_and_a
         assert_eq!(next.json()["status"], "progress", "while it runs, its latest interim reply");
         latest = next;
     }
-    operator.ended().exits(0);
+    operator.wait().exits(0);
     worker.stdout.wait_for("once");
     while latest.json()["status"] != "succeeded" {
         latest = reply();
@@ -76,13 +76,13 @@ fn a_replayed_command_gets_the_recorded_reply_while_it_runs_after_it_ended_and_a
     assert_eq!(reply(), succeeded, "the recorded reply, byte for byte");
 
     worker.signal(Signal::TERM);
-    assert_eq!(worker.ended().exits(0).stdout, "once\n");
+    assert_eq!(worker.wait().exits(0).stdout, "once\n");
     let worker = fleet.client("worker-1");
     fleet.run(&["start", "worker-1"]).exits(0);
     forger.send(&genuine);
     assert_eq!(reply(), succeeded, "from the journal on disk");
     fleet.run(&["terminate", "worker-1"]).exits(0);
-    assert_eq!(worker.ended().exits(0).stdout, "");
+    assert_eq!(worker.wait().exits(0).stdout, "");
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn what_ran_when_the_client_was_killed_is_interrupted_and_never_runs_again() {
     fleet.event("worker-1", "job");
     worker.kill();
     let worker = fleet.client("worker-1");
-    let ran = waiting.ended().exits(1);
+    let ran = waiting.wait().exits(1);
     assert_eq!(ran.verdict("worker-1"), "interrupted interrupted");
     let id = id_of(&genuine).to_string();
     assert_eq!(ran.json()["command_id"], *id);
@@ -117,31 +117,31 @@ fn a_client_that_was_killed_at_any_moment_runs_nothing_twice() {
     let (fleet, mut worker) = Fleet::ready();
     let mut printed = String::new();
     let forger = Forger::new(&fleet);
-    let mut orders = Vec::new();
+    let mut commands = Vec::new();
     for round in 0..4 {
         let mut draft = forger.draft("calculate", json!({ "x": 0, "msg": format!("round {round}") }));
-        // That of the latest start.
+        // The epoch of the latest start.
         draft.command.epoch = fleet.status("worker-1")["epoch"].as_str().map(|epoch| epoch.parse().unwrap());
-        let order = draft.sign(&forger.identity);
-        forger.send(&order);
-        // Killed when it has it in hand, at the latest when it is done: which of them is chance, and all of them are right.
+        let command = draft.sign(&forger.identity);
+        forger.send(&command);
+        // Killed at some moment between its arrival and its end: which one is chance, and each must be safe.
         if round % 2 == 0 {
             forger.peer.borrow_mut().flush();
         } else {
             fleet.event("worker-1", "job");
         }
         worker.signal(Signal::KILL);
-        printed += &worker.ended().stdout;
+        printed += &worker.wait().stdout;
         worker = fleet.client("worker-1");
         fleet.run(&["start", "worker-1"]).exits(0);
-        orders.push(order);
-        for order in &orders {
-            forger.ask(order);
+        commands.push(command);
+        for command in &commands {
+            forger.request(command);
         }
         fleet.forget_events();
     }
     worker.signal(Signal::TERM);
-    printed += &worker.ended().exits(0).stdout;
+    printed += &worker.wait().exits(0).stdout;
     for round in 0..4 {
         let times = printed.matches(&format!("round {round}\n")).count();
         assert!(times <= 1, "round {round} ran {times} times: {printed}");
@@ -149,13 +149,13 @@ fn a_client_that_was_killed_at_any_moment_runs_nothing_twice() {
 }
 
 #[test]
-fn without_its_record_a_client_refuses_everything_from_before_and_ping_is_sent_anew_by_itself() {
+fn without_its_journal_a_client_refuses_all_earlier_commands_and_a_ping_is_reissued_automatically() {
     let fleet = Fleet::without_stream(&["worker-1"]);
     // A generous skew keeps the journal young for as long as this takes.
     let client = || fleet.client_as("worker-1", fleet.command(&["client", "--name", "worker-1", "--skew", "60s"]));
     let worker = client();
     let mut observer = fleet.observer();
-    // No presence is kept: the server knows no epoch, the client's journal has just begun, and that is put right by itself.
+    // The broker stores no presence, so the server knows no epoch, and the client's journal is new: the command is reissued.
     assert_eq!(fleet.run(&["start", "worker-1", "-o", "json"]).exits(0).verdict("worker-1"), "succeeded");
     let sent: Vec<Value> = commands(&observer.so_far(), "worker-1", "start").iter().map(|it| it.json()).collect();
     assert_eq!(sent.len(), 2);
@@ -164,34 +164,34 @@ fn without_its_record_a_client_refuses_everything_from_before_and_ping_is_sent_a
     assert_eq!(new_epoch, (&fleet.status("worker-1")["epoch"], true, &sent[0]["expires_at"]));
 
     let forger = Forger::new(&fleet);
-    let with_epoch = forger.order("calculate", json!({ "x": 0, "msg": "once" }));
+    let with_epoch = forger.command("calculate", json!({ "x": 0, "msg": "once" }));
     let mut without_epoch = forger.draft("calculate", json!({ "x": 0, "msg": "twice" }));
     without_epoch.command.epoch = None;
     let without_epoch = without_epoch.sign(&forger.identity);
-    assert_eq!(forger.ask(&with_epoch)["status"], "succeeded");
+    assert_eq!(forger.request(&with_epoch)["status"], "succeeded");
     worker.signal(Signal::TERM);
-    assert_eq!(worker.ended().exits(0).stdout, "once\n");
+    assert_eq!(worker.wait().exits(0).stdout, "once\n");
 
-    fs::remove_dir_all(fleet.record("worker-1")).unwrap();
+    fs::remove_dir_all(fleet.state_folder("worker-1")).unwrap();
     let worker = client();
     let epoch = fleet.status("worker-1")["epoch"].clone();
-    assert_ne!(epoch, sent[1]["epoch"], "a missing record makes a new epoch");
+    assert_ne!(epoch, sent[1]["epoch"], "a missing journal makes a new epoch");
     assert_eq!(fleet.run(&["ping", "worker-1", "-o", "json"]).exits(1).verdict("worker-1"), "refused not_ready");
     fleet.run(&["start", "worker-1"]).exits(0);
-    for (order, code) in [(&with_epoch, "wrong_epoch"), (&without_epoch, "starting")] {
-        let refusal = forger.ask(order);
-        let told = (&refusal["status"], &refusal["error"]["code"], &refusal["error"]["details"]["epoch"]);
-        assert_eq!(told, (&json!("refused"), &json!(code), &epoch));
+    for (command, code) in [(&with_epoch, "wrong_epoch"), (&without_epoch, "starting")] {
+        let refusal = forger.request(command);
+        let got = (&refusal["status"], &refusal["error"]["code"], &refusal["error"]["details"]["epoch"]);
+        assert_eq!(got, (&json!("refused"), &json!(code), &epoch));
     }
     assert_eq!(fleet.run(&["ping", "worker-1", "-o", "json"]).exits(0).verdict("worker-1"), "succeeded");
-    let calculate = ["calculate", "worker-1", "0", "anew", "-o", "json"];
+    let calculate = ["calculate", "worker-1", "0", "again", "-o", "json"];
     assert_eq!(
         fleet.run(&calculate).exits(1).verdict("worker-1"),
         "refused starting",
-        "this is not sent again by itself"
+        "it is not reissued automatically"
     );
     assert_eq!(fleet.run(&[&calculate[..], &["--retry"]].concat()).exits(0).verdict("worker-1"), "succeeded");
-    assert_eq!(worker.printed(), "anew\n");
+    assert_eq!(worker.printed(), "again\n");
 }
 
 #[test]
@@ -199,9 +199,9 @@ fn another_body_under_a_known_id_is_a_conflict_and_reported() {
     let (fleet, worker) = Fleet::ready();
     let forger = Forger::new(&fleet);
     let first = forger.draft("calculate", json!({ "x": 0, "msg": "first" }));
-    assert_eq!(forger.ask(&first.sign(&forger.identity))["status"], "succeeded");
+    assert_eq!(forger.request(&first.sign(&forger.identity))["status"], "succeeded");
     let second = first.with(|command| command.command.args["msg"] = json!("second")).sign(&forger.identity);
-    let refusal = forger.ask(&second);
+    let refusal = forger.request(&second);
     assert_eq!((&refusal["status"], &refusal["error"]["code"]), (&json!("refused"), &json!("id_conflict")));
     let event = fleet.event("worker-1", "security");
     assert_eq!(event["data"], json!({ "reason": "id_conflict", "count": 1, "signer": "alice" }));

@@ -1,4 +1,4 @@
-//! The broker goes, comes back, and refuses.
+//! A broker that stops, starts again, refuses, or swallows everything.
 
 use countersign_protocol::credential::Role;
 use countersign_testkit::hostile::FakeBroker;
@@ -19,22 +19,22 @@ fn after_a_crash_of_the_broker_a_waiting_operator_gets_its_verdict_and_nothing_r
     fleet.broker.kill();
     worker.stdout.wait_for("once");
     fleet.broker.restart();
-    let lines = waiting.ended().exits(0).lines();
+    let lines = waiting.wait().exits(0).lines();
     let [.., verdict, summary] = lines.as_slice() else { panic!("{lines:#?}") };
     assert_eq!((&verdict["verdict"], &verdict["result"]), (&json!("succeeded"), &json!({ "x": 1.0, "msg": "once" })));
     assert_eq!(summary["command_id"], id_of(&genuine).to_string());
 
-    // The client is back by itself; the same bytes again until it is.
+    // The client reconnects by itself; the operator resends until it has.
     assert_eq!(fleet.run(&["ping", "worker-1", "--retry", "-o", "json"]).exits(0).verdict("worker-1"), "succeeded");
     let forger = Forger::new(&fleet);
-    assert_eq!(forger.ask(&genuine)["status"], "succeeded", "what a broker replays gets the recorded reply");
+    assert_eq!(forger.request(&genuine)["status"], "succeeded", "what a broker replays gets the recorded reply");
     fleet.run(&["calculate", "worker-1", "0", "after"]).exits(0);
     assert_eq!(fleet.status("worker-1")["dropped"], json!({}));
     assert_eq!(worker.printed(), "once\nafter\n");
 }
 
 #[test]
-fn a_command_that_a_broker_took_down_with_it_ends_in_a_verdict_that_says_what_is_not_known() {
+fn a_command_that_was_lost_with_its_broker_ends_in_a_verdict_that_claims_no_more_than_is_known() {
     let (mut fleet, worker) = Fleet::ready();
     let mut observer = fleet.observer();
     worker.signal(Signal::STOP);
@@ -42,7 +42,7 @@ fn a_command_that_a_broker_took_down_with_it_ends_in_a_verdict_that_says_what_is
     observer.wait_for("the ping", |it| it.json()["command"]["name"] == "ping");
     fleet.broker.stop();
     fleet.broker.restart();
-    assert_eq!(waiting.ended().exits(3).verdict("worker-1"), "no_reply");
+    assert_eq!(waiting.wait().exits(3).verdict("worker-1"), "no_reply");
     worker.signal(Signal::CONT);
     assert_eq!(fleet.run(&["ping", "worker-1", "--retry", "-o", "json"]).exits(0).verdict("worker-1"), "succeeded");
 }
@@ -57,13 +57,13 @@ fn a_client_waits_for_a_broker_that_is_not_there_yet_and_announces_itself_when_i
     worker.stderr.wait_for("connected\n");
     fleet.run(&["start", "worker-1", "--retry"]).exits(0);
     assert_eq!(fleet.run(&["ping", "worker-1", "-o", "json"]).exits(0).verdict("worker-1"), "succeeded");
-    fleet.hear_events_again();
+    fleet.resubscribe();
     fleet.run(&["stop", "worker-1"]).exits(0);
     assert_eq!(fleet.presence("worker-1", "unready")["data"]["state"], "unready");
 }
 
 #[test]
-fn a_client_that_is_no_longer_on_the_brokers_list_says_so_and_is_back_when_it_is() {
+fn a_client_that_is_removed_from_the_brokers_list_reports_it_and_reconnects_once_it_is_listed_again() {
     let (fleet, mut worker) = Fleet::ready();
     let (users, seed) = (fleet.keys().users(), fleet.keys().seed(Role::Client, &name("worker-1")));
     let before = std::fs::read_to_string(&users).unwrap();
@@ -88,6 +88,6 @@ fn a_broker_that_swallows_everything_leaves_every_target_with_a_verdict() {
     command.env("NATS_URL", fake.url());
     let operator = Process::spawn(command);
     let _swallowing = fake.accept_operator();
-    let ran = operator.ended().exits(3);
+    let ran = operator.wait().exits(3);
     assert_eq!(["worker-1", "worker-2"].map(|client| ran.verdict(client)), ["no_reply", "no_reply"]);
 }

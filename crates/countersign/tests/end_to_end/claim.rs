@@ -1,4 +1,4 @@
-//! Clients that are told no name and take the first that nobody has.
+//! Clients that are given no name and claim the first that is free.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
@@ -24,7 +24,7 @@ fn claimed(client: &mut Process) -> String {
 }
 
 #[test]
-fn clients_that_start_at_once_claim_a_name_each_and_one_more_says_that_none_is_left() {
+fn clients_that_start_at_once_claim_a_name_each_and_one_more_reports_that_none_is_left() {
     let fleet = Fleet::of(&NAMES);
     let mut clients = NAMES.map(|_| claim(&fleet));
     let names: BTreeSet<String> = clients.iter_mut().map(claimed).collect();
@@ -33,7 +33,11 @@ fn clients_that_start_at_once_claim_a_name_each_and_one_more_says_that_none_is_l
         client.stderr.wait_for("connected\n");
     }
     let ran = fleet.run(&[&["status"], &NAMES[..], &["-o", "json"]].concat()).exits(0);
-    assert_eq!(ran.json()["summary"], json!({ "succeeded": 3 }), "each is who it says, by its own key");
+    assert_eq!(
+        ran.json()["summary"],
+        json!({ "succeeded": 3 }),
+        "each signs with its own key under the name that it claimed"
+    );
 
     let none = fleet.run(&["client", "--claim"]).exits(1);
     assert_eq!(
@@ -47,7 +51,7 @@ fn clients_that_start_at_once_claim_a_name_each_and_one_more_says_that_none_is_l
 }
 
 #[test]
-fn a_crowd_that_starts_at_once_has_a_name_for_everybody() {
+fn sixteen_clients_that_start_at_once_claim_a_name_each() {
     let names: Vec<String> = (1..=16).map(|number| format!("worker-{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let fleet = Fleet::of(&names);
@@ -75,7 +79,7 @@ fn a_host_claims_again_the_name_that_it_had_though_one_before_it_is_free() {
     let fleet = Fleet::of(&NAMES);
     let host = fs::read("/proc/sys/kernel/hostname").unwrap();
     for (client, host) in [("worker-1", &b"another\n"[..]), ("worker-3", &host)] {
-        let folder = fleet.record(client);
+        let folder = fleet.state_folder(client);
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).unwrap();
         fs::write(folder.join("host"), host).unwrap();
     }
@@ -98,7 +102,7 @@ fn a_name_whose_key_is_elsewhere_is_not_claimed() {
 }
 
 #[test]
-fn a_client_is_told_its_name_or_claims_one_and_not_both() {
+fn a_client_is_given_its_name_or_claims_one_and_not_both() {
     let fleet = Fleet::new();
     for arguments in [&["client"][..], &["client", "--name", "worker-1", "--claim"]] {
         let ran = fleet.run(arguments).exits(2);

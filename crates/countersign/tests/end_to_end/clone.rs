@@ -1,4 +1,4 @@
-//! A machine that was cloned: two processes with one key, and each with a record.
+//! A machine that was cloned: two processes with one key, and each with a journal.
 
 use std::process::Command as Program;
 
@@ -10,7 +10,7 @@ use crate::fake::FakeWorker;
 use crate::fleet::Fleet;
 
 #[test]
-fn a_command_that_two_processes_answer_says_so_and_that_the_verdict_is_the_word_of_one() {
+fn a_command_that_two_processes_answer_reports_both_and_that_the_verdict_comes_from_one() {
     let fleet = Fleet::of(&["worker-1", "worker-2"]);
     let _original = fleet.client("worker-1");
     fleet.run(&["start", "worker-1"]).exits(0);
@@ -20,21 +20,21 @@ fn a_command_that_two_processes_answer_says_so_and_that_the_verdict_is_the_word_
     clone.env("COUNTERSIGN_STATE", "state-of-clone");
     let _clone = fleet.client_as("worker-1", clone);
 
-    // It answers when both have, so that there is one report on all.
+    // It replies after both of them, so that there is one report on all.
     let mut last = FakeWorker::new(&fleet, "worker-2");
     let mut observer = fleet.observer();
     for audience in [&["worker-1", "worker-2"][..], &["@all"]] {
         last.present(&fleet, 0);
-        let (operator, order) =
-            last.asked(&fleet, &[&["ping"], audience, &["-o", "json", "--timeout", "60s"]].concat());
+        let (operator, command) =
+            last.receive_command(&fleet, &[&["ping"], audience, &["-o", "json", "--timeout", "60s"]].concat());
         let mut boots = std::collections::BTreeSet::new();
         while boots.len() < 2 {
             let is_its = |it: &Message| it.subject.contains(".reply.") && it.subject.ends_with(".worker-1");
             let reply = observer.wait_for("a reply of either", is_its).json();
             boots.insert(reply["boot"].as_str().unwrap().to_owned());
         }
-        last.answer(&order, 0, Outcome::Succeeded(json!(1)));
-        let ran = operator.ended();
+        last.answer(&command, 0, Outcome::Succeeded(json!(1)));
+        let ran = operator.wait();
         assert_eq!(ran.of("worker-1")["boots"], 2, "{ran:#?}");
         assert!(ran.stderr.contains("two processes answer as worker-1 ("), "{ran:#?}");
         assert!(ran.stderr.contains("the verdict is the word of one of them"), "{ran:#?}");

@@ -1,8 +1,8 @@
-//! A broker that is three servers: what one of them has, the others have.
+//! A broker that is three servers: what one of them stores, the others have too.
 
 use std::time::Instant;
 
-use countersign_testkit::broker::{Broker, PATIENCE};
+use countersign_testkit::broker::{Broker, TIMEOUT};
 use serde_json::Value;
 
 use crate::fleet::Fleet;
@@ -10,7 +10,7 @@ use crate::groups::verdicts;
 use crate::process::{Process, Ran};
 
 #[test]
-fn setup_keeps_the_presences_on_three_servers_and_the_loss_of_one_hides_nobody() {
+fn setup_stores_the_presences_on_three_servers_and_the_loss_of_one_hides_no_client() {
     let fleet = Fleet::without_stream(&["worker-1:web", "worker-2"]);
     let mut brokers = Broker::cluster(&fleet.path().join("nats.conf"));
     let all = brokers.each_ref().map(Broker::url);
@@ -19,7 +19,7 @@ fn setup_keeps_the_presences_on_three_servers_and_the_loss_of_one_hides_nobody()
         command.env("NATS_URL", url);
         Process::spawn(command)
     };
-    let run = |arguments: &[&str]| spawn(&all.join(","), arguments).ended();
+    let run = |arguments: &[&str]| spawn(&all.join(","), arguments).wait();
     let made = run(&["setup"]).exits(0);
     assert_eq!(made.stderr, "note: the stream cs-demo-presence is as it should be, kept on 3 servers\n");
 
@@ -32,15 +32,15 @@ fn setup_keeps_the_presences_on_three_servers_and_the_loss_of_one_hides_nobody()
         let clients = ran.json()["clients"].as_array().unwrap().clone();
         clients.iter().filter(|entry| entry["state"] != Value::Null).count()
     };
-    // A cluster takes a moment until each of its servers knows who answers for a stream, and until it has a leader again.
+    // A cluster takes a moment until each of its servers knows which one leads a stream, and until it has a leader again.
     let both_are_listed = || {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let ran = run(&["clients", "-o", "json"]);
             if ran.code == Some(0) && count(&ran) == 2 {
                 return;
             }
-            assert!(Instant::now() < deadline, "the presences are not kept: {ran:#?}");
+            assert!(Instant::now() < deadline, "the presences are not stored: {ran:#?}");
         }
     };
     both_are_listed();

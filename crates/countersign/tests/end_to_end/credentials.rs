@@ -1,4 +1,4 @@
-//! Whose word counts, and for what.
+//! Which credentials count, and for what.
 
 use countersign_host::clock;
 use countersign_protocol::credential::{Claims, Commands, Confirmation, Credential, Grant};
@@ -37,7 +37,7 @@ fn a_credential_that_does_not_hold_here_and_now_opens_nothing() {
         issued(&Claims { realm: name("other"), ..claims() }, &forger.issuer),
         issued(&Claims { iss: name("somebody"), ..claims() }, &forger.issuer),
     ];
-    // An issuer's header whose `kid` is a path, and one that asks for another algorithm.
+    // An issuer's header whose `kid` is a path, and one that names another algorithm.
     let payload = BASE64URL_NOPAD.encode(json!(claims()).to_string().as_bytes());
     for (alg, kid) in [("EdDSA", "../../keys/issuer"), ("none", "")] {
         let header = json!({ "alg": alg, "kid": kid, "typ": "countersign-credential" }).to_string();
@@ -54,7 +54,7 @@ fn a_credential_that_does_not_hold_here_and_now_opens_nothing() {
     let info = fleet.dropped("worker-1", &[("credential", thrown.len() as u64 + 1)]);
     assert_eq!(info["state"], "ready");
     let (jti, raw) = issued(&claims(), &forger.issuer);
-    assert_eq!(forger.ask(&with_credential(&forger, jti, &raw))["status"], "succeeded", "what holds is obeyed");
+    assert_eq!(forger.request(&with_credential(&forger, jti, &raw))["status"], "succeeded", "what holds is obeyed");
 }
 
 #[test]
@@ -63,10 +63,10 @@ fn a_revoked_credential_is_refused_from_the_next_trust_bundle_on() {
     let forger = Forger::new(&fleet);
     let claims = forger.claims();
     let revoked = forger.identity_of(forger.key.clone(), &claims);
-    let order = forger.draft_of(&revoked, "status", json!({})).sign(&revoked);
-    assert_eq!(forger.ask(&order)["status"], "succeeded");
+    let command = forger.draft_of(&revoked, "status", json!({})).sign(&revoked);
+    assert_eq!(forger.request(&command)["status"], "succeeded");
     worker.signal(crate::process::Signal::TERM);
-    worker.ended().exits(0);
+    worker.wait().exits(0);
 
     let root = countersign_keys::read_key(&fleet.keys().root_key()).unwrap();
     let body = TrustBody {
@@ -83,14 +83,14 @@ fn a_revoked_credential_is_refused_from_the_next_trust_bundle_on() {
     std::fs::write(fleet.keys().trust(), Trust::sign(&body, &[&root])).unwrap();
     let worker = fleet.client("worker-1");
     fleet.run(&["start", "worker-1"]).exits(0);
-    let order = forger.draft_of(&revoked, "terminate", json!({})).sign(&revoked);
-    forger.send(&order);
+    let command = forger.draft_of(&revoked, "terminate", json!({})).sign(&revoked);
+    forger.send(&command);
     let info = fleet.dropped("worker-1", &[("credential", 1)]);
     assert_eq!((&info["state"], &info["trust"]["version"]), (&json!("ready"), &json!(2)));
 
     // The version is remembered: going back to a bundle without the revocation is refused.
     worker.signal(crate::process::Signal::TERM);
-    worker.ended().exits(0);
+    worker.wait().exits(0);
     std::fs::write(fleet.keys().trust(), first).unwrap();
     let refused = fleet.run(&["client", "--name", "worker-1"]).exits(5);
     assert!(refused.stderr.contains("version 2 was accepted before"), "{refused:#?}");
@@ -102,11 +102,11 @@ fn a_broader_credential_of_the_same_key_cannot_be_swapped_in() {
     let forger = Forger::new(&fleet);
     let grant = Grant { commands: Commands::Only(names(&["status"])), ..full_grant() };
     let narrow = forger.identity_of(forger.key.clone(), &Claims { grant: Some(grant), ..forger.claims() });
-    let order = forger.draft_of(&narrow, "terminate", json!({})).sign(&narrow);
+    let command = forger.draft_of(&narrow, "terminate", json!({})).sign(&narrow);
     let broad = forger.identity.credential().raw().clone();
-    forger.send(&Signed { credential: broad, ..order.clone() });
+    forger.send(&Signed { credential: broad, ..command.clone() });
     assert_eq!(fleet.dropped("worker-1", &[("credential", 1)])["state"], "ready");
-    assert_eq!(forger.ask(&order)["error"]["code"], "forbidden", "and its own credential does not permit it");
+    assert_eq!(forger.request(&command)["error"]["code"], "forbidden", "and its own credential does not permit it");
 }
 
 #[test]
@@ -127,12 +127,12 @@ fn what_the_grant_does_not_cover_is_forbidden_to_one_and_met_with_silence_among_
     let mut among_many = Vec::new();
     for (operator, grant, reaches) in cases {
         let colleague = forger.colleague(operator, grant);
-        let order = forger.draft_of(&colleague, "terminate", json!({})).sign(&colleague);
-        forger.send(&order);
-        let id = id_of(&order).to_string();
+        let command = forger.draft_of(&colleague, "terminate", json!({})).sign(&colleague);
+        forger.send(&command);
+        let id = id_of(&command).to_string();
         let refusal = observer.wait_for(operator, |it| it.json()["command_id"] == *id).json();
-        let told = (&refusal["status"], &refusal["error"]["code"], &refusal["to"]);
-        assert_eq!(told, (&json!("refused"), &json!("forbidden"), &json!(operator)));
+        let got = (&refusal["status"], &refusal["error"]["code"], &refusal["to"]);
+        assert_eq!(got, (&json!("refused"), &json!("forbidden"), &json!(operator)));
         for (subject, to) in
             [("cs.demo.cmd.all", json!({ "all": true })), ("cs.demo.cmd.group.web", json!({ "group": "web" }))]
         {

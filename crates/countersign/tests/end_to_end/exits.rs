@@ -33,7 +33,7 @@ fn every_target_gets_one_verdict_and_a_dead_one_does_not_spoil_the_others() {
     // worker-3 was never started: nothing at all is known of it.
     let ping = |format| fleet.spawn(&["ping", "worker-1", "worker-2", "worker-3", "--timeout", "5s", "-o", format]);
     let [document, lines, table] = ["json", "ndjson", "table"].map(ping);
-    let ran = document.ended().exits(3);
+    let ran = document.wait().exits(3);
     well_formed(&ran.json(), "ping", 3);
     assert_eq!(
         ["worker-1", "worker-2", "worker-3"].map(|client| ran.verdict(client)),
@@ -43,20 +43,20 @@ fn every_target_gets_one_verdict_and_a_dead_one_does_not_spoil_the_others() {
     let reply = ran.of("worker-1");
     assert!(reply["latency_ms"].as_f64().unwrap() > 0.0 && reply["result"].is_i64() && reply["state"] == "ready");
 
-    let lines = lines.ended().exits(3).lines();
+    let lines = lines.wait().exits(3).lines();
     assert_eq!(lines.len(), 4, "a line for each verdict and a summary: {lines:#?}");
     assert_eq!((&lines[0]["client"], &lines[0]["verdict"]), (&json!("worker-1"), &json!("succeeded")), "as it arrives");
     assert_eq!(lines[1]["verdict"], "no_reply");
     well_formed(&lines[3], "ping", 3);
     assert_eq!(lines[3].get("replies"), None);
 
-    let table = table.ended().exits(3);
+    let table = table.wait().exits(3);
     for text in ["worker-1", "worker-2", "worker-3", "succeeded", "no_reply", "unknown", "3 targets"] {
         assert!(table.stdout.contains(text), "{text}: {table:#?}");
     }
     // Refused weighs more than silent.
     fleet.run(&["stop", "worker-1"]).exits(0);
-    let ran = ping("json").ended().exits(1);
+    let ran = ping("json").wait().exits(1);
     assert_eq!(ran.json()["summary"], json!({ "refused": 1, "no_reply": 2 }));
 }
 
@@ -66,25 +66,25 @@ fn a_client_that_hangs_gives_no_reply_and_one_that_ended_is_offline() {
     worker.signal(Signal::STOP);
     let ran = fleet.run(&["ping", "worker-1", "--timeout", "300ms", "-o", "json"]).exits(3);
     assert_eq!(ran.verdict("worker-1"), "no_reply");
-    let told = fleet.run(&["ping", "worker-1", "--timeout", "300ms"]).exits(3);
-    assert!(told.stdout.contains("whether it ran, and how it ended, is unknown"), "{told:#?}");
+    let ran = fleet.run(&["ping", "worker-1", "--timeout", "300ms"]).exits(3);
+    assert!(ran.stdout.contains("whether it ran, and how it ended, is unknown"), "{ran:#?}");
     worker.signal(Signal::CONT);
     fleet.run(&["terminate", "worker-1"]).exits(0);
-    worker.ended().exits(0);
+    worker.wait().exits(0);
     let ran = fleet.run(&["ping", "worker-1", "-o", "json"]).exits(3);
     assert_eq!(ran.verdict("worker-1"), "offline");
-    let told = fleet.run(&["ping", "worker-1"]).exits(3);
-    assert!(told.stdout.contains("that is a guess"), "{told:#?}");
+    let ran = fleet.run(&["ping", "worker-1"]).exits(3);
+    assert!(ran.stdout.contains("that is a guess"), "{ran:#?}");
 }
 
 #[test]
-fn no_broker_and_a_broker_that_refuses_are_told_apart_from_everything_else() {
+fn no_broker_and_a_broker_that_refuses_are_distinguished_from_everything_else() {
     let mut fleet = Fleet::new();
     let strangers = Broker::configured("authorization: { user: somebody, password: else }\n");
     for arguments in [&["ping", "worker-1"][..], &["setup"]] {
         let mut command = fleet.command(arguments);
         command.env("NATS_URL", strangers.url());
-        let refused = Process::spawn(command).ended().exits(4);
+        let refused = Process::spawn(command).wait().exits(4);
         assert!(refused.stderr.contains("refuses us"), "{refused:#?}");
         assert_eq!((refused.stdout.as_str(), refused.stderr.lines().count()), ("", 3));
     }
@@ -124,7 +124,7 @@ fn what_is_found_wrong_before_anything_is_sent_is_wrong_usage() {
 }
 
 #[test]
-fn keys_that_are_not_there_are_said_to_be_unusable() {
+fn missing_and_mismatched_keys_are_reported_as_unusable() {
     let fleet = Fleet::new();
     for (arguments, code) in [(&["ping", "worker-1", "--as", "bob"][..], 5), (&["client", "--name", "worker-9"], 5)] {
         let ran = fleet.run(arguments).exits(code);
@@ -132,7 +132,7 @@ fn keys_that_are_not_there_are_said_to_be_unusable() {
     }
     let mut command = fleet.command(&["ping", "worker-1"]);
     command.env("COUNTERSIGN_KEYS", "nowhere");
-    Process::spawn(command).ended().exits(5);
+    Process::spawn(command).wait().exits(5);
     std::fs::write(fleet.keys().pin(), "A".repeat(43)).unwrap();
     for arguments in [&["ping", "worker-1"][..], &["client", "--name", "worker-1"]] {
         let ran = fleet.run(arguments).exits(5);
@@ -141,12 +141,12 @@ fn keys_that_are_not_there_are_said_to_be_unusable() {
 }
 
 #[test]
-fn an_interrupted_wait_ends_with_130_says_what_is_known_and_leaves_the_job() {
+fn an_interrupted_wait_ends_with_130_reports_what_is_known_and_leaves_the_job() {
     let (fleet, worker) = Fleet::ready();
     let mut waiting = fleet.spawn(&["calculate", "worker-1", "600", "later", "-o", "ndjson"]);
     waiting.stdout.wait_for("\"accepted\"");
     waiting.signal(Signal::INT);
-    let lines = waiting.ended().exits(130).lines();
+    let lines = waiting.wait().exits(130).lines();
     assert_eq!(lines.last().unwrap()["summary"], json!({ "accepted": 1 }));
     assert_eq!(fleet.status("worker-1")["jobs"]["running"], 1);
 
@@ -157,7 +157,7 @@ fn an_interrupted_wait_ends_with_130_says_what_is_known_and_leaves_the_job() {
         observer.wait_for("the ping, and the same again", |it| it.json()["command"]["name"] == "ping");
     }
     retrying.signal(Signal::INT);
-    assert_eq!(retrying.ended().exits(130).verdict("worker-1"), "no_reply");
+    assert_eq!(retrying.wait().exits(130).verdict("worker-1"), "no_reply");
     worker.signal(Signal::CONT);
 }
 
@@ -173,7 +173,7 @@ fn a_retry_sends_the_same_bytes_until_there_is_an_answer_and_it_runs_once() {
         assert_eq!(observer.wait_for("the same again", is_it).signed(), first);
     }
     worker.signal(Signal::CONT);
-    assert_eq!(retrying.ended().exits(0).verdict("worker-1"), "succeeded");
+    assert_eq!(retrying.wait().exits(0).verdict("worker-1"), "succeeded");
     fleet.run(&["ping", "worker-1"]).exits(0);
     assert_eq!(worker.printed(), "once\n");
 }

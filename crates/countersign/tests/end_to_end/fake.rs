@@ -17,7 +17,7 @@ use countersign_protocol::reply::{Outcome, Reply, State};
 use countersign_protocol::subject;
 use countersign_protocol::text::escape;
 use countersign_protocol::time::Millis;
-use countersign_testkit::broker::PATIENCE;
+use countersign_testkit::broker::TIMEOUT;
 use countersign_testkit::hostile::{Message, Peer};
 use countersign_testkit::realm::name;
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ use crate::process::Process;
 /// Clears the screen, turns the text red, rings, goes back over the line, and reorders it.
 pub const HOSTILE: &str = "\u{1b}[2J\u{9b}31m\u{7}\rok\u{202e}neves\u{2066}\u{200b}\u{2028}\n\u{85}end";
 
-/// A client with its keys in the hands of a test. It hears what a client of its name and groups hears.
+/// A client with its keys in the hands of a test. It receives what a client of its name and groups receives.
 pub struct FakeWorker {
     pub identity: Identity,
     pub peer: Peer,
@@ -47,8 +47,8 @@ impl FakeWorker {
         Self { identity: member.identity, peer, n: 0 }
     }
 
-    /// Starts an operator's command, and waits for what it sends.
-    pub fn asked(&mut self, fleet: &Fleet, arguments: &[&str]) -> (Process, Message) {
+    /// Starts an operator's process, and waits for the command that it sends.
+    pub fn receive_command(&mut self, fleet: &Fleet, arguments: &[&str]) -> (Process, Message) {
         let operator = fleet.spawn(arguments);
         (operator, self.peer.message())
     }
@@ -99,7 +99,7 @@ impl FakeWorker {
         self.peer.send(&reply);
     }
 
-    /// What it says of itself.
+    /// What it reports about itself.
     pub fn info(&self) -> Value {
         json!({
             "state": "ready", "epoch": Uuid::from_random([1; 16]), "boot": Uuid::from_random([2; 16]), "n": self.n,
@@ -109,7 +109,7 @@ impl FakeWorker {
         })
     }
 
-    /// A presence of now that says `ready`, with whatever is changed before it is signed.
+    /// A current presence in the state `ready`, with whatever is changed before it is signed.
     pub fn presence(&mut self, change: impl FnOnce(&mut Event)) -> Signed {
         let (id, issued_at) = self.next();
         let Value::Object(data) = self.info() else { panic!("an object") };
@@ -133,11 +133,11 @@ impl FakeWorker {
         self.identity.sign(MessageType::Event, event.subject, bytes)
     }
 
-    /// Publishes a presence that is some milliseconds old, and waits until the broker keeps it.
+    /// Publishes a presence that is some milliseconds old, and waits until the broker stores it.
     pub fn present(&mut self, fleet: &Fleet, age: i64) {
         let presence = self.presence(|event| event.issued_at = event.issued_at.plus(-age));
         self.peer.send(&presence);
-        kept(fleet, &presence.subject, &presence.body);
+        wait_until_stored(fleet, &presence.subject, &presence.body);
     }
 
     fn next(&mut self) -> (MessageId, Millis) {
@@ -147,19 +147,19 @@ impl FakeWorker {
     }
 }
 
-/// Waits until this body is the last that the broker keeps on the subject of a presence.
-pub fn kept(fleet: &Fleet, subject: &str, body: &[u8]) {
+/// Waits until this body is the last that the broker stores on the subject of a presence.
+pub fn wait_until_stored(fleet: &Fleet, subject: &str, body: &[u8]) {
     const INBOX: &str = "_INBOX.operator-alice.test";
     let mut alice = fleet.peer(&fleet.keys().seed(Role::Operator, &name("alice")));
     alice.subscribe(INBOX);
-    let deadline = Instant::now() + PATIENCE;
-    let question = serde_json::json!({ "last_by_subj": subject }).to_string();
+    let deadline = Instant::now() + TIMEOUT;
+    let request = serde_json::json!({ "last_by_subj": subject }).to_string();
     loop {
-        alice.publish("cs.demo.roster.get", Some(INBOX), None, question.as_bytes());
+        alice.publish("cs.demo.roster.get", Some(INBOX), None, request.as_bytes());
         if alice.message().body == body {
             return;
         }
-        assert!(Instant::now() < deadline, "the broker does not keep what was published on {subject}");
+        assert!(Instant::now() < deadline, "the broker does not store what was published on {subject}");
     }
 }
 

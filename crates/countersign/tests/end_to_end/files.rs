@@ -11,7 +11,7 @@ use countersign_testkit::realm::name;
 use crate::fleet::Fleet;
 
 #[test]
-fn a_key_file_that_others_can_reach_or_replace_is_refused_and_the_reason_is_said() {
+fn a_key_file_that_others_can_reach_or_replace_is_refused_and_the_reason_is_reported() {
     let fleet = Fleet::new();
     let (keys, worker, alice) = (fleet.keys(), name("worker-1"), name("alice"));
     let client = || fleet.run(&["client", "--name", "worker-1"]);

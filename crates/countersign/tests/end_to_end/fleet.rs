@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use countersign_keys::{KeyFolder, read_seed};
 use countersign_protocol::credential::Role;
-use countersign_testkit::broker::{Broker, PATIENCE};
+use countersign_testkit::broker::{Broker, TIMEOUT};
 use countersign_testkit::hostile::Peer;
 use countersign_testkit::realm::name;
 use serde_json::Value;
@@ -25,7 +25,7 @@ const COUNTERSIGN: &str = env!("CARGO_BIN_EXE_countersign");
 pub struct Fleet {
     folder: TempDir,
     pub broker: Broker,
-    /// Hears every event, from the start: it tells when a client is there.
+    /// Receives every event, from the start: this is how a test knows that a client is present.
     events: RefCell<Peer>,
 }
 
@@ -42,13 +42,13 @@ impl Fleet {
         fleet
     }
 
-    /// The same on a broker that keeps no presence: nobody has called `setup`.
+    /// The same on a broker that stores no presence: `setup` has not run.
     pub fn without_stream(clients: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let mut init = command(folder.path(), "nats://127.0.0.1:1");
         init.args(["init", "--realm", "demo", "--operator", "alice"]);
         init.args(clients.iter().flat_map(|client| ["--client", client]));
-        Process::spawn(init).ended().exits(0);
+        Process::spawn(init).wait().exits(0);
         let configuration = folder.path().join("nats.conf");
         fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../nats.conf"), &configuration).unwrap();
         let broker = Broker::with_file(&configuration);
@@ -75,8 +75,8 @@ impl Fleet {
         keys(self.path())
     }
 
-    /// The folder of a client's journal.
-    pub fn record(&self, client: &str) -> PathBuf {
+    /// The state folder of a client.
+    pub fn state_folder(&self, client: &str) -> PathBuf {
         self.path().join("state").join(client)
     }
 
@@ -87,9 +87,9 @@ impl Fleet {
         command
     }
 
-    /// Runs `countersign` to its end.
+    /// Runs `countersign` until it exits.
     pub fn run(&self, arguments: &[&str]) -> Ran {
-        self.spawn(arguments).ended()
+        self.spawn(arguments).wait()
     }
 
     /// Starts `countersign`.
@@ -97,12 +97,12 @@ impl Fleet {
         Process::spawn(self.command(arguments))
     }
 
-    /// Starts a client, and waits until it hears commands.
+    /// Starts a client, and waits until it receives commands.
     pub fn client(&self, client: &str) -> Process {
         self.client_as(client, self.command(&["client", "--name", client]))
     }
 
-    /// Starts a client in another way, and waits until it hears commands.
+    /// Starts a client in another way, and waits until it receives commands.
     pub fn client_as(&self, client: &str, command: Command) -> Process {
         self.events.borrow_mut().so_far();
         let process = Process::spawn(command);
@@ -130,8 +130,8 @@ impl Fleet {
         self.events.borrow_mut().so_far();
     }
 
-    /// Connects again to hear of events, after the broker was away.
-    pub fn hear_events_again(&self) {
+    /// Connects and subscribes to the events again, after the broker was down.
+    pub fn resubscribe(&self) {
         let mut events = self.peer(&self.keys().seed(Role::Operator, &name("alice")));
         events.subscribe("cs.demo.event.>");
         self.events.replace(events);
@@ -142,21 +142,21 @@ impl Fleet {
         peer(&self.broker, seed)
     }
 
-    /// A raw connection with the observer's key, which hears everything from now on.
+    /// A raw connection with the observer's key, which receives everything from now on.
     pub fn observer(&self) -> Peer {
         let mut observer = self.peer(&self.keys().observer_seed());
         observer.subscribe("cs.>");
         observer
     }
 
-    /// What a client says of itself: asked by an honest `status`, which must be answered.
+    /// The result of an honest `status`, which a client must answer.
     #[track_caller]
     pub fn status(&self, client: &str) -> Value {
         self.run(&["status", client, "-o", "json", "--timeout", "30s"]).exits(0).of(client)["result"].clone()
     }
 
     /// Waits until a client has counted exactly these drops. A counter never falls: one that is beyond what is expected
-    /// fails at once. Says what the client said of itself then.
+    /// fails at once. Returns the result of the last `status`.
     #[track_caller]
     pub fn dropped(&self, client: &str, expected: &[(&str, u64)]) -> Value {
         let expected: BTreeMap<String, u64> =
@@ -166,7 +166,7 @@ impl Fleet {
         info
     }
 
-    /// Waits until a client has counted so many drops, for whatever reasons.
+    /// Waits until a client has counted this number of drops, for whatever reasons.
     #[track_caller]
     pub fn dropped_in_all(&self, client: &str, expected: u64) -> Value {
         self.until_dropped(client, expected).0
@@ -174,7 +174,7 @@ impl Fleet {
 
     #[track_caller]
     fn until_dropped(&self, client: &str, expected: u64) -> (Value, BTreeMap<String, u64>) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let info = self.status(client);
             let found: BTreeMap<String, u64> = serde_json::from_value(info["dropped"].clone()).unwrap();

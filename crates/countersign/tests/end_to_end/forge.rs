@@ -25,7 +25,7 @@ pub struct Forger {
     pub key: SecretKey,
     pub issuer: SecretKey,
     pub trust: Trust,
-    /// Her connection, which also hears the replies to her.
+    /// Her connection, which also receives the replies to her.
     pub peer: RefCell<Peer>,
     epoch: Uuid,
     count: Cell<u64>,
@@ -67,7 +67,7 @@ impl Forger {
     }
 
     /// A signed command to `worker-1`.
-    pub fn order(&self, call: &str, args: Value) -> Signed {
+    pub fn command(&self, call: &str, args: Value) -> Signed {
         self.draft(call, args).sign(&self.identity)
     }
 
@@ -96,7 +96,7 @@ impl Forger {
     }
 
     /// Sends a command and waits for its final reply.
-    pub fn ask(&self, message: &Signed) -> Value {
+    pub fn request(&self, message: &Signed) -> Value {
         self.send(message);
         self.reply_to(message).json()
     }
@@ -112,7 +112,7 @@ impl Forger {
         self.peer.borrow_mut().wait_for(&format!("the final reply to {id}"), is_final)
     }
 
-    /// The claims of alice's own credential, of another id, for anybody to change.
+    /// The claims of alice's own credential, with another id, for a test to change.
     pub fn claims(&self) -> Claims {
         let now = clock::wall().seconds();
         Claims {
@@ -145,7 +145,7 @@ impl Forger {
     }
 }
 
-/// A command to `worker-1` of which every part is the caller's.
+/// A command to `worker-1` of which the caller chooses every part.
 pub fn seal(key: &SecretKey, protected: &str, credential: &str, body: &[u8]) -> Signed {
     let protected = BASE64URL_NOPAD.encode(protected.as_bytes());
     let input = format!("{protected}.{}", BASE64URL_NOPAD.encode(body));
@@ -169,7 +169,7 @@ pub fn commands<'a>(observed: &'a [Message], client: &str, call: &str) -> Vec<&'
     observed.iter().filter(|it| it.subject == subject && it.json()["command"]["name"] == call).collect()
 }
 
-/// Whether this says that a job has succeeded, which comes after its final reply.
+/// Whether this is the event that a job has succeeded, which comes after its final reply.
 pub fn is_end_of_job(message: &Message) -> bool {
     let event = message.json();
     event["kind"] == "job" && event["data"]["status"] == "succeeded"

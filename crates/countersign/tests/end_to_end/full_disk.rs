@@ -1,4 +1,4 @@
-//! A disk that takes nothing more: a limit on the size of files, and a small file system that is full.
+//! A disk with no room left: a limit on the size of files, and a small file system that is full.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -10,20 +10,20 @@ use rustix::process::{Resource, Rlimit, prlimit};
 use crate::fleet::Fleet;
 use crate::process::Process;
 
-/// Lets the files of a client grow no larger than its journal and so many more bytes; or as they will.
+/// Lets the files of a client grow no larger than its journal and some more bytes; or without a limit.
 fn limit(fleet: &Fleet, worker: &Process, more: Option<u64>) {
-    let record = fleet.record("worker-1").join("journal");
-    let size = more.map(|more| fs::metadata(&record).unwrap().len() + more);
+    let journal = fleet.state_folder("worker-1").join("journal");
+    let size = more.map(|more| fs::metadata(&journal).unwrap().len() + more);
     prlimit(Some(worker.pid()), Resource::Fsize, Rlimit { current: size, maximum: None }).unwrap();
 }
 
-/// The verdict on an order to worker-1, which must have one.
+/// The verdict on a command to worker-1, which must have one.
 #[track_caller]
-fn verdict(fleet: &Fleet, order: &[&str]) -> String {
-    fleet.run(&[&order[..1], &["worker-1"], &order[1..], &["-o", "json"]].concat()).verdict("worker-1")
+fn verdict(fleet: &Fleet, command: &[&str]) -> String {
+    fleet.run(&[&command[..1], &["worker-1"], &command[1..], &["-o", "json"]].concat()).verdict("worker-1")
 }
 
-const TOLD: &str = "refused not_recorded";
+const NOT_RECORDED: &str = "refused not_recorded";
 
 #[test]
 fn what_cannot_be_recorded_is_answered_with_not_recorded_and_not_executed() {
@@ -31,8 +31,8 @@ fn what_cannot_be_recorded_is_answered_with_not_recorded_and_not_executed() {
     assert_eq!(verdict(&fleet, &["calculate", "0", "before"]), "succeeded");
 
     limit(&fleet, &worker, Some(0));
-    for order in [&["calculate", "0", "never"][..], &["ping"], &["stop"]] {
-        assert_eq!(verdict(&fleet, order), TOLD);
+    for command in [&["calculate", "0", "never"][..], &["ping"], &["stop"]] {
+        assert_eq!(verdict(&fleet, command), NOT_RECORDED);
     }
     let info = fleet.status("worker-1");
     assert_eq!(
@@ -40,19 +40,19 @@ fn what_cannot_be_recorded_is_answered_with_not_recorded_and_not_executed() {
         (&"ready".into(), &0.into()),
         "queries go on; nothing changed"
     );
-    assert_eq!(verdict(&fleet, &["terminate"]), TOLD);
+    assert_eq!(verdict(&fleet, &["terminate"]), NOT_RECORDED);
 
     limit(&fleet, &worker, None);
     assert_eq!(verdict(&fleet, &["calculate", "0", "after"]), "succeeded");
     fleet.run(&["terminate", "worker-1"]).exits(0);
-    assert_eq!(worker.ended().exits(0).stdout, "before\nafter\n");
+    assert_eq!(worker.wait().exits(0).stdout, "before\nafter\n");
     let again = fleet.client("worker-1");
     fleet.run(&["start", "worker-1"]).exits(0);
     drop(again);
 }
 
 #[test]
-fn a_job_that_ends_while_the_disk_is_full_is_answered_when_it_no_longer_is() {
+fn a_job_that_finishes_while_the_disk_is_full_is_answered_when_it_no_longer_is() {
     let (fleet, mut worker) = Fleet::ready();
     let operator = fleet.spawn(&["calculate", "worker-1", "5", "once", "-o", "json"]);
     fleet.event("worker-1", "job");
@@ -60,58 +60,58 @@ fn a_job_that_ends_while_the_disk_is_full_is_answered_when_it_no_longer_is() {
     worker.stdout.wait_for("once");
     worker.stderr.wait_for("the journal cannot be written");
     limit(&fleet, &worker, None);
-    assert_eq!(operator.ended().exits(0).verdict("worker-1"), "succeeded");
+    assert_eq!(operator.wait().exits(0).verdict("worker-1"), "succeeded");
     let jobs = fleet.run(&["jobs", "worker-1", "-o", "json"]).exits(0).of("worker-1")["result"]["jobs"].clone();
     assert_eq!(jobs[0]["status"], "succeeded");
     assert_eq!(worker.printed(), "once\n");
 }
 
-/// A job is under way, the disk becomes full, and then has room again: each order is carried out to its end and answered, or
-/// refused and told.
+/// A job is under way, the disk becomes full, and then has room again: each command is run to its end and answered, or
+/// refused with a reply.
 fn through_a_full_disk(fleet: &Fleet, worker: Process, fill: impl FnOnce(&Process), empty: impl FnOnce(&Process)) {
     fleet.run(&["start", "worker-1"]).exits(0);
     // As long as it may be, and longer in bytes.
     let long = "€".repeat(4_000);
-    let begun = fleet.spawn(&["calculate", "worker-1", "4", &format!("begun {long}"), "-o", "json"]);
+    let running = fleet.spawn(&["calculate", "worker-1", "4", &format!("started {long}"), "-o", "json"]);
     fleet.event("worker-1", "job");
     fill(&worker);
-    let mut expected = vec![format!("begun {long}")];
+    let mut expected = vec![format!("started {long}")];
     // There may be room that was taken before.
     for number in 0.. {
         assert!(number < 60, "the disk is never full");
         let text = format!("{number} {long}");
         match &*verdict(fleet, &["calculate", "0", &text]) {
             "succeeded" => expected.push(text),
-            told => {
-                assert_eq!(told, TOLD);
+            verdict => {
+                assert_eq!(verdict, NOT_RECORDED);
                 break;
             }
         }
     }
-    // Now one thing and now another, depending on the size, would be no help to anybody.
+    // The verdict must not depend on the size of the command.
     for _ in 0..3 {
-        for order in [&["ping"][..], &["calculate", "0", "never"], &["stop"]] {
-            assert_eq!(verdict(fleet, order), TOLD);
+        for command in [&["ping"][..], &["calculate", "0", "never"], &["stop"]] {
+            assert_eq!(verdict(fleet, command), NOT_RECORDED);
         }
     }
     assert_eq!(fleet.status("worker-1")["state"], "ready");
-    assert_eq!(begun.ended().exits(0).verdict("worker-1"), "succeeded", "what has begun can be ended");
+    assert_eq!(running.wait().exits(0).verdict("worker-1"), "succeeded", "what has started can finish");
 
     empty(&worker);
     assert_eq!(verdict(fleet, &["calculate", "0", "after"]), "succeeded");
     expected.push("after".to_owned());
     fleet.run(&["terminate", "worker-1"]).exits(0);
-    let ran = worker.ended().exits(0);
+    let ran = worker.wait().exits(0);
     let mut printed: Vec<&str> = ran.stdout.lines().collect();
     printed.sort_unstable();
     expected.sort_unstable();
     assert_eq!(printed, expected, "each once");
-    let told = ran.stderr.matches("the journal cannot be written; nothing begins until it can").count();
-    assert_eq!((told, ran.stderr.matches("the journal can be written again").count()), (1, 1), "{}", ran.stderr);
+    let reported = ran.stderr.matches("the journal cannot be written; nothing begins until it can").count();
+    assert_eq!((reported, ran.stderr.matches("the journal can be written again").count()), (1, 1), "{}", ran.stderr);
 }
 
 #[test]
-fn at_a_limit_on_the_size_of_files_what_has_begun_ends_and_what_is_new_is_told() {
+fn at_a_limit_on_the_size_of_files_what_has_started_finishes_and_what_is_new_is_refused_as_not_recorded() {
     let fleet = Fleet::new();
     let worker = fleet.client("worker-1");
     through_a_full_disk(
@@ -123,7 +123,7 @@ fn at_a_limit_on_the_size_of_files_what_has_begun_ends_and_what_is_new_is_told()
 }
 
 #[test]
-fn on_a_full_file_system_what_has_begun_ends_and_what_is_new_is_told() {
+fn on_a_full_file_system_what_has_started_finishes_and_what_is_new_is_refused_as_not_recorded() {
     let fleet = Fleet::new();
     let mount = "mount -t tmpfs -o size=1m,mode=700 tmpfs state";
     fs::create_dir(fleet.path().join("state")).unwrap();
@@ -155,7 +155,7 @@ fn on_a_full_file_system_what_has_begun_ends_and_what_is_new_is_told() {
 }
 
 #[test]
-fn a_client_under_a_limit_that_is_there_from_the_start_answers_every_order_and_outlives_it() {
+fn a_client_under_a_limit_from_its_start_answers_every_command_and_survives_it() {
     let fleet = Fleet::new();
     let client = fleet.command(&["client", "--name", "worker-1"]);
     let mut shell = Command::new("sh");
@@ -165,8 +165,8 @@ fn a_client_under_a_limit_that_is_there_from_the_start_answers_every_order_and_o
     shell.env_clear().envs(client.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let worker = fleet.client_as("worker-1", shell);
     let verdicts: Vec<String> = (0..40).map(|_| verdict(&fleet, &["start"])).collect();
-    let full = verdicts.iter().position(|verdict| verdict == TOLD).expect("the limit is reached");
+    let full = verdicts.iter().position(|verdict| verdict == NOT_RECORDED).expect("the limit is reached");
     assert!(verdicts[..full].iter().all(|it| it == "succeeded") && full > 0, "{verdicts:?}");
-    assert!(verdicts[full..].iter().all(|it| it == TOLD), "{verdicts:?}");
+    assert!(verdicts[full..].iter().all(|it| it == NOT_RECORDED), "{verdicts:?}");
     worker.printed();
 }

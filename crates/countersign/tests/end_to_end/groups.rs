@@ -1,4 +1,4 @@
-//! Orders to groups and to all: who gets them, and one true verdict for each who should.
+//! Commands to groups and to all: which clients get them, and one true verdict for each that should.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ use crate::fleet::Fleet;
 use crate::forge::names;
 use crate::process::{Process, Ran, Signal};
 
-/// A client that takes orders to many from its first moment on: without a skew its epoch is never young.
+/// A client that accepts commands to many from its first moment on: without a skew its epoch is never young.
 pub fn settled(fleet: &Fleet, client: &str) -> Process {
     fleet.client_as(client, fleet.command(&["client", "--name", client, "--skew", "0s"]))
 }
 
-/// Every target of an order and its verdict.
+/// Every target of a command and its verdict.
 #[track_caller]
 pub fn verdicts(ran: &Ran) -> Vec<String> {
     let document = ran.json();
@@ -40,7 +40,7 @@ pub fn sent(observer: &mut Peer) -> Vec<String> {
     commands.map(|it| format!("{} {}", it.subject, it.json()["command"]["name"].as_str().unwrap())).collect()
 }
 
-/// Waits until so many clients have accepted a command, and tells under which id each.
+/// Waits until this number of clients have accepted a command, and returns the id for each.
 fn accepted(observer: &mut Peer, clients: usize) -> BTreeMap<String, String> {
     let is_it = |it: &Message| it.subject.starts_with("cs.demo.reply.") && it.json()["status"] == "accepted";
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -53,7 +53,7 @@ fn accepted(observer: &mut Peer, clients: usize) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn an_order_to_a_group_or_all_is_one_message_that_its_clients_and_no_others_obey() {
+fn a_command_to_a_group_or_all_is_one_message_that_its_clients_and_no_others_obey() {
     let fleet = Fleet::of(&["worker-1:web", "worker-2:web,db", "worker-3"]);
     let workers = ["worker-1", "worker-2", "worker-3"].map(|client| settled(&fleet, client));
     let mut observer = fleet.observer();
@@ -89,13 +89,13 @@ fn of_three_with_a_long_command_one_killed_and_one_frozen_each_gets_its_true_ver
     frozen.signal(Signal::STOP);
     fleet.run(&["cancel", "worker-3", &ids["worker-3"]]).exits(0);
     // Half a minute of silence (section 8), then all is known that can be.
-    let ran = waiting.ended().exits(1);
+    let ran = waiting.wait().exits(1);
     assert_eq!(verdicts(&ran), ["worker-1 no_reply", "worker-2 no_reply", "worker-3 cancelled cancelled"]);
     assert_eq!(ran.json()["summary"], json!({ "no_reply": 2, "cancelled": 1 }));
 }
 
 #[test]
-fn a_client_of_many_that_was_killed_and_started_again_in_mid_command_is_interrupted() {
+fn a_client_of_many_that_was_killed_and_restarted_in_mid_command_is_interrupted() {
     let fleet = Fleet::of(&["worker-1", "worker-2"]);
     let [killed, other] = ["worker-1", "worker-2"].map(|client| fleet.client(client));
     fleet.run(&["start", "@all"]).exits(0);
@@ -105,39 +105,39 @@ fn a_client_of_many_that_was_killed_and_started_again_in_mid_command_is_interrup
     killed.kill();
     let again = fleet.client("worker-1");
     fleet.run(&["cancel", "worker-2", &ids["worker-2"]]).exits(0);
-    let ran = waiting.ended().exits(1);
+    let ran = waiting.wait().exits(1);
     assert_eq!(verdicts(&ran), ["worker-1 interrupted interrupted", "worker-2 cancelled cancelled"]);
     assert_eq!([again.printed(), other.printed()], ["", ""], "nothing ran to its end, or again");
 }
 
 #[test]
-fn a_client_that_died_a_moment_ago_gives_no_reply_and_one_that_ended_is_not_expected() {
+fn a_client_that_died_a_moment_ago_gives_no_reply_and_one_that_terminated_is_not_expected() {
     let fleet = Fleet::of(&["worker-1", "worker-2", "worker-3"]);
     let [_worker, killed, ended] = ["worker-1", "worker-2", "worker-3"].map(|client| fleet.client(client));
     fleet.run(&["start", "@all"]).exits(0);
     fleet.run(&["terminate", "worker-3"]).exits(0);
-    ended.ended().exits(0);
+    ended.wait().exits(0);
     killed.kill();
-    // All at once: after half a minute of silence it would be another matter.
+    // All at once: after half a minute of silence the verdicts would differ.
     let ping = fleet.spawn(&["ping", "@all", "--timeout", "5s", "-o", "json"]);
     let table = fleet.spawn(&["ping", "@all", "--timeout", "5s"]);
     let dance = fleet.spawn(&["call", "@all", "dance", "--retry", "--ttl", "5s", "--timeout", "5s", "-o", "json"]);
-    assert_eq!(verdicts(&ping.ended().exits(3)), ["worker-1 succeeded", "worker-2 no_reply"]);
-    let table = table.ended().exits(3).stdout;
+    assert_eq!(verdicts(&ping.wait().exits(3)), ["worker-1 succeeded", "worker-2 no_reply"]);
+    let table = table.wait().exits(3).stdout;
     assert!(table.contains("whether it ran, and how it ended, is unknown"), "{table}");
     assert!(table.contains("2 targets: 1 no_reply, 1 succeeded"), "{table}");
-    // What it refused weighs more than what is not known.
-    assert_eq!(verdicts(&dance.ended().exits(1)), ["worker-1 refused unknown_command", "worker-2 no_reply"]);
+    // A refusal outweighs what is unknown.
+    assert_eq!(verdicts(&dance.wait().exits(1)), ["worker-1 refused unknown_command", "worker-2 no_reply"]);
 }
 
 #[test]
-fn nothing_is_sent_where_the_words_match_nobody() {
+fn nothing_is_sent_where_the_targets_match_no_client() {
     let fleet = Fleet::of(&["worker-1:web", "worker-2:db"]);
     let mut observer = fleet.observer();
-    let fails = |arguments: &[&str], said: &[&str]| {
+    let fails = |arguments: &[&str], texts: &[&str]| {
         let ran = fleet.run(arguments).exits(2);
         assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 3), "{ran:#?}");
-        assert!(said.iter().all(|text| ran.stderr.contains(text)), "{said:?} in {ran:#?}");
+        assert!(texts.iter().all(|text| ran.stderr.contains(text)), "{texts:?} in {ran:#?}");
     };
     fails(&["ping", "@all"], &["@all matches no client: the roster holds none; nothing was sent"]);
     fails(&["ping", "@web"], &["@web matches no client: the roster holds none; nothing was sent"]);
@@ -154,7 +154,7 @@ fn nothing_is_sent_where_the_words_match_nobody() {
         fails(&["ping", none], &["is not the name of a group after the @"]);
     }
     worker.signal(Signal::TERM);
-    worker.ended().exits(0);
+    worker.wait().exits(0);
     for all_ended in ["@all", "@web"] {
         fails(&["ping", all_ended], &["all that the roster holds have ended (1); nothing was sent"]);
     }
@@ -162,7 +162,7 @@ fn nothing_is_sent_where_the_words_match_nobody() {
 }
 
 #[test]
-fn an_operator_whose_grant_reaches_some_hears_of_those_and_the_rest_say_nothing() {
+fn an_operator_whose_grant_covers_some_clients_gets_their_replies_and_the_rest_send_nothing() {
     let fleet = Fleet::of(&["worker-1:web", "worker-2:db"]);
     enrol(&fleet, "bob", Grant { all: false, groups: names(&["web"]), ..full_grant() });
     let _workers = ["worker-1", "worker-2"].map(|client| settled(&fleet, client));
@@ -186,15 +186,15 @@ fn an_operator_whose_grant_reaches_some_hears_of_those_and_the_rest_say_nothing(
 fn a_client_that_was_not_expected_and_answers_gets_a_verdict_like_the_others() {
     let fleet = Fleet::of(&["worker-1:web", "worker-2:web"]);
     let mut expected = FakeWorker::new(&fleet, "worker-1");
-    let mut unheard = FakeWorker::new(&fleet, "worker-2");
+    let mut unexpected = FakeWorker::new(&fleet, "worker-2");
     expected.present(&fleet, 0);
     for target in ["@web", "@all"] {
-        let (operator, command) = expected.asked(&fleet, &["ping", target, "-o", "json", "--timeout", "30s"]);
-        assert_eq!(unheard.peer.message(), command);
-        unheard.answer(&command, 0, Outcome::Succeeded(json!(2)));
-        unheard.peer.flush();
+        let (operator, command) = expected.receive_command(&fleet, &["ping", target, "-o", "json", "--timeout", "30s"]);
+        assert_eq!(unexpected.peer.message(), command);
+        unexpected.answer(&command, 0, Outcome::Succeeded(json!(2)));
+        unexpected.peer.flush();
         expected.answer(&command, 0, Outcome::Succeeded(json!(1)));
-        let ran = operator.ended().exits(0);
+        let ran = operator.wait().exits(0);
         assert_eq!(
             (verdicts(&ran), ran.json()["targets"].clone()),
             (vec!["worker-1 succeeded".to_owned(), "worker-2 succeeded".to_owned()], json!(2))
@@ -204,7 +204,7 @@ fn a_client_that_was_not_expected_and_answers_gets_a_verdict_like_the_others() {
 }
 
 #[test]
-fn replies_are_told_line_by_line_as_they_come_while_others_are_awaited() {
+fn replies_are_printed_line_by_line_as_they_arrive_while_others_are_awaited() {
     let fleet = Fleet::of(&["worker-1", "worker-2"]);
     let [_worker, frozen] = ["worker-1", "worker-2"].map(|client| fleet.client(client));
     fleet.run(&["start", "@all"]).exits(0);
@@ -214,7 +214,7 @@ fn replies_are_told_line_by_line_as_they_come_while_others_are_awaited() {
     assert_eq!((&first["client"], &first["verdict"]), (&json!("worker-1"), &json!("succeeded")));
     assert_eq!(waiting.stdout.so_far().lines().count(), 1);
     frozen.signal(Signal::CONT);
-    let lines = waiting.ended().exits(0).lines();
+    let lines = waiting.wait().exits(0).lines();
     assert_eq!(lines.len(), 3, "{lines:#?}");
     assert_eq!((&lines[1]["client"], &lines[1]["verdict"]), (&json!("worker-2"), &json!("succeeded")));
     assert_eq!((&lines[2]["targets"], &lines[2]["summary"]), (&json!(2), &json!({ "succeeded": 2 })));
@@ -229,8 +229,8 @@ fn two_operators_at_once_each_get_all_verdicts_and_none_of_the_others_replies() 
     fleet.run(&["start", "@all", "--as", "alice"]).exits(0);
     let mut observer = fleet.observer();
     frozen.signal(Signal::STOP);
-    let ordered = |order: &[&str], operator| {
-        let command = [order, &["--as", operator, "-o", "json", "--timeout", "30s"]].concat();
+    let ordered = |command: &[&str], operator| {
+        let command = [command, &["--as", operator, "-o", "json", "--timeout", "30s"]].concat();
         fleet.spawn(&command)
     };
     let alice = ordered(&["calculate", "@all", "0", "of alice"], "alice");
@@ -242,7 +242,7 @@ fn two_operators_at_once_each_get_all_verdicts_and_none_of_the_others_replies() 
     }
     frozen.signal(Signal::CONT);
     for (operator, command) in [(alice, "calculate"), (bob, "ping"), (second, "ping")] {
-        let ran = operator.ended().exits(0);
+        let ran = operator.wait().exits(0);
         assert_eq!(verdicts(&ran), ["worker-1 succeeded", "worker-2 succeeded"]);
         assert_eq!((ran.json()["command"].as_str(), ran.stderr.as_str()), (Some(command), ""), "nothing else came");
         assert!(results(&ran).iter().all(|result| result.is_object() == (command == "calculate")), "{ran:#?}");
@@ -253,7 +253,7 @@ fn two_operators_at_once_each_get_all_verdicts_and_none_of_the_others_replies() 
 }
 
 #[test]
-fn detached_and_dry_orders_and_questions_about_jobs_go_to_many_too() {
+fn detached_commands_dry_runs_and_queries_about_jobs_go_to_many_too() {
     let fleet = Fleet::of(&["worker-1:web", "worker-2:web", "worker-3"]);
     let workers = ["worker-1", "worker-2", "worker-3"].map(|client| settled(&fleet, client));
     fleet.run(&["start", "@all"]).exits(0);
@@ -268,8 +268,8 @@ fn detached_and_dry_orders_and_questions_about_jobs_go_to_many_too() {
     let ran = fleet.run(&["jobs", "@all", "-o", "json"]).exits(0);
     let listed: Vec<Value> = results(&ran).iter().map(|list| list["jobs"].clone()).collect();
     for jobs in &listed[..2] {
-        let told = (jobs.as_array().unwrap().len(), &jobs[0]["command_id"], &jobs[0]["operator"]);
-        assert_eq!(told, (1, &json!(id), &json!("alice")));
+        let got = (jobs.as_array().unwrap().len(), &jobs[0]["command_id"], &jobs[0]["operator"]);
+        assert_eq!(got, (1, &json!(id), &json!("alice")));
     }
     assert_eq!(listed[2], json!([]));
     let table = fleet.run(&["jobs", "@all"]).exits(0).stdout;
@@ -278,8 +278,8 @@ fn detached_and_dry_orders_and_questions_about_jobs_go_to_many_too() {
 
     let ran = fleet.run(&["status", "@web", "-o", "json"]).exits(0);
     for info in results(&ran) {
-        let told = (&info["groups"], &info["jobs"]["running"], &info["state"]);
-        assert_eq!(told, (&json!(["web"]), &json!(1), &json!("ready")));
+        let got = (&info["groups"], &info["jobs"]["running"], &info["state"]);
+        assert_eq!(got, (&json!(["web"]), &json!(1), &json!("ready")));
     }
     assert_eq!(results(&ran).len(), 2);
 

@@ -13,20 +13,20 @@ use crate::process::Process;
 const SUBJECT: &str = "cs.demo.cmd.client.worker-1";
 
 #[test]
-fn after_malformed_headers_from_a_peer_a_client_is_back_and_loses_nothing_that_comes_then() {
+fn after_malformed_headers_from_a_peer_a_client_reconnects_and_loses_nothing_that_is_sent_then() {
     let (fleet, _worker) = Fleet::ready();
     let forger = Forger::new(&fleet);
     let before = fleet.status("worker-1");
     for (what, headers) in hostile_header_blocks() {
         forger.peer.borrow().publish(SUBJECT, None, Some(&headers), b"x");
         forger.peer.borrow_mut().flush();
-        // Whoever sends does not know when the client is back: the same bytes again until there is an answer.
+        // The operator does not know when the client is connected again: it resends until there is a reply.
         let ran = fleet.run(&["ping", "worker-1", "--retry", "-o", "json"]);
         assert_eq!(ran.code, Some(0), "{what}: {ran:#?}");
-        let orders: Vec<_> = (0..5).map(|_| forger.order("ping", json!({}))).collect();
-        forger.peer.borrow().send_all(&orders);
-        for order in &orders {
-            assert_eq!(forger.reply_to(order).json()["status"], "succeeded", "{what}");
+        let commands: Vec<_> = (0..5).map(|_| forger.command("ping", json!({}))).collect();
+        forger.peer.borrow().send_all(&commands);
+        for command in &commands {
+            assert_eq!(forger.reply_to(command).json()["status"], "succeeded", "{what}");
         }
     }
     let after = fleet.status("worker-1");
@@ -43,13 +43,13 @@ fn an_operator_whose_connection_is_broken_by_malformed_headers_still_gets_its_ve
     let accepted =
         observer.wait_for("accepted", |it| it.json()["status"] == "accepted" && it.subject.contains(".reply."));
     insider.publish(&accepted.subject, None, Some(b"NATS/1.0\r\nA: b\rc\r\n\r\n"), b"x");
-    let ran = operator.ended().exits(0);
+    let ran = operator.wait().exits(0);
     assert_eq!(ran.of("worker-1")["result"], json!({ "x": 5.0, "msg": "once" }));
-    assert!(ran.stderr.contains("connection"), "and says so: {ran:#?}");
+    assert!(ran.stderr.contains("connection"), "and it is reported: {ran:#?}");
     assert_eq!(worker.printed(), "once\n");
 }
 
-/// What a broker that means harm sends instead of a message.
+/// What a hostile broker sends instead of a message.
 fn hostile_frames(sid: &str) -> Vec<(&'static str, Vec<u8>)> {
     let blocks = hostile_header_blocks().into_iter();
     let mut frames: Vec<_> =
@@ -79,11 +79,11 @@ fn whatever_a_hostile_broker_sends_a_client_comes_back_and_answers_the_next_comm
     let mut boots = Vec::new();
     for (what, frame) in hostile_frames(&session.subscription(SUBJECT)) {
         session.send(&frame);
-        // A query needs no epoch, and here nobody knows it.
-        let order = forger.draft("status", json!({})).with(|command| command.epoch = None).sign(&forger.identity);
-        let id = crate::forge::id_of(&order).to_string();
+        // A query needs no epoch, and the epoch is unknown here.
+        let command = forger.draft("status", json!({})).with(|command| command.epoch = None).sign(&forger.identity);
+        let id = crate::forge::id_of(&command).to_string();
         let reply = loop {
-            session.deliver(&order);
+            session.deliver(&command);
             match session.published(|it| it.json()["command_id"] == *id) {
                 Some(reply) => break reply.json(),
                 None => session = fake.accept(),
@@ -93,5 +93,5 @@ fn whatever_a_hostile_broker_sends_a_client_comes_back_and_answers_the_next_comm
         boots.push(reply["boot"].clone());
     }
     boots.dedup();
-    assert_eq!(boots.len(), 1, "the same process all the time");
+    assert_eq!(boots.len(), 1, "the same process throughout");
 }

@@ -1,4 +1,4 @@
-//! What a container's health check goes by.
+//! `countersign health`, as the health check of a container runs it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -29,13 +29,13 @@ fn unhealthy(fleet: &Fleet, why: &str) -> Ran {
 }
 
 #[test]
-fn a_client_is_well_while_it_has_its_broker_and_at_no_other_time() {
+fn a_client_is_healthy_while_it_is_connected_to_its_broker_and_at_no_other_time() {
     let mut fleet = Fleet::new();
     unhealthy(&fleet, "no client reports in health");
     let mut worker = client(&fleet);
     worker.stderr.wait_for("connected\n");
-    let well = health(&fleet).exits(0);
-    assert!(well.stdout.starts_with("well: it was connected ") && well.stderr.is_empty(), "{well:#?}");
+    let healthy = health(&fleet).exits(0);
+    assert!(healthy.stdout.starts_with("well: it was connected ") && healthy.stderr.is_empty(), "{healthy:#?}");
     let file = fleet.path().join("health");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
 
@@ -47,12 +47,12 @@ fn a_client_is_well_while_it_has_its_broker_and_at_no_other_time() {
     health(&fleet).exits(0);
 
     worker.signal(Signal::TERM);
-    worker.ended().exits(0);
-    assert!(!file.exists(), "it is gone with the client");
+    worker.wait().exits(0);
+    assert!(!file.exists(), "it is removed with the client");
 }
 
 #[test]
-fn what_a_killed_client_left_behind_does_not_speak_for_the_next_one() {
+fn the_health_report_of_a_killed_client_does_not_count_for_the_next_one() {
     let mut fleet = Fleet::new();
     let mut worker = client(&fleet);
     worker.stderr.wait_for("connected\n");
@@ -65,16 +65,16 @@ fn what_a_killed_client_left_behind_does_not_speak_for_the_next_one() {
 }
 
 #[test]
-fn a_second_client_that_may_not_start_leaves_the_sign_of_the_first() {
+fn a_second_client_that_may_not_start_leaves_the_health_report_of_the_first() {
     let fleet = Fleet::new();
     let mut worker = client(&fleet);
     worker.stderr.wait_for("connected\n");
-    client(&fleet).ended().exits(1);
+    client(&fleet).wait().exits(1);
     health(&fleet).exits(0);
 }
 
 #[test]
-fn a_sign_of_life_that_is_old_or_none_at_all_is_no_sign_of_life() {
+fn a_health_report_that_is_old_or_invalid_is_unhealthy() {
     let fleet = Fleet::new();
     let file = fleet.path().join("health");
     // On a machine that has just started there is no old one yet.
@@ -84,10 +84,10 @@ fn a_sign_of_life_that_is_old_or_none_at_all_is_no_sign_of_life() {
     let written = clock::since_boot() - HEALTHY;
     fs::write(&file, written.to_string()).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    let told = unhealthy(&fleet, "the last report in health is ").stderr;
+    let stderr = unhealthy(&fleet, "the last report in health is ").stderr;
     let latest = (clock::since_boot() - written) / 1_000;
-    let is_told = |age| told.contains(&format!(" is {age} s old\n"));
-    assert!((HEALTHY / 1_000..=latest).any(is_told), "{told}");
+    let has_age = |age| stderr.contains(&format!(" is {age} s old\n"));
+    assert!((HEALTHY / 1_000..=latest).any(has_age), "{stderr}");
 
     for (text, why) in [
         ((clock::since_boot() + 3_600_000).to_string(), "what is in health was not written since this machine started"),
@@ -112,7 +112,7 @@ fn the_file_is_named_by_the_environment_too_and_must_be_named() {
     let fleet = Fleet::new();
     let mut command = fleet.command(&["health"]);
     command.env("COUNTERSIGN_HEALTH", "there");
-    let ran = Process::spawn(command).ended().exits(1);
+    let ran = Process::spawn(command).wait().exits(1);
     assert!(ran.stderr.contains("in there\n"), "{ran:#?}");
     fleet.run(&["health"]).exits(2);
     let ran = fleet.run(&["health", "--health", "there", "--nats-url", "nats://127.0.0.1:1"]).exits(2);

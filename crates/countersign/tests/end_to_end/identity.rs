@@ -1,4 +1,4 @@
-//! Whose word it is: members whose credential ends while they run, and two processes that answer as one client.
+//! Who signs: members whose credential expires while they run, and two processes that reply as one client.
 
 use std::fs;
 use std::thread;
@@ -9,7 +9,7 @@ use countersign_keys::read_key;
 use countersign_protocol::credential::{Claims, Confirmation, Credential, Role};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::time::Millis;
-use countersign_testkit::broker::PATIENCE;
+use countersign_testkit::broker::TIMEOUT;
 use countersign_testkit::realm::{full_grant, name};
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ use crate::forge::Forger;
 use crate::process::Signal;
 use crate::pty::{CTRL_D, Pty};
 
-/// Gives a member a credential that lasts for so many seconds from now on. Says when it expires.
+/// Issues a member a credential that lasts for some seconds from now on. Returns its expiry.
 fn credential_for(fleet: &Fleet, role: Role, member: &str, seconds: i64) -> Millis {
     let (keys, member, now) = (fleet.keys(), name(member), clock::wall().seconds());
     let claims = Claims {
@@ -39,7 +39,7 @@ fn credential_for(fleet: &Fleet, role: Role, member: &str, seconds: i64) -> Mill
     Millis::from_seconds(claims.exp)
 }
 
-/// What the roster says of a client.
+/// The entry of a client in the roster.
 fn entry(fleet: &Fleet, client: &str) -> Value {
     let clients = fleet.run(&["clients", "-o", "json"]).exits(0).json();
     let entries = clients["clients"].as_array().unwrap();
@@ -47,7 +47,7 @@ fn entry(fleet: &Fleet, client: &str) -> Value {
 }
 
 #[test]
-fn a_worker_whose_credential_ends_while_it_runs_obeys_nobody_and_is_missed_by_name_and_date() {
+fn a_client_whose_credential_expires_while_it_runs_obeys_nobody_and_is_reported_by_name_and_date() {
     let fleet = Fleet::of(&["worker-1:web", "worker-2:web"]);
     let _other = fleet.client("worker-2");
     let until = credential_for(&fleet, Role::Client, "worker-1", 15);
@@ -57,7 +57,7 @@ fn a_worker_whose_credential_ends_while_it_runs_obeys_nobody_and_is_missed_by_na
     assert_eq!(fleet.event("worker-1", "security")["data"], json!({ "reason": "credential", "count": 1 }));
     fleet.run(&["health", "--health", "health"]).exits(1);
 
-    // Its presence can be verified for the skew, and cannot after that: both say the same.
+    // Its presence can be verified for the skew, and cannot after that: the report is the same.
     let expired = format!("credential expired on {}", until.utc());
     let missed = |audience: &str| {
         let ran = fleet.run(&["start", audience, "--timeout", "1s"]).exits(3);
@@ -67,21 +67,21 @@ fn a_worker_whose_credential_ends_while_it_runs_obeys_nobody_and_is_missed_by_na
         ran.stderr
     };
     missed("@all");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while entry(&fleet, "worker-1").get("state").is_some() {
-        assert!(Instant::now() < deadline, "its presence is verified for ever");
+        assert!(Instant::now() < deadline, "its presence is still verified");
     }
     for audience in ["@all", "@web"] {
-        let told = missed(audience);
-        assert!(told.contains("signed by worker-1") && told.contains(&until.utc()), "{told}");
+        let stderr = missed(audience);
+        assert!(stderr.contains("signed by worker-1") && stderr.contains(&until.utc()), "{stderr}");
     }
     let listed = entry(&fleet, "worker-1");
     assert_eq!(listed, json!({ "client": "worker-1", "expired": true, "credential_expires_at": until }));
     assert!(fleet.run(&["clients"]).exits(0).stdout.contains(&format!("expired on {}", until.utc())));
 
-    // Its own machine ends it, and it can be struck, or come back under another credential.
+    // Its own machine stops it, and it can be removed, or come back under another credential.
     worker.signal(Signal::TERM);
-    worker.ended().exits(0);
+    worker.wait().exits(0);
     fleet.run(&["clients", "forget", "worker-1"]).exits(0);
     assert_eq!(entry(&fleet, "worker-1"), json!({ "client": "worker-1" }));
     credential_for(&fleet, Role::Client, "worker-1", 3_600);
@@ -92,7 +92,7 @@ fn a_worker_whose_credential_ends_while_it_runs_obeys_nobody_and_is_missed_by_na
 }
 
 #[test]
-fn a_prompt_gives_no_order_after_the_end_of_its_own_credential_and_shows_the_roster_still() {
+fn a_prompt_sends_no_command_after_the_expiry_of_its_own_credential_and_still_shows_the_roster() {
     let (fleet, _worker) = Fleet::ready();
     let until = credential_for(&fleet, Role::Operator, "alice", 15);
     let mut command = fleet.command(&["server"]);
@@ -111,12 +111,12 @@ fn a_prompt_gives_no_order_after_the_end_of_its_own_credential_and_shows_the_ros
     person.wait_for("LAST SEEN");
     person.wait_for("worker-1 ready> ");
     person.keys(CTRL_D);
-    person.ended();
+    person.wait();
     fleet.run(&["ping", "worker-1"]).exits(5);
 }
 
 #[test]
-fn a_one_shot_command_says_that_two_processes_answer_and_its_verdict_is_of_the_one_that_it_was_for() {
+fn a_one_shot_command_reports_that_two_processes_answer_and_its_verdict_is_from_the_one_that_it_was_for() {
     let (fleet, _original) = Fleet::ready();
     let original = Forger::new(&fleet);
     let epoch = fleet.status("worker-1")["epoch"].clone();
@@ -125,9 +125,9 @@ fn a_one_shot_command_says_that_two_processes_answer_and_its_verdict_is_of_the_o
     let _clone = fleet.client_as("worker-1", clone);
     let mut observer = fleet.observer();
     let (operator, id) = loop {
-        // The last word that the broker keeps is the original's.
-        original.ask(&original.order("stop", json!({})));
-        original.ask(&original.order("start", json!({})));
+        // The last presence that the broker stores is the original's.
+        original.request(&original.command("stop", json!({})));
+        original.request(&original.command("start", json!({})));
         observer.so_far();
         let operator = fleet.spawn(&["calculate", "worker-1", "600", "x", "-o", "json"]);
         let sent = observer.wait_for("the command", |it| it.json()["command"]["name"] == "calculate").json();
@@ -136,7 +136,7 @@ fn a_one_shot_command_says_that_two_processes_answer_and_its_verdict_is_of_the_o
         }
         operator.kill();
     };
-    // In whichever order they come.
+    // In whichever order they arrive.
     let mut answered = Vec::new();
     while answered.len() < 2 {
         let is_reply = |body: &Value| body["command_id"] == *id && body.get("command_digest").is_some();
@@ -145,8 +145,8 @@ fn a_one_shot_command_says_that_two_processes_answer_and_its_verdict_is_of_the_o
             answered.push(reply["boot"].clone());
         }
     }
-    original.ask(&original.order("cancel", json!({ "command_id": id })));
-    let ran = operator.ended().exits(1);
+    original.request(&original.command("cancel", json!({ "command_id": id })));
+    let ran = operator.wait().exits(1);
     assert_eq!((ran.verdict("worker-1").as_str(), &ran.of("worker-1")["boots"]), ("cancelled cancelled", &json!(2)));
     assert!(ran.stderr.contains("warning: two processes answer as worker-1"), "{ran:#?}");
 }

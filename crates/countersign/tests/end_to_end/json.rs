@@ -27,7 +27,7 @@ fn a_command_from_another_time_is_refused_or_dropped_and_no_number_overflows() {
         (now - 60_000, now - 30_000, "expired"),
         (now + 60_000, now + 90_000, "not_yet_valid"),
     ] {
-        let refusal = forger.ask(&at(issued, expires));
+        let refusal = forger.request(&at(issued, expires));
         assert_eq!(
             (&refusal["status"], &refusal["error"]["code"]),
             (&json!("refused"), &json!(code)),
@@ -59,7 +59,7 @@ fn a_command_from_another_time_is_refused_or_dropped_and_no_number_overflows() {
     }
     let info = fleet.dropped("worker-1", &[("ahead", 3), ("late", 3), ("json", 5), ("envelope", 8)]);
     assert_eq!(info["state"], "ready");
-    assert_eq!(forger.ask(&forger.order("ping", json!({})))["status"], "succeeded");
+    assert_eq!(forger.request(&forger.command("ping", json!({})))["status"], "succeeded");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_body_that_is_not_strict_json_or_not_a_command_is_dropped_and_its_signer_rep
     let event = fleet.event("worker-1", "security")["data"].clone();
     assert_eq!((&event["reason"], &event["signer"]), (&json!("envelope"), &json!("alice")));
     assert_eq!(
-        forger.ask(&forger.sign_bytes(honest.into_bytes()))["status"],
+        forger.request(&forger.sign_bytes(honest.into_bytes()))["status"],
         "succeeded",
         "without a change it is one"
     );
@@ -151,7 +151,7 @@ fn arguments_are_checked_by_their_schema_and_odd_numbers_are_what_they_are() {
     let calculate = |args: &str| {
         let body: Value = json!(forger.draft("calculate", json!({})).command);
         let body = body.to_string().replace("\"args\":{}", &format!("\"args\":{args}"));
-        forger.ask(&forger.sign_bytes(body.into_bytes()))
+        forger.request(&forger.sign_bytes(body.into_bytes()))
     };
     for x in ["-0", "-0.0", "1e-400", "0"] {
         let reply = calculate(&format!("{{\"x\":{x},\"msg\":\"zero\"}}"));
@@ -167,8 +167,8 @@ fn arguments_are_checked_by_their_schema_and_odd_numbers_are_what_they_are() {
         (r#"{"x":0,"msg":"","$ref":"http://127.0.0.1:1/schema","$schema":"http://127.0.0.1:1/"}"#, ""),
     ] {
         let reply = calculate(args);
-        let told = (&reply["error"]["code"], &reply["error"]["details"]["errors"][0]["path"]);
-        assert_eq!(told, (&json!("invalid_args"), &json!(path)), "{args}");
+        let got = (&reply["error"]["code"], &reply["error"]["details"]["errors"][0]["path"]);
+        assert_eq!(got, (&json!("invalid_args"), &json!(path)), "{args}");
     }
     let too_long = calculate(&format!("{{\"x\":0,\"msg\":\"{}\"}}", "a".repeat(4_097)));
     assert_eq!(too_long["error"]["code"], "invalid_args");
@@ -186,7 +186,7 @@ fn a_body_of_exactly_the_limit_is_accepted_and_one_byte_more_is_not() {
         body.resize(length, b' ');
         forger.sign_bytes(body)
     };
-    assert_eq!(forger.ask(&of_length(MAX_BODY))["status"], "succeeded");
+    assert_eq!(forger.request(&of_length(MAX_BODY))["status"], "succeeded");
     forger.send(&of_length(MAX_BODY + 1));
     // The broker takes little more.
     forger.send(&of_length(325_000));

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Instant;
 
-use countersign_testkit::broker::{self, PATIENCE};
+use countersign_testkit::broker::{self, TIMEOUT};
 use rustix::process::Pid;
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ pub struct Process {
     pub stderr: Lines,
 }
 
-/// What came of a process that has ended.
+/// The exit status and the output of a process that has exited.
 #[derive(Debug)]
 pub struct Ran {
     /// The exit status; nothing where a signal ended it.
@@ -63,18 +63,18 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// Waits until it has ended by itself.
-    pub fn ended(mut self) -> Ran {
+    /// Waits until it exits by itself.
+    pub fn wait(mut self) -> Ran {
         let (stdout, stderr) = (self.stdout.until_closed(), self.stderr.until_closed());
-        // Both streams are closed: it has ended, or is about to.
+        // Both streams are closed: it has exited, or is about to.
         Ran { code: self.child.wait().unwrap().code(), stdout, stderr }
     }
 
-    /// Ends a client in good order. Says all that it ever printed on standard output.
+    /// Stops a client cleanly. Returns all that it ever printed on standard output.
     #[track_caller]
     pub fn printed(self) -> String {
         self.signal(Signal::TERM);
-        self.ended().exits(0).stdout
+        self.wait().exits(0).stdout
     }
 
     /// The most memory that it has held so far, in bytes.
@@ -111,7 +111,7 @@ impl Lines {
 
     /// Waits for a line that contains a text, the lines that were seen before included.
     pub fn wait_for(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut at = 0;
         loop {
             while let Some(line) = self.seen.get(at) {
@@ -122,7 +122,7 @@ impl Lines {
             }
             match self.arriving.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.seen.push(line),
-                Err(error) => panic!("waited in vain for {text:?} ({error}) in {:#?}", self.seen),
+                Err(error) => panic!("no {text:?} ({error}) in {:#?}", self.seen),
             }
         }
     }
@@ -134,12 +134,12 @@ impl Lines {
     }
 
     fn until_closed(&mut self) -> String {
-        let deadline = Instant::now() + PATIENCE * 2;
+        let deadline = Instant::now() + TIMEOUT * 2;
         loop {
             match self.arriving.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.seen.push(line),
                 Err(RecvTimeoutError::Disconnected) => return self.seen.concat(),
-                Err(RecvTimeoutError::Timeout) => panic!("the process does not end: {:#?}", self.seen),
+                Err(RecvTimeoutError::Timeout) => panic!("the process does not exit: {:#?}", self.seen),
             }
         }
     }
@@ -166,13 +166,13 @@ impl Ran {
         self.stdout.lines().map(parse).collect()
     }
 
-    /// What the document says of one client.
+    /// The reply of one client in the document.
     #[track_caller]
     pub fn of(&self, client: &str) -> Value {
         let document = self.json();
         let replies = document["replies"].as_array().unwrap();
         let mut found = replies.iter().filter(|reply| reply["client"] == client);
-        let reply = found.next().unwrap_or_else(|| panic!("nothing of {client}: {self:#?}"));
+        let reply = found.next().unwrap_or_else(|| panic!("no reply of {client}: {self:#?}"));
         assert!(found.next().is_none(), "two verdicts: {self:#?}");
         reply.clone()
     }

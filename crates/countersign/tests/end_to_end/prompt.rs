@@ -11,15 +11,15 @@ fn prompt(fleet: &Fleet, arguments: &[&str]) -> Pty {
     Pty::spawn(&command)
 }
 
-/// The same, once it asks for the first line.
-pub fn asked(fleet: &Fleet, first: &str) -> Pty {
+/// The same, once it shows this prompt.
+pub fn prompt_at(fleet: &Fleet, first: &str) -> Pty {
     let mut prompt = prompt(fleet, &[]);
     prompt.wait_for(first);
     prompt
 }
 
 #[test]
-fn a_person_starts_computes_on_and_terminates_the_only_client_as_help_says() {
+fn a_person_starts_computes_on_and_terminates_the_only_client_as_help_shows() {
     let fleet = Fleet::new();
     let worker = fleet.client("worker-1");
     let mut person = prompt(&fleet, &[]);
@@ -33,22 +33,22 @@ fn a_person_starts_computes_on_and_terminates_the_only_client_as_help_says() {
         (walk[1], "worker-1: printed \"all done\" after 2.5 s", "worker-1 ready> "),
         (walk[2], "worker-1: terminated; 0 jobs cancelled", "countersign> "),
     ] {
-        // What help shows is typed as it stands there, without its explanation.
+        // The line of the help is typed as it stands, without its explanation.
         let typed = line.trim().split("    ").next().unwrap();
         person.line(typed);
         person.wait_for(answer);
         // Where it went on in the background, the prompt is shown again below the answer.
         person.wait_for(next);
     }
-    worker.ended().exits(0);
+    worker.wait().exits(0);
     person.keys(CTRL_D);
-    assert_eq!(person.ended().0, Some(0));
+    assert_eq!(person.wait().0, Some(0));
 }
 
 #[test]
-fn what_clients_say_appears_above_what_is_being_typed_and_nothing_of_it_is_lost() {
+fn events_of_clients_appear_above_the_line_being_typed_and_nothing_of_it_is_lost() {
     let (fleet, _worker) = Fleet::ready();
-    let mut person = asked(&fleet, "worker-1 ready> ");
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
     person.keys("stat");
     person.wait_for("stat");
     fleet.run(&["stop", "worker-1"]).exits(0);
@@ -60,17 +60,17 @@ fn what_clients_say_appears_above_what_is_being_typed_and_nothing_of_it_is_lost(
 }
 
 #[test]
-fn the_jobs_and_the_end_of_other_peoples_clients_are_told() {
+fn the_jobs_and_the_exit_of_other_peoples_clients_are_shown() {
     let (fleet, worker) = Fleet::ready();
-    let mut person = asked(&fleet, "worker-1 ready> ");
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
     let other = fleet.spawn(&["calculate", "worker-1", "0.1", "x"]);
     person.wait_for("event: worker-1 runs calculate of alice");
     person.wait_for("event: worker-1: calculate of alice has ended: succeeded");
-    other.ended().exits(0);
+    other.wait().exits(0);
     worker.signal(Signal::TERM);
     person.wait_for("event: worker-1 has ended");
-    // It holds its name until its process is gone.
-    worker.ended().exits(0);
+    // It holds its name until its process has exited.
+    worker.wait().exits(0);
     fleet.client("worker-1");
     person.wait_for("event: worker-1 is there, unready");
 }
@@ -78,7 +78,7 @@ fn the_jobs_and_the_end_of_other_peoples_clients_are_told() {
 #[test]
 fn a_long_command_goes_on_in_the_background_and_ctrl_c_cancels_it() {
     let (fleet, _worker) = Fleet::ready();
-    let mut person = asked(&fleet, "worker-1 ready> ");
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
     person.line("calculate 60 never");
     person.wait_for("`calculate 60 never` goes on in the background");
     person.wait_for("worker-1 ready> ");
@@ -101,15 +101,15 @@ fn a_long_command_goes_on_in_the_background_and_ctrl_c_cancels_it() {
 fn the_id_of_a_job_is_whole_in_a_table_that_is_too_wide() {
     let (fleet, _worker) = Fleet::ready();
     let ran = fleet.run(&["calculate", "worker-1", "0", "done", "-o", "json"]).exits(0).json();
-    let mut person = asked(&fleet, "worker-1 ready> ");
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
     person.line("jobs");
     person.wait_for(ran["command_id"].as_str().unwrap());
 }
 
 #[test]
-fn a_command_that_is_typed_where_ctrl_c_asks_is_done() {
+fn a_command_that_is_typed_at_the_question_after_ctrl_c_runs() {
     let (fleet, _worker) = Fleet::ready();
-    let mut person = asked(&fleet, "worker-1 ready> ");
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
     person.line("calculate 60 never");
     person.wait_for("goes on in the background");
     person.wait_for("worker-1 ready> ");
@@ -122,7 +122,7 @@ fn a_command_that_is_typed_where_ctrl_c_asks_is_done() {
 #[test]
 fn ctrl_c_while_a_reply_is_awaited_ends_the_wait_and_not_the_prompt() {
     let (fleet, worker) = Fleet::ready();
-    let mut person = asked(&fleet, "worker-1 ready> ");
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
     worker.signal(Signal::STOP);
     let mut observer = fleet.observer();
     person.line("ping --timeout 10m");
@@ -138,14 +138,14 @@ fn ctrl_c_while_a_reply_is_awaited_ends_the_wait_and_not_the_prompt() {
 }
 
 #[test]
-fn whoever_leaves_while_something_runs_is_told_how_it_stands() {
+fn leaving_while_a_command_runs_shows_its_state() {
     let (fleet, _worker) = Fleet::ready();
-    let mut person = asked(&fleet, "worker-1 ready> ");
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
     person.line("calculate 60 never");
     person.wait_for("goes on in the background");
     person.wait_for("worker-1 ready> ");
     person.line("quit");
-    let (code, screen) = person.ended();
+    let (code, screen) = person.wait();
     assert_eq!(code, Some(0));
     assert!(screen.contains("worker-1: accepted; it runs on") && screen.contains("`result worker-1 "), "{screen}");
     assert_eq!(fleet.status("worker-1")["jobs"]["running"], 1, "it runs on");
@@ -154,7 +154,7 @@ fn whoever_leaves_while_something_runs_is_told_how_it_stands() {
 #[test]
 fn a_typo_never_ends_the_prompt_and_names_what_was_meant() {
     let (fleet, _worker) = Fleet::ready();
-    let mut person = asked(&fleet, "worker-1 ready> ");
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
     for (line, error) in [
         ("pnig", "try: ping"),
         ("calculate 1", "something is missing"),
@@ -178,16 +178,16 @@ fn a_typo_never_ends_the_prompt_and_names_what_was_meant() {
 #[test]
 fn tab_completes_and_the_history_is_there_the_next_time() {
     let (fleet, _worker) = Fleet::ready();
-    let mut person = asked(&fleet, "worker-1 ready> ");
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
     person.keys("sta\ttus wor\t");
     person.wait_for("worker-1 ");
     person.line("--timeout 30s");
     person.wait_for("state     ready");
     person.wait_for("worker-1 ready> ");
     person.keys(CTRL_D);
-    assert_eq!(person.ended().0, Some(0));
+    assert_eq!(person.wait().0, Some(0));
 
-    let mut person = asked(&fleet, "worker-1 ready> ");
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
     person.keys(UP);
     person.wait_for("worker-1 --timeout 30s");
     person.line("");
@@ -200,7 +200,7 @@ fn tab_completes_and_the_history_is_there_the_next_time() {
 #[test]
 fn what_is_typed_ahead_is_not_lost() {
     let (fleet, _worker) = Fleet::ready();
-    let mut person = asked(&fleet, "worker-1 ready> ");
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
     person.keys("stop\rstart\rping\rcalculate 0 ahead\r");
     for answer in ["worker-1: unready", "worker-1: ready", "worker-1: it is ", "worker-1: printed \"ahead\""] {
         person.wait_for(answer);
@@ -208,9 +208,9 @@ fn what_is_typed_ahead_is_not_lost() {
 }
 
 #[test]
-fn what_is_pasted_is_done_line_by_line_up_to_the_first_error() {
+fn pasted_lines_run_one_by_one_up_to_the_first_error() {
     let (fleet, _worker) = Fleet::ready();
-    let mut person = asked(&fleet, "worker-1 ready> ");
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
     person.keys("\u{1b}[200~stop\nstart worker-1\npnig\nterminate\n\u{1b}[201~\r");
     for shown in
         ["worker-1: unready", "worker-1: ready", "there is no command `pnig`", "not done, after that: 1 more line"]
@@ -221,10 +221,10 @@ fn what_is_pasted_is_done_line_by_line_up_to_the_first_error() {
 }
 
 #[test]
-fn a_command_is_for_whom_the_prompt_named_whoever_has_come_and_gone_meanwhile() {
+fn a_command_goes_to_the_target_that_the_prompt_showed_whichever_clients_came_and_went_meanwhile() {
     let fleet = Fleet::of(&["worker-1", "worker-2"]);
     let _one = fleet.client("worker-1");
-    let mut person = asked(&fleet, "worker-1 unready> ");
+    let mut person = prompt_at(&fleet, "worker-1 unready> ");
     person.keys("terminate --time");
     person.wait_for("terminate --time");
     let _other = fleet.client("worker-2");
@@ -234,13 +234,13 @@ fn a_command_is_for_whom_the_prompt_named_whoever_has_come_and_gone_meanwhile() 
     person.line("out 300ms");
     person.wait_for("worker-1: offline");
     person.wait_for("worker-2 unready> ");
-    assert_eq!(fleet.status("worker-2")["state"], "unready", "it was never told to terminate");
+    assert_eq!(fleet.status("worker-2")["state"], "unready", "it never received the terminate");
 }
 
 #[test]
-fn what_is_no_text_is_forgotten_and_does_not_end_the_prompt() {
+fn input_that_is_not_utf_8_is_discarded_and_does_not_end_the_prompt() {
     let (fleet, _worker) = Fleet::ready();
-    let mut person = asked(&fleet, "worker-1 ready> ");
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
     person.bytes(b"pi\xffng\r");
     person.wait_for("no text in UTF-8");
     person.line("");
@@ -252,24 +252,24 @@ fn what_is_no_text_is_forgotten_and_does_not_end_the_prompt() {
 #[test]
 fn a_signal_to_end_is_obeyed_whatever_the_prompt_waits_for() {
     let (fleet, worker) = Fleet::ready();
-    let mut asked_something = asked(&fleet, "worker-1 ready> ");
-    asked_something.line("calculate 60 never");
-    asked_something.wait_for("goes on in the background");
-    asked_something.wait_for("worker-1 ready> ");
-    asked_something.keys(CTRL_C);
-    asked_something.wait_for("or go on (Enter)? ");
-    asked_something.signal(Signal::TERM);
-    let (code, screen) = asked_something.ended();
+    let mut at_question = prompt_at(&fleet, "worker-1 ready> ");
+    at_question.line("calculate 60 never");
+    at_question.wait_for("goes on in the background");
+    at_question.wait_for("worker-1 ready> ");
+    at_question.keys(CTRL_C);
+    at_question.wait_for("or go on (Enter)? ");
+    at_question.signal(Signal::TERM);
+    let (code, screen) = at_question.wait();
     assert_eq!(code, Some(0));
     assert!(screen.contains("worker-1: accepted; it runs on"), "{screen}");
 
-    let mut waiting = asked(&fleet, "worker-1 ready> ");
+    let mut waiting = prompt_at(&fleet, "worker-1 ready> ");
     worker.signal(Signal::STOP);
     let mut observer = fleet.observer();
     waiting.line("ping --timeout 10m");
     observer.wait_for("the ping", |message| message.json()["command"]["name"] == "ping");
     waiting.signal(Signal::HUP);
-    let (code, screen) = waiting.ended();
+    let (code, screen) = waiting.wait();
     assert_eq!(code, Some(0));
     assert!(screen.contains("interrupted before a reply"), "{screen}");
 }
@@ -277,14 +277,14 @@ fn a_signal_to_end_is_obeyed_whatever_the_prompt_waits_for() {
 #[test]
 fn an_interrupt_before_anything_was_sent_sends_nothing() {
     let (fleet, _worker) = Fleet::ready();
-    let mut person = asked(&fleet, "worker-1 ready> ");
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
     let mut observer = fleet.observer();
     fleet.broker.signal(Signal::STOP);
     person.line("stop @all");
     person.wait_for("stop @all");
     let shell = fleet.spawn(&["stop", "@all"]);
     shell.signal(Signal::INT);
-    let ran = shell.ended();
+    let ran = shell.wait();
     assert!(ran.code == Some(130) || ran.code.is_none(), "{ran:?}");
     person.keys(CTRL_C);
     person.wait_for("interrupted before anything was sent");
@@ -296,7 +296,7 @@ fn an_interrupt_before_anything_was_sent_sends_nothing() {
 }
 
 #[test]
-fn a_script_of_another_system_is_read_as_it_is_meant() {
+fn a_script_with_a_byte_order_mark_and_crlf_line_ends_runs_as_written() {
     let (fleet, mut worker) = Fleet::ready();
     let ran = script_of(&fleet, &[], "\u{feff}ping\r\ncalculate 0 done\r\nquit\r\n").exits(0);
     assert!(ran.stdout.contains("printed \"done\""), "{}", ran.stdout);
@@ -307,7 +307,7 @@ fn a_script_of_another_system_is_read_as_it_is_meant() {
 fn use_sets_the_target_and_the_prompt_shows_its_state() {
     let fleet = Fleet::of(&["worker-1:web", "worker-2:web", "worker-3"]);
     let _workers = ["worker-1", "worker-2", "worker-3"].map(|worker| fleet.client(worker));
-    let mut person = asked(&fleet, "countersign> ");
+    let mut person = prompt_at(&fleet, "countersign> ");
     person.line("ping");
     person.wait_for("no target is named, and there is not exactly one client");
     person.wait_for("countersign> ");
@@ -335,8 +335,8 @@ fn use_sets_the_target_and_the_prompt_shows_its_state() {
 #[test]
 fn two_prompts_work_side_by_side_and_see_only_their_own_replies() {
     let (fleet, _worker) = Fleet::ready();
-    let mut one = asked(&fleet, "worker-1 ready> ");
-    let mut other = asked(&fleet, "worker-1 ready> ");
+    let mut one = prompt_at(&fleet, "worker-1 ready> ");
+    let mut other = prompt_at(&fleet, "worker-1 ready> ");
     one.line("calculate 0.7 \"of the one\"");
     other.line("calculate 0.7 \"of the other\"");
     other.wait_for("printed \"of the other\" after 0.7 s");
@@ -353,7 +353,7 @@ fn two_prompts_work_side_by_side_and_see_only_their_own_replies() {
 #[test]
 fn the_prompt_outlives_the_broker() {
     let (mut fleet, _worker) = Fleet::ready();
-    let mut person = asked(&fleet, "worker-1 ready> ");
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
     fleet.broker.kill();
     person.wait_for("the connection to the broker is lost");
     fleet.broker.restart();
@@ -365,7 +365,7 @@ fn the_prompt_outlives_the_broker() {
 #[test]
 fn no_colour_is_shown_where_none_is_wanted_and_the_terminal_is_left_as_it_was() {
     let (fleet, _worker) = Fleet::ready();
-    let mut person = asked(&fleet, "worker-1 ready> ");
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
     person.line("pnig");
     person.wait_for("error: there is no command `pnig`");
     person.wait_for("worker-1 ready> ");
@@ -376,15 +376,15 @@ fn no_colour_is_shown_where_none_is_wanted_and_the_terminal_is_left_as_it_was() 
     let coloured = (0..shown.len()).any(|at| shown[at..].starts_with(b"\x1b[") && is_colour(&shown[at..]));
     assert!(!coloured, "{:?}", String::from_utf8_lossy(shown));
     person.signal(Signal::TERM);
-    let (code, _) = person.ended();
-    assert_eq!(code, Some(0), "it leaves as on Ctrl-D");
+    let (code, _) = person.wait();
+    assert_eq!(code, Some(0), "it exits as on Ctrl-D");
 }
 
 #[test]
 fn a_table_fits_a_terminal_of_80_columns_and_is_one_line_a_client_where_there_is_none() {
     let fleet = Fleet::of(&["worker-1", "worker-2:web,db"]);
     let _workers = ["worker-1", "worker-2"].map(|worker| fleet.client(worker));
-    let (code, screen) = Pty::spawn(&fleet.command(&["ping", "@all"])).ended();
+    let (code, screen) = Pty::spawn(&fleet.command(&["ping", "@all"])).wait();
     assert_eq!(code, Some(1), "{screen}");
     // Before it stands the line of progress, which is wiped away.
     let table: Vec<&str> = screen[screen.find("CLIENT").unwrap()..].lines().collect();
@@ -399,7 +399,7 @@ fn a_table_fits_a_terminal_of_80_columns_and_is_one_line_a_client_where_there_is
 }
 
 #[test]
-fn a_script_goes_on_after_an_error_says_the_line_and_exits_with_the_worst_status() {
+fn a_script_continues_after_an_error_reports_its_line_and_exits_with_the_worst_status() {
     let (fleet, _worker) = Fleet::ready();
     let script = "# a comment\n\nping worker-1\npnig worker-1\nstop\nping\nstatus\nquit\nping\n";
     let ran = script_of(&fleet, &["-o", "ndjson"], script).exits(2);
@@ -435,12 +435,12 @@ fn a_script_waits_for_the_end_of_what_takes_long_and_an_interrupt_ends_it_with_w
     running.stdout.wait_for("\"status\":\"accepted\"");
     running.signal(Signal::INT);
     running.stdout.wait_for("\"verdict\":\"accepted\"");
-    let ran = running.ended().exits(130);
+    let ran = running.wait().exits(130);
     assert!(!ran.stdout.contains("\"command\":\"ping\""), "the next line is not done: {}", ran.stdout);
 }
 
 fn script_of(fleet: &Fleet, arguments: &[&str], script: &str) -> crate::process::Ran {
     let mut command = fleet.command(&["server"]);
     command.args(arguments);
-    Process::spawn_with(command, script).ended()
+    Process::spawn_with(command, script).wait()
 }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use anstream::adapter::strip_str;
-use countersign_testkit::broker::PATIENCE;
+use countersign_testkit::broker::TIMEOUT;
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -42,7 +42,7 @@ impl Pty {
             let flags = i32::try_from(OFlags::NOCTTY.bits()).unwrap();
             Stdio::from(OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path).unwrap())
         };
-        // It makes the terminal that of the process, so that Ctrl-C is an interrupt.
+        // `setsid --ctty` makes it the controlling terminal of the process, so that Ctrl-C is an interrupt.
         let mut in_terminal = Command::new("setsid");
         in_terminal.arg("--ctty").arg(command.get_program()).args(command.get_args());
         in_terminal.current_dir(command.get_current_dir().unwrap());
@@ -80,10 +80,10 @@ impl Pty {
         self.keys(&format!("{text}\r"));
     }
 
-    /// Waits for a text after the one that was waited for last. Says what came before it.
+    /// Waits for a text after the one that was waited for last. Returns what came before it.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let screen = self.screen();
             if let Some(found) = screen[self.at..].find(text) {
@@ -93,7 +93,7 @@ impl Pty {
             }
             match self.arriving.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(bytes) => self.raw.extend(bytes),
-                Err(error) => panic!("waited in vain for {text:?} ({error}) after:\n{}", &screen[self.at..]),
+                Err(error) => panic!("no {text:?} ({error}) after:\n{}", &screen[self.at..]),
             }
         }
     }
@@ -101,7 +101,7 @@ impl Pty {
     /// Waits until what was shown after the text that was waited for last is as it should be.
     #[track_caller]
     pub fn wait_until(&mut self, what: &str, fits: impl Fn(&str) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let screen = self.screen();
             if fits(&screen[self.at..]) {
@@ -109,7 +109,7 @@ impl Pty {
             }
             match self.arriving.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(bytes) => self.raw.extend(bytes),
-                Err(error) => panic!("waited in vain for {what} ({error}) after:\n{}", &screen[self.at..]),
+                Err(error) => panic!("no {what} ({error}) after:\n{}", &screen[self.at..]),
             }
         }
     }
@@ -130,15 +130,15 @@ impl Pty {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits until it has ended by itself; its exit status, and all that it showed.
+    /// Waits until it exits by itself. Returns its exit status, and all that it showed.
     #[track_caller]
-    pub fn ended(mut self) -> (Option<i32>, String) {
-        let deadline = Instant::now() + PATIENCE;
+    pub fn wait(mut self) -> (Option<i32>, String) {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             match self.arriving.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(bytes) => self.raw.extend(bytes),
                 Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!("it does not end:\n{}", self.screen()),
+                Err(RecvTimeoutError::Timeout) => panic!("it does not exit:\n{}", self.screen()),
             }
         }
         (self.child.wait().unwrap().code(), self.screen())

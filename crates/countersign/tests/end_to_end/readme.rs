@@ -64,11 +64,11 @@ fn every_command_of_the_readme_does_what_the_readme_says() {
     let [mut worker, _other] = ["worker-1", "worker-2"].map(|client| fleet.client(client));
     let mut run = 0;
     for block in commands(&page("README.md")) {
-        // As `./just up` does for whoever comes back to the page.
+        // As `./just up` does for a reader who comes back to the page.
         let roster = fleet.run(&["clients", "-o", "json"]).json();
         if roster["clients"][0]["state"] == "terminated" {
             // It holds its name until its process is gone.
-            worker.ended().exits(0);
+            worker.wait().exits(0);
             worker = fleet.client("worker-1");
         }
         for line in block.into_iter().filter(|line| line.contains("countersign ") && line != "countersign server") {
@@ -79,9 +79,9 @@ fn every_command_of_the_readme_does_what_the_readme_says() {
                 continue;
             }
             let line = if line.contains("COMMAND-ID") { line.replace("COMMAND-ID", &job(&fleet)) } else { line };
-            // The example's client is not this fleet's, which does not have that command and says so.
+            // The example's client is not this fleet's, which does not have that command and refuses it.
             let expected = i32::from(line.contains("disk_usage"));
-            let ran = Process::spawn(shell(&fleet, &line)).ended();
+            let ran = Process::spawn(shell(&fleet, &line)).wait();
             assert_eq!(ran.code, Some(expected), "{line}\n{ran:#?}");
         }
     }
@@ -98,7 +98,7 @@ fn the_session_in_the_readme_is_what_one_sees() {
     command.env("XDG_STATE_HOME", fleet.path().join("xdg"));
     let mut person = Pty::spawn(&command);
     let mut typed = 0;
-    // What is printed after a line was typed comes in any order, and the next line is typed when all of it is there.
+    // The output after a typed line comes in any order, and the next line is typed when all of it is there.
     let mut expected: Vec<String> = Vec::new();
     for line in &session {
         match line.split_once("> ") {
@@ -115,10 +115,10 @@ fn the_session_in_the_readme_is_what_one_sees() {
     person.wait_until(&format!("{expected:?}"), |shown| expected.iter().all(|line| steady(shown).contains(line)));
     person.wait_for("countersign> ");
     person.keys(CTRL_D);
-    assert_eq!((person.ended().0, typed), (Some(0), 6));
+    assert_eq!((person.wait().0, typed), (Some(0), 6));
 }
 
-/// A text without what is another one each time.
+/// A text without what differs from one run to the next.
 fn steady(text: &str) -> String {
     let mut steady = String::new();
     let mut digits = false;
@@ -151,7 +151,7 @@ fn every_command_of_the_other_pages_is_one_that_can_be_typed() {
             let mut command = fleet.command(&words);
             command.env("NATS_URL", "nats://127.0.0.1:1").env("COUNTERSIGN_KEYS", "no-such-folder");
             if words[0] != "init" {
-                let ran = Process::spawn(command).ended();
+                let ran = Process::spawn(command).wait();
                 assert_ne!(ran.code, Some(2), "{name}: {line}\n{ran:#?}");
             }
         }

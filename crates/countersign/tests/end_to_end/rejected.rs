@@ -27,10 +27,10 @@ fn nothing_happened(fleet: &Fleet, expected: &[(&str, u64)]) {
 fn a_command_without_exactly_one_signature_and_one_credential_is_dropped() {
     let (fleet, _worker) = Fleet::ready();
     let forger = Forger::new(&fleet);
-    let order = forger.order("terminate", json!({}));
-    let (signature, credential) = ((SIGNATURE_HEADER, &*order.signature), (CREDENTIAL_HEADER, &*order.credential));
+    let command = forger.command("terminate", json!({}));
+    let (signature, credential) = ((SIGNATURE_HEADER, &*command.signature), (CREDENTIAL_HEADER, &*command.credential));
     let in_lower_case = ("countersign-signature", signature.1);
-    let throw = |headers: Option<&[u8]>| forger.peer.borrow().publish(&order.subject, None, headers, &order.body);
+    let throw = |headers: Option<&[u8]>| forger.peer.borrow().publish(&command.subject, None, headers, &command.body);
     throw(None);
     for headers in [
         &[][..],
@@ -129,13 +129,13 @@ fn a_protected_header_of_another_form_is_dropped_before_any_cryptography() {
         forger.send(&forger.seal(protected, body.as_bytes()));
     }
     // Not base64url at all, padded, and with the bits of another spelling at its end.
-    let genuine = forger.order("terminate", json!({}));
+    let genuine = forger.command("terminate", json!({}));
     for (from, to) in [("ey", "e*"), ("..", "=..")] {
         forger.send(&Signed { signature: genuine.signature.replacen(from, to, 1), ..genuine.clone() });
     }
     nothing_happened(&fleet, &[("type", thrown.len() as u64 + 2)]);
     assert_eq!(
-        forger.ask(&forger.seal(&honest.to_string(), body.as_bytes()))["status"],
+        forger.request(&forger.seal(&honest.to_string(), body.as_bytes()))["status"],
         "succeeded",
         "without a change it is one"
     );
@@ -145,8 +145,8 @@ fn a_protected_header_of_another_form_is_dropped_before_any_cryptography() {
 fn a_signature_of_another_length_spelling_or_scalar_is_dropped() {
     let (fleet, _worker) = Fleet::ready();
     let forger = Forger::new(&fleet);
-    let order = forger.order("terminate", json!({}));
-    let (protected, signature) = order.signature.split_once("..").unwrap();
+    let command = forger.command("terminate", json!({}));
+    let (protected, signature) = command.signature.split_once("..").unwrap();
     let bytes = BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap();
     let encoded = |bytes: &[u8]| BASE64URL_NOPAD.encode(bytes);
     let mut plus_order = bytes.clone();
@@ -164,7 +164,7 @@ fn a_signature_of_another_length_spelling_or_scalar_is_dropped() {
         String::new(),
     ];
     for signature in &thrown {
-        forger.send(&Signed { signature: format!("{protected}..{signature}"), ..order.clone() });
+        forger.send(&Signed { signature: format!("{protected}..{signature}"), ..command.clone() });
     }
     nothing_happened(&fleet, &[("signature", thrown.len() as u64)]);
 }
@@ -221,7 +221,7 @@ fn a_genuine_reply_event_or_credential_is_never_taken_for_a_command() {
     assert!(thrown >= 4, "accepted, two of the job, the final reply: {thrown}");
     let raw = forger.identity.credential().raw();
     let parts: Vec<&str> = raw.split('.').collect();
-    let mut as_command = forger.order("terminate", json!({}));
+    let mut as_command = forger.command("terminate", json!({}));
     as_command.signature = format!("{}..{}", parts[0], parts[2]);
     as_command.body = BASE64URL_NOPAD.decode(parts[1].as_bytes()).unwrap().into();
     forger.send(&as_command);

@@ -1,4 +1,4 @@
-//! Replies that are not what they seem, at a real operator's process.
+//! Forged and misplaced replies, at a real operator's process.
 
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::{MessageType, Signed};
@@ -13,7 +13,7 @@ use crate::fleet::Fleet;
 use crate::groups::verdicts;
 use crate::process::Ran;
 
-/// The answer to a `ping`.
+/// The reply to a `ping`.
 fn pong(seconds: i64) -> Outcome {
     Outcome::Succeeded(json!(seconds))
 }
@@ -31,27 +31,32 @@ fn two(fleet: &Fleet) -> [FakeWorker; 2] {
     ["worker-1", "worker-2"].map(|client| FakeWorker::new(fleet, client))
 }
 
-/// Gives both the order of one operator, lets each answer, and waits for the end.
-fn answered(fleet: &Fleet, [one, other]: &mut [FakeWorker; 2], arguments: &[&str], outcomes: [Outcome; 2]) -> Ran {
-    let (operator, command) = one.asked(fleet, arguments);
+/// Sends both the command of one operator, lets each reply, and waits for the report.
+fn run_and_answer(
+    fleet: &Fleet,
+    [one, other]: &mut [FakeWorker; 2],
+    arguments: &[&str],
+    outcomes: [Outcome; 2],
+) -> Ran {
+    let (operator, command) = one.receive_command(fleet, arguments);
     let [of_one, of_other] = outcomes;
     let to_other = other.peer.message();
     one.answer(&command, 0, of_one);
     other.answer(&to_other, 0, of_other);
-    operator.ended()
+    operator.wait()
 }
 
 #[test]
-fn nothing_but_the_clients_own_reply_makes_its_verdict_and_each_kind_is_told_once() {
+fn nothing_but_the_clients_own_reply_makes_its_verdict_and_each_other_kind_is_reported_once() {
     let fleet = Fleet::of(&["worker-1", "worker-2"]);
     unleash(&fleet, "worker-2");
     let [mut worker, mut mallory] = two(&fleet);
-    let (operator, command) = worker.asked(&fleet, &["ping", "worker-1", "-o", "json"]);
+    let (operator, command) = worker.receive_command(&fleet, &["ping", "worker-1", "-o", "json"]);
     let old = worker.reply(&command, 0, pong(666));
     worker.peer.send(&old);
-    operator.ended().exits(0);
+    operator.wait().exits(0);
 
-    let (operator, command) = worker.asked(&fleet, &["ping", "worker-1", "-o", "json", "--timeout", "30s"]);
+    let (operator, command) = worker.receive_command(&fleet, &["ping", "worker-1", "-o", "json", "--timeout", "30s"]);
     let honest = worker.reply(&command, 0, pong(1));
     let at = honest.subject.clone();
     let (kid, other) = (worker.identity.kid().to_string(), message_id(7));
@@ -126,15 +131,15 @@ fn nothing_but_the_clients_own_reply_makes_its_verdict_and_each_kind_is_told_onc
     }
     mallory.peer.flush();
     worker.peer.send(&honest);
-    let ran = operator.ended().exits(0);
+    let ran = operator.wait().exits(0);
     assert_eq!((&ran.of("worker-1")["verdict"], &ran.of("worker-1")["result"]), (&json!("succeeded"), &json!(1)));
     assert_eq!(ran.json()["targets"], 1);
     let stripped = "note: a message was ignored: not authentic (headers), ";
     let expected: Vec<&str> = thrown.iter().map(|(_, note)| note.as_str()).chain([stripped]).collect();
-    let told: Vec<&str> = ran.stderr.lines().collect();
-    assert_eq!(told.len(), expected.len(), "{ran:#?}");
-    for (told, expected) in told.iter().zip(expected) {
-        assert!(told.starts_with(expected), "{expected:?} in {ran:#?}");
+    let got: Vec<&str> = ran.stderr.lines().collect();
+    assert_eq!(got.len(), expected.len(), "{ran:#?}");
+    for (got, expected) in got.iter().zip(expected) {
+        assert!(got.starts_with(expected), "{expected:?} in {ran:#?}");
     }
     harmless(&ran.stderr);
 }
@@ -145,13 +150,13 @@ fn a_reply_to_a_group_counts_only_from_a_client_that_the_issuer_put_in_it() {
     unleash(&fleet, "worker-2");
     let [mut worker, mut mallory] = two(&fleet);
     worker.present(&fleet, 0);
-    let (operator, command) = worker.asked(&fleet, &["ping", "@web", "-o", "json", "--timeout", "30s"]);
+    let (operator, command) = worker.receive_command(&fleet, &["ping", "@web", "-o", "json", "--timeout", "30s"]);
     for _ in 0..2 {
         mallory.answer(&command, 0, pong(666));
     }
     mallory.peer.flush();
     worker.answer(&command, 0, pong(1));
-    let ran = operator.ended().exits(0);
+    let ran = operator.wait().exits(0);
     assert_eq!((verdicts(&ran), &ran.of("worker-1")["result"]), (vec!["worker-1 succeeded".to_owned()], &json!(1)));
     let note = "note: a message signed by worker-2 was ignored: a reply to a command that was not sent to it\n";
     assert_eq!(ran.stderr, note);
@@ -164,10 +169,10 @@ fn the_first_final_reply_stands_and_one_that_differs_is_an_alarm() {
     for (first, second, verdict, code) in [(pong(1), failed(), "succeeded", 0), (failed(), pong(2), "failed failed", 1)]
     {
         let arguments = ["ping", "worker-1", "worker-2", "-o", "json", "--timeout", "30s"];
-        let (operator, command) = worker.asked(&fleet, &arguments);
+        let (operator, command) = worker.receive_command(&fleet, &arguments);
         let to_other = other.peer.message();
         let final_reply = worker.reply(&command, 0, first);
-        // Twice the same is no news; neither is one of before.
+        // A copy is not reported; neither is an earlier reply.
         for _ in 0..3 {
             worker.peer.send(&final_reply);
         }
@@ -177,7 +182,7 @@ fn the_first_final_reply_stands_and_one_that_differs_is_an_alarm() {
         }
         worker.peer.flush();
         other.answer(&to_other, 0, pong(3));
-        let ran = operator.ended().exits(code);
+        let ran = operator.wait().exits(code);
         assert_eq!(verdicts(&ran), [format!("worker-1 {verdict}"), "worker-2 succeeded".to_owned()]);
         let alarm =
             "warning: a message signed by worker-1 was ignored: a second final reply that differs from the first\n";
@@ -186,10 +191,10 @@ fn the_first_final_reply_stands_and_one_that_differs_is_an_alarm() {
 }
 
 #[test]
-fn a_conflict_is_told_also_where_nothing_else_is() {
+fn a_conflict_is_reported_even_where_nothing_else_is() {
     let fleet = Fleet::of(&["worker-1", "worker-2"]);
     let [mut worker, mut other] = two(&fleet);
-    let (operator, command) = worker.asked(&fleet, &["ping", "worker-1", "worker-2", "-q", "-o", "ndjson"]);
+    let (operator, command) = worker.receive_command(&fleet, &["ping", "worker-1", "worker-2", "-q", "-o", "ndjson"]);
     let to_other = other.peer.message();
     for seconds in [1, 2] {
         worker.answer(&command, 0, pong(seconds));
@@ -198,11 +203,11 @@ fn a_conflict_is_told_also_where_nothing_else_is() {
     worker.peer.send(&stranger);
     worker.peer.flush();
     other.answer(&to_other, 0, pong(3));
-    let ran = operator.ended().exits(0);
+    let ran = operator.wait().exits(0);
     assert_eq!(ran.stderr.matches("warning: ").count(), 1, "{ran:#?}");
-    assert_eq!(ran.stderr.lines().count(), 1, "a remark is held back by --quiet, an alarm is not: {ran:#?}");
-    let told: Vec<Value> = ran.lines().into_iter().map(|line| line["result"].clone()).collect();
-    assert_eq!(told, [json!(1), json!(3), Value::Null], "one line for each, and the summary");
+    assert_eq!(ran.stderr.lines().count(), 1, "--quiet suppresses a note, and not a warning: {ran:#?}");
+    let got: Vec<Value> = ran.lines().into_iter().map(|line| line["result"].clone()).collect();
+    assert_eq!(got, [json!(1), json!(3), Value::Null], "one line for each, and the summary");
 }
 
 #[test]
@@ -210,17 +215,17 @@ fn replies_with_gaps_and_out_of_order_end_in_the_final_one_at_once() {
     let fleet = Fleet::of(&["worker-1"]);
     let mut worker = FakeWorker::new(&fleet, "worker-1");
     let done = || Outcome::Succeeded(json!({ "x": 5.0, "msg": "x" }));
-    let (operator, command) = worker.asked(&fleet, &["calculate", "worker-1", "5", "x", "-o", "ndjson"]);
+    let (operator, command) = worker.receive_command(&fleet, &["calculate", "worker-1", "5", "x", "-o", "ndjson"]);
     worker.answer(&command, 3, progress(0.5));
     worker.answer(&command, 0, Outcome::Accepted);
     worker.answer(&command, 2, progress(0.25));
     worker.answer(&command, 3, progress(0.5));
     worker.answer(&command, 9, done());
-    let ran = operator.ended().exits(0);
+    let ran = operator.wait().exits(0);
     let lines = ran.lines();
-    let told: Vec<(&Value, &Value)> = lines.iter().map(|it| (&it["status"], &it["verdict"])).collect();
+    let got: Vec<(&Value, &Value)> = lines.iter().map(|it| (&it["status"], &it["verdict"])).collect();
     assert_eq!(
-        told,
+        got,
         [(&json!("progress"), &Value::Null), (&Value::Null, &json!("succeeded")), (&Value::Null, &Value::Null)]
     );
     assert_eq!(
@@ -228,15 +233,15 @@ fn replies_with_gaps_and_out_of_order_end_in_the_final_one_at_once() {
         (&json!(0.5), "note: 8 interim replies are missing, by their numbers\n")
     );
 
-    let (operator, command) = worker.asked(&fleet, &["calculate", "worker-1", "5", "x", "-o", "json"]);
+    let (operator, command) = worker.receive_command(&fleet, &["calculate", "worker-1", "5", "x", "-o", "json"]);
     worker.answer(&command, 4, done());
-    assert_eq!(verdicts(&operator.ended().exits(0)), ["worker-1 succeeded"], "all interim ones are missing");
+    assert_eq!(verdicts(&operator.wait().exits(0)), ["worker-1 succeeded"], "all interim ones are missing");
 
-    // The highest number that there is leaves no room for another interim one, and still for the end.
-    let (operator, command) = worker.asked(&fleet, &["calculate", "worker-1", "5", "x", "-o", "json"]);
+    // The highest number leaves no room for another interim reply, and still for the final one.
+    let (operator, command) = worker.receive_command(&fleet, &["calculate", "worker-1", "5", "x", "-o", "json"]);
     worker.answer(&command, 9_007_199_254_740_991, progress(0.1));
     worker.answer(&command, 1, failed());
-    assert_eq!(verdicts(&operator.ended().exits(1)), ["worker-1 failed failed"]);
+    assert_eq!(verdicts(&operator.wait().exits(1)), ["worker-1 failed failed"]);
 }
 
 #[test]
@@ -245,7 +250,7 @@ fn a_status_503_about_a_group_is_a_guess_that_gives_way_to_what_its_clients_sign
     let [mut silent, mut recent] = two(&fleet);
     silent.present(&fleet, 31_000);
     recent.present(&fleet, 0);
-    let (operator, command) = silent.asked(&fleet, &["ping", "@web", "-o", "ndjson", "--timeout", "30s"]);
+    let (operator, command) = silent.receive_command(&fleet, &["ping", "@web", "-o", "ndjson", "--timeout", "30s"]);
     let reply_to = command.reply.clone().unwrap();
     for subject in ["cs.demo.cmd.group.web", "cs.demo.cmd.all", "cs.demo.cmd.client.worker-2"] {
         let headers = format!("NATS/1.0 503\r\nNats-Subject: {subject}\r\n\r\n");
@@ -258,10 +263,10 @@ fn a_status_503_about_a_group_is_a_guess_that_gives_way_to_what_its_clients_sign
     silent.answer(&command, 0, pong(1));
     silent.peer.flush();
     recent.answer(&command, 0, pong(2));
-    let ran = operator.ended().exits(0);
-    let told: Vec<(Value, Value)> =
+    let ran = operator.wait().exits(0);
+    let got: Vec<(Value, Value)> =
         ran.lines().into_iter().map(|it| (it["verdict"].clone(), it["result"].clone())).collect();
-    assert_eq!(told, [(json!("succeeded"), json!(1)), (json!("succeeded"), json!(2)), (Value::Null, Value::Null)]);
+    assert_eq!(got, [(json!("succeeded"), json!(1)), (json!("succeeded"), json!(2)), (Value::Null, Value::Null)]);
     assert_eq!(ran.stderr.lines().count(), 1, "{ran:#?}");
     assert!(ran.stderr.starts_with("note: a message was ignored: not authentic (headers), "), "{ran:#?}");
 }
@@ -284,47 +289,47 @@ fn what_clients_sign_is_harmless_in_every_answer_and_format() {
         Outcome::Succeeded(of)
     };
     let recorded = on_record(json!({ "status": "failed", "error": { "code": "failed", "message": HOSTILE } }));
-    let kept_result = on_record(json!({ "status": "succeeded", "result": { HOSTILE: HOSTILE } }));
+    let recorded_result = on_record(json!({ "status": "succeeded", "result": { HOSTILE: HOSTILE } }));
     let printed = Outcome::Succeeded(json!({ "x": 0.0, "msg": HOSTILE }));
     let anything = Outcome::Succeeded(json!({ HOSTILE: [HOSTILE, { HOSTILE: null }] }));
     let info = Outcome::Succeeded(workers[0].info());
     let result = ["result", "worker-1", &id];
     let [calculate, call]: [&[&str]; 2] = [&["calculate", "worker-1", "0", "x"], &["call", "worker-1", "anything"]];
-    let orders: Vec<(&[&str], &Outcome, i32)> = vec![
+    let cases: Vec<(&[&str], &Outcome, i32)> = vec![
         (calculate, &printed, 0),
         (call, &anything, 0),
         (&["status", "worker-1"], &info, 0),
         (&["jobs", "worker-1"], &jobs, 0),
         (&result, &recorded, 0),
-        (&result, &kept_result, 0),
+        (&result, &recorded_result, 0),
     ];
     let refused = Outcome::Refused(refusal);
-    let refusals = orders.iter().map(|(order, ..)| (*order, &refused, 1)).collect::<Vec<_>>();
-    for (order, outcome, code) in orders.iter().copied().chain(refusals) {
-        let of_both = [&order[..1], &["worker-2"], &order[1..]].concat();
+    let refusals = cases.iter().map(|(arguments, ..)| (*arguments, &refused, 1)).collect::<Vec<_>>();
+    for (arguments, outcome, code) in cases.iter().copied().chain(refusals) {
+        let of_both = [&arguments[..1], &["worker-2"], &arguments[1..]].concat();
         for format in ["table", "json", "ndjson"] {
             let format = ["-o", format, "--timeout", "30s"];
-            let (operator, command) = workers[0].asked(&fleet, &[order, &format].concat());
+            let (operator, command) = workers[0].receive_command(&fleet, &[arguments, &format].concat());
             workers[0].answer(&command, 0, outcome.clone());
-            let alone = operator.ended();
+            let alone = operator.wait();
             let both = [outcome.clone(), outcome.clone()];
-            let among = answered(&fleet, &mut workers, &[&of_both[..], &format].concat(), both);
+            let among = run_and_answer(&fleet, &mut workers, &[&of_both[..], &format].concat(), both);
             for ran in [alone.exits(code), among.exits(code)] {
                 harmless(&ran.stdout);
-                // A table of jobs says how far they are, and not what they say of it.
-                let is_told = ran.stdout.contains("neves") || (order[0], code, format[1]) == ("jobs", 0, "table");
-                assert!(is_told && ran.stderr.is_empty(), "{order:?} {ran:#?}");
+                // A table of jobs shows their progress, and not its message.
+                let is_shown = ran.stdout.contains("neves") || (arguments[0], code, format[1]) == ("jobs", 0, "table");
+                assert!(is_shown && ran.stderr.is_empty(), "{arguments:?} {ran:#?}");
             }
         }
     }
 }
 
 #[test]
-fn a_name_that_is_none_makes_an_answer_none_and_what_is_said_of_it_is_harmless() {
+fn an_invalid_name_makes_a_reply_invalid_and_what_is_reported_of_it_is_harmless() {
     let fleet = Fleet::of(&["worker-1", "worker-2"]);
     unleash(&fleet, "worker-2");
     let [mut worker, mut mallory] = two(&fleet);
-    let (operator, command) = worker.asked(&fleet, &["jobs", "worker-1", "--timeout", "30s"]);
+    let (operator, command) = worker.receive_command(&fleet, &["jobs", "worker-1", "--timeout", "30s"]);
     let id = message_id(7).to_string();
     for member in ["command", "operator", "status", "command_id", HOSTILE] {
         let mut job =
@@ -354,7 +359,7 @@ fn a_name_that_is_none_makes_an_answer_none_and_what_is_said_of_it_is_harmless()
     worker.peer.send(&Signed { credential: credential.as_str().into(), ..honest.clone() });
     worker.peer.send(&Signed { signature: credential, ..honest.clone() });
     worker.peer.send(&honest);
-    let ran = operator.ended().exits(0);
+    let ran = operator.wait().exits(0);
     assert_eq!(ran.stdout, "no jobs, and none within the hour\n");
     harmless(&ran.stderr);
     let notes = [

@@ -10,7 +10,7 @@ use countersign_testkit::hostile::Message;
 use countersign_testkit::realm::name;
 use serde_json::{Value, json};
 
-use crate::fake::{FakeWorker, HOSTILE, harmless, kept, unleash};
+use crate::fake::{FakeWorker, HOSTILE, harmless, unleash, wait_until_stored};
 use crate::fleet::Fleet;
 use crate::groups::{sent, verdicts};
 use crate::process::Signal;
@@ -28,13 +28,13 @@ fn table(fleet: &Fleet) -> Vec<Vec<String>> {
     ran.stdout.lines().map(row).collect()
 }
 
-/// What `clients -o json` says of one client.
+/// The entry of one client in `clients -o json`.
 #[track_caller]
 fn entry(fleet: &Fleet, client: &str) -> Value {
     let ran = fleet.run(&["clients", "-o", "json"]).exits(0);
     let document = ran.json();
     let mut found = document["clients"].as_array().unwrap().iter().filter(|entry| entry["client"] == client);
-    let entry = found.next().unwrap_or_else(|| panic!("nothing of {client}: {ran:#?}"));
+    let entry = found.next().unwrap_or_else(|| panic!("no entry of {client}: {ran:#?}"));
     assert!(found.next().is_none(), "twice: {ran:#?}");
     entry.clone()
 }
@@ -57,10 +57,10 @@ fn every_client_is_shown_as_it_is_from_its_start_to_its_end() {
     fleet.run(&["calculate", "worker-1", "600", "x", "--detach"]).exits(0);
     fleet.run(&["stop", "worker-1"]).exits(0);
     fleet.run(&["terminate", "worker-2"]).exits(0);
-    ended.ended().exits(0);
+    ended.wait().exits(0);
     assert_eq!(table(&fleet), [head, of_1("unready", "1"), of_2("terminated", "-"), never("worker-3")]);
     killed.kill();
-    assert_eq!(table(&fleet)[1], of_1("unready", "1"), "it was there a moment ago, and nobody can know more");
+    assert_eq!(table(&fleet)[1], of_1("unready", "1"), "it was present a moment ago, and no more can be known");
 
     let lines = fleet.run(&["clients", "-o", "ndjson"]).exits(0).lines();
     assert_eq!(lines.len(), 3);
@@ -81,8 +81,8 @@ fn every_client_is_shown_as_it_is_from_its_start_to_its_end() {
     ];
     expected.sort_unstable();
     assert_eq!(members, expected);
-    let told = (&lines[0]["silent"], &lines[0]["groups"], &lines[0]["jobs"]["running"]);
-    assert_eq!(told, (&json!(false), &json!(["db", "web"]), &json!(1)));
+    let got = (&lines[0]["silent"], &lines[0]["groups"], &lines[0]["jobs"]["running"]);
+    assert_eq!(got, (&json!(false), &json!(["db", "web"]), &json!(1)));
     assert!(lines[0]["last_seen"].as_i64() > lines[0]["started_at"].as_i64());
     assert_eq!((&lines[1]["state"], &lines[1]["silent"]), (&json!("terminated"), &json!(false)));
     assert_eq!(lines[2], json!({ "client": "worker-3" }));
@@ -99,9 +99,9 @@ fn a_client_that_starts_again_is_another_process_in_another_epoch() {
     assert_ne!((&second["epoch"], &second["boot"]), (&first["epoch"], &first["boot"]));
     assert!(second["started_at"].as_i64() > first["started_at"].as_i64());
     worker.signal(Signal::TERM);
-    worker.ended().exits(0);
+    worker.wait().exits(0);
     assert_eq!(entry(&fleet, "worker-1")["state"], "terminated");
-    fs::remove_dir_all(fleet.record("worker-1")).unwrap();
+    fs::remove_dir_all(fleet.state_folder("worker-1")).unwrap();
     let _worker = fleet.client("worker-1");
     let third = entry(&fleet, "worker-1");
     assert_ne!((&third["epoch"], &third["boot"]), (&second["epoch"], &second["boot"]));
@@ -114,9 +114,9 @@ fn the_roster_outlives_the_broker_and_the_clients_that_are_in_it() {
     let [alive, killed, ended] = ["worker-1", "worker-2", "worker-3"].map(|client| fleet.client(client));
     fleet.run(&["start", "@all"]).exits(0);
     fleet.run(&["terminate", "worker-3"]).exits(0);
-    ended.ended().exits(0);
+    ended.wait().exits(0);
     killed.kill();
-    // Nothing may be heard again: what there is must come from the broker's disk.
+    // No client may send another presence: what is shown must come from the broker's disk.
     alive.signal(Signal::STOP);
     let before = ["worker-1", "worker-2", "worker-3"].map(|client| entry(&fleet, client));
     fleet.broker.kill();
@@ -124,11 +124,11 @@ fn the_roster_outlives_the_broker_and_the_clients_that_are_in_it() {
     assert_eq!(["worker-1", "worker-2", "worker-3"].map(|client| entry(&fleet, client)), before);
     alive.signal(Signal::CONT);
     let ran = fleet.run(&["ping", "@all", "--retry", "--ttl", "10s", "-o", "json"]).exits(3);
-    assert_eq!(verdicts(&ran), ["worker-1 succeeded", "worker-2 no_reply"], "and it says who is expected");
+    assert_eq!(verdicts(&ran), ["worker-1 succeeded", "worker-2 no_reply"], "and it lists the expected clients");
 }
 
 #[test]
-fn without_the_stream_nobody_can_say_who_is_there_and_nothing_is_sent_to_many() {
+fn without_the_stream_there_is_no_roster_and_nothing_is_sent_to_many() {
     let fleet = Fleet::without_stream(&["worker-1:web"]);
     let _worker = fleet.client("worker-1");
     let mut observer = fleet.observer();
@@ -138,9 +138,9 @@ fn without_the_stream_nobody_can_say_who_is_there_and_nothing_is_sent_to_many() 
         let ran = fleet.run(arguments).exits(4);
         assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 3), "{ran:#?}");
         assert!(ran.stderr.contains("\ntry: run `countersign setup` once"), "{ran:#?}");
-        // Whoever asks who is there has sent nothing, and has nobody to name.
-        let was_order = arguments[0] != "clients";
-        assert_eq!(["nothing was sent", "one by one"].map(|it| ran.stderr.contains(it)), [was_order; 2], "{ran:#?}");
+        // `clients` sends no command, and has no target that could be named.
+        let was_command = arguments[0] != "clients";
+        assert_eq!(["nothing was sent", "one by one"].map(|it| ran.stderr.contains(it)), [was_command; 2], "{ran:#?}");
     }
     assert_eq!(sent(&mut observer), [] as [&str; 0]);
     fleet.run(&["start", "worker-1"]).exits(0);
@@ -162,25 +162,25 @@ fn an_unknown_client_is_answered_with_the_only_near_one_or_with_how_to_make_it()
 }
 
 #[test]
-fn a_retired_client_is_struck_and_one_that_is_there_or_unknown_is_not() {
+fn a_retired_client_is_removed_and_one_that_is_present_or_unknown_is_not() {
     let fleet = Fleet::of(&["worker-1", "worker-2", "worker-3", "press"]);
     let [_there, ended] = ["worker-1", "worker-3"].map(|client| fleet.client(client));
     fleet.run(&["start", "@all"]).exits(0);
     fleet.run(&["terminate", "worker-3"]).exits(0);
-    ended.ended().exits(0);
+    ended.wait().exits(0);
     FakeWorker::new(&fleet, "worker-2").present(&fleet, SILENT);
     let states = || table(&fleet).iter().skip(1).map(|row| format!("{} {}", row[0], row[1])).collect::<Vec<_>>();
     let before = ["press -", "worker-1 ready", "worker-2 ready, silent", "worker-3 terminated"];
     assert_eq!(states(), before);
 
-    let refused = |names: &[&str], code, said: &[&str]| {
+    let refused = |names: &[&str], code, texts: &[&str]| {
         let ran = fleet.run(&[&["clients", "forget"], names].concat()).exits(code);
         assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 3), "{ran:#?}");
-        assert!(said.iter().all(|text| ran.stderr.contains(text)), "{said:?} in {ran:#?}");
+        assert!(texts.iter().all(|text| ran.stderr.contains(text)), "{texts:?} in {ran:#?}");
     };
-    // All are looked at before one is struck.
+    // All are checked before one is removed.
     refused(&["worker-3", "worker-1"], 2, &["worker-1 is still there", "try: countersign terminate worker-1"]);
-    // Whoever pastes what is suggested must not strike a client that they did not name.
+    // The suggestion, pasted as it stands, must not remove a client that was not named.
     refused(&["worker-3", "wroker-2"], 2, &["wroker-2 is not in the roster", "try: did you mean worker-2?"]);
     refused(&["press"], 2, &["press is not in the roster", "expected: one that is: worker-1, worker-2, worker-3"]);
     fs::rename(fleet.keys().setup_seed(), fleet.path().join("elsewhere.nk")).unwrap();
@@ -193,7 +193,7 @@ fn a_retired_client_is_struck_and_one_that_is_there_or_unknown_is_not() {
     let ran = fleet.run(&["clients", "forget", "worker-2", "worker-3", "worker-2"]).exits(0);
     assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 2), "{ran:#?}");
     assert!(ran.stderr.contains("note: worker-2 is removed from the roster; its key and credential are as they were"));
-    assert_eq!(verdicts(&ping().exits(0)), ["worker-1 succeeded"], "nobody waits for it any more");
+    assert_eq!(verdicts(&ping().exits(0)), ["worker-1 succeeded"], "it is not expected any more");
     assert_eq!(states(), ["press -", "worker-1 ready", "worker-2 -", "worker-3 -"]);
 
     let _back = fleet.client("worker-3");
@@ -202,7 +202,7 @@ fn a_retired_client_is_struck_and_one_that_is_there_or_unknown_is_not() {
 }
 
 #[test]
-fn a_presence_that_its_client_did_not_sign_is_not_in_the_roster_and_is_told_once() {
+fn a_presence_that_its_client_did_not_sign_is_not_in_the_roster_and_is_reported_once() {
     let fleet = Fleet::of(&["worker-1", "worker-2"]);
     unleash(&fleet, "worker-2");
     let mut mallory = FakeWorker::new(&fleet, "worker-2");
@@ -230,40 +230,40 @@ fn a_presence_that_its_client_did_not_sign_is_not_in_the_roster_and_is_told_once
         for _ in 0..3 {
             mallory.peer.send(forged);
         }
-        kept(&fleet, of_1, &forged.body);
+        wait_until_stored(&fleet, of_1, &forged.body);
         let ran = fleet.run(&["clients", "-o", "json"]).exits(0);
         let why = format!("what the broker keeps is not readable: {of_1}");
         let nobody = json!([{ "client": "worker-1" }, { "client": "worker-2" }]);
         assert_eq!(ran.json(), json!({ "clients": nobody, "roster_incomplete": why }), "{note}");
         assert!(ran.stderr.starts_with(note) && ran.stderr.lines().count() == 2, "{ran:#?}");
         harmless(&ran.stderr);
-        // Where nobody is found it matters the more.
+        // Where no client is found, the note matters all the more.
         let ran = fleet.run(&["ping", "@all"]).exits(2);
         assert!(ran.stderr.starts_with(note), "{ran:#?}");
     }
-    // What is not readable can be struck all the same.
+    // What is not readable can be removed nevertheless.
     let ran = fleet.run(&["clients", "forget", "worker-1"]).exits(0);
-    assert!(ran.stderr.contains("worker-1 is struck"), "{ran:#?}");
+    assert!(ran.stderr.contains("worker-1 is removed"), "{ran:#?}");
 
-    // Live, while an order waits: told once, and what is genuine still counts.
+    // Live, while a command is pending: reported once, and what is genuine still counts.
     honest.peer.send(&genuine);
-    kept(&fleet, of_1, &genuine.body);
-    let (mut operator, command) = honest.asked(&fleet, &["ping", "@all", "-o", "json", "--timeout", "30s"]);
+    wait_until_stored(&fleet, of_1, &genuine.body);
+    let (mut operator, command) = honest.receive_command(&fleet, &["ping", "@all", "-o", "json", "--timeout", "30s"]);
     for _ in 0..3 {
         mallory.peer.send(&as_1);
     }
     mallory.peer.flush();
-    // Events and replies come over connections of their own, in no order.
+    // Events and replies come over separate connections, in no particular order.
     operator.stderr.wait_for("note: a message signed by worker-2 was ignored");
     honest.answer(&command, 0, Outcome::Succeeded(json!(1)));
-    let ran = operator.ended().exits(0);
+    let ran = operator.wait().exits(0);
     assert_eq!(verdicts(&ran), ["worker-1 succeeded"]);
     assert_eq!(ran.stderr.matches("note: a message signed by worker-2 was ignored").count(), 1, "{ran:#?}");
     assert_eq!(ran.stderr.lines().count(), 1, "{ran:#?}");
 }
 
 #[test]
-fn an_old_presence_that_is_played_again_is_no_younger_for_it() {
+fn an_old_presence_that_is_replayed_keeps_its_age() {
     let fleet = Fleet::of(&["worker-1"]);
     let worker = fleet.client("worker-1");
     let mut observer = fleet.observer();
@@ -271,19 +271,19 @@ fn an_old_presence_that_is_played_again_is_no_younger_for_it() {
     let is_presence = |it: &Message| it.subject == "cs.demo.event.worker-1.presence";
     let ready = observer.wait_for("its presence", |it| is_presence(it) && it.json()["state"] == "ready");
     fleet.run(&["terminate", "worker-1"]).exits(0);
-    worker.ended().exits(0);
+    worker.wait().exits(0);
     let replayer = fleet.peer(&fleet.keys().seed(Role::Client, &name("worker-1")));
     replayer.send(&ready.signed());
-    kept(&fleet, &ready.subject, &ready.body);
+    wait_until_stored(&fleet, &ready.subject, &ready.body);
     let shown = entry(&fleet, "worker-1");
     assert_eq!((&shown["state"], &shown["last_seen"]), (&json!("ready"), &ready.json()["issued_at"]));
-    // It is taken for nothing newer than it is, and its client's next word stands again.
+    // It counts as no newer than it is, and its client's next presence replaces it.
     let _again = fleet.client("worker-1");
     assert_eq!(entry(&fleet, "worker-1")["state"], "unready");
 }
 
 #[test]
-fn what_clients_say_of_themselves_cannot_move_the_cursor() {
+fn what_clients_report_in_their_presence_cannot_move_the_cursor() {
     let fleet = Fleet::of(&["worker-1:web", "worker-2"]);
     FakeWorker::new(&fleet, "worker-1").present(&fleet, 0);
     FakeWorker::new(&fleet, "worker-2").present(&fleet, SILENT);
@@ -296,12 +296,12 @@ fn what_clients_say_of_themselves_cannot_move_the_cursor() {
         }
     }
     assert_eq!(entry(&fleet, "worker-2")["silent"], true);
-    // A name or a group that is none makes the whole presence none, though its client has signed it.
+    // An invalid name or group makes the whole presence invalid, although its client has signed it.
     let mut hostile = FakeWorker::new(&fleet, "worker-1");
     for member in ["groups", "commands", HOSTILE] {
         let presence = hostile.presence(|event| drop(event.data.insert(member.to_owned(), json!([HOSTILE]))));
         hostile.peer.send(&presence);
-        kept(&fleet, &presence.subject, &presence.body);
+        wait_until_stored(&fleet, &presence.subject, &presence.body);
         let ran = fleet.run(&["clients"]).exits(0);
         harmless(&ran.stdout);
         harmless(&ran.stderr);

@@ -24,7 +24,7 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn whatever_files_are_removed_from_a_state_folder_a_second_client_on_it_does_not_start() {
     let (fleet, worker) = Fleet::ready();
-    let folder = fleet.record("worker-1");
+    let folder = fleet.state_folder("worker-1");
     for entry in fs::read_dir(&folder).unwrap() {
         fs::remove_file(entry.unwrap().path()).unwrap();
     }
@@ -42,18 +42,18 @@ fn whatever_files_are_removed_from_a_state_folder_a_second_client_on_it_does_not
 }
 
 #[test]
-fn a_client_whose_state_folder_is_removed_or_replaced_ends_with_an_error_and_tells_its_operators() {
+fn a_client_whose_state_folder_is_removed_or_replaced_ends_with_an_error_and_notifies_its_operators() {
     let fleet = Fleet::of(&["worker-1", "worker-2"]);
     let [removed, replaced] = ["worker-1", "worker-2"].map(|client| fleet.client(client));
     fleet.run(&["start", "worker-1", "worker-2"]).exits(0);
-    let folder = fleet.record("worker-2");
-    fs::rename(fleet.record("worker-1"), fleet.path().join("aside")).unwrap();
+    let folder = fleet.state_folder("worker-2");
+    fs::rename(fleet.state_folder("worker-1"), fleet.path().join("aside")).unwrap();
     let older = fleet.path().join("older");
     copy(&folder, &older);
     fs::rename(&folder, fleet.path().join("moved")).unwrap();
     fs::rename(&older, &folder).unwrap();
     for (client, worker) in [("worker-1", removed), ("worker-2", replaced)] {
-        let ran = worker.ended().exits(1);
+        let ran = worker.wait().exits(1);
         let what = format!("state/{client} was removed or replaced while the client ran");
         assert!(ran.stderr.contains(&format!("{what}: another client could be at work beside this one")), "{ran:#?}");
         let last: Vec<&str> = ran.stderr.lines().rev().take(3).collect();
@@ -61,7 +61,7 @@ fn a_client_whose_state_folder_is_removed_or_replaced_ends_with_an_error_and_tel
         assert!(last[0].starts_with("try: start it again"), "{ran:#?}");
         let clients = fleet.run(&["clients", "-o", "json"]).exits(0).json();
         let entry = clients["clients"].as_array().unwrap().iter().find(|entry| entry["client"] == client).unwrap();
-        assert_eq!(entry["state"], "terminated", "it has said that it ends: {entry}");
+        assert_eq!(entry["state"], "terminated", "it has announced its end: {entry}");
     }
     // Started again, both obey.
     let _again = ["worker-1", "worker-2"].map(|client| fleet.client(client));
@@ -75,26 +75,26 @@ fn what_ran_after_a_copy_of_the_state_folder_was_taken_does_not_run_again_once_t
     let client = || fleet.client_as("worker-1", fleet.command(&["client", "--name", "worker-1", "--skew", "0s"]));
     let worker = client();
     fleet.run(&["start", "worker-1"]).exits(0);
-    let (folder, backup) = (fleet.record("worker-1"), fleet.path().join("backup"));
+    let (folder, backup) = (fleet.state_folder("worker-1"), fleet.path().join("backup"));
     copy(&folder, &backup);
     let forger = Forger::new(&fleet);
-    let named = forger.order("calculate", json!({ "x": 0, "msg": "named" }));
+    let named = forger.command("calculate", json!({ "x": 0, "msg": "named" }));
     let mut open = forger.draft("calculate", json!({ "x": 0, "msg": "open" }));
     open.command.epoch = None;
     let open = open.sign(&forger.identity);
-    assert_eq!(forger.ask(&named)["status"], "succeeded");
-    assert_eq!(forger.ask(&open)["status"], "succeeded");
+    assert_eq!(forger.request(&named)["status"], "succeeded");
+    assert_eq!(forger.request(&open)["status"], "succeeded");
     assert_eq!(worker.printed(), "named\nopen\n");
 
     fs::remove_dir_all(&folder).unwrap();
     fs::rename(&backup, &folder).unwrap();
     let worker = client();
     fleet.run(&["start", "worker-1"]).exits(0);
-    for (order, code) in [(&named, "wrong_epoch"), (&open, "starting")] {
-        let refusal = forger.ask(order);
+    for (command, code) in [(&named, "wrong_epoch"), (&open, "starting")] {
+        let refusal = forger.request(command);
         assert_eq!((&refusal["status"], &refusal["error"]["code"]), (&json!("refused"), &json!(code)));
     }
     fleet.run(&["calculate", "worker-1", "0", "new"]).exits(0);
     worker.signal(Signal::TERM);
-    assert_eq!(worker.ended().exits(0).stdout, "new\n");
+    assert_eq!(worker.wait().exits(0).stdout, "new\n");
 }

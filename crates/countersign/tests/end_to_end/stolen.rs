@@ -7,19 +7,19 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use countersign_protocol::credential::Role;
-use countersign_testkit::broker::PATIENCE;
+use countersign_testkit::broker::TIMEOUT;
 use countersign_testkit::hostile::{Peer, hostile_header_blocks};
 use countersign_testkit::realm::name;
 use serde_json::Value;
 
 use crate::fleet::Fleet;
 use crate::groups::{settled, verdicts};
-use crate::presence::held;
+use crate::presence::stored_messages;
 use crate::process::Process;
-use crate::prompt::asked;
+use crate::prompt::prompt_at;
 use crate::watch::watching;
 
-/// More than the stream keeps of one message, and less than the broker takes.
+/// More than the stream stores of one message, and less than the broker accepts.
 const LONG: usize = 300_000;
 
 fn stolen(fleet: &Fleet, client: &str) -> Peer {
@@ -30,16 +30,16 @@ fn presence(client: &str) -> String {
     format!("cs.demo.event.{client}.presence")
 }
 
-/// Waits until the broker keeps so many messages.
-fn until_held(fleet: &Fleet, messages: u64) {
-    let deadline = Instant::now() + PATIENCE;
-    while held(fleet) != messages {
-        assert!(Instant::now() < deadline, "{} of {messages} are kept", held(fleet));
+/// Waits until the broker stores this number of messages.
+fn wait_until_stored(fleet: &Fleet, messages: u64) {
+    let deadline = Instant::now() + TIMEOUT;
+    while stored_messages(fleet) != messages {
+        assert!(Instant::now() < deadline, "{} of {messages} are stored", stored_messages(fleet));
     }
 }
 
 #[test]
-fn what_many_stolen_keys_have_stored_stops_no_order_to_many_and_everyone_of_them_is_named_or_counted() {
+fn what_many_stolen_keys_have_stored_stops_no_command_to_many_and_every_one_of_them_is_named_or_counted() {
     let blocks: Vec<_> = hostile_header_blocks().into_iter().filter(|(_, block)| block.len() < 60_000).collect();
     let thieves: Vec<String> = (0..blocks.len()).map(|number| format!("thief-{number}")).collect();
     let mut clients = vec!["worker-1:web", "worker-2", "long"];
@@ -50,10 +50,10 @@ fn what_many_stolen_keys_have_stored_stops_no_order_to_many_and_everyone_of_them
         stolen(&fleet, thief).publish(&presence(thief), None, Some(block), b"{}");
     }
     stolen(&fleet, "long").publish(&presence("long"), None, None, &vec![b' '; LONG]);
-    // Behind what breaks the pages.
+    // After the messages that break a page of the roster.
     let second = settled(&fleet, "worker-2");
     let count = u64::try_from(blocks.len()).unwrap();
-    until_held(&fleet, count + 2);
+    wait_until_stored(&fleet, count + 2);
 
     let incomplete = |document: &Value| document["roster_incomplete"].as_str().unwrap_or_default().to_owned();
     let shown = fleet.run(&["clients", "-o", "json"]).exits(0);
@@ -71,19 +71,19 @@ fn what_many_stolen_keys_have_stored_stops_no_order_to_many_and_everyone_of_them
     let ran = fleet.run(&["ping", "@web", "-o", "json"]).exits(0);
     assert_eq!((verdicts(&ran), incomplete(&ran.json())), (vec!["worker-1 succeeded".to_owned()], why));
     let named = fleet.run(&["ping", "worker-1", "-o", "json"]).exits(0);
-    assert_eq!((incomplete(&named.json()).as_str(), named.stderr.as_str()), ("", ""), "who is named needs no roster");
+    assert_eq!((incomplete(&named.json()).as_str(), named.stderr.as_str()), ("", ""), "a named target needs no roster");
 
-    // All of them can be struck, one by one and together.
+    // All of them can be removed, one by one and together.
     fleet.run(&["clients", "forget", "thief-0"]).exits(0);
     let rest: Vec<&str> = thieves.iter().skip(1).map(String::as_str).collect();
     fleet.run(&[&["clients", "forget"][..], &rest].concat()).exits(0);
-    until_held(&fleet, 2);
+    wait_until_stored(&fleet, 2);
     let ran = fleet.run(&["ping", "@all", "-o", "json"]).exits(0);
     assert_eq!((incomplete(&ran.json()).as_str(), ran.stderr.as_str()), ("", ""));
     assert_eq!([first, second].map(Process::printed), ["", ""]);
 }
 
-/// Somebody who says, every 50 ms, what breaks whoever hears it.
+/// A peer that publishes, every 50 ms, what breaks the connection of whoever receives it.
 struct Noise {
     on: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -117,20 +117,20 @@ impl Drop for Noise {
 }
 
 #[test]
-fn what_breaks_whoever_hears_it_breaks_no_order_of_a_prompt_a_script_or_a_command() {
+fn messages_that_break_a_connection_break_no_command_of_a_prompt_a_script_or_a_one_shot() {
     let fleet = Fleet::of(&["worker-1:web", "worker-2:web", "thief:web"]);
     let workers = ["worker-1", "worker-2"].map(|client| settled(&fleet, client));
     fleet.run(&["start", "@all"]).exits(0);
-    let mut person = asked(&fleet, "countersign> ");
+    let mut person = prompt_at(&fleet, "countersign> ");
     let noise = Noise::on(&fleet, "thief");
 
     let is_lost = |text: &str| text.contains("is lost; connecting again");
     let ran = fleet.run(&["calculate", "@all", "0.5", "command", "-o", "json"]).exits(0);
     assert_eq!(verdicts(&ran), ["worker-1 succeeded", "worker-2 succeeded"]);
-    assert!(!is_lost(&ran.stderr), "the connection of the orders holds: {ran:#?}");
+    assert!(!is_lost(&ran.stderr), "the connection for commands holds: {ran:#?}");
     let script = fleet.command(&["server", "-o", "ndjson"]);
     let lines = "ping worker-1\ncalculate @web 0.2 script\nping @all\nstatus worker-2\n";
-    let ran = Process::spawn_with(script, lines).ended().exits(0);
+    let ran = Process::spawn_with(script, lines).wait().exits(0);
     let verdicts: Vec<Value> = ran.lines().into_iter().filter(|line| line["verdict"].is_string()).collect();
     assert!(verdicts.iter().all(|line| line["verdict"] == "succeeded") && verdicts.len() == 6, "{ran:#?}");
     assert!(!is_lost(&ran.stderr), "{ran:#?}");
@@ -152,7 +152,8 @@ fn what_breaks_whoever_hears_it_breaks_no_order_of_a_prompt_a_script_or_a_comman
 }
 
 #[test]
-fn what_breaks_an_observer_ends_no_watch_which_says_that_it_missed_something_and_shows_what_comes_after() {
+fn messages_that_break_an_observers_connection_end_no_watch_which_reports_that_it_missed_something_and_shows_what_comes_after()
+ {
     let (fleet, _worker) = Fleet::ready();
     fleet.run(&["init", "--client", "thief"]).exits(0);
     fleet.broker.reload();
@@ -161,8 +162,8 @@ fn what_breaks_an_observer_ends_no_watch_which_says_that_it_missed_something_and
     watch.stderr.wait_for("the connection to the broker is lost; connecting again");
     watch.stderr.wait_for("connected again; what went over the broker meanwhile was not seen");
     drop(noise);
-    // When it is connected again for good, nobody knows.
-    let deadline = Instant::now() + PATIENCE;
+    // When it is connected again for good is unknown.
+    let deadline = Instant::now() + TIMEOUT;
     while !watch.stdout.so_far().contains("\"stop\"") {
         assert!(Instant::now() < deadline, "{}", watch.stderr.so_far());
         fleet.run(&["stop", "worker-1"]).exits(0);

@@ -1,4 +1,4 @@
-//! What the whole is for.
+//! The life of a client from its start to its end.
 
 use serde_json::json;
 
@@ -29,8 +29,8 @@ fn a_client_is_started_pinged_calculates_is_stopped_and_terminated() {
     assert_eq!((&info["state"], &info["jobs"]["running"], &info["dropped"]), (&json!("ready"), &json!(0), &json!({})));
     let jobs = fleet.run(&["jobs", "worker-1", "-o", "json"]).exits(0).of("worker-1")["result"].clone();
     let job = &jobs["jobs"][0];
-    let told = [&job["command"], &job["operator"], &job["status"], &jobs["more"]];
-    assert_eq!(told, [&json!("calculate"), &json!("alice"), &json!("succeeded"), &json!(false)]);
+    let got = [&job["command"], &job["operator"], &job["status"], &jobs["more"]];
+    assert_eq!(got, [&json!("calculate"), &json!("alice"), &json!("succeeded"), &json!(false)]);
     let id = job["command_id"].as_str().unwrap();
     let result = fleet.run(&["result", "worker-1", id, "-o", "json"]).exits(0).of("worker-1")["result"].clone();
     assert_eq!(
@@ -52,7 +52,7 @@ fn a_client_is_started_pinged_calculates_is_stopped_and_terminated() {
 
     let terminated = fleet.run(&["terminate", "worker-1", "-o", "json"]).exits(0).of("worker-1");
     assert_eq!((&terminated["result"], &terminated["state"]), (&json!({ "cancelled": 0 }), &json!("terminated")));
-    assert_eq!(worker.ended().exits(0).stdout, "done \\u{1b}[31m!\n", "nothing else was printed");
+    assert_eq!(worker.wait().exits(0).stdout, "done \\u{1b}[31m!\n", "nothing else was printed");
 }
 
 #[test]
@@ -62,8 +62,8 @@ fn terminate_cancels_jobs_each_with_its_final_reply_and_exits_cleanly() {
     fleet.event("worker-1", "job");
     let terminated = fleet.run(&["terminate", "worker-1", "-o", "json"]).exits(0);
     assert_eq!(terminated.of("worker-1")["result"], json!({ "cancelled": 1 }));
-    assert_eq!(waiting.ended().exits(1).verdict("worker-1"), "cancelled cancelled");
-    assert_eq!(worker.ended().exits(0).stdout, "");
+    assert_eq!(waiting.wait().exits(1).verdict("worker-1"), "cancelled cancelled");
+    assert_eq!(worker.wait().exits(0).stdout, "");
 }
 
 #[test]
@@ -73,9 +73,9 @@ fn sigterm_and_sigint_end_a_client_as_terminate_does() {
         let waiting = fleet.spawn(&["calculate", "worker-1", "600", "never", "-o", "json"]);
         fleet.event("worker-1", "job");
         worker.signal(signal);
-        assert_eq!(waiting.ended().exits(1).verdict("worker-1"), "cancelled cancelled");
+        assert_eq!(waiting.wait().exits(1).verdict("worker-1"), "cancelled cancelled");
         fleet.presence("worker-1", "terminated");
-        assert_eq!(worker.ended().exits(0).stdout, "");
+        assert_eq!(worker.wait().exits(0).stdout, "");
         // A clean end keeps the epoch and the journal.
         let worker = fleet.client("worker-1");
         fleet.run(&["start", "worker-1"]).exits(0);
@@ -120,10 +120,10 @@ fn a_job_is_accepted_at_once_while_other_messages_are_answered() {
         fleet.run(&["ping", "worker-1"]).exits(0);
         assert_eq!(fleet.status("worker-1")["jobs"]["running"], json!(number), "no job is over yet");
     }
-    job("0.3", "a short one").ended().exits(0);
+    job("0.3", "a short one").wait().exits(0);
     worker.stdout.wait_for("a short one\n");
     fleet.run(&["terminate", "worker-1"]).exits(0);
     for operator in operators {
-        operator.ended().exits(1);
+        operator.wait().exits(1);
     }
 }

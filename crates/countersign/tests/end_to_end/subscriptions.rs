@@ -7,11 +7,11 @@ use crate::groups::verdicts;
 use crate::process::Signal;
 
 #[test]
-fn a_client_is_not_healthy_until_every_subscription_stands_that_the_broker_refused_at_first() {
+fn a_client_is_not_healthy_until_the_broker_accepts_every_subscription_that_it_refused_at_first() {
     let fleet = Fleet::of(&["worker-1:canary", "worker-2:canary"]);
     let users = fleet.keys().users();
     let whole = fs::read_to_string(&users).unwrap();
-    // worker-1 may hear itself and nothing else.
+    // worker-1 may subscribe to its own subject and to nothing else.
     let own = "\"cs.demo.cmd.client.worker-1\"";
     let (before, after) = whole.split_once(own).unwrap();
     let (list, rest) = after.split_once(']').unwrap();
@@ -22,12 +22,12 @@ fn a_client_is_not_healthy_until_every_subscription_stands_that_the_broker_refus
     let mut worker =
         fleet.client_as("worker-1", fleet.command(&["client", "--name", "worker-1", "--health", "health"]));
     for subject in ["cs.demo.cmd.all", "cs.demo.cmd.group.canary"] {
-        let told = worker.stderr.wait_for(&format!("Subscription to \"{subject}\""));
-        assert!(told.contains("the broker does not allow it"), "{told}");
+        let line = worker.stderr.wait_for(&format!("Subscription to \"{subject}\""));
+        assert!(line.contains("the broker does not allow it"), "{line}");
     }
     let health = || fleet.run(&["health", "--health", "health"]);
     health().exits(1);
-    // What does reach it, it obeys; what does not has a verdict that says so.
+    // It obeys what reaches it; for what does not, the verdict is `no_reply`.
     fleet.run(&["start", "worker-1", "worker-2"]).exits(0);
     let ran = fleet.run(&["ping", "@all", "--timeout", "1s", "-o", "json"]).exits(3);
     assert_eq!(ran.verdict("worker-1"), "no_reply");
@@ -44,7 +44,7 @@ fn a_client_is_not_healthy_until_every_subscription_stands_that_the_broker_refus
     }
     health().exits(0);
     let log = worker.stderr.so_far();
-    assert_eq!(log.matches("the broker does not allow it").count(), 2, "each is told once: {log}");
+    assert_eq!(log.matches("the broker does not allow it").count(), 2, "each is reported once: {log}");
     worker.signal(Signal::TERM);
-    worker.ended().exits(0);
+    worker.wait().exits(0);
 }

@@ -1,4 +1,4 @@
-//! An operator's terminal and a client's log before peers that lie: a client whose key is in wrong hands, and the broker.
+//! An operator's terminal and a client's log before hostile peers: a client whose key is in wrong hands, and the broker.
 
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Progress};
 use countersign_testkit::hostile::{FakeBroker, signed_headers};
@@ -15,14 +15,14 @@ fn what_a_client_signs_cannot_move_the_operators_cursor() {
     let mut worker = FakeWorker::new(&fleet, "worker-1");
     let details = json!({ "errors": [{ "path": HOSTILE, "message": HOSTILE }] });
     for format in ["table", "json", "ndjson"] {
-        let (operator, command) = worker.asked(&fleet, &["calculate", "worker-1", "5", "x", "-o", format]);
+        let (operator, command) = worker.receive_command(&fleet, &["calculate", "worker-1", "5", "x", "-o", format]);
         worker.answer(&command, 0, Outcome::Accepted);
         let progress = Progress { fraction: 0.5, message: Some(HOSTILE.to_owned()) };
         worker.answer(&command, 1, Outcome::Progress(progress));
         let mut error = ErrorBody::new(ErrorCode::InvalidArgs, HOSTILE);
         error.details = serde_json::from_value(details.clone()).unwrap();
         worker.answer(&command, 2, Outcome::Refused(error));
-        let ran = operator.ended().exits(1);
+        let ran = operator.wait().exits(1);
         harmless(&ran.stdout);
         harmless(&ran.stderr);
         assert!(ran.stdout.contains("end"), "{ran:#?}");
@@ -30,36 +30,36 @@ fn what_a_client_signs_cannot_move_the_operators_cursor() {
             assert_eq!(ran.of("worker-1")["error"]["message"], HOSTILE, "a program gets it as it was signed");
         }
 
-        let (operator, command) = worker.asked(&fleet, &["call", "worker-1", "anything", "-o", format]);
+        let (operator, command) = worker.receive_command(&fleet, &["call", "worker-1", "anything", "-o", format]);
         worker.answer(&command, 0, Outcome::Succeeded(json!({ HOSTILE: [HOSTILE] })));
-        harmless(&operator.ended().exits(0).stdout);
+        harmless(&operator.wait().exits(0).stdout);
 
-        let (operator, command) = worker.asked(&fleet, &["status", "worker-1", "-o", format]);
+        let (operator, command) = worker.receive_command(&fleet, &["status", "worker-1", "-o", format]);
         let info = worker.info();
         worker.answer(&command, 0, Outcome::Succeeded(info));
-        harmless(&operator.ended().exits(0).stdout);
+        harmless(&operator.wait().exits(0).stdout);
     }
 }
 
 #[test]
-fn what_a_broker_says_cannot_move_the_operators_cursor() {
+fn what_a_broker_sends_cannot_move_the_operators_cursor() {
     let fleet = Fleet::new();
     let fake = FakeBroker::start("nonce");
     let mut command = fleet.command(&["ping", "worker-1"]);
     command.env("NATS_URL", fake.url());
     let operator = Process::spawn(command);
-    // Two connections: of the orders, and of the events.
+    // Two connections: for commands, and for events.
     let mut sessions = [fake.accept_silently(), fake.accept_silently()];
     for session in &mut sessions {
         session.send(format!("-ERR 'Authorization Violation {}'\r\n", HOSTILE.replace(['\r', '\n'], "")).as_bytes());
     }
-    let ran = operator.ended().exits(4);
+    let ran = operator.wait().exits(4);
     harmless(&ran.stderr);
     assert!(ran.stderr.contains("refuses us") && ran.stderr.contains("try:"), "{ran:#?}");
 }
 
 #[test]
-fn what_is_thrown_at_a_client_cannot_move_the_cursor_of_who_reads_its_log() {
+fn what_is_sent_to_a_client_cannot_move_the_cursor_of_whoever_reads_its_log() {
     let (fleet, mut worker) = Fleet::ready();
     let forger = Forger::new(&fleet);
     for member in ["from", "realm", "id", "subject", "reply_to"] {
@@ -72,8 +72,8 @@ fn what_is_thrown_at_a_client_cannot_move_the_cursor_of_who_reads_its_log() {
         protected[member] = json!(HOSTILE);
         forger.send(&forger.seal(&protected.to_string(), b"{}"));
     }
-    let print = forger.order("calculate", json!({ "x": 0, "msg": HOSTILE }));
-    assert_eq!(forger.ask(&print)["status"], "succeeded");
+    let print = forger.command("calculate", json!({ "x": 0, "msg": HOSTILE }));
+    assert_eq!(forger.request(&print)["status"], "succeeded");
     fleet.dropped("worker-1", &[("address", 2), ("envelope", 3), ("type", 3)]);
     worker.stderr.wait_for("dropped a message");
     harmless(&worker.stderr.so_far());
@@ -86,7 +86,7 @@ fn what_is_thrown_at_a_client_cannot_move_the_cursor_of_who_reads_its_log() {
 fn a_status_503_from_a_peer_is_never_taken_for_a_reply() {
     let fleet = Fleet::new();
     let mut worker = FakeWorker::new(&fleet, "worker-1");
-    let (operator, command) = worker.asked(&fleet, &["ping", "worker-1", "-o", "json", "--timeout", "30s"]);
+    let (operator, command) = worker.receive_command(&fleet, &["ping", "worker-1", "-o", "json", "--timeout", "30s"]);
     let genuine = worker.reply(&command, 0, Outcome::Succeeded(json!(1_795_485_600)));
     let about = b"NATS/1.0 503\r\nNats-Subject: cs.demo.cmd.client.worker-1\r\n\r\n".as_slice();
     for headers in
@@ -102,7 +102,7 @@ fn a_status_503_from_a_peer_is_never_taken_for_a_reply() {
     worker.peer.publish(&genuine.subject, None, Some(&with_status), &genuine.body);
     let failed = worker.reply(&command, 0, Outcome::Succeeded(json!(7)));
     worker.peer.send(&failed);
-    let reply = operator.ended().exits(0).of("worker-1");
+    let reply = operator.wait().exits(0).of("worker-1");
     assert_eq!(
         (&reply["verdict"], &reply["result"]),
         (&json!("succeeded"), &json!(7)),
@@ -114,8 +114,8 @@ fn a_status_503_from_a_peer_is_never_taken_for_a_reply() {
 fn where_nobody_answers_a_503_alone_does_not_make_a_client_offline() {
     let fleet = Fleet::new();
     let mut worker = FakeWorker::new(&fleet, "worker-1");
-    let (operator, command) = worker.asked(&fleet, &["ping", "worker-1", "-o", "json", "--timeout", "400ms"]);
+    let (operator, command) = worker.receive_command(&fleet, &["ping", "worker-1", "-o", "json", "--timeout", "400ms"]);
     let subject = command.reply.clone().unwrap();
     worker.peer.publish(&format!("{subject}.worker-1"), None, Some(b"NATS/1.0 503\r\n\r\n"), b"");
-    assert_eq!(operator.ended().exits(3).verdict("worker-1"), "no_reply");
+    assert_eq!(operator.wait().exits(3).verdict("worker-1"), "no_reply");
 }

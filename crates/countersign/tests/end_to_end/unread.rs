@@ -1,4 +1,4 @@
-//! Processes whose output nobody reads, and how every process ends.
+//! Processes whose output nobody reads, and how every process exits.
 
 use std::fs;
 use std::io::{PipeReader, PipeWriter, Write, pipe};
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::fleet::Fleet;
 use crate::process::Process;
 
-/// A pipe that is full, and that nobody reads while this is held.
+/// A full pipe, which nobody reads while the reader is held.
 fn unread() -> (PipeWriter, PipeReader) {
     let (reader, writer) = pipe().unwrap();
     let mut filling = writer.try_clone().unwrap();
@@ -34,7 +34,7 @@ fn client(fleet: &Fleet, change: impl FnOnce(&mut Command)) -> Child {
 }
 
 #[test]
-fn a_client_whose_log_nobody_reads_answers_after_a_thousand_unsigned_messages_and_ends_in_good_order() {
+fn a_client_whose_log_nobody_reads_answers_after_a_thousand_unsigned_messages_and_exits_cleanly() {
     let fleet = Fleet::new();
     let (stderr, _reader) = unread();
     let mut worker = client(&fleet, |command| {
@@ -52,7 +52,7 @@ fn a_client_whose_log_nobody_reads_answers_after_a_thousand_unsigned_messages_an
 }
 
 #[test]
-fn jobs_whose_output_nobody_reads_end_and_the_client_too_and_says_that_it_was_lost() {
+fn jobs_whose_output_nobody_reads_finish_and_so_does_the_client_which_reports_that_output_was_lost() {
     let fleet = Fleet::new();
     let (stdout, _reader) = unread();
     let log = fleet.path().join("log");
@@ -61,7 +61,7 @@ fn jobs_whose_output_nobody_reads_end_and_the_client_too_and_says_that_it_was_lo
     });
     let jobs = [(); 4].map(|()| fleet.spawn(&["calculate", "worker-1", "0", "unread"]));
     for job in jobs {
-        job.ended().exits(0);
+        job.wait().exits(0);
     }
     fleet.run(&["ping", "worker-1"]).exits(0);
     broker::signal(&worker, Signal::TERM);
@@ -89,7 +89,7 @@ fn a_process_that_is_blocked_ends_at_the_second_signal_and_within_five_seconds_o
         let (stdout, reader) = unread();
         let mut command = fleet.command(arguments);
         let process = command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null()).spawn().unwrap();
-        while !hears(&process) {
+        while !handles_signals(&process) {
             thread::yield_now();
         }
         (process, reader)
@@ -104,7 +104,7 @@ fn a_process_that_is_blocked_ends_at_the_second_signal_and_within_five_seconds_o
 }
 
 /// Whether a process has handlers for SIGTERM and SIGINT: without them, process 1 of a container does not get them.
-fn hears(process: &Child) -> bool {
+fn handles_signals(process: &Child) -> bool {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
     let caught = u64::from_str_radix(caught.trim(), 16).unwrap();
@@ -112,24 +112,24 @@ fn hears(process: &Child) -> bool {
 }
 
 #[test]
-fn sigterm_ends_watch_a_one_shot_and_a_script_with_143_and_says_what_is_known() {
+fn sigterm_ends_watch_a_one_shot_and_a_script_with_143_and_they_report_what_is_known() {
     let (fleet, worker) = Fleet::ready();
     let mut watch = fleet.spawn(&["watch"]);
     watch.stderr.wait_for("watching");
     watch.signal(Signal::TERM);
-    watch.ended().exits(143);
+    watch.wait().exits(143);
 
     worker.signal(Signal::STOP);
     let mut observer = fleet.observer();
     let one_shot = fleet.spawn(&["ping", "worker-1", "--timeout", "10m", "-o", "json"]);
     observer.wait_for("the ping", |message| message.json()["command"]["name"] == "ping");
     one_shot.signal(Signal::TERM);
-    assert_eq!(one_shot.ended().exits(143).verdict("worker-1"), "no_reply");
+    assert_eq!(one_shot.wait().exits(143).verdict("worker-1"), "no_reply");
 
     let script = Process::spawn_with(fleet.command(&["server"]), "ping worker-1 --timeout 10m\nstart worker-1\n");
     observer.wait_for("the ping", |message| message.json()["command"]["name"] == "ping");
     script.signal(Signal::TERM);
-    let ran = script.ended().exits(143);
+    let ran = script.wait().exits(143);
     assert!(ran.stdout.contains("interrupted before a reply"), "{ran:#?}");
     worker.signal(Signal::CONT);
 }
@@ -138,7 +138,7 @@ fn sigterm_ends_watch_a_one_shot_and_a_script_with_143_and_says_what_is_known() 
 fn as_process_1_watch_and_a_client_end_on_sigterm() {
     let possible = Command::new("unshare").args(["--pid", "--fork", "true"]).stderr(Stdio::null()).status();
     if !possible.is_ok_and(|status| status.success()) {
-        // Then it is enough that they hear the signals, which is tested above.
+        // Then it is enough that they handle the signals, which is tested above.
         return;
     }
     let fleet = Fleet::new();
@@ -153,12 +153,12 @@ fn as_process_1_watch_and_a_client_end_on_sigterm() {
         let id = outer.pid().as_raw_nonzero();
         let first = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
         kill_process(Pid::from_raw(first.trim().parse().unwrap()).unwrap(), Signal::TERM).unwrap();
-        outer.ended().exits(code);
+        outer.wait().exits(code);
     }
 }
 
 #[test]
-fn what_a_broker_says_as_fast_as_it_can_fills_no_log_and_is_counted() {
+fn what_a_broker_sends_as_fast_as_it_can_fills_no_log_and_is_counted() {
     let fleet = Fleet::new();
     for arguments in [&["client", "--name", "worker-1"][..], &["watch"]] {
         let fake = FakeBroker::start("nonce");
@@ -176,8 +176,8 @@ fn what_a_broker_says_as_fast_as_it_can_fills_no_log_and_is_counted() {
         drop((session, fake));
         process.stderr.wait_for("connection");
         process.signal(Signal::TERM);
-        let ran = process.ended();
-        let told = ran.stderr.lines().filter(|line| line.contains("does not allow it")).count();
-        assert!((1..500).contains(&told), "{told} lines for 20,000 errors");
+        let ran = process.wait();
+        let reported = ran.stderr.lines().filter(|line| line.contains("does not allow it")).count();
+        assert!((1..500).contains(&reported), "{reported} lines for 20,000 errors");
     }
 }

@@ -14,7 +14,7 @@ use crate::fleet::Fleet;
 use crate::forge::{Forger, id_of};
 use crate::process::{Process, Ran, Signal};
 
-/// Starts it, and waits until it is subscribed.
+/// Starts `watch`, and waits until it is subscribed.
 pub fn watching(fleet: &Fleet, arguments: &[&str]) -> Process {
     let mut watch = fleet.spawn(&[&["watch"], arguments].concat());
     watch.stderr.wait_for("watching cs.demo.>");
@@ -22,14 +22,14 @@ pub fn watching(fleet: &Fleet, arguments: &[&str]) -> Process {
 }
 
 /// The verdicts, kinds and marks of lines of JSON.
-fn told(ran: &Ran) -> Vec<(String, String, bool, bool)> {
+fn observations(ran: &Ran) -> Vec<(String, String, bool, bool)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let mark = |value: &Value| value.as_bool().unwrap_or(false);
     let lines = ran.lines();
     lines.iter().map(|it| (text(&it["verdict"]), text(&it["kind"]), mark(&it["again"]), mark(&it["late"]))).collect()
 }
 
-fn sight(verdict: &str, kind: &str, again: bool, late: bool) -> (String, String, bool, bool) {
+fn observation(verdict: &str, kind: &str, again: bool, late: bool) -> (String, String, bool, bool) {
     (verdict.to_owned(), kind.to_owned(), again, late)
 }
 
@@ -51,13 +51,13 @@ fn a_ping_is_seen_as_a_command_and_its_reply_with_their_names() {
         watch.stdout.wait_for(expected);
     }
     watch.signal(Signal::INT);
-    let ran = watch.ended().exits(130);
+    let ran = watch.wait().exits(130);
     assert!(ran.stdout.lines().all(|line| line.get(14..16) == Some("ok")), "{ran:#?}");
     assert!(!ran.stdout.contains("again") && !ran.stdout.contains('\u{1b}'), "{ran:#?}");
     let expected = format!("note: watching cs.demo.> at {}; Ctrl-C ends\n", fleet.broker.url());
     assert_eq!(ran.stderr, expected);
     // The next heartbeat at the latest.
-    let ran = quiet.ended().exits(0);
+    let ran = quiet.wait().exits(0);
     assert_eq!((ran.stdout.lines().count(), ran.stderr.as_str()), (1, ""));
 }
 
@@ -67,14 +67,14 @@ fn bad_shows_a_forgery_with_its_reason_and_nothing_that_is_honest() {
     let mut all = watching(&fleet, &[]);
     let bad = watching(&fleet, &["--bad", "--count", "3"]);
     let forger = Forger::new(&fleet);
-    let order = forger.order("terminate", json!({}));
-    let other = forger.order("ping", json!({}));
-    forger.send(&Signed { body: other.body.clone(), ..order.clone() });
-    forger.peer.borrow().send_to("cs.demo.cmd.all", &order);
+    let command = forger.command("terminate", json!({}));
+    let other = forger.command("ping", json!({}));
+    forger.send(&Signed { body: other.body.clone(), ..command.clone() });
+    forger.peer.borrow().send_to("cs.demo.cmd.all", &command);
     forger.peer.borrow().publish("cs.demo.cmd.client.\u{1b}[2J\u{202e}", None, None, b"\x1b[2J");
     fleet.run(&["ping", "worker-1"]).exits(0);
 
-    let ran = bad.ended().exits(0);
+    let ran = bad.wait().exits(0);
     let kid = forger.identity.kid();
     let expected = [
         format!("signature   command   ?                         cs.demo.cmd.client.worker-1: not signed by the key {kid}"),
@@ -99,18 +99,21 @@ fn a_command_that_is_replayed_and_the_reply_on_record_are_marked_again() {
     let (fleet, _worker) = Fleet::ready();
     let watch = watching(&fleet, &["--bad", "-o", "ndjson", "--count", "2"]);
     let forger = Forger::new(&fleet);
-    let order = forger.order("ping", json!({}));
-    let reply = forger.ask(&order);
-    forger.send(&order);
-    let ran = watch.ended().exits(0);
-    assert_eq!(told(&ran), [sight("ok", "command", true, false), sight("ok", "reply", true, false)]);
+    let command = forger.command("ping", json!({}));
+    let reply = forger.request(&command);
+    forger.send(&command);
+    let ran = watch.wait().exits(0);
+    assert_eq!(
+        observations(&ran),
+        [observation("ok", "command", true, false), observation("ok", "reply", true, false)]
+    );
     let lines = ran.lines();
-    assert_eq!(lines[0]["message"]["id"], id_of(&order).to_string());
+    assert_eq!(lines[0]["message"]["id"], id_of(&command).to_string());
     assert_eq!(lines[1]["message"], reply);
 }
 
 #[test]
-fn what_the_broker_removes_holds_back_or_repeats_is_told() {
+fn what_the_broker_removes_holds_back_or_repeats_is_reported() {
     let (fleet, worker) = Fleet::ready();
     let mut observer = fleet.observer();
     for command in ["stop", "start", "stop"] {
@@ -126,15 +129,15 @@ fn what_the_broker_removes_holds_back_or_repeats_is_told() {
     for index in [0, 2, 1, 1] {
         peer.send(&presences[index].signed());
     }
-    let ran = watch.ended().exits(0);
+    let ran = watch.wait().exits(0);
     let expected = [
-        sight("ok", "presence", false, false),
-        sight("gap", "gap", false, false),
-        sight("ok", "presence", false, false),
-        sight("ok", "presence", false, true),
-        sight("ok", "presence", true, false),
+        observation("ok", "presence", false, false),
+        observation("gap", "gap", false, false),
+        observation("ok", "presence", false, false),
+        observation("ok", "presence", false, true),
+        observation("ok", "presence", true, false),
     ];
-    assert_eq!(told(&ran), expected);
+    assert_eq!(observations(&ran), expected);
     let number = |index: usize| presences[index].json()["n"].as_u64().unwrap();
     let gap = &ran.lines()[1];
     assert_eq!((&gap["from"], gap["missing"].as_u64()), (&json!("worker-1"), Some(number(2) - number(0) - 1)));
@@ -153,10 +156,10 @@ fn filters_select_and_every_line_of_ndjson_is_one_object() {
     fleet.run(&["calculate", "worker-1", "0", "done"]).exits(0);
     let forger = Forger::new(&fleet);
     let draft = forger.draft("ping", json!({}));
-    forger.ask(&draft.clone().sign(&forger.identity));
-    forger.ask(&draft.dry_run().sign(&forger.identity));
+    forger.request(&draft.clone().sign(&forger.identity));
+    forger.request(&draft.dry_run().sign(&forger.identity));
 
-    let ran = two.ended().exits(0);
+    let ran = two.wait().exits(0);
     let lines = ran.lines();
     let route = |line: &Value| [line["from"].clone(), line["to"].clone(), line["verdict"].clone()];
     assert_eq!(route(&lines[0]), ["alice", "worker-2", "ok"]);
@@ -164,31 +167,31 @@ fn filters_select_and_every_line_of_ndjson_is_one_object() {
     assert_eq!(lines[0]["message"]["command"], json!({ "name": "ping", "args": {} }));
     assert_eq!((&lines[0]["message"]["id"], lines.len()), (&lines[1]["message"]["command_id"], 2));
 
-    let ran = reports.ended().exits(0);
+    let ran = reports.wait().exits(0);
     let data: Vec<Value> = ran.lines().iter().map(|line| line["message"]["data"].clone()).collect();
     assert_eq!((&data[0]["status"], &data[1]["status"]), (&json!("accepted"), &json!("succeeded")));
     assert_eq!(data[2], json!({ "reason": "id_conflict", "count": 1, "signer": "alice" }));
 
     nobody.signal(Signal::INT);
-    assert_eq!(nobody.ended().exits(130).stdout, "");
+    assert_eq!(nobody.wait().exits(130).stdout, "");
 }
 
 #[test]
-fn a_trust_bundle_that_is_published_is_judged_too() {
+fn a_trust_bundle_that_is_published_is_verified_too() {
     let fleet = Fleet::new();
     let watch = watching(&fleet, &["--kind", "trust", "--count", "2"]);
     let peer = fleet.peer(&fleet.keys().trust_seed());
     let bundle = std::fs::read(fleet.keys().trust()).unwrap();
     peer.publish("cs.demo.trust", None, None, &bundle);
     peer.publish("cs.demo.trust", None, None, &bundle[1..]);
-    let ran = watch.ended().exits(0);
+    let ran = watch.wait().exits(0);
     let lines: Vec<&str> = ran.stdout.lines().map(|line| &line[14..]).collect();
     assert!(lines[0].starts_with("ok          trust     roots → everyone          version 1, until "), "{ran:#?}");
     assert!(lines[1].starts_with("json        trust     ?                         cs.demo.trust: "), "{ran:#?}");
 }
 
 #[test]
-fn after_a_restart_of_the_broker_it_watches_on_and_says_that_it_was_cut_off() {
+fn after_a_restart_of_the_broker_it_continues_and_reports_that_it_was_disconnected() {
     let mut fleet = Fleet::new();
     let mut watch = watching(&fleet, &["--kind", "presence"]);
     let _worker = fleet.client("worker-1");
@@ -229,6 +232,6 @@ fn one_document_without_an_end_is_refused_and_a_slip_in_a_name_is_noted() {
 
     let mut command = fleet.command(&["watch"]);
     command.env("NATS_URL", "nats://user:secret@127.0.0.1:1");
-    let ran = Process::spawn(command).ended().exits(4);
+    let ran = Process::spawn(command).wait().exits(4);
     assert!(!ran.stderr.contains("secret"), "{ran:#?}");
 }

@@ -1,4 +1,4 @@
-//! A broker between alice and her client that withholds, repeats and cuts: what she is told is true all the same.
+//! A broker between alice and her client that withholds, repeats and disconnects: her verdicts are true nevertheless.
 
 use std::fs;
 
@@ -38,7 +38,7 @@ fn pass_back(session: &mut Session, reply: &Message) {
 }
 
 #[test]
-fn a_command_of_another_operator_under_the_same_id_is_no_answer_to_ones_own_question() {
+fn a_command_of_another_operator_under_the_same_id_is_no_answer_to_ones_own_query() {
     let (fleet, _worker) = ready();
     let forger = Forger::new(&fleet);
     let bob = forger.colleague("bob", full_grant());
@@ -61,12 +61,12 @@ fn a_command_of_another_operator_under_the_same_id_is_no_answer_to_ones_own_ques
     let answer = forger.reply_to(&question.signed());
     assert_eq!(answer.json()["error"]["code"], "not_found");
     pass_back(&mut session, &answer);
-    let told = alice.ended().exits(3);
-    assert_eq!((told.verdict("worker-1").as_str(), &told.of("worker-1")["final"]), ("no_reply", &Value::from(false)));
+    let ran = alice.wait().exits(3);
+    assert_eq!((ran.verdict("worker-1").as_str(), &ran.of("worker-1")["final"]), ("no_reply", &Value::from(false)));
 }
 
 #[test]
-fn what_ran_during_an_outage_longer_than_the_time_out_is_asked_for_when_it_is_over() {
+fn the_result_of_what_ran_during_an_outage_longer_than_the_timeout_is_queried_when_it_is_over() {
     let (fleet, _worker) = ready();
     let forger = Forger::new(&fleet);
     let fake = FakeBroker::start("nonce");
@@ -75,35 +75,35 @@ fn what_ran_during_an_outage_longer_than_the_time_out_is_asked_for_when_it_is_ov
     let ping = published(&mut session, "ping").signed();
     drop(session);
     alice.stderr.wait_for("the connection to the broker is lost");
-    assert_eq!(forger.ask(&ping)["status"], "succeeded");
+    assert_eq!(forger.request(&ping)["status"], "succeeded");
     // It takes longer than the time-out.
     fleet.run(&["calculate", "worker-1", "1", "meanwhile"]).exits(0);
     let mut session = fake.accept();
     let question = published(&mut session, "result").signed();
     forger.send(&question);
     pass_back(&mut session, &forger.reply_to(&question));
-    assert_eq!(alice.ended().exits(0).verdict("worker-1"), "succeeded");
+    assert_eq!(alice.wait().exits(0).verdict("worker-1"), "succeeded");
 }
 
 #[test]
-fn a_client_that_lost_its_record_and_was_started_again_is_not_ended_by_the_copy_of_a_terminate() {
+fn a_client_that_lost_its_journal_and_was_restarted_is_not_ended_by_the_copy_of_a_terminate() {
     let (fleet, worker) = ready();
     let forger = Forger::new(&fleet);
     let fake = FakeBroker::start("nonce");
     let alice = spawn(&fleet, &fake, &["terminate", "worker-1", "--timeout", "60s", "--retry", "-o", "json"]);
     let [mut session, _events] = fake.accept_operator();
     let terminate = published(&mut session, "terminate").signed();
-    assert_eq!(forger.ask(&terminate)["status"], "succeeded");
-    worker.ended().exits(0);
-    fs::remove_dir_all(fleet.record("worker-1")).unwrap();
+    assert_eq!(forger.request(&terminate)["status"], "succeeded");
+    worker.wait().exits(0);
+    fs::remove_dir_all(fleet.state_folder("worker-1")).unwrap();
     let _started_again = fleet.client("worker-1");
     forger.send(&terminate);
     let refusal = forger.reply_to(&terminate);
     assert_eq!(refusal.json()["status"], "refused");
     pass_back(&mut session, &refusal);
-    let told = alice.ended().exits(1);
+    let ran = alice.wait().exits(1);
     assert_eq!(
-        (told.verdict("worker-1").as_str(), &told.of("worker-1")["final"]),
+        (ran.verdict("worker-1").as_str(), &ran.of("worker-1")["final"]),
         ("refused starting", &Value::from(false))
     );
     let terminates = |it: &Message| it.json()["command"]["name"] == "terminate" && it.json()["epoch"].is_string();

@@ -1,4 +1,4 @@
-//! Clients whose journals say that it was later already: an earlier run had a clock that was ahead.
+//! Clients whose journals contain a later time: an earlier run had a clock that was ahead.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -18,18 +18,18 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
 }
 
-/// A journal as a run leaves it whose clock was so far ahead at its end.
+/// Leaves a journal like a run whose clock was this far ahead at its end.
 fn mark_ahead(fleet: &Fleet, client: &str, ahead: i64) -> Millis {
     fleet.client(client).printed();
     let at = clock::wall().plus(ahead);
     let entry = serde_json::to_vec(&json!({ "mark": { "at": at } })).unwrap();
-    let mut journal = OpenOptions::new().append(true).open(fleet.record(client).join("journal")).unwrap();
+    let mut journal = OpenOptions::new().append(true).open(fleet.state_folder(client).join("journal")).unwrap();
     let length = u32::try_from(entry.len()).unwrap();
     journal.write_all(&[&length.to_le_bytes()[..], &crc32(&entry).to_le_bytes(), &entry].concat()).unwrap();
     at
 }
 
-/// What the roster says of a client.
+/// The entry of a client in the roster.
 fn entry(fleet: &Fleet, client: &str) -> Value {
     let clients = fleet.run(&["clients", "-o", "json"]).exits(0).json();
     let entries = clients["clients"].as_array().unwrap();
@@ -37,7 +37,7 @@ fn entry(fleet: &Fleet, client: &str) -> Value {
 }
 
 #[test]
-fn a_client_whose_clock_was_two_hours_ahead_heals_at_its_next_start_and_is_everywhere_it_belongs() {
+fn a_client_whose_clock_was_two_hours_ahead_recovers_at_its_next_start_and_is_everywhere_it_belongs() {
     let fleet = Fleet::of(&["worker-1:web", "worker-2"]);
     mark_ahead(&fleet, "worker-1", 2 * HOUR);
     let _other = fleet.client("worker-2");
@@ -45,8 +45,8 @@ fn a_client_whose_clock_was_two_hours_ahead_heals_at_its_next_start_and_is_every
         fleet.forget_events();
         let mut worker = fleet.spawn(&["client", "--name", "worker-1"]);
         if !restart {
-            let told = worker.stderr.wait_for("the clock was set back by ");
-            assert!(told.contains("a new epoch begins") && told.contains("refused as `starting` for 72"), "{told}");
+            let line = worker.stderr.wait_for("the clock was set back by ");
+            assert!(line.contains("a new epoch begins") && line.contains("refused as `starting` for 72"), "{line}");
             let event = fleet.event("worker-1", "security");
             assert_eq!(event["data"], json!({ "reason": "clock", "count": 1 }));
         }
@@ -75,6 +75,6 @@ fn a_client_whose_clock_was_a_hundred_days_ahead_is_terminated_like_any_other() 
     let mut worker = fleet.client("worker-1");
     worker.stderr.wait_for("the clock was set back by 8639");
     assert_eq!(fleet.run(&["terminate", "worker-1", "-o", "json"]).exits(0).verdict("worker-1"), "succeeded");
-    worker.ended().exits(0);
+    worker.wait().exits(0);
     assert_eq!(entry(&fleet, "worker-1")["state"], "terminated");
 }

@@ -1,4 +1,4 @@
-//! The first seconds of a client: orders that come before it has subscribed, and many of them while its epoch is young.
+//! The first seconds of a client: commands from before it has subscribed, and many of them while its epoch is young.
 
 use countersign_testkit::hostile::{Message, Peer};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ fn young(fleet: &Fleet, client: &str) -> Process {
     fleet.client_as(client, fleet.command(&["client", "--name", client, "--skew", "60s"]))
 }
 
-/// How often a client has refused an order as `starting` until now.
+/// How often a client has refused a command as `starting` until now.
 fn refused_as_starting(observer: &mut Peer) -> usize {
     let is_it = |it: &Message| it.json()["error"]["code"] == "starting";
     observer.so_far().iter().filter(|it| it.subject.contains(".reply.") && is_it(it)).count()
@@ -28,50 +28,50 @@ fn every_one_of_many_quick_rounds_to_young_clients_gets_the_true_verdict_of_each
     fleet.run(&["start", "@all"]).exits(0);
     let mut observer = fleet.observer();
     let script = "ping @all\n".repeat(ROUNDS);
-    let ran = Process::spawn_with(fleet.command(&["server", "-o", "ndjson"]), &script).ended().exits(0);
+    let ran = Process::spawn_with(fleet.command(&["server", "-o", "ndjson"]), &script).wait().exits(0);
     let lines: Vec<Value> = ran.lines().into_iter().filter(|line| line["verdict"].is_string()).collect();
     assert_eq!(lines.len(), ROUNDS * CLIENTS.len());
     assert!(lines.iter().all(|line| line["verdict"] == "succeeded"), "{ran:#?}");
-    assert_eq!(refused_as_starting(&mut observer), ROUNDS * CLIENTS.len(), "each was met by an epoch too young for it");
+    assert_eq!(refused_as_starting(&mut observer), ROUNDS * CLIENTS.len(), "each met an epoch too young for it");
 }
 
 #[test]
-fn of_a_hundred_orders_at_once_a_young_client_answers_every_one() {
-    const ORDERS: usize = 100;
+fn of_a_hundred_commands_at_once_a_young_client_answers_every_one() {
+    const COMMANDS: usize = 100;
     let fleet = Fleet::new();
     let _worker = young(&fleet, "worker-1");
     let forger = Forger::new(&fleet);
-    let order = |_| forger.draft("ping", json!({})).with(|command| command.epoch = None).sign(&forger.identity);
-    let orders: Vec<_> = (0..ORDERS).map(order).collect();
-    forger.peer.borrow().send_all(&orders);
-    for order in &orders {
-        assert_eq!(forger.reply_to(order).json()["error"]["code"], "starting");
+    let command = |_| forger.draft("ping", json!({})).with(|command| command.epoch = None).sign(&forger.identity);
+    let commands: Vec<_> = (0..COMMANDS).map(command).collect();
+    forger.peer.borrow().send_all(&commands);
+    for command in &commands {
+        assert_eq!(forger.reply_to(command).json()["error"]["code"], "starting");
     }
 }
 
 #[test]
-fn an_order_that_was_published_before_its_client_had_subscribed_is_heard_all_the_same() {
+fn a_command_that_was_published_before_its_client_had_subscribed_is_received_nevertheless() {
     let fleet = Fleet::of(&["worker-1", "worker-2"]);
     let mut observer = fleet.observer();
     let operator = fleet.spawn(&["start", "worker-1", "worker-2", "--timeout", "60s", "-o", "json"]);
     for _ in 0..2 {
-        observer.wait_for("the order", |it| it.json()["command"]["name"] == "start");
+        observer.wait_for("the command", |it| it.json()["command"]["name"] == "start");
     }
     let _workers = ["worker-1", "worker-2"].map(|client| fleet.client(client));
-    let ran = operator.ended().exits(0);
+    let ran = operator.wait().exits(0);
     assert_eq!(verdicts(&ran), ["worker-1 succeeded", "worker-2 succeeded"]);
 }
 
 #[test]
-fn a_client_that_was_killed_and_started_again_is_ordered_about_at_once_by_name_and_among_all() {
+fn a_client_that_was_killed_and_restarted_obeys_at_once_by_name_and_among_all() {
     let (fleet, worker) = Fleet::ready();
     worker.kill();
-    // Until 15 s after what its journal says last, and the skew, it cannot tell what is new.
+    // Until 15 s and the skew have passed since the last time in its journal, it cannot know what is new.
     let _worker = fleet.client("worker-1");
     let mut observer = fleet.observer();
     fleet.run(&["start", "worker-1"]).exits(0);
-    assert_eq!(refused_as_starting(&mut observer), 0, "by name it is ordered in the epoch that it has said");
+    assert_eq!(refused_as_starting(&mut observer), 0, "a command by name carries the epoch that it has announced");
     let ran = fleet.run(&["calculate", "@all", "0", "done", "-o", "json"]).exits(0);
     assert_eq!(verdicts(&ran), ["worker-1 succeeded"]);
-    assert_eq!(refused_as_starting(&mut observer), 1, "and among all again, without being told to retry");
+    assert_eq!(refused_as_starting(&mut observer), 1, "and a command to all is reissued, without --retry");
 }

@@ -1,6 +1,6 @@
-//! A peer in Python that was written from docs/protocol.md alone takes each part in turn: operator, worker, observer.
+//! A peer in Python that was written from docs/protocol.md alone takes each role in turn: operator, worker, observer.
 //!
-//! It brings its own reading of the protocol, so what both sides misread alike in one code base comes to light here.
+//! Two sides of one code base can misread the protocol alike; this peer is an independent reading of it.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that cannot make what it needs is to fail there")]
 
@@ -12,7 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
-use countersign_testkit::broker::{Broker, PATIENCE};
+use countersign_testkit::broker::{Broker, TIMEOUT};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -21,17 +21,17 @@ fn an_operator_in_python_gets_replies_that_it_can_verify() {
     let realm = Realm::new();
     let _client = realm.client();
 
-    let start = realm.order_in_python("start", "{}");
+    let start = realm.send_in_python("start", "{}");
     assert_eq!(start["result"], json!({"changed": true}), "{start}");
 
-    let ping = realm.order_in_python("ping", "{}");
+    let ping = realm.send_in_python("ping", "{}");
     assert_eq!((&ping["status"], &ping["state"]), (&json!("succeeded"), &json!("ready")), "{ping}");
     assert!(ping["result"].is_i64(), "{ping}");
 
-    let calculate = realm.order_in_python("calculate", r#"{"x": 0.01, "msg": "grüezi"}"#);
+    let calculate = realm.send_in_python("calculate", r#"{"x": 0.01, "msg": "grüezi"}"#);
     assert_eq!((&calculate["result"]["msg"], &calculate["seq"]), (&json!("grüezi"), &json!(1)), "{calculate}");
 
-    let refused = realm.order_in_python("calculate", r#"{"x": -1, "msg": ""}"#);
+    let refused = realm.send_in_python("calculate", r#"{"x": -1, "msg": ""}"#);
     assert_eq!(refused["error"]["code"], "invalid_args", "{refused}");
 }
 
@@ -54,7 +54,7 @@ fn a_worker_in_python_answers_our_operator() {
 }
 
 #[test]
-fn an_observer_in_python_reads_all_that_passes_as_plain_json() {
+fn an_observer_in_python_reads_all_traffic_as_plain_json() {
     let realm = Realm::new();
     let mut observer = realm.peer(&["observer", "keys", &realm.broker.url()]);
     observer.wait_for(|line| line.contains("watching"));
@@ -97,7 +97,7 @@ impl Realm {
         command
     }
 
-    /// Runs `countersign`, which is to end with this status, and gives its standard output.
+    /// Runs `countersign`, which must exit with this status, and returns its standard output.
     fn run(&self, arguments: &[&str], code: i32) -> String {
         let output = self.command(arguments).output().unwrap();
         exits(&output, code);
@@ -111,13 +111,13 @@ impl Realm {
         client
     }
 
-    /// The peer in Python, in one of its parts.
+    /// The peer in Python, in one of its roles.
     fn peer(&self, arguments: &[&str]) -> Running {
         Running::stdout_of(self.python(arguments))
     }
 
-    /// Has the operator in Python order something, and gives the final reply that it verified.
-    fn order_in_python(&self, command: &str, args: &str) -> Value {
+    /// Has the operator in Python send a command, and returns the final reply that it verified.
+    fn send_in_python(&self, command: &str, args: &str) -> Value {
         let url = self.broker.url();
         let output = self.python(&["operator", "keys", &url, "alice", "worker-1", command, args]).output().unwrap();
         exits(&output, 0);
@@ -172,7 +172,7 @@ impl Running {
         let mut at = 0;
         loop {
             if at == self.seen.len() {
-                let next = self.lines.recv_timeout(PATIENCE);
+                let next = self.lines.recv_timeout(TIMEOUT);
                 self.seen.push(next.unwrap_or_else(|error| panic!("{error}, after {:#?}", self.seen)));
             }
             if self.seen.get(at).is_some_and(|line| wanted(line)) {
@@ -182,7 +182,7 @@ impl Running {
         }
     }
 
-    /// Waits for what the observer says of a message like this.
+    /// Waits until the observer prints a message like this.
     fn message(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         let read = |line: &str| serde_json::from_str::<Value>(line).unwrap();
         read(&self.wait_for(|line| wanted(&read(line)["message"])))
@@ -209,7 +209,7 @@ fn exits(output: &Output, code: i32) {
     assert_eq!(output.status.code(), Some(code), "{output:#?}");
 }
 
-/// What the only client answered, in a document of `-o json`.
+/// The reply of the only client, in a document of `-o json`.
 fn verdict(document: &str) -> Value {
     serde_json::from_str::<Value>(document).unwrap()["replies"][0].clone()
 }

@@ -1,8 +1,8 @@
 """A second implementation of docs/protocol.md, with nothing of the first in it: an operator, a worker and an observer.
 
     peer.py operator KEYS URL NAME CLIENT COMMAND [ARGS]   prints the verified final reply
-    peer.py worker   KEYS URL NAME                         answers until it is told to terminate
-    peer.py observer KEYS URL                              prints what passes, one line each
+    peer.py worker   KEYS URL NAME                         replies until it receives `terminate`
+    peer.py observer KEYS URL                              prints every message, one line each
 
 Every line on standard output is JSON. It needs nats-py and pycryptodome (tools/requirements-peer.txt).
 """
@@ -21,7 +21,7 @@ def demand(holds, otherwise):
     if not holds:
         raise ValueError(otherwise)
 
-say = lambda thing: print(json.dumps(thing), flush=True)
+emit = lambda thing: print(json.dumps(thing), flush=True)
 now = lambda: time.time_ns() // 1_000_000
 digest = lambda data: "sha256:" + hashlib.sha256(data).hexdigest()
 encode = lambda data: base64.urlsafe_b64encode(data).rstrip(b"=").decode()
@@ -63,7 +63,7 @@ def sign(key, kind, body):
     return protected, encode(eddsa.new(key, "rfc8032").sign(f"{protected}.{encode(body)}".encode()))
 
 def check(protected, payload, signature, kind, keys):
-    """That one of the keys, which are known by their thumbprints, signed this. Gives its thumbprint."""
+    """That one of the keys, which are known by their thumbprints, signed this. Returns its thumbprint."""
     header = parse(decode(protected))
     demand(set(header) == {"alg", "kid", "typ"} and header["alg"] == "EdDSA", "protected header")
     demand(header["typ"] == "countersign-" + kind, "another type")
@@ -74,7 +74,7 @@ def check(protected, payload, signature, kind, keys):
     return header["kid"]
 
 class Realm:
-    """What trust.json and the pin say (section 7)."""
+    """The contents of trust.json and the pin (section 7)."""
 
     def __init__(self, keys):
         bundle = parse((keys / "trust.json").read_bytes())
@@ -127,7 +127,7 @@ def uuid7():
     return str(uuid.UUID(int=bits & ~(0xF << 76 | 3 << 62) | 7 << 76 | 2 << 62))
 
 async def connect(url, file):
-    """Logs in with an nkey: in base32 a seed, before it two bytes that say what it is, after it two of a checksum."""
+    """Logs in with an nkey: base32 of two bytes for its type, the seed, and two bytes of a checksum."""
     text = file.read_text().strip()
     key = ECC.construct(curve="Ed25519", seed=base64.b32decode(text + "=" * (-len(text) % 8))[2:34])
     public = bytes([20 << 3]) + key.public_key().export_key(format="raw")
@@ -143,7 +143,7 @@ async def operator(keys, url, name, client, command, args="{}"):
     me = Party(keys, "operators", name)
     connection, session = await connect(url, keys / "nats" / f"operator-{name}.nk"), secrets.token_hex(10)
 
-    async def ask(members):
+    async def request(members):
         message = me.envelope(to={"client": client}, subject=f"cs.{me.realm.name}.cmd.client.{client}")
         message["reply_to"] = f"cs.{me.realm.name}.reply.{name}.{session}.{message['id']}"
         message.update(members, issued_at=now(), expires_at=now() + 30_000)
@@ -158,17 +158,17 @@ async def operator(keys, url, name, client, command, args="{}"):
             if reply["status"] not in ("accepted", "progress"):
                 return reply
 
-    # A query needs no epoch; what comes after it shall not be taken for a replay (section 8).
-    epoch = (await ask({"command": {"name": "status", "args": {}}}))["epoch"]
-    say(await ask({"epoch": epoch, "command": {"name": command, "args": json.loads(args)}}))
+    # A query needs no epoch; what comes after it must not be taken for a replay (section 8).
+    epoch = (await request({"command": {"name": "status", "args": {}}}))["epoch"]
+    emit(await request({"epoch": epoch, "command": {"name": command, "args": json.loads(args)}}))
 
 async def observer(keys, url):
     connection = await connect(url, keys / "nats" / "observer.nk")
     passing = await connection.subscribe("cs.>")
     await connection.flush()
-    say("watching")
+    emit("watching")
     async for message in passing.messages:
-        say({"subject": message.subject, "message": json.loads(message.data)})
+        emit({"subject": message.subject, "message": json.loads(message.data)})
 
 class Worker(Party):
     def __init__(self, keys, name):
@@ -216,7 +216,7 @@ class Worker(Party):
         return "succeeded", "result", {"changed": before != "ready"} if name == "start" else {"cancelled": 0}
 
     def answer(self, message):
-        """What a command brings forth, in the order in which it is published."""
+        """The messages that follow from a command, in the order in which they are published."""
         command, claims = self.realm.open(message, "command", "operator")
         demand(now() < self.claims["exp"] * 1000, "what cannot be answered provably is not carried out (section 6)")
         place = rf"cs\.{self.realm.name}\.reply\.{command['from']}\.[a-z0-9]{{16,32}}\.{command['id']}"
@@ -241,7 +241,7 @@ async def worker(keys, url, name):
         for subject, body, headers in outgoing:
             await connection.publish(subject, body, headers=headers)
         await connection.flush()
-        say({"state": me.state})
+        emit({"state": me.state})
         if me.state == "terminated":
             return
         try:
@@ -249,7 +249,7 @@ async def worker(keys, url, name):
         except nats.errors.TimeoutError:
             outgoing = [me.presence()]
         except (ValueError, KeyError, TypeError) as error:
-            outgoing = say({"dropped": repr(error)}) or []
+            outgoing = emit({"dropped": repr(error)}) or []
 
 role, folder, *rest = sys.argv[1:]
 asyncio.run({"operator": operator, "worker": worker, "observer": observer}[role](Path(folder), *rest))

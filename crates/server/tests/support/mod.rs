@@ -22,7 +22,7 @@ use countersign_protocol::reply::{Outcome, Reply, State};
 use countersign_protocol::subject;
 use countersign_protocol::trust::{Issuer, Trust, TrustBody};
 use countersign_server::{Follow, Operator, OperatorConfig, OperatorError};
-use countersign_testkit::broker::{Broker, PATIENCE};
+use countersign_testkit::broker::{Broker, TIMEOUT};
 use countersign_testkit::realm::{full_grant, name};
 use futures_util::{FutureExt, StreamExt};
 use serde_json::json;
@@ -155,7 +155,7 @@ impl Questions {
     pub async fn count(&mut self) -> usize {
         // What the broker took before this has arrived when this has.
         self.client.publish("test.passed", "".into()).await.unwrap();
-        timeout(PATIENCE, self.passed.next()).await.unwrap().unwrap();
+        timeout(TIMEOUT, self.passed.next()).await.unwrap().unwrap();
         let mut count = 0;
         while let Some(Some(_)) = self.roster_requests.next().now_or_never() {
             count += 1;
@@ -176,7 +176,7 @@ pub struct Worker {
 impl Worker {
     /// The next command, verified, and the digest of its body.
     pub async fn command(&mut self) -> (Command, Digest) {
-        let message = timeout(PATIENCE, self.commands.next()).await.unwrap().unwrap();
+        let message = timeout(TIMEOUT, self.commands.next()).await.unwrap().unwrap();
         let headers = message.headers.unwrap();
         let headers: Vec<(&str, &str)> = [SIGNATURE_HEADER, CREDENTIAL_HEADER]
             .iter()

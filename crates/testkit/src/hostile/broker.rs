@@ -10,7 +10,7 @@ use countersign_protocol::envelope::Signed;
 use serde_json::{Value, json};
 
 use super::wire::{self, Message, Operation, signed_frame};
-use crate::broker::{PATIENCE, local};
+use crate::broker::{TIMEOUT, local};
 
 /// A TCP server that greets as a nats-server does, with a nonce of the test's choice.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ impl Session {
 
     /// The next message that it published and that fits; nothing if it closed the connection before.
     pub fn published(&mut self, fits: impl Fn(&Message) -> bool) -> Option<Message> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             match self.arrived.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Operation::Message(message)) if fits(&message) => return Some(message),
@@ -127,7 +127,7 @@ impl Session {
     }
 
     fn take_one(&mut self, what: &str) {
-        match self.arrived.recv_timeout(PATIENCE) {
+        match self.arrived.recv_timeout(TIMEOUT) {
             Ok(Operation::Connect(connect)) => self.connect = connect,
             Ok(Operation::Subscribe { subject, sid }) => self.subscriptions.push((subject, sid)),
             Ok(_) => {}

@@ -13,7 +13,7 @@ use data_encoding::BASE64URL_NOPAD;
 use nkeys::KeyPair;
 
 use super::wire::{self, Message, Operation, publish_frame, signed_headers};
-use crate::broker::{PATIENCE, local};
+use crate::broker::{TIMEOUT, local};
 
 /// A connection to a broker that publishes any bytes and stores all that it is sent. It blocks; a thread reads for it.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Peer {
     /// Waits until the broker has taken everything that was written.
     pub fn flush(&mut self) {
         self.write(b"PING\r\n");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !self.take_one(deadline).expect("the broker answers a PING") {}
     }
 
@@ -117,7 +117,7 @@ impl Peer {
 
     /// All messages up to the first that fits, which is the last of them.
     pub fn until(&mut self, what: &str, fits: impl Fn(&Message) -> bool) -> Vec<Message> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut messages = Vec::new();
         loop {
             while let Some(message) = self.waiting.pop_front() {
