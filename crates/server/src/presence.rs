@@ -75,6 +75,9 @@ impl Operator {
     /// presence of its client is left out; then [`incomplete`](Self::incomplete) says so, and a notice too. Where the roster
     /// could not be read completely no client is removed. It is an error only where nothing could be read.
     pub async fn refresh(&mut self) -> Result<(), OperatorError> {
+        if self.machine.is_cut_off() {
+            return Err(OperatorError::Disconnected);
+        }
         let mut reading = Reading::default();
         let read = timeout(LONGEST_READING, self.read_all(&mut reading)).await;
         let late = |_| Err(OperatorError::Roster(format!("not within {} s", LONGEST_READING.as_secs())));

@@ -363,6 +363,24 @@ fn the_prompt_outlives_the_broker() {
 }
 
 #[test]
+fn what_is_typed_while_there_is_no_connection_is_refused_and_does_not_run_later() {
+    let (mut fleet, worker) = Fleet::ready();
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
+    fleet.broker.kill();
+    person.wait_for("the connection to the broker is lost");
+    for line in ["calculate worker-1 0.1 ghost", "calculate @all 0.1 ghost", "clients"] {
+        person.line(line);
+        person.wait_for("error: the connection to the broker is lost; nothing was sent");
+        person.wait_for("disconnected> ");
+    }
+    fleet.broker.restart();
+    person.wait_for("the connection to the broker is back");
+    person.line("calculate worker-1 0.1 after --retry --timeout 30s");
+    person.wait_for("worker-1: printed \"after\"");
+    assert_eq!(worker.printed(), "after\n", "the ghost never ran");
+}
+
+#[test]
 fn no_colour_is_shown_where_none_is_wanted_and_the_terminal_is_left_as_it_was() {
     let (fleet, _worker) = Fleet::ready();
     let mut person = prompt_at(&fleet, "worker-1 ready> ");

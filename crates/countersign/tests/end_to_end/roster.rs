@@ -170,7 +170,7 @@ fn a_retired_client_is_removed_and_one_that_is_present_or_unknown_is_not() {
     ended.wait().exits(0);
     FakeWorker::new(&fleet, "worker-2").present(&fleet, SILENT);
     let states = || table(&fleet).iter().skip(1).map(|row| format!("{} {}", row[0], row[1])).collect::<Vec<_>>();
-    let before = ["press -", "worker-1 ready", "worker-2 ready, silent", "worker-3 terminated"];
+    let before = ["press key only", "worker-1 ready", "worker-2 ready, silent", "worker-3 terminated"];
     assert_eq!(states(), before);
 
     let refused = |names: &[&str], code, texts: &[&str]| {
@@ -194,7 +194,7 @@ fn a_retired_client_is_removed_and_one_that_is_present_or_unknown_is_not() {
     assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 2), "{ran:#?}");
     assert!(ran.stderr.contains("note: worker-2 is removed from the roster; its key and credential are as they were"));
     assert_eq!(verdicts(&ping().exits(0)), ["worker-1 succeeded"], "it is not expected any more");
-    assert_eq!(states(), ["press -", "worker-1 ready", "worker-2 -", "worker-3 -"]);
+    assert_eq!(states(), ["press key only", "worker-1 ready", "worker-2 key only", "worker-3 key only"]);
 
     let _back = fleet.client("worker-3");
     assert_eq!(states()[3], "worker-3 unready");
@@ -305,7 +305,7 @@ fn what_clients_report_in_their_presence_cannot_move_the_cursor() {
         let ran = fleet.run(&["clients"]).exits(0);
         harmless(&ran.stdout);
         harmless(&ran.stderr);
-        assert!(ran.stdout.contains("worker-1  -"), "{ran:#?}");
+        assert!(ran.stdout.contains("worker-1  key only"), "{ran:#?}");
         let note = "note: a message signed by worker-1 was ignored: not authentic (envelope), ";
         assert!(ran.stderr.starts_with(note) && ran.stderr.lines().count() == 2, "{ran:#?}");
     }
