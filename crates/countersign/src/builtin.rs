@@ -17,7 +17,7 @@ use crate::text::{Text, code, command, counted, reply_error};
 
 /// What people see of a built-in command.
 pub(crate) struct Descriptor {
-    /// What it does, in one line; `help` at the prompt has room for 52 characters.
+    /// What it does, in one line; `help` at the prompt has room for 50 characters.
     pub(crate) about: &'static str,
     /// What is typed after the targets.
     pub(crate) params: &'static [Param],
@@ -68,7 +68,7 @@ pub(crate) fn describe(builtin: Builtin) -> Descriptor {
             answer: |it| typed(it, |it: Changed| choose(it.changed, "ready", "ready already")),
         },
         Builtin::Stop => Descriptor {
-            about: "Make clients refuse data commands: ready → unready",
+            about: "Let clients refuse data commands: ready → unready",
             params: &[],
             args: none,
             notes: "Jobs that run go on; " + code("cancel") + " ends one.",
@@ -104,7 +104,7 @@ pub(crate) fn describe(builtin: Builtin) -> Descriptor {
             },
         },
         Builtin::Calculate => Descriptor {
-            about: "Compute for X seconds, then print MSG (needs ready)",
+            about: "Compute X seconds, then print MSG (needs ready)",
             params: &[
                 Param { name: "X", about: "seconds, a number from 0 to 86400" },
                 Param { name: "MSG", about: "the text that the client then prints, up to 4096 characters" },
@@ -116,7 +116,9 @@ pub(crate) fn describe(builtin: Builtin) -> Descriptor {
                 "calculate worker-1 worker-2 600 done --detach",
                 "calculate worker-1 1 -- -starts-with-a-dash",
             ],
-            answer: |it| typed(it, |it: Calculate| format!("printed \"{}\" after {} s", it.msg, it.x)),
+            answer: |it| {
+                typed(it, |it: Calculate| format!("printed \"{}\" after {} s", it.msg.replace('"', "\\\""), it.x))
+            },
         },
         Builtin::Status => Descriptor {
             about: "Show state, jobs, version, commands and trust",

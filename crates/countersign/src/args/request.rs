@@ -16,7 +16,7 @@ const TARGET: Param = Param { name: "TARGET", about: "clients, or one @group, or
 
 const CALL: &str = "call";
 /// What `call` does.
-pub(crate) const CALL_ABOUT: &str = "Send any registered command, with arguments as JSON";
+pub(crate) const CALL_ABOUT: &str = "Send any registered command, arguments as JSON";
 
 /// A command for clients, as it was typed.
 #[derive(Debug)]

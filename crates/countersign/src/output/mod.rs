@@ -9,6 +9,7 @@ mod report;
 mod roster;
 mod status;
 mod stderr;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +19,6 @@ use std::time::Duration;
 
 use anstream::ColorChoice;
 use anstyle::{AnsiColor, Effects};
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use countersign_protocol::text::escape;
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
@@ -35,6 +35,7 @@ pub(crate) use client_event::{event_line, late_line};
 pub(crate) use observer::{POLL_INTERVAL, is_read};
 pub(crate) use report::Gathering;
 pub(crate) use roster::print_roster;
+pub(crate) use table::table;
 
 /// How long the end waits for standard error.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -167,27 +168,6 @@ pub(crate) fn help(requested: &clap::Error) -> Exit {
     // Whoever reads may have read enough.
     let _ = requested.print();
     if requested.use_stderr() { Exit::Usage } else { Exit::Succeeded }
-}
-
-/// A table without rules, for people and for `awk`. On a terminal its cells are wrapped to the width.
-pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(head);
-    for row in rows {
-        table.add_row(row.iter().map(|cell| escape(cell)));
-    }
-    match columns(io::stdout()) {
-        Some(columns) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns),
-        None => table.set_content_arrangement(ContentArrangement::Disabled),
-    };
-    for (column, title) in table.column_iter_mut().zip(head) {
-        column.set_padding((0, 2));
-        if *title == "COMMAND-ID" {
-            // Half of it is good for nothing.
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        }
-    }
-    table.trim_fmt()
 }
 
 /// The columns of a terminal; `None` where it is none, or does not report them.

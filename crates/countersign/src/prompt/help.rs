@@ -36,5 +36,20 @@ Here:
   quit · exit                 leave; so does Ctrl-D. What runs goes on
 
 Tab completes. What takes long goes on in the background; Ctrl-C offers to
-cancel it. Lines that begin with `event:` are what clients report by themselves.
+cancel it. Lines that begin with `event:` are the clients' own reports.
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_overview_names_every_command_of_the_prompt() {
+        let overview = overview();
+        let is_there = |command: &str| ["\n  ", "· "].iter().any(|it| overview.contains(&format!("{it}{command} ")));
+        let missing: Vec<String> =
+            crate::args::prompt_commands().into_iter().filter(|it| it != "?" && !is_there(it)).collect();
+        assert_eq!(missing, [""; 0]);
+        assert!(overview.lines().all(|line| line.chars().count() <= 80), "{overview}");
+    }
+}

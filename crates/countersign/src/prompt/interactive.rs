@@ -206,14 +206,22 @@ impl Terminal<'_> {
     async fn offer_cancel(&mut self) -> CliResult<LoopFlow> {
         let open = self.session.open_requests();
         if open.is_empty() {
-            self.session.output.note("nothing is under way; Ctrl-D leaves");
+            self.session.output.note("Ctrl-D leaves");
             return Ok(LoopFlow::Next);
         }
-        let texts: Vec<String> = open.iter().map(|(_, text)| format!("`{text}`")).collect();
+        let texts: Vec<String> = match open.as_slice() {
+            [(_, only)] => vec![format!("`{only}`")],
+            several => several.iter().zip(1..).map(|((_, text), number)| format!("{number} `{text}`")).collect(),
+        };
         let requests: Vec<RequestId> = open.iter().map(|(id, _)| *id).collect();
         self.session.output.note(format!("under way: {}", texts.join(", ")));
-        match self.ask("cancel (c), stop waiting (s), or go on (Enter)? ".to_owned(), false).await? {
+        let cancel = if requests.len() == 1 { "cancel (c)" } else { "cancel all (c) or one (its number)" };
+        let question = format!("{cancel}, stop waiting (s, Ctrl-C), or go on (Enter)? ");
+        match self.ask(question, false).await? {
             Typed::Line(line) => match line.trim().to_lowercase().as_str() {
+                number if one_of(&requests, number).is_some() => {
+                    return self.cancel(one_of(&requests, number).as_slice()).await;
+                }
                 "" | "go on" => {}
                 "c" | "cancel" => return self.cancel(&requests).await,
                 "s" | "stop" | "stop waiting" => self.session.stop_waiting()?,
@@ -273,4 +281,10 @@ impl Terminal<'_> {
 
 fn unreadable(why: &str) -> CliError {
     CliError::new(Exit::Failed, format!("the terminal cannot be read: {why}"))
+}
+
+/// The request of a number in the list, where there are several.
+fn one_of(requests: &[RequestId], number: &str) -> Option<RequestId> {
+    let number = number.parse::<usize>().ok().filter(|_| requests.len() > 1)?;
+    requests.get(number.checked_sub(1)?).copied()
 }

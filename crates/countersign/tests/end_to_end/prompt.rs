@@ -87,14 +87,33 @@ fn a_long_command_goes_on_in_the_background_and_ctrl_c_cancels_it() {
     person.wait_for("worker-1 ready> ");
     person.keys(CTRL_C);
     person.wait_for("under way: `calculate 60 never`");
-    person.wait_for("cancel (c), stop waiting (s), or go on (Enter)? ");
+    person.wait_for("cancel (c), stop waiting (s, Ctrl-C), or go on (Enter)? ");
     person.line("c");
     person.wait_for("worker-1: cancelled");
     person.wait_for("what came of `calculate 60 never`:");
     person.wait_for("worker-1: cancelled: ");
     person.wait_for("worker-1 ready> ");
     person.keys(CTRL_C);
-    person.wait_for("nothing is under way; Ctrl-D leaves");
+    person.wait_for("note: Ctrl-D leaves");
+}
+
+#[test]
+fn of_several_commands_ctrl_c_cancels_the_one_whose_number_is_typed() {
+    let (fleet, _worker) = Fleet::ready();
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
+    for line in ["calculate 60 first", "calculate 60 second"] {
+        person.line(line);
+        person.wait_for(&format!("`{line}` goes on in the background"));
+        person.wait_for("worker-1 ready> ");
+    }
+    person.keys(CTRL_C);
+    person.wait_for("under way: 1 `calculate 60 first`, 2 `calculate 60 second`");
+    person.wait_for("cancel all (c) or one (its number), stop waiting (s, Ctrl-C), or go on (Enter)? ");
+    person.line("2");
+    person.wait_for("what came of `calculate 60 second`:");
+    person.wait_for("worker-1: cancelled: ");
+    person.wait_for("worker-1 ready> ");
+    assert_eq!(fleet.status("worker-1")["jobs"]["running"], 1, "the first one goes on");
 }
 
 #[test]
