@@ -50,7 +50,8 @@ lint:
 
 # Generate the JSON Schemas from the Rust types
 schemas:
-    cargo run --quiet --locked --package countersign -- schemas --write schemas
+    cargo build --quiet --workspace --locked --bin countersign
+    "${CARGO_TARGET_DIR:-target}/debug/countersign" schemas --write schemas
 
 # Fuzz one target, or each in turn
 [no-exit-message]

@@ -60,7 +60,7 @@ pub(crate) struct Cli {
 
 /// No options.
 #[derive(Debug, Args)]
-pub(crate) struct NoArgs {}
+pub(crate) struct NoOptions {}
 
 /// What else a command line can come to.
 pub(crate) enum ParseExit {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use common::Worker;
 use countersign_machine::client::{ExecutionResult, State};
+use countersign_protocol::command::{Builtin, CommandKind};
 use countersign_protocol::envelope::Signed;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::reply::{Outcome, Reply};
@@ -47,8 +48,10 @@ enum Action {
 }
 
 fn action() -> impl Strategy<Value = Action> {
-    let command =
-        prop::sample::select(vec!["start", "start", "stop", "ping", "calculate", "calculate", "terminate", "cancel"]);
+    // Every command that is recorded, and those that start something once more.
+    let recorded = Builtin::ALL.iter().filter(|builtin| builtin.kind() != CommandKind::Query);
+    let command: Vec<&str> = recorded.map(|builtin| builtin.name()).chain(["start", "calculate"]).collect();
+    let command = prop::sample::select(command);
     prop_oneof![
         8 => (command, any::<bool>(), prop::bool::weighted(0.8), 1..60_000_i64)
             .prop_map(|(command, epoch, delivered, ttl)| Action::Send { command, epoch, delivered, ttl }),

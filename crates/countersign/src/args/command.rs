@@ -11,7 +11,7 @@ use countersign_provisioning::NewClient;
 
 use super::options::{KeysArgs, OperatorArgs, OutputArgs, RealmArgs, SendArgs};
 use super::request::{CommandArgs, Sender};
-use super::{NoArgs, examples};
+use super::{NoOptions, examples};
 use crate::duration::{Span, span};
 use crate::text::Place;
 
@@ -143,10 +143,10 @@ reason why a message is rejected, or `gap`; `-o json` would never end and is ref
 pub(crate) enum PromptCommand {
     /// A command for clients.
     #[command(flatten)]
-    Request(CommandArgs<NoArgs>),
+    Request(CommandArgs<NoOptions>),
 
     #[command(after_long_help = examples(Place::Prompt, &CLIENTS))]
-    Clients(ClientsArgs<NoArgs>),
+    Clients(ClientsArgs<NoOptions>),
 
     #[command(after_long_help = examples(Place::Prompt, &SCHEMA))]
     Schema(SchemaArgs),

@@ -122,7 +122,7 @@ pub(crate) enum Format {
     Table,
     /// One document when all is known.
     Json,
-    /// One line per reply as it arrives, and one summary line.
+    /// One line for each item; of a command, each reply as it arrives, and a summary.
     Ndjson,
 }
 

@@ -7,7 +7,7 @@ use clap::{ArgMatches, Args, Error, FromArgMatches, Subcommand};
 use countersign_protocol::command::Builtin;
 
 use super::options::{OperatorArgs, OutputArgs, SendArgs};
-use super::{NoArgs, examples};
+use super::{NoOptions, examples};
 use crate::builtin::{self, Param};
 use crate::text::{Place, Text, code};
 
@@ -60,7 +60,7 @@ impl Sender for OperatorArgs {
     const PLACE: Place = Place::Shell;
 }
 
-impl Sender for NoArgs {
+impl Sender for NoOptions {
     const PLACE: Place = Place::Prompt;
 }
 

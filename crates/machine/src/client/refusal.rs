@@ -104,7 +104,7 @@ impl Refusal {
             }
             Self::UnknownCommand(name) => format!("no command `{}` is registered here", text::echo(name.as_str())),
             Self::InvalidArgs(_) => "the arguments do not satisfy the command's schema".into(),
-            Self::NotReady => "the client is unready; `start` it first".into(),
+            Self::NotReady => "the client is not ready; `start` it first".into(),
             Self::Terminating => "the client is terminating".into(),
             Self::JobsBusy(limit) => format!("all {limit} job slots are taken"),
             Self::RecordFull => "the journal of recent commands is full".into(),

@@ -136,11 +136,11 @@ impl Properties {
 #[serde(deny_unknown_fields)]
 pub struct NoArgs {}
 
-/// The result of `start`.
+/// The result of a command that changes the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Changed {
-    /// Whether the state changed; `false` when it was ready already.
+    /// Whether the state changed; `false` when it was so already.
     pub changed: bool,
 }
 
@@ -363,7 +363,7 @@ mod tests {
             ("jobs", CommandKind::Query, false),
             ("result", CommandKind::Query, false),
         ];
-        assert!(kinds.eq(expected));
+        assert_eq!(kinds.collect::<Vec<_>>(), expected);
         assert!(Builtin::ALL.iter().all(|builtin| Builtin::from_name(builtin.name()) == Some(*builtin)));
         assert_eq!(Builtin::from_name("Ping"), None);
         assert!(Builtin::ALL.iter().all(|builtin| Name::from(*builtin).as_str() == builtin.name()));

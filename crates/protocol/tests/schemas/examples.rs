@@ -1,5 +1,7 @@
 //! One honest example of everything that has a schema, and more where a message has several shapes.
 
+use countersign_protocol::command::Builtin;
+use countersign_protocol::schema::{Schema, arguments as arguments_of, result as result_of};
 use serde_json::{Value, json};
 
 const ID: &str = "019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90";
@@ -84,31 +86,40 @@ pub(crate) fn job() -> Value {
     })
 }
 
-/// The arguments of a command.
+/// Arguments of a command.
 pub(crate) fn arguments(command: &str) -> Value {
-    match command {
-        "cancel" | "result" => json!({ "command_id": ID, "command_digest": digest() }),
-        "calculate" => json!({ "x": 2.5, "msg": "done" }),
-        _ => json!({}),
-    }
+    let named = json!({ "command_id": ID, "command_digest": digest() });
+    first_accepted(arguments_of(builtin(command)), [json!({}), named, calculation()])
 }
 
-/// The result of a command.
+/// A result of a command.
 pub(crate) fn result(command: &str) -> Value {
-    match command {
-        "start" => json!({ "changed": true }),
-        "stop" => json!({ "changed": true, "running": 1 }),
-        "terminate" => json!({ "cancelled": 1 }),
-        "cancel" => json!({ "cancelled": true }),
-        "ping" => json!(1_795_485_600),
-        "calculate" => arguments(command),
-        "status" => client_info(),
-        "jobs" => json!({ "jobs": [job()], "more": false }),
-        "result" => json!({
-            "command_digest": digest(), "operator": "alice", "status": "failed", "error": error(),
-        }),
-        unknown => panic!("no such command: {unknown}"),
-    }
+    let recorded = json!({ "command_digest": digest(), "operator": "alice", "status": "failed", "error": error() });
+    let results = [
+        json!({ "changed": true }),
+        json!({ "changed": true, "running": 1 }),
+        json!({ "cancelled": 1 }),
+        json!({ "cancelled": true }),
+        json!(1_795_485_600),
+        calculation(),
+        client_info(),
+        json!({ "jobs": [job()], "more": false }),
+        recorded,
+    ];
+    first_accepted(result_of(builtin(command)), results)
+}
+
+fn builtin(command: &str) -> Builtin {
+    Builtin::from_name(command).unwrap_or_else(|| panic!("no such command: {command}"))
+}
+
+fn first_accepted(schema: &Schema, examples: impl IntoIterator<Item = Value>) -> Value {
+    let found = examples.into_iter().find(|example| schema.accepts(example));
+    found.unwrap_or_else(|| panic!("no example satisfies {}: add one", schema.name()))
+}
+
+fn calculation() -> Value {
+    json!({ "x": 2.5, "msg": "done" })
 }
 
 fn progress() -> Value {

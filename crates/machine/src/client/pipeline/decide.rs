@@ -51,14 +51,16 @@ pub(super) fn decide(valid: Valid, capacity: &Capacity) -> Result<Decided, Rejec
     let long_running = valid.is_long_running();
     let refusal = match (kind, capacity.state) {
         (CommandKind::Query, _) => None,
-        (_, State::Terminated) => Some(Refusal::Terminating),
+        (CommandKind::Control | CommandKind::Data, State::Terminated) => Some(Refusal::Terminating),
         (CommandKind::Data, State::Unready) => Some(Refusal::NotReady),
         (CommandKind::Data, State::Ready) if long_running && !capacity.free_slots => {
             Some(Refusal::JobsBusy(capacity.slots))
         }
-        _ if !capacity.writable => Some(Refusal::NotRecorded),
-        _ if !capacity.room => Some(Refusal::RecordFull),
-        _ => None,
+        (CommandKind::Control, State::Unready | State::Ready) | (CommandKind::Data, State::Ready) => match capacity {
+            Capacity { writable: false, .. } => Some(Refusal::NotRecorded),
+            Capacity { room: false, .. } => Some(Refusal::RecordFull),
+            Capacity { .. } => None,
+        },
     };
     if let Some(refusal) = refusal {
         return Err(valid.refuse(refusal));
