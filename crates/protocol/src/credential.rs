@@ -164,6 +164,20 @@ struct Verified {
     kid: Thumbprint,
 }
 
+/// What an issuer of the trust bundle signed, whether it holds or not: to be shown or renewed. No message is verified with
+/// it: that takes a [`Credential`].
+#[derive(Debug, Clone)]
+pub struct Examined {
+    /// Its claims.
+    pub claims: Claims,
+    /// The key that it is for.
+    pub key: PublicKey,
+    /// The thumbprint of the issuer's key.
+    pub issuer: Thumbprint,
+    /// Whether its holder may sign with it, and why not.
+    pub holds: Result<(), CredentialError>,
+}
+
 /// Why a credential is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
@@ -247,6 +261,18 @@ impl Credential {
         let credential = Self::issued(raw, trust)?;
         credential.still_valid(now, skew, trust)?;
         Ok(credential)
+    }
+
+    /// What a credential says, and whether its holder may sign with it (`nbf − skew ≤ now < exp`, section 6). An error means
+    /// that no issuer of the trust bundle signed it, or that what it signed is no credential.
+    pub fn examine(raw: &str, trust: &Trust, now: Millis, skew: i64) -> Result<Examined, CredentialError> {
+        let credential = Self::issued(raw, trust)?;
+        let Verified { issuer, claims, key, .. } = &*credential.0;
+        let holds = credential.still_valid(now, skew, trust).and_then(|()| match now < credential.expires_at() {
+            true => Ok(()),
+            false => Err(CredentialError::Expired { exp: claims.exp, now }),
+        });
+        Ok(Examined { claims: claims.clone(), key: *key, issuer: *issuer, holds })
     }
 
     /// What an issuer of the trust bundle signed; nothing that changes with time is looked at.
