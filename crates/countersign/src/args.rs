@@ -11,6 +11,7 @@ use crate::cli_error::CliError;
 use crate::text::Place;
 
 mod command;
+mod credential;
 mod error;
 mod options;
 mod request;
@@ -18,6 +19,7 @@ mod request;
 pub(crate) use command::{
     ClientArgs, ClientsAction, ClientsArgs, Command, InitArgs, PromptCommand, ServerArgs, WatchArgs,
 };
+pub(crate) use credential::{AllowedCommand, CredentialAction, GrantArgs, IssueMember, RenewMember, WhoArgs};
 pub(crate) use options::{BrokerArgs, Format, KeysArgs, OperatorArgs, OutputArgs, RealmArgs, SendArgs, VerbosityArgs};
 pub(crate) use request::{CALL_ABOUT, CallArgs, CommandArgs, Words};
 

@@ -1,6 +1,7 @@
 //! Durations as people type them: `500ms`, `5s`, `1m30s`, `7d`.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use jiff::fmt::friendly::{Spacing, SpanParser, SpanPrinter};
 use jiff::{SignedDuration, SpanRelativeTo};
@@ -52,6 +53,16 @@ pub(crate) fn span(text: &str) -> Result<Span, String> {
 /// Reads a duration that is longer than nothing.
 pub(crate) fn positive_span(text: &str) -> Result<Span, String> {
     span(text).and_then(|span| if span.0 > 0 { Ok(span) } else { Err("it must be longer than nothing".to_owned()) })
+}
+
+/// Reads a duration of so many milliseconds, both ends included.
+pub(crate) fn span_within(text: &str, bounds: RangeInclusive<i64>) -> Result<Span, String> {
+    let span = span(text)?;
+    if bounds.contains(&span.0) {
+        return Ok(span);
+    }
+    let [least, most] = [*bounds.start(), *bounds.end()].map(Span);
+    Err(format!("it must be from {least} to {most}"))
 }
 
 /// A duration for people, in the largest unit that loses little: `0.4 ms`, `2.5 s`, `3 min`, `2 h`, `29 days`.
@@ -116,6 +127,16 @@ mod tests {
     fn nothing_is_not_longer_than_nothing() {
         assert!(positive_span("0ms").is_err());
         assert_eq!(positive_span("1ms"), Ok(Span(1)));
+    }
+
+    #[test]
+    fn a_bounded_duration_is_read_up_to_both_bounds_and_not_beyond() {
+        for (text, millis) in [("1ms", 1), ("60s", 60_000)] {
+            assert_eq!(span_within(text, 1..=60_000), Ok(Span(millis)));
+        }
+        for text in ["0ms", "60001ms"] {
+            assert_eq!(span_within(text, 1..=60_000), Err("it must be from 1ms to 1m".to_owned()), "{text}");
+        }
     }
 
     #[test]

@@ -34,6 +34,12 @@ impl Realm {
 
     /// The identity and the connection key of somebody in the folder; `skew` in milliseconds.
     pub(crate) fn member(&self, role: Role, name: &Name, skew: i64) -> CliResult<Member> {
+        self.expect_member(role, name)?;
+        Ok(load_member(&self.folder, role, name, &self.trust, clock::wall(), skew)?)
+    }
+
+    /// Refuses a name that nobody in the folder has.
+    pub(crate) fn expect_member(&self, role: Role, name: &Name) -> CliResult<()> {
         let known = self.folder.names(role);
         if !known.contains(name) {
             let listed = listed(&known);
@@ -45,7 +51,7 @@ impl Realm {
             let failure = CliError::keys(format!("the folder {} has no {role} {name}", self.folder.path().display()));
             return Err(failure.expected(format!("one that it has: {listed}")).hint(hint));
         }
-        Ok(load_member(&self.folder, role, name, &self.trust, clock::wall(), skew)?)
+        Ok(())
     }
 
     /// The operator who signs: the one that the options name, or the only one.

@@ -3,24 +3,35 @@
 
 mod changes;
 mod error;
+mod issue;
 mod members;
+mod standing;
+mod terms;
+#[cfg(test)]
+mod tests;
 mod trust;
 mod users;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
 
 use countersign_host::clock;
 use countersign_keys::{Fault, KeyFileError, KeyFolder, Seed, read_key, read_public, read_seed};
+use countersign_protocol::credential::Role;
 use countersign_protocol::key::SecretKey;
-use countersign_protocol::name::{EVERYONE, InvalidName, Name};
+use countersign_protocol::name::{InvalidName, Name};
 use countersign_protocol::time::Millis;
+use countersign_protocol::trust::Trust;
 
 use self::changes::ChangeReport;
 pub use self::changes::{Action, FileChange};
 pub use self::error::{ProvisionError, ProvisionFault};
+pub use self::issue::{issue, renew, renew_all};
 use self::members::Members;
-use self::users::{User, Who, has_no_accounts, users_file};
+pub use self::standing::{Listed, Standing, examine, list};
+pub use self::terms::{LIVES, Rights, Terms, group};
+use self::users::{User, has_no_accounts, users_file};
 
 /// A day in milliseconds.
 const DAY: i64 = 86_400_000;
@@ -51,6 +62,12 @@ pub struct NewClient {
     pub groups: Option<Vec<Name>>,
 }
 
+impl NewClient {
+    fn terms(&self) -> Terms {
+        Terms { rights: Rights::Client { groups: self.groups.clone() }, life_ms: None }
+    }
+}
+
 impl FromStr for NewClient {
     type Err = String;
 
@@ -59,14 +76,8 @@ impl FromStr for NewClient {
             None => (text, None),
             Some((name, "")) => (name, Some(Vec::new())),
             Some((name, groups)) => {
-                let groups = groups.split(',').map(str::parse).collect::<Result<Vec<Name>, _>>();
-                let mut groups = groups.map_err(|error| error.to_string())?;
-                if groups.iter().any(|group| group.as_str() == EVERYONE) {
-                    return Err(format!("no group can be called `{EVERYONE}`: @{EVERYONE} stands for every client"));
-                }
-                groups.sort();
-                groups.dedup();
-                (name, Some(groups))
+                let groups = groups.split(',').map(group).collect::<Result<Vec<Name>, _>>()?;
+                (name, Some(terms::sorted(&groups)))
             }
         };
         Ok(Self { name: name.parse().map_err(|error: InvalidName| error.to_string())?, groups })
@@ -105,22 +116,25 @@ fn fill(
 ) -> Result<Name, ProvisionError> {
     let folder = changes.folder().clone();
     let trust = trust::ensure(changes, realm)?;
-    let mut users = Vec::new();
-    for (who, path) in
-        [(Who::Observer, folder.observer_seed()), (Who::Setup, folder.setup_seed()), (Who::Trust, folder.trust_seed())]
-    {
-        let seed = match existing_seed(changes, &path)? {
-            Some(seed) => seed,
-            None => create_seed(changes, &path)?,
-        };
-        users.extend(seed.public_key().map(|nkey| User { who, nkey }));
+    for path in [folder.observer_seed(), folder.setup_seed(), folder.trust_seed()] {
+        if existing_seed(changes, &path)?.is_none() {
+            create_seed(changes, &path)?;
+        }
     }
-    let mut members = Members::new(changes, &trust)?;
-    users.extend(members.operators(operators)?);
-    users.extend(members.clients(clients)?);
+    let mut members = Members::new(changes, &trust, "countersign init")?;
+    let operators = operators.iter().map(|name| (name.clone(), Terms::unchanged(Role::Operator)));
+    members.all_of(Role::Operator, operators.collect(), "alice")?;
+    let clients: BTreeMap<Name, Terms> = clients.iter().map(|client| (client.name.clone(), client.terms())).collect();
+    members.all_of(Role::Client, clients, "worker-1")?;
+    let users = members.users()?;
+    write_users(changes, &trust, &users)?;
+    Ok(trust.realm().clone())
+}
 
-    let path = folder.users();
-    let file = users_file(trust.realm(), &users);
+/// Writes the broker's users file, where it is to be another.
+fn write_users(changes: &mut ChangeReport, trust: &Trust, users: &[User]) -> Result<(), ProvisionError> {
+    let path = changes.folder().users();
+    let file = users_file(trust.realm(), users);
     match read_public(&path, MAX_USERS) {
         Ok(old) if old == file.as_bytes() => changes.note(Action::Left, &path, ""),
         Ok(old) if has_no_accounts(&old) => changes.write(Action::Renewed, &path, file.as_bytes(), NEW_ACCOUNTS)?,
@@ -130,7 +144,7 @@ fn fill(
         }
         Err(error) => return Err(error.into()),
     }
-    Ok(trust.realm().clone())
+    Ok(())
 }
 
 /// One client with two sets of groups cannot be had.

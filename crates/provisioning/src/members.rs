@@ -5,17 +5,17 @@ use std::path::Path;
 
 use countersign_host::clock;
 use countersign_keys::{Fault, KeyFileError, KeyFolder, Seed, read_key, read_public, read_seed};
-use countersign_protocol::credential::{Claims, Commands, Confirmation, Credential, Grant, Role};
+use countersign_protocol::credential::{Claims, Confirmation, Credential, CredentialError, Role};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::key::{PublicKey, SecretKey};
-use countersign_protocol::limits::{MAX_CREDENTIAL, MAX_TTL};
+use countersign_protocol::limits::MAX_CREDENTIAL;
 use countersign_protocol::name::Name;
 use countersign_protocol::trust::Trust;
 
 use super::changes::{Action, ChangeReport};
-use super::users::{User, Who, nkeys_in};
+use super::terms::{Content, Terms};
+use super::users::{User, Who, nkeys_in, title};
 use super::{DAY, MAX_USERS, create_key, create_seed, existing_key, existing_seed, until};
-use crate::NewClient;
 use crate::error::ProvisionError;
 
 /// Longer than any credential lives: with this skew one is verified whatever the time, so that what it grants is known
@@ -26,10 +26,21 @@ const ANY_TIME: i64 = i64::MAX;
 pub(super) struct Members<'a> {
     changes: &'a mut ChangeReport,
     trust: &'a Trust,
+    /// What a person runs again when something is missing.
+    program: &'static str,
     /// The broker's users before: whose connection key lies elsewhere is known from there only.
     users_before: BTreeMap<String, String>,
     /// Every connection key that is known, by its 32 bytes.
     connection_keys: BTreeSet<[u8; 32]>,
+}
+
+/// When a credential that is there is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// Past half its life, or for another key or other terms.
+    WhenDue,
+    /// In any case.
+    Always,
 }
 
 /// The holder of a credential, and where it is stored.
@@ -41,14 +52,12 @@ struct Holder<'a> {
     path: &'a Path,
 }
 
-/// What a credential states besides its holder.
-enum Content {
-    Grant(Grant),
-    Groups(Vec<Name>),
-}
-
 impl<'a> Members<'a> {
-    pub(super) fn new(changes: &'a mut ChangeReport, trust: &'a Trust) -> Result<Self, ProvisionError> {
+    pub(super) fn new(
+        changes: &'a mut ChangeReport,
+        trust: &'a Trust,
+        program: &'static str,
+    ) -> Result<Self, ProvisionError> {
         let path = changes.folder().users();
         let users = match read_public(&path, MAX_USERS) {
             Ok(users) => users,
@@ -58,7 +67,7 @@ impl<'a> Members<'a> {
         };
         let users_before = nkeys_in(&String::from_utf8_lossy(&users));
         let connection_keys = users_before.values().filter_map(|nkey| raw(nkey)).collect();
-        let mut members = Self { changes, trust, users_before, connection_keys };
+        let mut members = Self { changes, trust, program, users_before, connection_keys };
         for entry in std::fs::read_dir(path.with_file_name("")).into_iter().flatten().flatten() {
             if entry.path().extension().is_some_and(|extension| extension == "nk") {
                 members.connects(&read_seed(&entry.path())?);
@@ -67,46 +76,33 @@ impl<'a> Members<'a> {
         Ok(members)
     }
 
-    /// Every operator of the folder, and those that are wanted; `alice` if that is nobody.
-    pub(super) fn operators(&mut self, wanted: &[Name]) -> Result<Vec<User>, ProvisionError> {
-        let wanted = wanted.iter().map(|name| (name.clone(), None)).collect();
-        self.all_of(Role::Operator, wanted, "alice")
-    }
-
-    /// Every client of the folder, and those that are wanted; `worker-1` if that is nobody.
-    pub(super) fn clients(&mut self, wanted: &[NewClient]) -> Result<Vec<User>, ProvisionError> {
-        let wanted = wanted.iter().map(|client| (client.name.clone(), client.groups.clone())).collect();
-        self.all_of(Role::Client, wanted, "worker-1")
-    }
-
-    fn all_of(
+    /// Every operator or client of the folder, and those that are wanted; the default one if that is nobody.
+    pub(super) fn all_of(
         &mut self,
         role: Role,
-        wanted: BTreeMap<Name, Option<Vec<Name>>>,
+        wanted: BTreeMap<Name, Terms>,
         default: &str,
-    ) -> Result<Vec<User>, ProvisionError> {
-        // Those that are there already keep their groups unless others are asked for.
-        let mut all: BTreeMap<Name, Option<Vec<Name>>> =
-            self.changes.folder().names(role).into_iter().map(|name| (name, None)).collect();
+    ) -> Result<(), ProvisionError> {
+        // Those that are there already keep what they have unless something else is asked for.
+        let mut all: BTreeMap<Name, Terms> =
+            self.changes.folder().names(role).into_iter().map(|name| (name, Terms::unchanged(role))).collect();
         all.extend(wanted);
         if all.is_empty() {
-            all.insert(super::default_name(default), None);
+            all.insert(super::default_name(default), Terms::unchanged(role));
         }
-        let mut users = Vec::new();
-        for (name, groups) in all {
-            users.extend(self.member(role, &name, groups)?);
-        }
-        Ok(users)
+        all.iter().try_for_each(|(name, terms)| self.member(name, terms, Renewal::WhenDue))
     }
 
-    fn member(&mut self, role: Role, name: &Name, groups: Option<Vec<Name>>) -> Result<Option<User>, ProvisionError> {
+    /// Makes the keys of a member where there are none, and issues or renews its credential.
+    pub(super) fn member(&mut self, name: &Name, terms: &Terms, renewal: Renewal) -> Result<(), ProvisionError> {
+        let role = terms.role();
         let [key_path, seed_path, path] = [KeyFolder::key, KeyFolder::seed, KeyFolder::credential]
             .map(|path| path(self.changes.folder(), role, name));
         let key = existing_key(self.changes, &key_path)?;
         let seed = existing_seed(self.changes, &seed_path)?;
         let lives_elsewhere = key.is_none() && seed.is_none() && path.exists();
-        let (key, nkey) = if lives_elsewhere {
-            (None, self.users_before.get(&format!("{role} {name}")).cloned())
+        let key = if lives_elsewhere {
+            None
         } else {
             let seed = match seed {
                 Some(seed) => seed,
@@ -117,23 +113,55 @@ impl<'a> Members<'a> {
                 Some(key) => key,
                 None => create_key(self.changes, &key_path, format!("signs the messages of {role} {name}"))?,
             };
-            (Some(*key.public()), seed.public_key())
+            Some(*key.public())
         };
-        let groups = self.credential(&Holder { role, name, key: key.as_ref(), path: &path }, groups)?;
-        let who = match role {
-            Role::Operator => Who::Operator(name.clone()),
-            Role::Client => Who::Client(name.clone(), groups),
-        };
-        Ok(nkey.map(|nkey| User { who, nkey }))
+        self.credential(&Holder { role, name, key: key.as_ref(), path: &path }, terms, renewal)
+    }
+
+    /// Whether the broker lists a member as a user.
+    pub(super) fn is_user(&self, role: Role, name: &Name) -> bool {
+        self.users_before.contains_key(&title(role, name))
+    }
+
+    /// Everybody who may connect to the broker: whose connection key lies here, or was in the list before.
+    pub(super) fn users(&self) -> Result<Vec<User>, ProvisionError> {
+        let folder = self.changes.folder();
+        let mut users = vec![
+            (Who::Observer, folder.observer_seed()),
+            (Who::Setup, folder.setup_seed()),
+            (Who::Trust, folder.trust_seed()),
+        ];
+        for name in folder.names(Role::Operator) {
+            let seed = folder.seed(Role::Operator, &name);
+            users.push((Who::Operator(name), seed));
+        }
+        for name in folder.names(Role::Client) {
+            let (path, seed) = (folder.credential(Role::Client, &name), folder.seed(Role::Client, &name));
+            // What others can write to is not passed over: it would take the client's groups from the list.
+            let raw = read_public(&path, MAX_CREDENTIAL + 2)?;
+            let credential = self.read(Role::Client, &name, &raw);
+            let groups = credential.map_or_else(|_| Vec::new(), |credential| credential.groups().to_vec());
+            users.push((Who::Client(name, groups), seed));
+        }
+        let mut listed = Vec::new();
+        for (who, path) in users {
+            let nkey = match read_seed(&path) {
+                Ok(seed) => seed.public_key(),
+                Err(KeyFileError { fault: Fault::Missing, .. }) => self.users_before.get(&who.title()).cloned(),
+                Err(error) => return Err(error.into()),
+            };
+            listed.extend(nkey.map(|nkey| User { who, nkey }));
+        }
+        Ok(listed)
     }
 
     fn connects(&mut self, seed: &Seed) {
         self.connection_keys.extend(seed.public_key().and_then(|nkey| raw(&nkey)));
     }
 
-    /// Issues or renews a credential where that is due; the groups that it then has.
-    fn credential(&mut self, holder: &Holder<'_>, groups: Option<Vec<Name>>) -> Result<Vec<Name>, ProvisionError> {
-        let Holder { role, key, path, .. } = *holder;
+    /// Issues or renews a credential where that is due.
+    fn credential(&mut self, holder: &Holder<'_>, terms: &Terms, renewal: Renewal) -> Result<(), ProvisionError> {
+        let Holder { role, name, key, path } = *holder;
         let default_life = match role {
             Role::Operator => 30 * DAY,
             Role::Client => 90 * DAY,
@@ -141,48 +169,44 @@ impl<'a> Members<'a> {
         if let Some(key) = key
             && !path.exists()
         {
-            let content = match role {
-                Role::Operator => Content::Grant(everything()),
-                Role::Client => Content::Groups(groups.unwrap_or_default()),
-            };
-            return self.issue(Action::Made, holder, key, content, default_life, "");
+            let life = terms.life_ms.unwrap_or(default_life);
+            return self.issue(Action::Made, holder, key, terms.content(None), life, "");
         }
-        // What others can write to is not passed over: it would take the client's groups from the broker's list of users.
         let raw = read_public(path, MAX_CREDENTIAL + 2)?;
-        let old = match self.read(holder, &raw) {
+        let old = match self.read(role, name, &raw) {
             Ok(old) => old,
             Err(why) => {
                 // A member that somebody revoked or replaced by hand is not brought back as a side effect.
                 self.changes.note(Action::Left, path, format!("not renewed: {why}"));
-                return Ok(Vec::new());
+                return Ok(());
             }
         };
         let now = self.changes.now();
         let life = old.expires_at().since(old.issued_at());
         let key = key.unwrap_or(old.key());
+        let content = terms.content(Some(&old));
         let why = if old.key() != key {
             "for its new key; "
-        } else if groups.as_ref().is_some_and(|groups| old.groups() != groups.as_slice()) {
-            "with other groups; "
+        } else if !content.is_of(&old) {
+            content.difference()
         } else if now.since(old.issued_at()) > life / 2 {
             "past half its life; "
-        } else {
+        } else if renewal == Renewal::WhenDue {
             self.changes.note(Action::Left, path, until(old.expires_at()));
-            return Ok(old.groups().to_vec());
+            return Ok(());
+        } else {
+            ""
         };
-        let content = match old.grant() {
-            Some(grant) => Content::Grant(grant.clone()),
-            None => Content::Groups(groups.unwrap_or_else(|| old.groups().to_vec())),
-        };
-        self.issue(Action::Renewed, holder, key, content, if life > 0 { life } else { default_life }, why)
+        let life = terms.life_ms.unwrap_or(if life > 0 { life } else { default_life });
+        self.issue(Action::Renewed, holder, key, content, life, why)
     }
 
     /// The credential that is there, whether it has expired or not.
-    fn read(&self, holder: &Holder<'_>, raw: &[u8]) -> Result<Credential, String> {
+    fn read(&self, role: Role, name: &Name, raw: &[u8]) -> Result<Credential, String> {
         let text = std::str::from_utf8(raw).map_err(|error| error.to_string())?;
         let credential = Credential::verify(text.trim(), self.trust, self.changes.now(), ANY_TIME)
             .map_err(|error| error.to_string())?;
-        if credential.role() != holder.role || credential.name() != holder.name {
+        if credential.role() != role || credential.name() != name {
             return Err(format!("it is of {} {}", credential.role(), credential.name()));
         }
         Ok(credential)
@@ -196,7 +220,7 @@ impl<'a> Members<'a> {
         content: Content,
         life: i64,
         why: &str,
-    ) -> Result<Vec<Name>, ProvisionError> {
+    ) -> Result<(), ProvisionError> {
         let Holder { role, name, path, .. } = *to;
         if self.connection_keys.contains(key.as_bytes()) {
             let key = self.changes.folder().key(role, name);
@@ -205,7 +229,7 @@ impl<'a> Members<'a> {
                 key.display()
             ))
             .expecting("a key that signs messages and nothing else: the broker chooses what a connection key signs")
-            .hinting("remove it, and run `countersign init` again to have another"));
+            .hinting(format!("remove it, and run `{}` again to have another", self.program)));
         }
         let (iss, issuer) = self.issuer()?;
         let now = self.changes.now();
@@ -230,7 +254,10 @@ impl<'a> Members<'a> {
         let credential = Credential::verify(&raw, self.trust, now, 0).map_err(|error| {
             ProvisionError::keys(format!("the new credential of {role} {name} would not hold: {error}"))
                 .expecting("one that trust.json vouches for, 4 KiB long at most")
-                .hinting("ask for fewer groups, or remove a key that was revoked")
+                .hinting(match error {
+                    CredentialError::Size { .. } => "name fewer groups, commands or targets",
+                    _ => "ask for fewer groups, or remove a key that was revoked",
+                })
         })?;
         let groups = groups.unwrap_or_default();
         let mut note = format!("{why}{}", until(credential.expires_at()));
@@ -238,18 +265,17 @@ impl<'a> Members<'a> {
             let groups: Vec<&str> = groups.iter().map(Name::as_str).collect();
             note = format!("{note}; in {}", groups.join(", "));
         }
-        self.changes.write(verb, path, format!("{raw}\n").as_bytes(), note)?;
-        Ok(groups)
+        self.changes.write(verb, path, format!("{raw}\n").as_bytes(), note)
     }
 
     /// The issuer's name and key. It is read only when something is to be issued: it may be elsewhere otherwise.
-    fn issuer(&self) -> Result<(Name, SecretKey), ProvisionError> {
+    pub(super) fn issuer(&self) -> Result<(Name, SecretKey), ProvisionError> {
         let path = self.changes.folder().issuer_key();
         let key = read_key(&path).map_err(|error| match error.fault {
             Fault::Missing => {
                 ProvisionError::keys(format!("{} is missing, and a credential is to be issued", path.display()))
                     .expecting("the issuer's private key, which signs credentials")
-                    .hinting("bring it back for the time of `countersign init`")
+                    .hinting(format!("bring it back for the time of `{}`", self.program))
             }
             _ => error.into(),
         })?;
@@ -265,9 +291,4 @@ impl<'a> Members<'a> {
 /// The 32 bytes of a connection key.
 fn raw(nkey: &str) -> Option<[u8; 32]> {
     nkeys::from_public_key(nkey).ok().map(|(_, raw)| raw)
-}
-
-/// Every command, every client.
-fn everything() -> Grant {
-    Grant { commands: Commands::Any, clients: Vec::new(), groups: Vec::new(), all: true, max_ttl_ms: MAX_TTL }
 }

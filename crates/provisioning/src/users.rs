@@ -109,16 +109,21 @@ pub(super) fn nkeys_in(file: &str) -> BTreeMap<String, String> {
     keys
 }
 
+/// What a member is called in the users file.
+pub(super) fn title(role: Role, name: &Name) -> String {
+    format!("{role} {name}")
+}
+
 const HEAD: &str = "\
 # Who may connect to the broker, and what each may publish and subscribe to.
 # Made by `countersign init`, which writes it again whenever something changes.
 ";
 
 impl Who {
-    fn title(&self) -> String {
+    pub(super) fn title(&self) -> String {
         match self {
-            Self::Operator(name) => format!("{} {name}", Role::Operator),
-            Self::Client(name, _) => format!("{} {name}", Role::Client),
+            Self::Operator(name) => title(Role::Operator, name),
+            Self::Client(name, _) => title(Role::Client, name),
             Self::Observer => "observer".to_owned(),
             Self::Setup => "setup".to_owned(),
             Self::Trust => "trust".to_owned(),

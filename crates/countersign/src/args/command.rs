@@ -9,6 +9,7 @@ use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::Name;
 use countersign_provisioning::NewClient;
 
+use super::credential::CredentialAction;
 use super::options::{KeysArgs, OperatorArgs, OutputArgs, RealmArgs, SendArgs};
 use super::request::{CommandArgs, Sender};
 use super::{NoOptions, examples};
@@ -38,6 +39,18 @@ Private keys have mode 0600, and all folders 0700. Then move root.pem off this
 machine: it is needed again only to renew or change trust.json.
 The broker reads a changed nats/users.conf when it gets SIGHUP.")]
     Init(InitArgs),
+
+    /// Issue, renew, show and list credentials
+    ///
+    /// A credential says who holds a key: a client and its groups, or an operator and its grant (which commands, to which
+    /// clients). The issuer signs it; clients check it with each command.
+    #[command(after_long_help = "Examples:
+  countersign credential issue client worker-7 --group web
+  countersign credential issue operator bob --command ping --target @web
+  countersign credential renew operator bob --command ping --command status
+  countersign credential list")]
+    #[command(subcommand, disable_help_subcommand = true)]
+    Credential(CredentialAction),
 
     /// Make the broker's stream of presences
     ///

@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod clients;
+mod credential;
 mod health;
 mod init;
 pub(crate) mod schemas;
@@ -24,6 +25,7 @@ pub(crate) fn run(cli: &Cli, output: Output, signals: Signals) -> CliResult<Exit
     logs::start(&cli.verbosity, level);
     match &cli.command {
         Command::Init(args) => init::run(args, output),
+        Command::Credential(action) => credential::run(action, output),
         Command::Setup(args) => block_on(or_interrupted(signals, setup::run(args, output))),
         Command::Client(args) => block_on(client::run(args, signals)),
         Command::Health { file } => health::run(file, output),

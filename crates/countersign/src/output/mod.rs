@@ -3,6 +3,7 @@
 mod above;
 mod answer;
 mod client_event;
+mod credential;
 mod json;
 mod observer;
 mod report;
@@ -32,6 +33,7 @@ use crate::text::{Place, Text, code};
 
 pub(crate) use above::{print_above, print_all};
 pub(crate) use client_event::{event_line, late_line};
+pub(crate) use credential::{print_changes, print_credential, print_members};
 pub(crate) use observer::{POLL_INTERVAL, is_read};
 pub(crate) use report::Gathering;
 pub(crate) use roster::print_roster;

@@ -8,9 +8,25 @@ use crate::folder::Folder;
 /// All subcommands, in the order of the help.
 fn subcommands() -> Vec<&'static str> {
     let builtins = Builtin::ALL.iter().map(|builtin| builtin.name());
-    let before = ["init", "setup", "client", "health"];
+    let before = ["init", "credential", "setup", "client", "health"];
     let after = ["call", "clients", "server", "watch", "schema", "schemas"];
     before.into_iter().chain(builtins).chain(after).collect()
+}
+
+/// The subcommands of `credential`, as they are typed.
+const CREDENTIALS: [&str; 8] = [
+    "credential issue",
+    "credential issue client",
+    "credential issue operator",
+    "credential renew",
+    "credential renew client",
+    "credential renew operator",
+    "credential show",
+    "credential list",
+];
+
+fn words(subcommand: &str) -> Vec<&str> {
+    subcommand.split(' ').collect()
 }
 
 fn check(args: &[&str], snapshot: &str) {
@@ -27,8 +43,8 @@ fn the_help_is_as_committed() {
 
 #[test]
 fn every_subcommand_has_a_help_as_committed() {
-    for subcommand in subcommands() {
-        check(&[subcommand, "--help"], subcommand);
+    for subcommand in subcommands().into_iter().chain(CREDENTIALS) {
+        check(&[&words(subcommand)[..], &["--help"]].concat(), &subcommand.replace(' ', "-"));
     }
 }
 
@@ -43,9 +59,9 @@ fn every_subcommand_is_in_the_help() {
 
 #[test]
 fn no_line_of_a_help_is_wider_than_80_columns() {
-    for subcommand in subcommands() {
+    for subcommand in subcommands().into_iter().chain(CREDENTIALS) {
         for form in ["-h", "--help"] {
-            let help = Folder::new().run(&[subcommand, form]).expect(0).stdout;
+            let help = Folder::new().run(&[&words(subcommand)[..], &[form]].concat()).expect(0).stdout;
             for line in help.lines() {
                 assert!(line.chars().count() <= 80, "{subcommand}: {line}");
             }

@@ -11,6 +11,7 @@ mod advice;
 mod bad_input;
 mod broker;
 mod client;
+mod credential;
 mod folder;
 mod help;
 mod init;

@@ -21,6 +21,7 @@ mod fleet;
 mod floods;
 mod forge;
 mod full_disk;
+mod grants;
 mod groups;
 mod headers;
 mod health;
