@@ -8,7 +8,7 @@ use countersign_protocol::text::escape;
 use super::columns;
 
 /// The columns whose cells are wrapped. The words of all others are names, ids, states and times, which never break.
-const WRAPPED: [&str; 4] = ["ANSWER", "NOTE", "GROUPS", "FILE"];
+const WRAPPED: [&str; 5] = ["ANSWER", "NOTE", "GROUPS", "GROUPS OR GRANT", "FILE"];
 /// The columns that are left out, from the first on, where a terminal is too narrow for all.
 const OPTIONAL: [&str; 6] = ["TIME", "VERSION", "JOBS", "BY", "STATE", "LAST SEEN"];
 /// A wrapped column has at least this width, in characters.
