@@ -110,6 +110,7 @@ launch_client() { # NAME
 operator() {
     if [ -z "${COUNTERSIGN_OPERATOR:-}" ]; then
         for key in keys/operators/*.pem; do
+            [ -e "$key" ] || fail "keys/operators has no operator's key. Make the keys first: ./just up"
             COUNTERSIGN_OPERATOR=${key##*/}
             COUNTERSIGN_OPERATOR=${COUNTERSIGN_OPERATOR%.pem}
             break
