@@ -100,7 +100,7 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> CliE
         OperatorError::Request(RequestError::NotInForce { .. }) => CliError::keys(format!("{error}; nothing was sent"))
             .expected("a credential that is in force; what is under way is still waited for")
             .hint("run `countersign init` where the issuer's key is, and start again with the new credential"),
-        OperatorError::Disconnected | OperatorError::Request(RequestError::Disconnected) => {
+        OperatorError::Request(RequestError::Disconnected) => {
             CliError::new(Exit::Broker, "the connection to the broker is lost; nothing was sent")
                 .expected("a broker; the connection is being made again by itself")
                 .hint("try again when the broker is back")

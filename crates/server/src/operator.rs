@@ -74,9 +74,6 @@ pub enum OperatorError {
     /// The broker stopped answering before the roster was complete.
     #[error("the broker does not tell the roster: nothing came for {} s", .0.as_secs())]
     Silent(Duration),
-    /// The connection is lost for the moment.
-    #[error("the connection to the broker is lost")]
-    Disconnected,
     /// The broker does not let us subscribe to replies; nothing was sent, since the outcome would not be known.
     #[error("the broker refuses the subscription to replies: {0}")]
     ReplySubscriptionDenied(String),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use countersign_host::clock;
 use countersign_host::verify::open_all;
 use countersign_link::{Inbox, Link, LinkConfig};
+use countersign_machine::server::RequestError;
 use countersign_protocol::envelope::Delivery;
 use countersign_protocol::event::{Event, EventKind};
 use countersign_protocol::name::Name;
@@ -76,7 +77,7 @@ impl Operator {
     /// could not be read completely no client is removed. It is an error only where nothing could be read.
     pub async fn refresh(&mut self) -> Result<(), OperatorError> {
         if self.machine.is_cut_off() {
-            return Err(OperatorError::Disconnected);
+            return Err(RequestError::Disconnected.into());
         }
         let mut reading = Reading::default();
         let read = timeout(LONGEST_READING, self.read_all(&mut reading)).await;
@@ -109,7 +110,7 @@ impl Operator {
     /// Takes the last presences of clients into the roster, as far as the broker has them and they verify; returns the
     /// clients of which it stores nothing. An error where it does not answer.
     pub async fn find(&mut self, clients: &[Name]) -> Result<BTreeSet<Name>, OperatorError> {
-        let inbox = self.link.inbox().await.ok_or(OperatorError::Disconnected)?;
+        let inbox = self.link.inbox().await.ok_or(RequestError::Disconnected)?;
         let mut found = Found::default();
         let sent = self.fetch_each(inbox, clients, &mut found).await;
         sent.ok_or(OperatorError::Silent(TIMEOUT))?;
@@ -178,9 +179,9 @@ impl Operator {
     async fn fetch_page(&self, reader: &Link, page: &mut Page) -> Result<ControlFlow<Option<u64>>, OperatorError> {
         let subjects = subject::every_presence(&self.realm);
         let request = json!({ "seq": page.last.saturating_add(1), "batch": PAGE, "next_by_subj": subjects });
-        let mut inbox = reader.inbox().await.ok_or(OperatorError::Disconnected)?;
+        let mut inbox = reader.inbox().await.ok_or(RequestError::Disconnected)?;
         let sent = inbox.request(subject::roster_page(&self.realm), "page", &request).await;
-        sent.ok_or(OperatorError::Disconnected)?;
+        sent.ok_or(RequestError::Disconnected)?;
         while let Some(answer) = in_time(inbox.next()).await? {
             let end = page.take(&answer).map_err(OperatorError::Roster)?;
             if end.is_break() {
@@ -193,10 +194,10 @@ impl Operator {
     /// The message of this number or the one after it, alone.
     async fn fetch_next(&self, reader: &Link, number: u64) -> Result<Option<StoredPresence>, OperatorError> {
         let request = json!({ "seq": number, "next_by_subj": subject::every_presence(&self.realm) });
-        let mut inbox = reader.inbox().await.ok_or(OperatorError::Disconnected)?;
+        let mut inbox = reader.inbox().await.ok_or(RequestError::Disconnected)?;
         let sent = inbox.request(subject::roster_message(&self.realm), "message", &request).await;
-        sent.ok_or(OperatorError::Disconnected)?;
-        let stored = stored_presence(&in_time(inbox.next()).await?.ok_or(OperatorError::Disconnected)?)
+        sent.ok_or(RequestError::Disconnected)?;
+        let stored = stored_presence(&in_time(inbox.next()).await?.ok_or(RequestError::Disconnected)?)
             .map_err(OperatorError::Roster)?;
         match stored {
             Some(stored) if stored.sequence < number => {

@@ -53,7 +53,7 @@ pub enum RequestError {
         /// The time, by this machine's clock.
         now: Millis,
     },
-    /// There is no connection: what is published now would be sent when it is back, and run then.
+    /// There is no connection for the moment: what is published now would be sent when it is back, and run then.
     #[error("the connection to the broker is lost")]
     Disconnected,
     /// It is no message that a client would take (sections 3 and 4).
