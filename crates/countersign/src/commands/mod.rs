@@ -21,8 +21,13 @@ use crate::signals::Signals;
 
 /// Executes the command line.
 pub(crate) fn run(cli: &Cli, output: Output, signals: Signals) -> CliResult<Exit> {
-    let level = if matches!(cli.command, Command::Client(_)) { LevelFilter::INFO } else { LevelFilter::WARN };
-    logs::start(&cli.verbosity, level);
+    match &cli.command {
+        // What stays on this machine logs nothing.
+        Command::Init(_) | Command::Credential(_) | Command::Health { .. } => {}
+        Command::Schema(_) | Command::Schemas { .. } => {}
+        Command::Client(_) => logs::start(&cli.verbosity, LevelFilter::INFO),
+        _ => logs::start(&cli.verbosity, LevelFilter::WARN),
+    }
     match &cli.command {
         Command::Init(args) => init::run(args, output),
         Command::Credential(action) => credential::run(action, output),
