@@ -19,7 +19,9 @@ mod request;
 pub(crate) use command::{
     ClientArgs, ClientsAction, ClientsArgs, Command, InitArgs, PromptCommand, ServerArgs, WatchArgs,
 };
-pub(crate) use credential::{AllowedCommand, CredentialAction, GrantArgs, IssueMember, RenewMember, WhoArgs};
+pub(crate) use credential::{
+    AllowedCommand, CredentialAction, GrantArgs, IssueMember, IssuingArgs, RenewMember, WhoArgs,
+};
 pub(crate) use options::{BrokerArgs, Format, KeysArgs, OperatorArgs, OutputArgs, RealmArgs, SendArgs, VerbosityArgs};
 pub(crate) use request::{CALL_ABOUT, CallArgs, CommandArgs, Words};
 

@@ -74,11 +74,7 @@ pub(crate) enum IssueMember {
         #[arg(long, value_name = "GROUP", value_parser = group)]
         group: Vec<Name>,
         #[command(flatten)]
-        life: LifeArgs,
-        #[command(flatten)]
-        keys: KeysArgs,
-        #[command(flatten)]
-        output: OutputArgs,
+        issuing: IssuingArgs,
     },
 
     /// Make an operator
@@ -95,11 +91,7 @@ pub(crate) enum IssueMember {
         #[command(flatten)]
         grant: GrantArgs,
         #[command(flatten)]
-        life: LifeArgs,
-        #[command(flatten)]
-        keys: KeysArgs,
-        #[command(flatten)]
-        output: OutputArgs,
+        issuing: IssuingArgs,
     },
 }
 
@@ -121,11 +113,7 @@ pub(crate) enum RenewMember {
         #[arg(long, conflicts_with = "group")]
         no_groups: bool,
         #[command(flatten)]
-        life: LifeArgs,
-        #[command(flatten)]
-        keys: KeysArgs,
-        #[command(flatten)]
-        output: OutputArgs,
+        issuing: IssuingArgs,
     },
 
     /// Give operators new credentials
@@ -142,11 +130,7 @@ pub(crate) enum RenewMember {
         #[command(flatten)]
         grant: GrantArgs,
         #[command(flatten)]
-        life: LifeArgs,
-        #[command(flatten)]
-        keys: KeysArgs,
-        #[command(flatten)]
-        output: OutputArgs,
+        issuing: IssuingArgs,
     },
 }
 
@@ -176,13 +160,17 @@ pub(crate) struct GrantArgs {
     pub(crate) ttl: Option<Span>,
 }
 
-/// For how long.
+/// For how long, from which folder, and how that is printed.
 #[derive(Debug, Args)]
-pub(crate) struct LifeArgs {
+pub(crate) struct IssuingArgs {
     /// How long the credential holds, from 1m to 3650d; by default 30d for an operator and 90d for a client, or when
     /// renewed, as long as the one before
     #[arg(long, value_name = "DURATION", value_parser = life)]
     pub(crate) valid: Option<Span>,
+    #[command(flatten)]
+    pub(crate) keys: KeysArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 /// A word after `--command`.

@@ -12,7 +12,7 @@ use countersign_protocol::name::{EVERYONE, Name};
 use countersign_provisioning::{Action, FileChange, Rights, Standing, Terms, examine, issue, list, renew, renew_all};
 
 use crate::args::{
-    AllowedCommand, CredentialAction, Format, GrantArgs, IssueMember, KeysArgs, OutputArgs, RenewMember, WhoArgs,
+    AllowedCommand, CredentialAction, Format, GrantArgs, IssueMember, IssuingArgs, KeysArgs, RenewMember, WhoArgs,
 };
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::duration::Span;
@@ -22,19 +22,19 @@ use crate::realm::Realm;
 /// Does what is asked for with credentials.
 pub(crate) fn run(action: &CredentialAction, output: Output) -> CliResult<Exit> {
     match action {
-        CredentialAction::Issue(IssueMember::Client { name, group, life, keys, output: format }) => {
+        CredentialAction::Issue(IssueMember::Client { name, group, issuing }) => {
             let rights = Rights::Client { groups: Some(group.clone()) };
-            make(name, &terms(rights, life.valid), keys, *format, output)
+            make(name, rights, issuing, output)
         }
-        CredentialAction::Issue(IssueMember::Operator { name, grant, life, keys, output: format }) => {
-            make(name, &terms(granted(grant)?, life.valid), keys, *format, output)
+        CredentialAction::Issue(IssueMember::Operator { name, grant, issuing }) => {
+            make(name, granted(grant)?, issuing, output)
         }
-        CredentialAction::Renew(RenewMember::Client { who, group, no_groups, life, keys, output: format }) => {
+        CredentialAction::Renew(RenewMember::Client { who, group, no_groups, issuing }) => {
             let groups = (*no_groups || !group.is_empty()).then(|| group.clone());
-            again(who, &terms(Rights::Client { groups }, life.valid), keys, *format, output)
+            again(who, Rights::Client { groups }, issuing, output)
         }
-        CredentialAction::Renew(RenewMember::Operator { who, grant, life, keys, output: format }) => {
-            again(who, &terms(granted(grant)?, life.valid), keys, *format, output)
+        CredentialAction::Renew(RenewMember::Operator { who, grant, issuing }) => {
+            again(who, granted(grant)?, issuing, output)
         }
         CredentialAction::Show { file, keys, output: format } => show(file, keys, format.format(), output),
         CredentialAction::List { keys, output: format } => {
@@ -45,10 +45,10 @@ pub(crate) fn run(action: &CredentialAction, output: Output) -> CliResult<Exit> 
     }
 }
 
-fn make(name: &Name, terms: &Terms, keys: &KeysArgs, format: OutputArgs, output: Output) -> CliResult<Exit> {
-    let realm = Realm::open(keys)?;
-    let files = issue(&realm.folder, &realm.trust, name, terms)?;
-    report(&realm, files, terms.role(), &[name.clone()].into(), format.format(), output)?;
+fn make(name: &Name, rights: Rights, issuing: &IssuingArgs, output: Output) -> CliResult<Exit> {
+    let (realm, terms) = (Realm::open(&issuing.keys)?, terms(rights, issuing));
+    let files = issue(&realm.folder, &realm.trust, name, &terms)?;
+    report(&realm, files, terms.role(), &[name.clone()].into(), issuing.output.format(), output)?;
     let role = terms.role();
     output.note(format!(
         "move {role}s/{name}.pem and nats/{role}-{name}.nk to the {role}'s machine, with copies of {role}s/{name}.jwt, \
@@ -57,8 +57,8 @@ fn make(name: &Name, terms: &Terms, keys: &KeysArgs, format: OutputArgs, output:
     Ok(Exit::Succeeded)
 }
 
-fn again(who: &WhoArgs, terms: &Terms, keys: &KeysArgs, format: OutputArgs, output: Output) -> CliResult<Exit> {
-    let realm = Realm::open(keys)?;
+fn again(who: &WhoArgs, rights: Rights, issuing: &IssuingArgs, output: Output) -> CliResult<Exit> {
+    let (realm, terms) = (Realm::open(&issuing.keys)?, terms(rights, issuing));
     let role = terms.role();
     let (names, files) = if who.all {
         let names: BTreeSet<Name> = realm.folder.names(role).into_iter().collect();
@@ -67,15 +67,15 @@ fn again(who: &WhoArgs, terms: &Terms, keys: &KeysArgs, format: OutputArgs, outp
                 .expected("one whose credential is to be renewed")
                 .hint(format!("`countersign credential issue {role} NAME` makes one")));
         }
-        (names, renew_all(&realm.folder, &realm.trust, terms)?)
+        (names, renew_all(&realm.folder, &realm.trust, &terms)?)
     } else {
         // Each once, however often it is named.
         let names: BTreeSet<Name> = who.names.iter().cloned().collect();
         names.iter().try_for_each(|name| realm.expect_member(role, name))?;
         let listed: Vec<Name> = names.iter().cloned().collect();
-        (names, renew(&realm.folder, &realm.trust, &listed, terms)?)
+        (names, renew(&realm.folder, &realm.trust, &listed, &terms)?)
     };
-    report(&realm, files, role, &names, format.format(), output)?;
+    report(&realm, files, role, &names, issuing.output.format(), output)?;
     output.note("a running process uses its new credential after its next restart; the one before holds until it ends");
     Ok(Exit::Succeeded)
 }
@@ -122,8 +122,8 @@ fn refusal(standing: &Standing, credential: Option<&Examined>) -> Option<String>
     }
 }
 
-fn terms(rights: Rights, valid: Option<Span>) -> Terms {
-    Terms { rights, life_ms: valid.map(Span::millis) }
+fn terms(rights: Rights, issuing: &IssuingArgs) -> Terms {
+    Terms { rights, life_ms: issuing.valid.map(Span::millis) }
 }
 
 /// The grant that the options name.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::args::{Format, InitArgs};
 use crate::cli_error::{CliResult, Exit};
-use crate::output::{Output, table};
+use crate::output::{Output, changes_table};
 
 /// Makes what is missing, renews what is due, and lists what it did and left.
 pub(crate) fn run(args: &InitArgs, output: Output) -> CliResult<Exit> {
@@ -30,9 +30,7 @@ fn report(Provisioned { realm, files }: &Provisioned, args: &InitArgs, output: O
         Format::Json => output.json(&Document { realm, keys, files }),
         Format::Ndjson => files.iter().try_for_each(|change| output.json(change)),
         Format::Table => {
-            let rows =
-                files.iter().map(|change| vec![change.did.word().to_owned(), change.file.clone(), change.note.clone()]);
-            output.text(&table(&["DID", "FILE", "NOTE"], rows.collect()))?;
+            output.text(&changes_table(files))?;
             output.note(&if changed {
                 format!("the realm {realm} is in {keys}; `countersign --help` shows what comes next")
             } else {

@@ -26,12 +26,14 @@ pub(crate) fn print_changes(
     match format {
         Format::Json => output.json(&Changes { realm, files, members: members.iter().map(Entry::of).collect() }),
         Format::Ndjson => files.iter().try_for_each(|change| output.json(change)),
-        Format::Table => {
-            let rows =
-                files.iter().map(|change| vec![change.did.word().to_owned(), change.file.clone(), change.note.clone()]);
-            output.text(&table(&["DID", "FILE", "NOTE"], rows.collect()))
-        }
+        Format::Table => output.text(&changes_table(files)),
     }
+}
+
+/// What was done to files, for people.
+pub(crate) fn changes_table(files: &[FileChange]) -> String {
+    let rows = files.iter().map(|change| vec![change.did.word().to_owned(), change.file.clone(), change.note.clone()]);
+    table(&["DID", "FILE", "NOTE"], rows.collect())
 }
 
 /// Prints every member of a folder.

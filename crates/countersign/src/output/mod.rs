@@ -33,11 +33,11 @@ use crate::text::{Place, Text, code};
 
 pub(crate) use above::{print_above, print_all};
 pub(crate) use client_event::{event_line, late_line};
-pub(crate) use credential::{print_changes, print_credential, print_members};
+pub(crate) use credential::{changes_table, print_changes, print_credential, print_members};
 pub(crate) use observer::{POLL_INTERVAL, is_read};
 pub(crate) use report::Gathering;
 pub(crate) use roster::print_roster;
-pub(crate) use table::table;
+use table::table;
 
 /// How long the end waits for standard error.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ const WRAPPED: [&str; 5] = ["ANSWER", "NOTE", "GROUPS", "GROUPS OR GRANT", "FILE
 /// The columns that are left out, from the first on, where a terminal is too narrow for all.
 const OPTIONAL: [&str; 6] = ["TIME", "VERSION", "JOBS", "BY", "STATE", "LAST SEEN"];
 /// A wrapped column has at least this width, in characters.
-const MIN_WRAPPED: usize = 16;
+const MIN_WRAPPED: u16 = 16;
 const GAP: u16 = 2;
 
 /// A table that fits the terminal, if standard output is one.
@@ -38,7 +38,7 @@ fn fitting(head: &[&str], rows: Vec<Vec<String>>, width: Option<u16>) -> String 
     for (column, shown) in table.column_iter_mut().zip(&shown) {
         column.set_padding((0, GAP));
         column.set_constraint(match WRAPPED.contains(&head[*shown]) {
-            true => ColumnConstraint::LowerBoundary(Width::Fixed(u16::try_from(MIN_WRAPPED).unwrap_or(GAP) + GAP)),
+            true => ColumnConstraint::LowerBoundary(Width::Fixed(MIN_WRAPPED + GAP)),
             false => ColumnConstraint::ContentWidth,
         });
     }
@@ -54,7 +54,7 @@ fn narrowed(head: &[&str], rows: &[Vec<String>], width: usize) -> Vec<usize> {
     };
     let needed = |column: &usize| {
         let content = content(*column);
-        usize::from(GAP) + if WRAPPED.contains(&head[*column]) { content.min(MIN_WRAPPED) } else { content }
+        usize::from(GAP) + if WRAPPED.contains(&head[*column]) { content.min(MIN_WRAPPED.into()) } else { content }
     };
     for optional in OPTIONAL {
         if shown.iter().map(needed).sum::<usize>() <= width {

@@ -218,13 +218,11 @@ impl Terminal<'_> {
         let cancel = if requests.len() == 1 { "cancel (c)" } else { "cancel all (c) or one (its number)" };
         let question = format!("{cancel}, stop waiting (s, Ctrl-C), or go on (Enter)? ");
         match self.ask(question, false).await? {
-            Typed::Line(line) => match line.trim().to_lowercase().as_str() {
-                number if one_of(&requests, number).is_some() => {
-                    return self.cancel(one_of(&requests, number).as_slice()).await;
-                }
-                "" | "go on" => {}
-                "c" | "cancel" => return self.cancel(&requests).await,
-                "s" | "stop" | "stop waiting" => self.session.stop_waiting()?,
+            Typed::Line(line) => match (line.trim().to_lowercase().as_str(), one_of(&requests, line.trim())) {
+                (_, Some(one)) => return self.cancel(&[one]).await,
+                ("" | "go on", _) => {}
+                ("c" | "cancel", _) => return self.cancel(&requests).await,
+                ("s" | "stop" | "stop waiting", _) => self.session.stop_waiting()?,
                 _ => self.pending.extend(line.lines().map(str::to_owned)),
             },
             Typed::Garbled => {}

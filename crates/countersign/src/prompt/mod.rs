@@ -24,6 +24,7 @@ use session::Session;
 pub(crate) async fn run(args: &ServerArgs, output: Output, mut signals: Signals) -> CliResult<Exit> {
     let realm = Realm::open(&args.sender.realm.keys)?;
     let member = realm.operator(&args.sender)?;
+    // A --ttl that the grant does not allow is refused now, and not at the first command.
     requests::options(&args.send, &member.identity)?;
     let connected = async {
         let mut operator = requests::connect(&args.sender.realm.broker, realm, member, Follow::Everything).await?;
