@@ -6,6 +6,7 @@ use std::io;
 use countersign_machine::client::JobKey;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
+use countersign_protocol::output::Stream;
 use countersign_protocol::reply::Progress;
 use countersign_protocol::text::escape;
 use countersign_protocol::time::Millis;
@@ -16,6 +17,7 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use crate::console::Console;
+use crate::output::JobOutput;
 
 /// The longest message of a progress report, in characters.
 const MAX_PROGRESS_MESSAGE: usize = 256;
@@ -90,6 +92,7 @@ pub struct JobContext {
     pub(crate) key: JobKey,
     pub(crate) progress: mpsc::Sender<(JobKey, Progress)>,
     pub(crate) console: Console,
+    pub(crate) output: JobOutput,
 }
 
 impl JobContext {
@@ -107,10 +110,16 @@ impl JobContext {
         let _ = self.progress.try_send((self.key, Progress { fraction, message }));
     }
 
-    /// Prints a line, control characters escaped, where the client prints: on standard output unless it is configured
-    /// otherwise. Returns when the line is written, or after a second: then it waits until somebody reads. An error says
-    /// that it is lost: it cannot be written, or too much waits already.
+    /// Where the job writes what operators can read (section 13), while it runs and afterwards.
+    pub fn output(&self) -> &JobOutput {
+        &self.output
+    }
+
+    /// Writes a line to the job's standard output, and prints it, control characters escaped, where the client prints: on
+    /// standard output unless it is configured otherwise. Returns when the line is printed, or after a second: then it waits
+    /// until somebody reads. An error says that it is not printed: it cannot be, or too much waits already.
     pub async fn print(&self, line: &str) -> io::Result<()> {
+        self.output.write(Stream::Stdout, format!("{line}\n").as_bytes());
         self.console.print(format!("{}\n", escape(line))).await
     }
 }

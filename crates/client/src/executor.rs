@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use countersign_machine::client::{Execution, ExecutionResult, JobKey};
 use countersign_protocol::name::Name;
@@ -13,6 +14,7 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 
 use crate::command::{Context, JobContext};
 use crate::console::Console;
+use crate::output::{JobOutput, OutputStore};
 use crate::registry::Run;
 
 /// How many progress reports wait to be taken, at most; later ones are passed over.
@@ -22,6 +24,7 @@ const MAX_REPORTS: usize = 64;
 pub(crate) struct Executor {
     runs: HashMap<Name, Run>,
     console: Console,
+    output: Arc<OutputStore>,
     tasks: JoinSet<ExecutionResult>,
     keys: HashMap<Id, JobKey>,
     handles: HashMap<JobKey, AbortHandle>,
@@ -37,10 +40,10 @@ pub(crate) enum JobEvent {
 }
 
 impl Executor {
-    pub(crate) fn new(runs: HashMap<Name, Run>, console: Console) -> Self {
+    pub(crate) fn new(runs: HashMap<Name, Run>, console: Console, output: Arc<OutputStore>) -> Self {
         let (report, reports) = mpsc::channel(MAX_REPORTS);
         let (tasks, keys, handles) = (JoinSet::new(), HashMap::new(), HashMap::new());
-        Self { runs, console, tasks, keys, handles, report, reports }
+        Self { runs, console, output, tasks, keys, handles, report, reports }
     }
 
     /// Runs a command: an immediate one to its end, which is returned; the end of another is reported by [`Self::next_event`].
@@ -55,9 +58,14 @@ impl Executor {
             }
             Some(Run::LongRunning(start)) => {
                 let (progress, console) = (self.report.clone(), self.console.clone());
-                let job = JobContext { context, key, progress, console };
+                self.output.begin(key);
+                let output = JobOutput::new(Arc::clone(&self.output), key);
+                let job = JobContext { context, key, progress, console, output };
                 let started = catch_unwind(AssertUnwindSafe(|| start(execution.into_args(), job)));
-                let Ok(job) = started else { return Some(panicked()) };
+                let Ok(job) = started else {
+                    self.output.end(key);
+                    return Some(panicked());
+                };
                 let handle = self.tasks.spawn(job);
                 self.keys.insert(handle.id(), key);
                 self.handles.insert(key, handle);
@@ -79,6 +87,7 @@ impl Executor {
         tokio::select! {
             (key, finished) = next_end(&mut self.tasks, &mut self.keys) => {
                 self.handles.remove(&key);
+                self.output.end(key);
                 JobEvent::Finished(key, finished)
             }
             Some((key, progress)) = self.reports.recv() => JobEvent::Progress(key, progress),

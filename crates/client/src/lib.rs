@@ -24,16 +24,19 @@ mod console;
 mod error;
 mod executor;
 mod journal;
+mod output;
 mod registry;
 mod shell;
 mod shutdown;
 
 pub use countersign_machine::client::Limits;
+pub use countersign_protocol::output::{OutputReport, Stream, StreamReport};
 
 pub use self::command::{Context, DataCommand, Failure, Immediate, JobContext, LongRunning};
 pub use self::console::Console;
 pub use self::error::ClientError;
 pub use self::journal::{JournalError, LockedStateDir};
+pub use self::output::{JobOutput, MAX_OUTPUT};
 pub use self::registry::{Commands, RegistrationError};
 pub use self::shell::{Client, ClientConfig, Stopped};
 pub use self::shutdown::{Shutdown, Stopper, shutdown};

@@ -26,6 +26,7 @@ use crate::executor::{Executor, JobEvent};
 use crate::health::Liveness;
 use crate::journal::sync::Syncer;
 use crate::journal::{CompactionRequest, Journal, JournalError, LockedStateDir};
+use crate::output::OutputStore;
 use crate::registry::Commands;
 use crate::shutdown::{Shutdown, ShutdownRequest};
 
@@ -36,6 +37,8 @@ const TURN: usize = 256;
 const FLUSH: Duration = Duration::from_millis(2_500);
 /// How long what jobs printed may take to be written.
 const PRINT: Duration = Duration::from_millis(500);
+/// How often the output of forgotten jobs is removed, in milliseconds.
+const FORGET: i64 = 60_000;
 /// How long the connection may take to close.
 const CLOSE: Duration = Duration::from_millis(1_500);
 
@@ -129,7 +132,10 @@ impl Client {
                 Taken::JobEvent(next_event) => shell.on_job_event(next_event),
                 Taken::CompactionRequest(next_request) => shell.compact(next_request),
                 Taken::Synced(synced) => shell.synced(synced),
-                Taken::Tick => shell.turn(|machine, now| machine.tick(now)),
+                Taken::Tick => {
+                    shell.turn(|machine, now| machine.tick(now));
+                    shell.forget_output();
+                }
                 Taken::Shutdown(ShutdownRequest::Orderly) => shell.turn(|machine, now| machine.terminate(now)),
                 Taken::Shutdown(ShutdownRequest::AtOnce) => return Ok(Stopped::AtOnce),
             }
@@ -163,6 +169,9 @@ struct Shell {
     events: LinkEvents,
     executor: Executor,
     console: Console,
+    output: Arc<OutputStore>,
+    /// When the output of forgotten jobs is removed next, in milliseconds since boot.
+    forget_at: i64,
     sign: Liveness,
     threads: usize,
     is_connected: bool,
@@ -183,6 +192,7 @@ impl Shell {
         let Member { identity, seed, inbox_prefix } = member;
         let (catalogue, runs) = commands.into_parts()?;
         let folder = folder.map_or_else(|| LockedStateDir::take(&state, identity.name()), Ok)?;
+        let output = Arc::new(OutputStore::open(folder.path().join("output")));
         let (mut journal, restored) = Journal::open(folder)?;
         let sign = Liveness::new(health, limits.heartbeat);
         let (name, trust) = (identity.name().clone(), Arc::new(trust));
@@ -205,7 +215,7 @@ impl Shell {
         let link = LinkConfig { url, name: name_there, seed, inbox_prefix, subscriptions, max_waiting, wait: true };
         let (link, events) = Link::connect(link).await?;
         let threads = available_parallelism().map_or(1, usize::from);
-        let executor = Executor::new(runs, console.clone());
+        let executor = Executor::new(runs, console.clone(), Arc::clone(&output));
         let mut shell = Self {
             machine,
             verifier,
@@ -215,6 +225,8 @@ impl Shell {
             events,
             executor,
             console,
+            output,
+            forget_at: i64::MIN,
             sign,
             threads,
             is_connected: false,
@@ -329,6 +341,15 @@ impl Shell {
             tracing::error!("{fault}: another client could be at work beside this one, which ends");
             self.fault = Some(fault);
             self.turn(|machine, now| machine.terminate(now));
+        }
+    }
+
+    /// Removes the output of jobs that the machine has forgotten.
+    fn forget_output(&mut self) {
+        let now = clock::since_boot();
+        if now >= self.forget_at {
+            self.forget_at = now.saturating_add(FORGET);
+            self.output.retain(|key| self.machine.remembers(key));
         }
     }
 

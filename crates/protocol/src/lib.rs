@@ -13,6 +13,7 @@ pub mod json;
 pub mod key;
 pub mod limits;
 pub mod name;
+pub mod output;
 pub mod repeats;
 pub mod reply;
 pub mod schema;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use countersign_machine::client::{self as machine, Catalogue, Client, Effect, Limits, Now, Restored, StartUp};
 use countersign_protocol::command::NoArgs;
+use countersign_protocol::digest::Digest;
 use countersign_protocol::id::Uuid;
+use countersign_protocol::output::Stream;
 use countersign_protocol::schema::Schema;
 use countersign_testkit::realm::{Draft, Realm, START, full_grant, message_id, name, to};
 use serde_json::{Value, json};
@@ -151,8 +153,13 @@ fn execution(number: u64, command: &str, args: Value) -> Execution {
     effects.find_map(|effect| if let Effect::Execute(execution) = effect { Some(execution) } else { None }).unwrap()
 }
 
+/// A store that keeps nothing, in a folder that cannot be.
+fn nowhere() -> Arc<OutputStore> {
+    Arc::new(OutputStore::open("/dev/null/output".into()))
+}
+
 fn executor(commands: Commands, paper: Paper) -> Executor {
-    Executor::new(commands.into_parts().unwrap().1, Console::without_limit(paper))
+    Executor::new(commands.into_parts().unwrap().1, Console::without_limit(paper), nowhere())
 }
 
 async fn next_event(executor: &mut Executor) -> JobEvent {
@@ -251,8 +258,10 @@ async fn progress_is_within_its_bounds_and_never_blocks_the_job() {
 
 #[tokio::test(start_paused = true)]
 async fn calculate_reports_every_two_seconds_and_prints_its_message_escaped_at_the_end() {
-    let paper = Paper::default();
-    let mut executor = executor(Commands::standard().unwrap(), paper.clone());
+    let (paper, folder) = (Paper::default(), tempfile::tempdir().unwrap());
+    let runs = Commands::standard().unwrap().into_parts().unwrap().1;
+    let output = Arc::new(OutputStore::open(folder.path().join("output")));
+    let mut executor = Executor::new(runs, Console::without_limit(paper.clone()), output);
     let start = Instant::now();
     let args = json!({"x": 5.0, "msg": "done\u{1b}[2J\n"});
     assert_eq!(executor.execute(execution(1, "calculate", args.clone()), START), None);
@@ -265,6 +274,8 @@ async fn calculate_reports_every_two_seconds_and_prints_its_message_escaped_at_t
     assert_eq!(next_event(&mut executor).await, JobEvent::Finished(key(1), ExecutionResult::Done(args)));
     assert_eq!(start.elapsed(), Duration::from_secs(5));
     assert_eq!(String::from_utf8(paper.0.lock().unwrap().clone()).unwrap(), "done\\u{1b}[2J\\n\n");
+    let piece = executor.output.read(key(1), Stream::Stdout, 0, 1_000).unwrap().unwrap();
+    assert_eq!((piece.data.as_slice(), piece.digest), (b"done\x1b[2J\n\n".as_slice(), Some(Digest::of(&piece.data))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -290,7 +301,7 @@ async fn a_message_that_cannot_be_printed_fails_the_calculation() {
         }
     }
     let runs = Commands::standard().unwrap().into_parts().unwrap().1;
-    let mut executor = Executor::new(runs, Console::new(Full));
+    let mut executor = Executor::new(runs, Console::new(Full), nowhere());
     assert_eq!(executor.execute(execution(1, "calculate", json!({"x": 0.0, "msg": "m"})), START), None);
     let failed = ExecutionResult::Failed { message: "no room on the paper".to_owned(), details: None };
     assert_eq!(next_event(&mut executor).await, JobEvent::Finished(key(1), failed));
@@ -312,7 +323,7 @@ async fn jobs_that_print_where_nobody_reads_end_and_what_is_lost_is_an_error() {
     }
     let (over, until_over) = std::sync::mpsc::channel();
     let runs = Commands::standard().unwrap().into_parts().unwrap().1;
-    let mut executor = Executor::new(runs, Console::new(Stuck(until_over)));
+    let mut executor = Executor::new(runs, Console::new(Stuck(until_over)), nowhere());
     let args = json!({"x": 0.0, "msg": "m".repeat(4_096)});
     let mut number = 0;
     let mut end_of_next = async || {

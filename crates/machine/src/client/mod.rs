@@ -237,6 +237,11 @@ impl Client {
         back
     }
 
+    /// Whether a command is on record.
+    pub fn remembers(&self, key: JobKey) -> bool {
+        self.records.find(key).is_some()
+    }
+
     /// How many commands have started whose end is not on disk: for each of them there must be room for a short entry.
     pub fn unfinished(&self) -> usize {
         self.records.running().count() + self.parked.len()
