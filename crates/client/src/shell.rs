@@ -56,6 +56,8 @@ pub struct ClientConfig {
     pub state: PathBuf,
     /// What its administrator decides: skew, bounds, heartbeat.
     pub limits: Limits,
+    /// Whether it is `ready` when it starts; by default it is `unready` until the command `start` (section 4).
+    pub start_ready: bool,
     /// The version of the program, as the client info states it; by default that of this crate.
     pub version: String,
     /// Where jobs print; standard output by default.
@@ -70,7 +72,8 @@ impl ClientConfig {
     pub fn new(member: Member, trust: Trust, url: impl Into<String>, state: impl Into<PathBuf>) -> Self {
         let (limits, console) = (Limits::default(), Console::default());
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Self { member, trust, url: url.into(), state: state.into(), limits, version, console, health: None }
+        let (url, state) = (url.into(), state.into());
+        Self { member, trust, url, state, limits, start_ready: false, version, console, health: None }
     }
 }
 
@@ -188,7 +191,7 @@ struct Shell {
 
 impl Shell {
     async fn start(Client { config, commands, folder }: Client) -> Result<Self, ClientError> {
-        let ClientConfig { member, trust, url, state, limits, version, console, health } = config;
+        let ClientConfig { member, trust, url, state, limits, start_ready, version, console, health } = config;
         let Member { identity, seed, inbox_prefix } = member;
         let (catalogue, runs) = commands.into_parts()?;
         let folder = folder.map_or_else(|| LockedStateDir::take(&state, identity.name()), Ok)?;
@@ -207,6 +210,7 @@ impl Shell {
             restored,
             boot: Uuid::from_random(clock::random()?),
             epoch: Uuid::from_random(clock::random()?),
+            start_ready,
         };
         let (machine, mut first) = machine::Client::start(start, now())?;
         journal.append_for_good(&first.entries).map_err(|error| journal.error(&error))?;

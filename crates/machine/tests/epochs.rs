@@ -40,8 +40,10 @@ fn every_start_begins_a_new_epoch_in_which_nothing_from_before_runs_whatever_the
         log.truncate(2);
         log
     };
-    for (change, skew) in [(whole, SKEW), (removed, SKEW), (older, SKEW), (whole, 600_000), (older, 600_000)] {
+    let journals = [(whole, SKEW), (removed, SKEW), (older, SKEW), (whole, 600_000), (older, 600_000)];
+    for ((change, skew), start_ready) in journals.into_iter().flat_map(|it| [(it, false), (it, true)]) {
         let mut worker = Worker::ready();
+        worker.start_ready = start_ready;
         let before = worker.client.epoch();
         let pings = two_pings(&mut worker);
         let ran = worker.executed.clone();
@@ -49,14 +51,16 @@ fn every_start_begins_a_new_epoch_in_which_nothing_from_before_runs_whatever_the
         worker.limits = Limits { skew, ..Limits::default() };
         worker.restart(change);
         assert_ne!(worker.client.epoch(), before);
-        worker.start();
+        if !start_ready {
+            worker.start();
+        }
         for _ in 0..20 {
             for ping in &pings {
                 worker.send(ping);
             }
             worker.pass(5_000);
         }
-        assert_eq!(worker.executed, ran, "skew {skew}");
+        assert_eq!(worker.executed, ran, "skew {skew}, start_ready {start_ready}");
         assert_eq!(worker.state(), State::Ready);
         assert!(matches!(
             worker.run_command("result", json!({ "command_id": "019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90" })),
@@ -253,4 +257,32 @@ fn a_job_that_runs_while_the_clock_is_set_ends_in_the_new_epoch() {
     let finished = worker.complete();
     assert_eq!((finished[0].status, finished[0].epoch), (Status::Succeeded, worker.client.epoch()));
     assert_eq!(worker.dropped(Reason::Late), 0);
+}
+
+#[test]
+fn a_client_that_starts_ready_takes_data_commands_at_once_and_nothing_from_before_its_start() {
+    type Change = fn(Vec<Entry>) -> Vec<Entry>;
+    for change in [(|log| log) as Change, |_| Vec::new()] {
+        let mut worker = Worker::ready();
+        worker.start_ready = true;
+        let mut before = two_pings(&mut worker).to_vec();
+        before.push(worker.calculate(60.0));
+        before.push(worker.draft("stop", json!({})).sign(&worker.alice));
+        before.push(worker.draft("terminate", json!({})).sign(&worker.alice));
+        for command in &before[3..] {
+            worker.send(command);
+        }
+        assert!(worker.exited);
+        let ran = worker.executed.clone();
+        worker.restart(change);
+        assert_eq!(worker.state(), State::Ready);
+        assert_eq!(worker.events.last().unwrap().state, State::Ready, "its first presence says so");
+        for command in &before {
+            worker.send(command);
+        }
+        assert_eq!((&worker.executed, worker.state(), worker.exited), (&ran, State::Ready, false));
+        let epoch = worker.client.epoch();
+        let ping = worker.draft("ping", json!({})).epoch(epoch).sign(&worker.alice);
+        assert!(matches!(outcomes(&worker.send(&ping))[..], [Outcome::Succeeded(_)]));
+    }
 }

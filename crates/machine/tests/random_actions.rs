@@ -207,8 +207,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: regressions(), ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_runs_twice_whatever_happens(actions in prop::collection::vec(action(), 1..80)) {
+    fn nothing_runs_twice_whatever_happens(
+        start_ready: bool,
+        actions in prop::collection::vec(action(), 1..80),
+    ) {
         let mut worker = Worker::ready();
+        worker.start_ready = start_ready;
         worker.syncs = false;
         let latest = worker.now.wall;
         let mut simulation = Simulation { worker, sent: Vec::new(), latest, finals: BTreeMap::new() };

@@ -140,6 +140,7 @@ fn execution(number: u64, command: &str, args: Value) -> Execution {
         restored: Restored::default(),
         boot: Uuid::from_random([1; 16]),
         epoch: Uuid::from_random([2; 16]),
+        start_ready: false,
     };
     let now = Now { wall: START, since_boot: 0 };
     let (mut client, _) = Client::start(start, now).unwrap();

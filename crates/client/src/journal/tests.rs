@@ -40,6 +40,7 @@ fn life(calls: u64) -> Life {
         restored: Restored::default(),
         boot: Uuid::from_random([1; 16]),
         epoch: Uuid::from_random([2; 16]),
+        start_ready: false,
     };
     let (mut machine, first) = Client::start(start, now(0)).unwrap();
     let mut entries = first.entries;
@@ -457,6 +458,7 @@ fn restart(restored: Restored) -> Client {
         restored,
         boot: Uuid::from_random([3; 16]),
         epoch: Uuid::from_random([4; 16]),
+        start_ready: false,
     };
     Client::start(start, now(100)).unwrap().0
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{FalseyValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use countersign_machine::observer::Kind;
 use countersign_protocol::limits::SKEW;
@@ -268,6 +268,9 @@ pub(crate) struct ClientArgs {
     /// A file that the client writes every 10 s while it is healthy, for `countersign health`
     #[arg(long, env = "COUNTERSIGN_HEALTH", value_name = "FILE")]
     pub(crate) health: Option<PathBuf>,
+    /// Be `ready` at once, without a `start`, after every start of the process: a `stop` from before it no longer holds
+    #[arg(long, env = "COUNTERSIGN_START_READY", value_parser = FalseyValueParser::new())]
+    pub(crate) start_ready: bool,
     /// How many jobs may run at once
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) jobs: u16,

@@ -36,6 +36,7 @@ mod readme;
 mod rejected;
 mod replies;
 mod roster;
+mod start_ready;
 mod state_folder;
 mod stolen;
 mod story;

@@ -63,6 +63,8 @@ pub struct StartUp {
     pub boot: Uuid,
     /// A fresh random UUID: the epoch that begins with it (section 8).
     pub epoch: Uuid,
+    /// Whether it is `ready` at once, instead of `unready` until the first `start` (section 4).
+    pub start_ready: bool,
 }
 
 /// Why a client cannot start.
@@ -82,7 +84,7 @@ impl Client {
     /// A client that has just started, in a new epoch. Commands that ran when the process ended are `interrupted`, and never
     /// run again. The entries of the step must be safely on the disk before anything else happens.
     pub fn start(start: StartUp, now: Now) -> Result<(Self, Step), StartError> {
-        let StartUp { limits, version, identity, catalogue, trust, restored, boot, epoch } = start;
+        let StartUp { limits, version, identity, catalogue, trust, restored, boot, epoch, start_ready } = start;
         if let Some(accepted) = restored.trust_version().filter(|accepted| *accepted > trust.version()) {
             return Err(StartError::OldTrust { got: trust.version(), accepted });
         }
@@ -99,7 +101,7 @@ impl Client {
             trust_expired: false,
             standing: Standing::InForce,
             standing_until: i64::MAX,
-            state: State::Unready,
+            state: if start_ready { State::Ready } else { State::Unready },
             outbox: Outbox::new(identity, epoch, boot),
             records: restored.records.bounded(limits.records),
             queries: Records::new(MAX_QUERIES, MAX_QUERY_REPLIES),

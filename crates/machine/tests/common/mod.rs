@@ -24,6 +24,8 @@ pub struct Worker {
     pub alice: Arc<Identity>,
     pub identity: Arc<Identity>,
     pub limits: Limits,
+    /// Whether it is ready when it starts, from the next start on.
+    pub start_ready: bool,
     pub client: Client,
     pub now: Now,
     pub log: Vec<Entry>,
@@ -84,12 +86,13 @@ impl Worker {
     pub fn with_identity(realm: Realm, identity: Arc<Identity>, limits: Limits) -> Self {
         let alice = realm.operator("alice", full_grant());
         let now = Now { wall: START, since_boot: 1_000_000 };
-        let (client, step) = start(&realm, &identity, &limits, Restored::default(), 1, now);
+        let (client, step) = start(&realm, &identity, &limits, false, Restored::default(), 1, now);
         let mut worker = Self {
             realm,
             alice,
             identity,
             limits,
+            start_ready: false,
             client,
             now,
             log: Vec::new(),
@@ -160,7 +163,8 @@ impl Worker {
         self.log = change(std::mem::take(&mut self.log));
         let mut restored = Restored::default();
         self.log.iter().cloned().for_each(|entry| restored.apply(entry));
-        let (client, step) = start(&self.realm, &self.identity, &self.limits, restored, self.boots, self.now);
+        let Self { realm, identity, limits, start_ready, boots, now, .. } = self;
+        let (client, step) = start(realm, identity, limits, *start_ready, restored, *boots, *now);
         self.client = client;
         let started = self.log.len() + step.entries.len();
         let published = self.apply(step);
@@ -322,6 +326,7 @@ fn start(
     realm: &Realm,
     identity: &Arc<Identity>,
     limits: &Limits,
+    start_ready: bool,
     restored: Restored,
     boots: u8,
     now: Now,
@@ -335,6 +340,7 @@ fn start(
         restored,
         boot: Uuid::from_random([boots; 16]),
         epoch: Uuid::from_random([100 + boots; 16]),
+        start_ready,
     };
     Client::start(start, now).unwrap()
 }

@@ -73,7 +73,7 @@ impl Builtin {
     pub(crate) const fn properties(self) -> Properties {
         use CommandKind::{Control, Data, Query};
         match self {
-            // Every epoch starts unready: the state that they lead to is the same.
+            // The state that they lead to is the same, whatever it was before.
             Self::Start => Properties::new::<NoArgs, Changed>(Control, Reissue::Always),
             Self::Stop => Properties::new::<NoArgs, Stopped>(Control, Reissue::Always),
             // It may have ended the process that was meant; the one that answers has started since.
