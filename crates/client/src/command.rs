@@ -93,6 +93,8 @@ pub struct JobContext {
     pub(crate) progress: mpsc::Sender<(JobKey, Progress)>,
     pub(crate) console: Console,
     pub(crate) output: JobOutput,
+    /// What stands before each line that it prints.
+    pub(crate) prefix: String,
 }
 
 impl JobContext {
@@ -116,10 +118,11 @@ impl JobContext {
     }
 
     /// Writes a line to the job's standard output, and prints it, control characters escaped, where the client prints: on
-    /// standard output unless it is configured otherwise. Returns when the line is printed, or after a second: then it waits
+    /// standard output unless it is configured otherwise. Where it is configured so, the client, the command and its
+    /// id stand before it. Returns when the line is printed, or after a second: then it waits
     /// until somebody reads. An error says that it is not printed: it cannot be, or too much waits already.
     pub async fn print(&self, line: &str) -> io::Result<()> {
         self.output.write(Stream::Stdout, format!("{line}\n").as_bytes());
-        self.console.print(format!("{}\n", escape(line))).await
+        self.console.print(format!("{}{}\n", self.prefix, escape(line))).await
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Executor {
     runs: HashMap<Name, Run>,
     console: Console,
     output: Arc<OutputStore>,
+    /// The client, where it stands before each line that a job prints.
+    prefix: Option<Name>,
     tasks: JoinSet<ExecutionResult>,
     keys: HashMap<Id, JobKey>,
     handles: HashMap<JobKey, AbortHandle>,
@@ -43,7 +45,12 @@ impl Executor {
     pub(crate) fn new(runs: HashMap<Name, Run>, console: Console, output: Arc<OutputStore>) -> Self {
         let (report, reports) = mpsc::channel(MAX_REPORTS);
         let (tasks, keys, handles) = (JoinSet::new(), HashMap::new(), HashMap::new());
-        Self { runs, console, output, tasks, keys, handles, report, reports }
+        Self { runs, console, output, prefix: None, tasks, keys, handles, report, reports }
+    }
+
+    /// The same, where the client's name, the command and its id stand before each line that a job prints.
+    pub(crate) fn prefixed(self, prefix: Option<Name>) -> Self {
+        Self { prefix, ..self }
     }
 
     /// Runs a command: an immediate one to its end, which is returned; the end of another is reported by [`Self::next_event`].
@@ -60,7 +67,9 @@ impl Executor {
                 let (progress, console) = (self.report.clone(), self.console.clone());
                 self.output.begin(key);
                 let output = JobOutput::new(Arc::clone(&self.output), key);
-                let job = JobContext { context, key, progress, console, output };
+                let prefix = self.prefix.as_ref().map(|client| format!("{client}/{}/{}: ", execution.name(), key.id));
+                let prefix = prefix.unwrap_or_default();
+                let job = JobContext { context, key, progress, console, output, prefix };
                 let started = catch_unwind(AssertUnwindSafe(|| start(execution.into_args(), job)));
                 let Ok(job) = started else {
                     self.output.end(key);

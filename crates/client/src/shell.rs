@@ -62,6 +62,8 @@ pub struct ClientConfig {
     pub version: String,
     /// Where jobs print; standard output by default.
     pub console: Console,
+    /// Whether each line that a job prints begins with the client, the command and its id; by default it does not.
+    pub prefix_output: bool,
     /// The file that [`health::age`](crate::health::age) reads: there while the client is connected, and written again at each
     /// heartbeat. By default there is none.
     pub health: Option<PathBuf>,
@@ -73,7 +75,8 @@ impl ClientConfig {
         let (limits, console) = (Limits::default(), Console::default());
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let (url, state) = (url.into(), state.into());
-        Self { member, trust, url, state, limits, start_ready: false, version, console, health: None }
+        let (start_ready, prefix_output, health) = (false, false, None);
+        Self { member, trust, url, state, limits, start_ready, version, console, prefix_output, health }
     }
 }
 
@@ -191,7 +194,8 @@ struct Shell {
 
 impl Shell {
     async fn start(Client { config, commands, folder }: Client) -> Result<Self, ClientError> {
-        let ClientConfig { member, trust, url, state, limits, start_ready, version, console, health } = config;
+        let ClientConfig { member, trust, url, state, limits, start_ready, version, console, prefix_output, health } =
+            config;
         let Member { identity, seed, inbox_prefix } = member;
         let (catalogue, runs) = commands.into_parts()?;
         let folder = folder.map_or_else(|| LockedStateDir::take(&state, identity.name()), Ok)?;
@@ -220,6 +224,7 @@ impl Shell {
         let (link, events) = Link::connect(link).await?;
         let threads = available_parallelism().map_or(1, usize::from);
         let executor = Executor::new(runs, console.clone(), Arc::clone(&output));
+        let executor = executor.prefixed(prefix_output.then(|| name.clone()));
         let mut shell = Self {
             machine,
             verifier,
@@ -436,6 +441,8 @@ impl Shell {
             Effect::Execute(execution) => return self.execute(execution),
             Effect::Cancel(key) => self.executor.cancel(key),
             Effect::Log(note) => match note.level {
+                Level::Query => tracing::debug!("{}", note.text),
+                Level::Command => tracing::info!("{}", note.text),
                 Level::Info => tracing::info!("{}", note.text),
                 Level::Warn => tracing::warn!("{}", note.text),
                 Level::Dropped => tracing::warn!("{}", note.text),

@@ -323,3 +323,41 @@ fn messages_are_numbered_without_a_gap() {
     // Two presences, one reply to `start`, `accepted`, the job's two events and its final reply.
     assert_eq!(info["n"], json!(7));
 }
+
+#[test]
+fn the_log_says_who_gave_each_command_and_its_verdict_and_nothing_of_its_arguments() {
+    let mut worker = Worker::ready();
+    worker.logged.clear();
+    let mut ids = Vec::new();
+    let mut send = |worker: &mut Worker, command: &str, args: Value| {
+        let message = worker.draft(command, args).sign(&worker.alice);
+        ids.push(worker.open(&message).unwrap().message().id);
+        worker.send(&message);
+    };
+    send(&mut worker, "calculate", json!({ "x": 60, "msg": "a secret" }));
+    send(&mut worker, "ping", json!({}));
+    send(&mut worker, "calculate", json!({ "x": "a secret" }));
+    send(&mut worker, "status", json!({}));
+    worker.complete();
+    send(&mut worker, "stop", json!({}));
+    send(&mut worker, "calculate", json!({ "x": 1, "msg": "a secret" }));
+    let ended = |id: usize, what: &str| format!("{what} ({})", ids[id]);
+    assert_eq!(
+        worker.logged,
+        [
+            ended(0, "calculate of alice: started"),
+            ended(1, "ping of alice: succeeded"),
+            ended(2, "calculate of alice: refused, invalid_args"),
+            ended(3, "status of alice: succeeded"),
+            ended(0, "calculate of alice: succeeded"),
+            ended(4, "stop of alice: succeeded"),
+            ended(5, "calculate of alice: refused, not_ready"),
+        ]
+    );
+    worker.logged.clear();
+    worker.restart(|_| Vec::new());
+    let message = worker.draft("start", json!({})).sign(&worker.alice);
+    let id = worker.open(&message).unwrap().message().id;
+    worker.send(&message);
+    assert_eq!(worker.logged, [format!("start of alice: refused, starting ({id})")]);
+}

@@ -66,7 +66,8 @@ The broker reads a changed nats/users.conf when it gets SIGHUP.")]
     /// Runs until it gets a signed `terminate`, SIGTERM or SIGINT: then it cancels its jobs, sends the replies and exits
     /// with 0. A second signal, or five seconds, ends it at once.
     ///
-    /// Logs go to standard error; the messages of `calculate` to standard output.
+    /// Logs go to standard error: each command as it starts and ends, by whom, its id and verdict, but not its arguments.
+    /// What jobs print goes to standard output.
     #[command(after_long_help = "Examples:
   countersign client --name worker-1
   countersign client --name worker-1 --state /var/lib/countersign --jobs 8
@@ -271,6 +272,9 @@ pub(crate) struct ClientArgs {
     /// Be `ready` at once, without a `start`, after every start of the process: a `stop` from before it no longer holds
     #[arg(long, env = "COUNTERSIGN_START_READY", value_parser = FalseyValueParser::new())]
     pub(crate) start_ready: bool,
+    /// Put the client, the command and its id before each line that a job prints: CLIENT/COMMAND/COMMAND-ID
+    #[arg(long)]
+    pub(crate) prefix_output: bool,
     /// How many jobs may run at once
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) jobs: u16,

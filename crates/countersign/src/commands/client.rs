@@ -28,6 +28,7 @@ pub(crate) async fn run(args: &ClientArgs, mut signals: Signals) -> CliResult<Ex
     config.limits.skew = args.skew.millis();
     config.limits.jobs = args.jobs.into();
     config.start_ready = args.start_ready;
+    config.prefix_output = args.prefix_output;
     env!("CARGO_PKG_VERSION").clone_into(&mut config.version);
     config.health.clone_from(&args.health);
 

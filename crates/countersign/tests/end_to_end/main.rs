@@ -27,6 +27,7 @@ mod headers;
 mod health;
 mod identity;
 mod json;
+mod logs;
 mod payload;
 mod presence;
 mod process;

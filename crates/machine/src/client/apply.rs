@@ -25,7 +25,8 @@ impl Client {
                 self.queries.begin(started);
             }
         } else {
-            step.started = Some(effect::RolledBack { reply_context: started.reply_context.clone(), state: self.state });
+            let (reply_context, command) = (started.reply_context.clone(), started.command.clone());
+            step.started = Some(effect::RolledBack { reply_context, command, state: self.state });
             step.entries.push(Entry::Started(started.clone()));
             self.records.begin(started);
         }
@@ -74,6 +75,9 @@ impl Client {
         if execution.is_long_running() {
             self.interim(execution.key(), Outcome::Accepted, moment, step);
             self.job_event(execution.key(), moment, step);
+            if let Some(record) = self.records.find(execution.key()) {
+                self.log_start(record, step);
+            }
         }
         step.effects.push(Effect::Execute(execution));
     }
@@ -119,6 +123,9 @@ impl Client {
             *self.dropped.entry(Reason::Repeat).or_default() += 1;
             return;
         }
+        if let Some(query) = self.queries.find(reply_context.key) {
+            self.log_end(query, &outcome, step);
+        }
         let (reply, status) = self.outbox.fitting(reply_context, 0, outcome, self.state, moment.now);
         step.effects.push(Effect::Publish(reply.clone()));
         self.queries.end(journal::Finished { key: reply_context.key, at: moment.now, status, reply: Some(reply) });
@@ -128,6 +135,7 @@ impl Client {
     pub(super) fn finish_recorded(&mut self, key: JobKey, outcome: Outcome, moment: Moment, step: &mut Step) {
         let Some(record) = self.records.find(key).filter(|record| record.is_running()) else { return };
         let (reply_context, long_running) = (record.reply_context(), record.long_running);
+        self.log_end(record, &outcome, step);
         let (reply, status) = self.outbox.fitting(&reply_context, record.next_seq, outcome, self.state, moment.now);
         let finished = journal::Finished { key, at: moment.now, status, reply: Some(reply.clone()) };
         step.entries.push(Entry::Finished(finished.clone()));

@@ -5,6 +5,7 @@ use std::fmt;
 use countersign_protocol::envelope::Signed;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::key::Thumbprint;
+use countersign_protocol::name::Name;
 use serde_json::{Map, Value};
 
 use super::journal::Entry;
@@ -33,6 +34,7 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct RolledBack {
     pub(super) reply_context: ReplyContext,
+    pub(super) command: Name,
     pub(super) state: State,
 }
 
@@ -98,6 +100,11 @@ pub struct Note {
 pub enum Level {
     /// What a person wants to see of an ordinary day.
     Info,
+    /// A query that was answered: operators that wait send them all the time.
+    Query,
+    /// A command that started or ended. Whoever may give commands causes it, as often as they like: whoever writes it limits
+    /// it, apart from every other line.
+    Command,
     /// What a person should look at.
     Warn,
     /// A message that was dropped. It is a warning that anybody who can publish causes, as often as they like: whoever writes

@@ -3,6 +3,7 @@
 mod apply;
 mod catalogue;
 mod clock;
+mod command_log;
 mod credential;
 mod effect;
 mod epoch;
@@ -41,6 +42,7 @@ pub use self::state::State;
 
 use self::clock::Clock;
 use self::credential::Standing;
+use self::effect::RolledBack;
 use self::journal::{Phase, Records};
 use self::message::Outbox;
 use self::rate::ReplyBudget;
@@ -224,7 +226,8 @@ impl Client {
             {
                 self.termination = None;
             }
-            self.answer_unrecorded(&started.reply_context, &Refusal::NotRecorded, moment, &mut back);
+            let RolledBack { reply_context, command, .. } = started;
+            self.answer_unrecorded(&reply_context, &command, &Refusal::NotRecorded, moment, &mut back);
         } else if step.entries.iter().all(Entry::is_of_clock) {
             back.effects.extend(step.effects);
         } else if leave_out_replies(&mut step.entries) {

@@ -115,13 +115,15 @@ impl Client {
             self.alarm(SecurityReason::IdConflict, 1, signer, moment, step);
         }
         if !refusal.is_recorded() {
-            return self.answer_unrecorded(&started.reply_context, &refusal, moment, step);
+            return self.answer_unrecorded(&started.reply_context, &started.command, &refusal, moment, step);
         }
         if !query && !self.parked.is_empty() {
-            return self.answer_unrecorded(&started.reply_context, &Refusal::NotRecorded, moment, step);
+            let refusal = Refusal::NotRecorded;
+            return self.answer_unrecorded(&started.reply_context, &started.command, &refusal, moment, step);
         }
         if !query && !self.records.make_room(operator, kind == Some(CommandKind::Control)) {
-            return self.answer_unrecorded(&started.reply_context, &Refusal::RecordFull, moment, step);
+            let refusal = Refusal::RecordFull;
+            return self.answer_unrecorded(&started.reply_context, &started.command, &refusal, moment, step);
         }
         let kind = kind.unwrap_or(CommandKind::Data);
         let reply_context = started.reply_context.clone();
@@ -132,6 +134,7 @@ impl Client {
     pub(super) fn answer_unrecorded(
         &mut self,
         reply_context: &ReplyContext,
+        command: &Name,
         refusal: &Refusal,
         moment: Moment,
         step: &mut Step,
@@ -140,6 +143,7 @@ impl Client {
             *self.dropped.entry(Reason::Busy).or_default() += 1;
         }
         if self.reply_budget.admit(moment.since_boot, &reply_context.digest) {
+            self.log_refusal(command, &reply_context.operator, reply_context.key.id, refusal, step);
             let reply = self.outbox.reply(reply_context, 0, Outcome::Refused(refusal.body()), self.state, moment.now);
             step.effects.push(Effect::Publish(reply));
         } else {
