@@ -181,16 +181,16 @@ impl LockedStateDir {
 }
 
 impl Journal {
-    /// Opens the journal in a folder, and adds up what it holds. A last frame that is not complete was never acted upon, and is
-    /// cut off.
-    pub(crate) fn open(folder: LockedStateDir) -> Result<(Self, Restored), JournalError> {
+    /// Opens the journal in a folder, and adds up what it holds; a job is remembered for so many milliseconds. A last frame that
+    /// is not complete was never acted upon, and is cut off.
+    pub(crate) fn open(folder: LockedStateDir, retain: i64) -> Result<(Self, Restored), JournalError> {
         let path = folder.path().join("journal");
         let failed = |error: io::Error| JournalError::io(&path, &error);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
-        let (restored, good) = load::load(&file, length).map_err(|error| match error {
+        let (restored, good) = load::load(&file, length, retain).map_err(|error| match error {
             load::Error::NotAJournal => JournalError::new(&path, JournalFault::NotAJournal),
             load::Error::Damaged(at) => JournalError::new(&path, JournalFault::Damaged(at)),
             load::Error::Io(error) => failed(error),

@@ -200,7 +200,7 @@ impl Shell {
         let (catalogue, runs) = commands.into_parts()?;
         let folder = folder.map_or_else(|| LockedStateDir::take(&state, identity.name()), Ok)?;
         let output = Arc::new(OutputStore::open(folder.path().join("output")));
-        let (mut journal, restored) = Journal::open(folder)?;
+        let (mut journal, restored) = Journal::open(folder, limits.retain)?;
         let sign = Liveness::new(health, limits.heartbeat);
         let (name, trust) = (identity.name().clone(), Arc::new(trust));
         let subscriptions = subject::subscriptions(trust.realm(), &name, identity.credential().groups());

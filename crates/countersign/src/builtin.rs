@@ -129,7 +129,7 @@ pub(crate) fn describe(builtin: Builtin) -> Descriptor {
             answer: |it| typed(it, status),
         },
         Builtin::Jobs => Descriptor {
-            about: "List the jobs that run and those of the last hour",
+            about: "List the jobs that run and those that ended",
             params: &[],
             args: none,
             notes: Text::default(),
@@ -141,7 +141,7 @@ pub(crate) fn describe(builtin: Builtin) -> Descriptor {
             params: &[COMMAND_ID],
             args: command_id,
             notes: code("jobs TARGET")
-                + " lists the ids. A job is remembered for an hour after its end, or less if the journal is full.",
+                + " lists the ids. A client remembers a job for a day after its end (`client --retain`), or less if its journal is full.",
             examples: &["result worker-1 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90"],
             answer: |it| typed(it, recorded),
         },

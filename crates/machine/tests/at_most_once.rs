@@ -390,16 +390,25 @@ fn a_turn_forgets_a_few_of_the_records_that_became_due_together_and_knows_none_o
 }
 
 #[test]
-fn the_reply_to_a_job_is_retained_until_an_hour_after_its_end() {
-    let mut worker = Worker::ready();
-    let job = worker.calculate(1.0);
-    let last = worker.complete();
-    for (pass, retained) in [(3_599_999, true), (1, false)] {
-        worker.pass(pass);
-        worker.tick();
-        assert_eq!(worker.send(&job), if retained { last.clone() } else { Vec::new() });
+fn a_job_is_remembered_for_a_day_after_its_end_or_as_the_administrator_decides_also_across_starts() {
+    assert_eq!(Limits::default().retain, 86_400_000);
+    for retain in [86_400_000, 60_000, 200_000, 3 * 86_400_000] {
+        let mut worker = Worker::with(Realm::new("demo"), Limits { retain, ..Limits::default() });
+        worker.pass(6_000);
+        worker.start();
+        let job = worker.calculate(1.0);
+        let last = worker.complete();
+        // Its bytes may be delivered again until the command is late.
+        let until = retain.max(95_000);
+        for (pass, now) in [(until - 1, until - 1), (1, until)] {
+            worker.pass(pass);
+            worker.kill();
+            assert_eq!(worker.send(&job), if now < until { last.clone() } else { Vec::new() });
+            let Outcome::Succeeded(list) = worker.run_command("jobs", json!({})) else { panic!() };
+            assert_eq!(list["jobs"].as_array().map(Vec::len), Some(usize::from(now < retain)), "{retain} at {now}");
+        }
+        assert_eq!(worker.dropped(Reason::Late), 1);
     }
-    assert_eq!(worker.dropped(Reason::Late), 1);
 }
 
 #[test]

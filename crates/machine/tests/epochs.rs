@@ -178,6 +178,30 @@ fn what_was_recorded_in_a_wrong_future_is_forgotten_within_an_hour() {
 }
 
 #[test]
+fn jobs_of_a_wrong_future_give_way_as_soon_as_the_clock_is_right() {
+    let limits = Limits { records: 40, ..Limits::default() };
+    let mut worker = Worker::with(countersign_testkit::realm::Realm::new("demo"), limits);
+    let right = worker.now.wall;
+    worker.now.wall = right.plus(10 * DAY);
+    worker.tick();
+    worker.start();
+    for _ in 0..9 {
+        let epoch = worker.client.epoch();
+        let job = worker.draft("calculate", json!({ "x": 1, "msg": "" })).epoch(epoch).sign(&worker.alice);
+        worker.send(&job);
+        worker.complete();
+    }
+    worker.now.wall = right;
+    worker.now.since_boot += 10_000;
+    worker.tick();
+    for _ in 0..9 {
+        let epoch = worker.client.epoch();
+        let ping = worker.draft("ping", json!({})).epoch(epoch).sign(&worker.alice);
+        assert!(matches!(outcomes(&worker.send(&ping))[..], [Outcome::Succeeded(_)]), "never `busy`");
+    }
+}
+
+#[test]
 fn a_clock_set_back_by_no_more_than_the_skew_stands_still_and_begins_no_epoch() {
     let mut worker = Worker::ready();
     let (epoch, mark) = (worker.client.epoch(), worker.client.time(worker.now));

@@ -40,8 +40,14 @@ pub const MAX_TTL: i64 = 60_000;
 pub const MAX_AHEAD: i64 = 3_600_000;
 /// Section 8: how far a client's time may be ahead of the mark that is safely on its disk, in milliseconds.
 pub const UNSYNCED: i64 = 15_000;
-/// Section 8: how long the record of a job outlives its final reply, in milliseconds.
-pub const JOB_RETENTION: i64 = 3_600_000;
+/// Section 8: how long the record of a job outlives its final reply, in milliseconds, unless configured.
+pub const JOB_RETENTION: i64 = 86_400_000;
+/// Section 8: the shortest time that it may be configured to, in milliseconds.
+pub const MIN_JOB_RETENTION: i64 = 60_000;
+/// Section 8: the longest time that it may be configured to, in milliseconds.
+pub const MAX_JOB_RETENTION: i64 = 30 * 86_400_000;
+/// Section 8: how long the record of a command that is no job outlives the begin of a new epoch at most, in milliseconds.
+pub const EPOCH_RETENTION: i64 = 3_600_000;
 /// Section 8: how many records a client keeps.
 pub const MAX_RECORDS: usize = 1_048_576;
 /// Section 8: how many records more are kept free for control commands.

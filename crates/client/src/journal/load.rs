@@ -27,10 +27,10 @@ impl From<io::Error> for Error {
     }
 }
 
-/// What a journal of this length adds up to, and how much of it is whole.
-pub(super) fn load(file: &File, length: u64) -> Result<(Restored, u64), Error> {
+/// What a journal of this length adds up to where a job is remembered for so many milliseconds, and how much of it is whole.
+pub(super) fn load(file: &File, length: u64, retain: i64) -> Result<(Restored, u64), Error> {
     let mut reader = BufReader::with_capacity(1 << 20, file);
-    let mut restored = Restored::default();
+    let mut restored = Restored::retaining(retain);
     let mut first = Vec::new();
     reader.by_ref().take(length_of(MAGIC)).read_to_end(&mut first)?;
     if first != MAGIC {

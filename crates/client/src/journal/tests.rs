@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use countersign_machine::client::{Catalogue, Client, Effect, ExecutionResult, Limits, Now, StartUp};
 use countersign_protocol::command::Command;
 use countersign_protocol::id::Uuid;
+use countersign_protocol::limits::JOB_RETENTION;
 use countersign_testkit::realm::{Draft, Realm, START, full_grant, to};
 use serde_json::json;
 use tempfile::TempDir;
@@ -76,7 +77,7 @@ fn folder() -> TempDir {
 }
 
 fn open(folder: &Path) -> Result<(Journal, Restored), JournalError> {
-    LockedStateDir::at(folder.to_owned()).and_then(Journal::open)
+    LockedStateDir::at(folder.to_owned()).and_then(|folder| Journal::open(folder, JOB_RETENTION))
 }
 
 /// A folder with a log of these entries in it, and the log's bytes.
@@ -438,7 +439,7 @@ fn the_folder_is_made_private_and_one_that_others_can_enter_is_refused() {
 #[test]
 fn loading_holds_no_more_than_what_is_retained() {
     let life = life(9);
-    let late = Entry::Mark { at: START.plus(95_000 + 3_600_000) };
+    let late = Entry::Mark { at: START.plus(95_000 + JOB_RETENTION) };
     let (folder, _, _) = written(&[life.entries.as_slice(), &[late]].concat());
     let (_log, restored) = open(folder.path()).unwrap();
     let started = |entry: &Entry| matches!(entry, Entry::Started(_));

@@ -173,7 +173,7 @@ async fn a_journal_that_has_grown_is_compacted_beside_the_loop_and_remembers_wha
     machine.part(None, usize::MAX).entries().for_each(|entry| expected.apply(entry));
     drop(journal);
     let folder = LockedStateDir::take(state.path(), &"worker-1".parse().unwrap()).unwrap();
-    let (_journal, mut restored) = Journal::open(folder).unwrap();
+    let (_journal, mut restored) = Journal::open(folder, Limits::default().retain).unwrap();
     // The new log starts with the time at which it was started.
     restored.apply(machine.epoch_started());
     assert_eq!(restored, expected);

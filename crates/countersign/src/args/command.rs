@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{FalseyValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use countersign_machine::observer::Kind;
-use countersign_protocol::limits::SKEW;
+use countersign_protocol::limits::{MAX_JOB_RETENTION, MIN_JOB_RETENTION, SKEW};
 use countersign_protocol::name::Name;
 use countersign_provisioning::NewClient;
 
@@ -13,7 +13,7 @@ use super::credential::CredentialAction;
 use super::options::{KeysArgs, OperatorArgs, OutputArgs, RealmArgs, SendArgs};
 use super::request::{CommandArgs, Sender};
 use super::{NoOptions, examples};
-use crate::duration::{Span, span};
+use crate::duration::{Span, span, span_within};
 use crate::text::Place;
 
 const CLIENTS: [&str; 3] = ["clients", "clients -o json", "clients forget worker-7"];
@@ -272,6 +272,9 @@ pub(crate) struct ClientArgs {
     /// Be `ready` at once, without a `start`, after every start of the process: a `stop` from before it no longer holds
     #[arg(long, env = "COUNTERSIGN_START_READY", value_parser = FalseyValueParser::new())]
     pub(crate) start_ready: bool,
+    /// How long a job is remembered after its end, for `jobs` and `result`: from 1m to 720h
+    #[arg(long, env = "COUNTERSIGN_RETAIN", value_name = "DURATION", default_value = "24h", value_parser = retention)]
+    pub(crate) retain: Span,
     /// Put the client, the command and its id before each line that a job prints: CLIENT/COMMAND/COMMAND-ID
     #[arg(long)]
     pub(crate) prefix_output: bool,
@@ -307,6 +310,11 @@ pub(crate) struct WatchArgs {
     pub(crate) realm: RealmArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// What `client --retain` takes.
+fn retention(text: &str) -> Result<Span, String> {
+    span_within(text, MIN_JOB_RETENTION..=MAX_JOB_RETENTION)
 }
 
 /// The words that `watch --kind` takes.

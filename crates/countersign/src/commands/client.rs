@@ -27,6 +27,7 @@ pub(crate) async fn run(args: &ClientArgs, mut signals: Signals) -> CliResult<Ex
     let mut config = ClientConfig::new(member, realm.trust, &args.realm.broker.nats_url, state);
     config.limits.skew = args.skew.millis();
     config.limits.jobs = args.jobs.into();
+    config.limits.retain = args.retain.millis();
     config.start_ready = args.start_ready;
     config.prefix_output = args.prefix_output;
     env!("CARGO_PKG_VERSION").clone_into(&mut config.version);

@@ -48,7 +48,7 @@ pub(super) fn jobs<'a>(lists: impl IntoIterator<Item = (&'a Name, &'a JobList)>,
         }
     }
     if rows.is_empty() {
-        return "no jobs, and none within the hour".to_owned();
+        return "no jobs, and none is remembered".to_owned();
     }
     let mut lines = vec![table(&["CLIENT", "COMMAND-ID", "COMMAND", "BY", "STATUS", "TIME"], rows)];
     lines.extend(more);

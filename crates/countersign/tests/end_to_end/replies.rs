@@ -360,7 +360,7 @@ fn an_invalid_name_makes_a_reply_invalid_and_what_is_reported_of_it_is_harmless(
     worker.peer.send(&Signed { signature: credential, ..honest.clone() });
     worker.peer.send(&honest);
     let ran = operator.wait().exits(0);
-    assert_eq!(ran.stdout, "no jobs, and none within the hour\n");
+    assert_eq!(ran.stdout, "no jobs, and none is remembered\n");
     harmless(&ran.stderr);
     let notes = [
         ("a message signed by worker-1 was ignored: a reply that does not fit the command\n", ""),

@@ -6,7 +6,7 @@ mod snapshot;
 
 use countersign_protocol::envelope::Signed;
 use countersign_protocol::id::Uuid;
-use countersign_protocol::limits::{MAX_KEPT_REPLIES, MAX_RECORDS, UNSYNCED};
+use countersign_protocol::limits::{JOB_RETENTION, MAX_KEPT_REPLIES, MAX_RECORDS, UNSYNCED};
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::Status;
 use countersign_protocol::time::Millis;
@@ -94,13 +94,19 @@ pub struct Restored {
 }
 
 impl Default for Restored {
+    /// Of a client that has never run, with the default retention.
     fn default() -> Self {
-        let records = Records::new(MAX_RECORDS, MAX_KEPT_REPLIES - MAX_QUERY_REPLIES);
-        Self { epoch_start: None, mark: Millis::default(), records }
+        Self::retaining(JOB_RETENTION)
     }
 }
 
 impl Restored {
+    /// Of a client that has never run, and that remembers a job for so many milliseconds after its end.
+    pub fn retaining(retain: i64) -> Self {
+        let records = Records::new(MAX_RECORDS, MAX_KEPT_REPLIES - MAX_QUERY_REPLIES).retaining(retain);
+        Self { epoch_start: None, mark: Millis::default(), records }
+    }
+
     /// Adds the next entry of the journal. Entries that speak of an unknown command are passed over: its record was forgotten.
     pub fn apply(&mut self, entry: Entry) {
         match entry {

@@ -2,10 +2,10 @@
 
 use countersign_protocol::command::{ClientInfo, CommandId, Job as JobInfo, JobList, JobsInfo, Recorded, TrustInfo};
 use countersign_protocol::event::EventData;
+use countersign_protocol::json;
 use countersign_protocol::key::Thumbprint;
 use countersign_protocol::limits::MAX_JOBS_LISTED;
 use countersign_protocol::reply::{Outcome, Reply, Status};
-use countersign_protocol::{json, limits};
 use serde_json::json;
 
 use super::effect::{JobKey, Step};
@@ -34,12 +34,12 @@ impl Client {
 
     pub(super) fn job_list(&self) -> JobList {
         let running = self.records.running().rev().filter(|record| record.long_running);
-        let hour_ago = self.clock.mark().plus(-limits::JOB_RETENTION);
+        let since = self.clock.mark().plus(-self.limits.retain);
         let finished = self
             .records
             .finished_jobs()
             .rev()
-            .take_while(|record| matches!(&record.phase, Phase::Finished { at, .. } if *at > hour_ago));
+            .take_while(|record| matches!(&record.phase, Phase::Finished { at, .. } if *at > since));
         let mut jobs = running.chain(finished).map(job_info);
         let listed = jobs.by_ref().take(MAX_JOBS_LISTED).collect();
         JobList { jobs: listed, more: jobs.next().is_some() }

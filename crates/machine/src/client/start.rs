@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use countersign_protocol::envelope::Identity;
 use countersign_protocol::id::Uuid;
-use countersign_protocol::limits::{HEARTBEAT, MAX_RECORDS, MAX_TTL, SKEW};
+use countersign_protocol::limits::{HEARTBEAT, JOB_RETENTION, MAX_RECORDS, MAX_TTL, SKEW};
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome};
 use countersign_protocol::trust::Trust;
 
@@ -36,11 +36,15 @@ pub struct Limits {
     pub jobs: usize,
     /// How many commands are remembered; 1,048,576 by default (section 8). The next one is refused with `busy`.
     pub records: usize,
+    /// How long a job is remembered after its end, in milliseconds; 86,400,000 by default (section 8). At a bound of the records
+    /// it gives way earlier.
+    pub retain: i64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { skew: SKEW, max_ttl: MAX_TTL, heartbeat: HEARTBEAT, jobs: 64, records: MAX_RECORDS }
+        let (records, retain) = (MAX_RECORDS, JOB_RETENTION);
+        Self { skew: SKEW, max_ttl: MAX_TTL, heartbeat: HEARTBEAT, jobs: 64, records, retain }
     }
 }
 
@@ -103,7 +107,7 @@ impl Client {
             standing_until: i64::MAX,
             state: if start_ready { State::Ready } else { State::Unready },
             outbox: Outbox::new(identity, epoch, boot),
-            records: restored.records.bounded(limits.records),
+            records: restored.records.bounded(limits.records).retaining(limits.retain),
             queries: Records::new(MAX_QUERIES, MAX_QUERY_REPLIES),
             dropped: BTreeMap::new(),
             reply_budget: ReplyBudget::default(),

@@ -36,7 +36,7 @@ words! {
         Calculate = "calculate",
         /// The client info.
         Status = "status",
-        /// The jobs that run or ended within the hour.
+        /// The jobs that run, and those that ended and are remembered.
         Jobs = "jobs",
         /// What was recorded for one command.
         Result = "result",
@@ -278,7 +278,7 @@ pub struct TrustInfo {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobList {
-    /// Those that run, then those that ended within the hour, newest first, 256 at most.
+    /// Those that run, then those that ended and are remembered, newest first, 256 at most.
     #[serde(deserialize_with = "jobs")]
     #[schemars(length(max = MAX_JOBS_LISTED))]
     pub jobs: Vec<Job>,

@@ -8,7 +8,7 @@ use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::Signed;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::key::Thumbprint;
-use countersign_protocol::limits::{CONTROL_RESERVE, JOB_RETENTION};
+use countersign_protocol::limits::{CONTROL_RESERVE, EPOCH_RETENTION, JOB_RETENTION};
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{Progress, Status};
 use countersign_protocol::time::Millis;
@@ -131,10 +131,10 @@ impl Record {
     }
 
     /// When the record may be forgotten; never while the command runs.
-    fn due(&self) -> Option<Millis> {
+    fn due(&self, retain: i64) -> Option<Millis> {
         let due = match &self.phase {
             Phase::Running(_) => return None,
-            Phase::Finished { at, .. } if self.long_running => self.until.max(at.plus(JOB_RETENTION)),
+            Phase::Finished { at, .. } if self.long_running => self.until.max(at.plus(retain)),
             Phase::Finished { .. } => self.until,
         };
         Some(due.min(self.at_most))
@@ -148,12 +148,16 @@ pub(in crate::client) struct Records {
     records: BTreeMap<RecordKey, Box<Record>>,
     running: BTreeSet<(Millis, RecordKey)>,
     finished_jobs: BTreeSet<(Millis, RecordKey)>,
-    due: BTreeSet<(Millis, RecordKey)>,
+    /// When they may be forgotten: the jobs, and all others.
+    due_jobs: BTreeSet<(Millis, RecordKey)>,
+    due_others: BTreeSet<(Millis, RecordKey)>,
     operators: BTreeMap<Arc<Thumbprint>, OperatorUsage>,
     retained: BTreeSet<(Millis, RecordKey)>,
     retained_bytes: usize,
     bound: usize,
     retained_bound: usize,
+    /// How long a job is remembered after its end, in milliseconds.
+    retain: i64,
     /// The high-water mark of the clock: what is due by it counts as forgotten.
     mark: Millis,
     names: Interner<Name>,
@@ -175,12 +179,14 @@ impl Records {
             records: BTreeMap::new(),
             running: BTreeSet::new(),
             finished_jobs: BTreeSet::new(),
-            due: BTreeSet::new(),
+            due_jobs: BTreeSet::new(),
+            due_others: BTreeSet::new(),
             operators: BTreeMap::new(),
             retained: BTreeSet::new(),
             retained_bytes: 0,
             bound,
             retained_bound,
+            retain: JOB_RETENTION,
             mark: Millis::new(0),
             names: Interner::default(),
             reply_tos: Interner::default(),
@@ -191,6 +197,16 @@ impl Records {
     /// The same records within another bound, which holds from the next one on.
     pub(in crate::client) fn bounded(self, bound: usize) -> Self {
         Self { bound, ..self }
+    }
+
+    /// The same records, of which a job is remembered for so many milliseconds after its end.
+    pub(in crate::client) fn retaining(self, retain: i64) -> Self {
+        if self.retain == retain {
+            return self;
+        }
+        let jobs = self.finished_jobs.iter().filter_map(|(_, key)| self.records.get(key));
+        let due_jobs = jobs.filter_map(|job| Some((job.due(retain)?, job.key.clone()))).collect();
+        Self { retain, due_jobs, ..self }
     }
 
     /// Whether one more fits: a quarter of the bound for each operator key, and some more for control commands. Jobs that
@@ -284,8 +300,9 @@ impl Records {
                 operator.finished_jobs.insert((record.until, own.id));
             }
         }
-        if let Some(due) = record.due() {
-            self.due.insert((due, own));
+        if let Some(due) = record.due(self.retain) {
+            let set = if record.long_running { &mut self.due_jobs } else { &mut self.due_others };
+            set.insert((due, own));
         }
         while self.retained_bytes > self.retained_bound {
             let Some((_, oldest)) = self.retained.pop_first() else { break };
@@ -314,8 +331,9 @@ impl Records {
     pub(in crate::client) fn withdraw(&mut self, key: JobKey) {
         let Some((own, record)) = self.key(key).and_then(|own| self.records.remove_entry(&own)) else { return };
         self.running.remove(&(record.at, own.clone()));
-        if let Some(due) = record.due() {
-            self.due.remove(&(due, own.clone()));
+        if let Some(due) = record.due(self.retain) {
+            let set = if record.long_running { &mut self.due_jobs } else { &mut self.due_others };
+            set.remove(&(due, own.clone()));
         }
         if let Phase::Finished { at, reply, .. } = &record.phase {
             self.finished_jobs.remove(&(*at, own.clone()));
@@ -333,19 +351,29 @@ impl Records {
     }
 
     /// A new epoch begins. What was recorded before can never run again, so that it only answers repetitions: none of it is
-    /// kept for longer than a job is, by whatever clock it was recorded.
+    /// kept for longer than it would be by this clock, by whatever clock it was recorded, and jobs of a wrong future give way
+    /// like those whose command is late.
     pub(in crate::client) fn begin_epoch(&mut self, now: Millis) {
-        let last = now.plus(JOB_RETENTION);
-        let mut later = Vec::new();
-        while self.due.last().is_some_and(|(due, _)| *due > last)
-            && let Some((_, key)) = self.due.pop_last()
+        for (due, last) in
+            [(&mut self.due_jobs, now.plus(self.retain)), (&mut self.due_others, now.plus(EPOCH_RETENTION))]
         {
-            if let Some(record) = self.records.get_mut(&key) {
-                record.at_most = last;
+            let mut later = Vec::new();
+            while due.last().is_some_and(|(due, _)| *due > last)
+                && let Some((_, key)) = due.pop_last()
+            {
+                if let Some(record) = self.records.get_mut(&key) {
+                    record.at_most = last;
+                    if let Some(operator) = self.operators.get_mut(&key.operator)
+                        && operator.finished_jobs.remove(&(record.until, key.id))
+                    {
+                        record.until = record.until.min(now);
+                        operator.finished_jobs.insert((record.until, key.id));
+                    }
+                }
+                later.push((last, key));
             }
-            later.push((last, key));
+            due.extend(later);
         }
-        self.due.extend(later);
     }
 
     /// Takes a new high-water mark, by which some records may be forgotten, and forgets a few of them.
@@ -355,7 +383,7 @@ impl Records {
             if !self.is_due() {
                 break;
             }
-            if let Some((_, RecordKey { id, operator })) = self.due.first().cloned() {
+            if let Some((_, RecordKey { id, operator })) = self.first_due().cloned() {
                 self.withdraw(JobKey { id, operator: *operator });
             }
         }
@@ -363,7 +391,11 @@ impl Records {
 
     /// Whether there is something to forget.
     pub(in crate::client) fn is_due(&self) -> bool {
-        self.due.first().is_some_and(|(due, _)| *due <= self.mark)
+        self.first_due().is_some_and(|(due, _)| *due <= self.mark)
+    }
+
+    fn first_due(&self) -> Option<&(Millis, RecordKey)> {
+        self.due_jobs.first().into_iter().chain(self.due_others.first()).min()
     }
 
     pub(in crate::client) fn running(&self) -> impl DoubleEndedIterator<Item = &Record> {
@@ -389,7 +421,7 @@ impl Records {
     }
 
     fn lives(&self, record: &Record) -> bool {
-        record.due().is_none_or(|due| due > self.mark)
+        record.due(self.retain).is_none_or(|due| due > self.mark)
     }
 }
 
