@@ -161,7 +161,7 @@ impl Worker {
         self.exited = false;
         self.disk_full = false; // A client whose journal cannot be written does not start.
         self.log = change(std::mem::take(&mut self.log));
-        let mut restored = Restored::default();
+        let mut restored = Restored::retaining(self.limits.retain);
         self.log.iter().cloned().for_each(|entry| restored.apply(entry));
         let Self { realm, identity, limits, start_ready, boots, now, .. } = self;
         let (client, step) = start(realm, identity, limits, *start_ready, restored, *boots, *now);
