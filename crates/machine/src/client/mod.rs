@@ -257,7 +257,12 @@ impl Client {
             self.queries.withdraw(query);
         }
         self.leave_out_presence(&mut step);
-        step.effects.retain(|effect| !matches!(effect, Effect::Publish(_)));
+        let speaks_of_a_command = |effect: &Effect| match effect {
+            Effect::Publish(_) => true,
+            Effect::Log(note) => matches!(note.level, Level::Command | Level::Query),
+            Effect::Execute(_) | Effect::Cancel(_) | Effect::Exit => false,
+        };
+        step.effects.retain(|effect| !speaks_of_a_command(effect));
         step
     }
 
