@@ -26,6 +26,8 @@ const MAX_PROGRESS_MESSAGE: usize = 256;
 pub trait DataCommand: Send + Sync + 'static {
     /// Its name, of the form of section 1, and none of the protocol's control and query commands.
     const NAME: &'static str;
+    /// What it does, for people who ask by `describe`, in 1,024 characters at most. By default nothing is said.
+    const DESCRIPTION: &'static str = "";
     /// Its arguments: a struct, whose members are those of the JSON object. Give it `#[serde(deny_unknown_fields)]`, so
     /// that the schema is closed as section 3 asks. They are validated before the command is run.
     type Args: DeserializeOwned + JsonSchema + Send + 'static;

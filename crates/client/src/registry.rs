@@ -110,6 +110,7 @@ impl Commands {
             arguments: Arc::new(Schema::typed::<C::Args>(&format!("{name}.args"))),
             result: Arc::clone(&result),
             long_running,
+            description: C::DESCRIPTION.to_owned(),
         });
         // The machine knows what is taken; it is checked here so that whoever registers gets the error.
         Catalogue::new(self.known.iter().cloned())?;

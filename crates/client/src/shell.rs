@@ -440,6 +440,10 @@ impl Shell {
             Effect::Publish(message) => self.link.publish(message, None),
             Effect::Execute(execution) => return self.execute(execution),
             Effect::Cancel(key) => self.executor.cancel(key),
+            Effect::ReadOutput(read) => {
+                let piece = self.output.piece(&read);
+                return Some(self.machine.output_read(read, piece, now()));
+            }
             Effect::Log(note) => match note.level {
                 Level::Query => tracing::debug!("{}", note.text),
                 Level::Command => tracing::info!("{}", note.text),

@@ -2,11 +2,14 @@
 //! are on the wire is in `countersign_protocol::command`.
 
 use countersign_protocol::command::{
-    Builtin, Calculate, Cancelled, Changed, ClientInfo, CommandId, JobList, PingResult, Recorded, Stopped, Terminated,
+    Builtin, Calculate, Cancelled, Changed, ClientInfo, CommandId, Description, JobList, PingResult, Recorded, Stopped,
+    Terminated,
 };
 use countersign_protocol::id::MessageId;
 use countersign_protocol::json::read;
 use countersign_protocol::limits::{MAX_MESSAGE, MAX_SECONDS};
+use countersign_protocol::name::Name;
+use countersign_protocol::output::{OutputPiece, Stream};
 use countersign_protocol::text::echo;
 use countersign_protocol::time::Millis;
 use serde::de::DeserializeOwned;
@@ -145,6 +148,31 @@ pub(crate) fn describe(builtin: Builtin) -> Descriptor {
             examples: &["result worker-1 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90"],
             answer: |it| typed(it, recorded),
         },
+        Builtin::Output => Descriptor {
+            about: "Show what a job wrote",
+            params: &[COMMAND_ID],
+            args: |words| {
+                let rest = [("stream".to_owned(), json!(Stream::Stdout)), ("offset".to_owned(), json!(0))];
+                Ok(command_id(words)?.into_iter().chain(rest).collect())
+            },
+            notes: code("jobs TARGET")
+                + " lists the ids. The output of a job is kept as long as the job is remembered.",
+            examples: &["output worker-1 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90"],
+            answer: |it| typed(it, |it: OutputPiece| counted(it.bytes, "byte")),
+        },
+        Builtin::Describe => Descriptor {
+            about: "Show what a command does and takes",
+            params: &[Param { name: "COMMAND", about: "the name of a command" }],
+            args: command_name,
+            notes: Text::default(),
+            examples: &["describe worker-1 calculate"],
+            answer: |it| {
+                typed(it, |Description { command, kind, description, .. }| match description {
+                    Some(text) => format!("{command} ({kind}): {text}"),
+                    None => format!("{command} ({kind})"),
+                })
+            },
+        },
     }
 }
 
@@ -167,6 +195,17 @@ fn command_id(words: &[String]) -> CliResult<Map<String, Value>> {
             .hint(code("jobs TARGET") + " lists the ids")
     })?;
     Ok(command_id_args(CommandId { command_id, command_digest: None }))
+}
+
+/// COMMAND
+fn command_name(words: &[String]) -> CliResult<Map<String, Value>> {
+    let [name] = words else { return none(words) };
+    let command: Name = name.parse().map_err(|error| {
+        CliError::usage(error)
+            .expected("the name of a command, after the targets")
+            .hint(code("status TARGET") + " lists the commands that a client knows")
+    })?;
+    Ok([("command".to_owned(), json!(command))].into_iter().collect())
 }
 
 /// X MSG

@@ -82,6 +82,11 @@ fn queries_are_answered_in_every_state() {
         assert_eq!(info["state"], json!(state));
         assert!(matches!(worker.run_command("jobs", json!({})), Outcome::Succeeded(_)), "jobs in {state}");
         let unknown = json!({ "command_id": "019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90" });
+        let described = worker.run_command("describe", json!({ "command": "ping" }));
+        assert!(matches!(described, Outcome::Succeeded(_)), "describe in {state}");
+        let piece = json!({ "command_id": unknown["command_id"], "stream": "stderr", "offset": 0 });
+        let Outcome::Failed(error) = worker.run_command("output", piece) else { panic!("output in {state}") };
+        assert_eq!(error.code, ErrorCode::NotFound);
         let Outcome::Failed(error) = worker.run_command("result", unknown) else { panic!("result in {state}") };
         assert_eq!(error.code, ErrorCode::NotFound);
     }

@@ -3,8 +3,8 @@
 mod builtin;
 
 pub use builtin::{
-    Builtin, Calculate, Cancelled, Changed, ClientInfo, CommandId, CommandInfo, DryRun, Job, JobList, JobsInfo, NoArgs,
-    PingResult, Recorded, Reissue, Stopped, Terminated, TrustInfo,
+    Builtin, Calculate, Cancelled, Changed, ClientInfo, CommandId, CommandInfo, CommandName, Description, DryRun, Job,
+    JobList, JobsInfo, NoArgs, PingResult, Recorded, Reissue, Stopped, Terminated, TrustInfo,
 };
 
 use std::borrow::Cow;

@@ -22,6 +22,10 @@ pub const MAX_SECONDS: f64 = 86_400.0;
 pub const MAX_MESSAGE: usize = 4_096;
 /// Section 4: how many jobs a `jobs` result lists.
 pub const MAX_JOBS_LISTED: usize = 256;
+/// Section 4: how many bytes of output one answer has.
+pub const MAX_PIECE: usize = 131_072;
+/// Section 4: the longest description of a command, in characters.
+pub const MAX_DESCRIPTION: usize = 1_024;
 /// Section 5: how many errors a refusal lists.
 pub const MAX_ERRORS: usize = 16;
 /// Section 5: how much of the input a message for people or a JSON pointer echoes, in characters.

@@ -16,6 +16,7 @@ pub struct Calculate;
 
 impl DataCommand for Calculate {
     const NAME: &'static str = "calculate";
+    const DESCRIPTION: &'static str = "Computes for x seconds, then prints msg.";
     type Args = command::Calculate;
     type Output = command::Calculate;
 }

@@ -10,6 +10,7 @@ pub struct Ping;
 
 impl DataCommand for Ping {
     const NAME: &'static str = "ping";
+    const DESCRIPTION: &'static str = "Answers with the client's Unix time in seconds.";
     type Args = NoArgs;
     type Output = PingResult;
 }

@@ -130,6 +130,7 @@ fn execution(number: u64, command: &str, args: Value) -> Execution {
         arguments: Arc::clone(&anything),
         result: anything,
         long_running: true,
+        description: String::new(),
     };
     let start = StartUp {
         limits: Limits::default(),

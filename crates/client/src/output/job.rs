@@ -10,7 +10,6 @@ use super::excerpt::Excerpt;
 use super::file::{Extent, MAX_WRITE, OutputFile};
 
 /// A piece of a stream (section 13).
-#[cfg(test)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Piece {
     /// Where it begins: later than asked for where what is between is not kept.
@@ -129,7 +128,6 @@ impl Job {
         }
     }
 
-    #[cfg(test)]
     /// Reads so many bytes at most from the first one on that is kept and not before the offset.
     pub(super) fn read(&self, stream: Stream, offset: u64, max: usize) -> io::Result<Piece> {
         let index = stream as usize;

@@ -8,14 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use countersign_machine::client::JobKey;
-use countersign_protocol::output::{OutputReport, Stream};
+use countersign_machine::client::{JobKey, OutputRead};
+use countersign_protocol::output::{Data, OutputPiece, OutputReport, Stream};
 use rustix::fs::statvfs;
 
 use super::MAX_OUTPUT;
-use super::job::Job;
-#[cfg(test)]
-use super::job::Piece;
+use super::job::{Job, Piece};
 
 /// What all outputs take on the disk at most, in bytes: 256 MiB.
 const MAX_STORED: u64 = 256 * 1024 * 1024;
@@ -144,7 +142,19 @@ impl OutputStore {
         jobs.make_room(0, self.max_stored);
     }
 
-    #[cfg(test)]
+    /// The piece that an answer to `output` is to bring; `None` where nothing is kept of the job.
+    pub(crate) fn piece(&self, wanted: &OutputRead) -> Result<Option<OutputPiece>, String> {
+        let piece = self.read(wanted.job(), wanted.stream(), wanted.offset(), wanted.max());
+        let piece = piece.transpose().map_err(|error| format!("the output cannot be read: {error}"))?;
+        Ok(piece.map(|Piece { offset, data, bytes, digest }| OutputPiece {
+            offset,
+            data: Data(data),
+            bytes,
+            ended: wanted.has_ended(),
+            sha256: digest.filter(|_| wanted.has_ended()),
+        }))
+    }
+
     /// A piece of what a job wrote; `None` where nothing is kept of it.
     pub(crate) fn read(&self, key: JobKey, stream: Stream, offset: u64, max: usize) -> Option<io::Result<Piece>> {
         let job = self.job(key)?;

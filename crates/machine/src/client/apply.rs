@@ -20,7 +20,9 @@ impl Client {
     /// Remembers what was decided: queries in memory, as far as they fit, and everything else on disk too.
     pub(super) fn remember(&mut self, started: Started, kind: CommandKind, step: &mut Step) {
         if kind == CommandKind::Query {
-            if self.queries.make_room(started.reply_context.key.operator, false) {
+            // What `output` and `describe` answer is large, and is read again as well as remembered.
+            let is_large = ["output", "describe"].contains(&started.command.as_str());
+            if !is_large && self.queries.make_room(started.reply_context.key.operator, false) {
                 step.query = Some(started.reply_context.key);
                 self.queries.begin(started);
             }
@@ -67,6 +69,11 @@ impl Client {
             }
             OwnCommand::Jobs => Outcome::Succeeded(json!(self.job_list())),
             OwnCommand::Result(named) => self.result(named, &reply_context, moment),
+            OwnCommand::Output(wanted) => return self.read_output(wanted, reply_context, moment, step),
+            OwnCommand::Describe(name) => match self.catalogue.describe(&name) {
+                Some(description) => Outcome::Succeeded(json!(description)),
+                None => Outcome::Failed(message::no_command(&name)),
+            },
         };
         self.finish(&reply_context, outcome, moment, step);
     }

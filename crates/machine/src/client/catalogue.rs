@@ -5,7 +5,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use countersign_protocol::command::{Builtin, CommandInfo, CommandKind};
+use countersign_protocol::command::{Builtin, CommandInfo, CommandKind, Description};
+use countersign_protocol::limits::MAX_DESCRIPTION;
 use countersign_protocol::name::Name;
 use countersign_protocol::schema::{self, Schema};
 use serde_json::Value;
@@ -21,6 +22,8 @@ pub struct DataCommand {
     pub result: Arc<Schema>,
     /// Whether it runs as a job, beside everything else.
     pub long_running: bool,
+    /// What it does, for people; what is past 1,024 characters is cut off. Empty: nothing is said.
+    pub description: String,
 }
 
 impl fmt::Debug for DataCommand {
@@ -91,6 +94,25 @@ impl Catalogue {
             Some(builtin) if builtin.kind() != CommandKind::Data => Some(Known::Own(builtin)),
             _ => self.data.get(name).map(Known::Data),
         }
+    }
+}
+
+impl Catalogue {
+    /// The answer to `describe`.
+    pub(super) fn describe(&self, name: &Name) -> Option<Description> {
+        let known = self.find(name)?;
+        let (args, result, description) = match known {
+            Known::Own(builtin) => (schema::arguments(builtin), schema::result(builtin), ""),
+            Known::Data(command) => (&*command.arguments, &*command.result, command.description.as_str()),
+        };
+        Some(Description {
+            command: name.clone(),
+            kind: known.kind(),
+            long_running: known.is_long_running(),
+            description: (!description.is_empty()).then(|| description.chars().take(MAX_DESCRIPTION).collect()),
+            args: args.text().to_owned(),
+            result: result.text().to_owned(),
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use countersign_protocol::name::Name;
 use serde_json::{Map, Value};
 
 use super::journal::Entry;
+use super::output::OutputRead;
 use super::pipeline::Execution;
 use super::refusal::ReplyContext;
 use super::state::State;
@@ -47,6 +48,8 @@ pub enum Effect {
     Execute(Execution),
     /// Cancel a running job; its end is reported by [`super::Client::finished`] like any other.
     Cancel(JobKey),
+    /// Read a piece of a job's output, and call [`super::Client::output_read`] with it.
+    ReadOutput(OutputRead),
     /// Write a line to the log; the text is escaped.
     Log(Note),
     /// Flush everything that was published, and end the process with status 0.

@@ -9,8 +9,10 @@ use countersign_protocol::event::{Event, EventData};
 use countersign_protocol::id::{MessageId, Uuid};
 use countersign_protocol::json;
 use countersign_protocol::limits::{MAX_BODY, MAX_VALUES};
+use countersign_protocol::name::Name;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Reply, Status};
 use countersign_protocol::subject;
+use countersign_protocol::text;
 use countersign_protocol::time::Millis;
 use serde::Serialize;
 
@@ -22,6 +24,9 @@ const MAX_FAILURE: usize = 1_024;
 /// How many values a result or the details of an error may hold: what section 3 allows, less those of the reply around them,
 /// which are no more than 32.
 const MAX_CONTENT: usize = MAX_VALUES - 32;
+
+/// What everything else of a reply with data takes at most, in bytes: the headers and the other members.
+const AROUND_DATA: usize = 8_192;
 
 /// Makes and signs replies and events, and numbers them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -102,6 +107,11 @@ impl Outbox {
         let reply = self.sign_reply(reply_context, self.reply_body(reply_context, seq, outcome, state, now));
         self.n += 1;
         (reply, status)
+    }
+
+    /// How many bytes a reply can bring in base64, with ample room for everything else in it.
+    pub(super) fn room_for_data(&self) -> usize {
+        self.max_payload.min(MAX_BODY).saturating_sub(AROUND_DATA) / 4 * 3
     }
 
     /// Whether the first reply with this outcome would fit.
@@ -207,6 +217,19 @@ fn values(outcome: &Outcome) -> usize {
 /// The answer to a `cancel` or `result` whose command is not on record.
 pub(super) fn not_found() -> ErrorBody {
     ErrorBody::new(ErrorCode::NotFound, "no command with this id is on record here, or several are")
+}
+
+/// The answer to an `output` of which nothing is kept.
+pub(super) fn no_output() -> ErrorBody {
+    let text =
+        "no output of this command is kept here: it is no job, or is not on record, or its output gave way to others'";
+    ErrorBody::new(ErrorCode::NotFound, text)
+}
+
+/// The answer to a `describe` of what is not registered.
+pub(super) fn no_command(name: &Name) -> ErrorBody {
+    let name = text::echo(name.as_str());
+    ErrorBody::new(ErrorCode::NotFound, format!("no command `{name}` is registered here"))
 }
 
 /// A message for people, cut to a length that fits one.

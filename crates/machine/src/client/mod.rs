@@ -9,6 +9,7 @@ mod effect;
 mod epoch;
 mod journal;
 mod message;
+mod output;
 mod pipeline;
 mod query;
 mod rate;
@@ -35,6 +36,7 @@ pub use self::clock::Now;
 pub use self::effect::{Effect, ExecutionResult, JobKey, Level, Note, Step};
 pub use self::epoch::Mark;
 pub use self::journal::{Entry, EpochStart, Finished, Part, Restored, Started};
+pub use self::output::OutputRead;
 pub use self::pipeline::Execution;
 pub use self::refusal::ReplyContext;
 pub use self::start::{Limits, StartError, StartUp};
@@ -258,7 +260,7 @@ impl Client {
         }
         self.leave_out_presence(&mut step);
         let speaks_of_a_command = |effect: &Effect| match effect {
-            Effect::Publish(_) => true,
+            Effect::Publish(_) | Effect::ReadOutput(_) => true,
             Effect::Log(note) => matches!(note.level, Level::Command | Level::Query),
             Effect::Execute(_) | Effect::Cancel(_) | Effect::Exit => false,
         };

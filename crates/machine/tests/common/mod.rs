@@ -6,13 +6,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use countersign_machine::client::{
-    Catalogue, Client, DataCommand, Effect, Entry, Execution, ExecutionResult, JobKey, Limits, Mark, Now, Restored,
-    StartUp, Step,
+    Catalogue, Client, DataCommand, Effect, Entry, Execution, ExecutionResult, JobKey, Limits, Mark, Now, OutputRead,
+    Restored, StartUp, Step,
 };
 use countersign_protocol::command::{Builtin, Calculate, Command, NoArgs, PingResult};
+use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::{Authentic, Identity, Reason, Rejected, Signed};
 use countersign_protocol::event::{Event, EventData};
 use countersign_protocol::id::Uuid;
+use countersign_protocol::output::{Data, OutputPiece};
 use countersign_protocol::reply::{ErrorCode, Outcome, Reply, State};
 use countersign_protocol::schema::Schema;
 use countersign_protocol::time::Millis;
@@ -36,6 +38,8 @@ pub struct Worker {
     pub disk_full: bool,
     pub disk_has_reserve: bool,
     pub logged: Vec<String>,
+    /// What jobs wrote to both streams.
+    pub outputs: BTreeMap<JobKey, Vec<u8>>,
     /// Whether the disk takes marks as soon as they are written.
     pub syncs: bool,
     /// How much of the log is safely on the disk.
@@ -53,6 +57,7 @@ pub fn catalogue() -> Catalogue {
         arguments: Arc::new(arguments),
         result: Arc::new(result),
         long_running: builtin.is_long_running(),
+        description: String::new(),
     };
     let data = [
         command(Builtin::Ping, Schema::typed::<NoArgs>("ping.args"), Schema::typed::<PingResult>("ping.result")),
@@ -63,6 +68,19 @@ pub fn catalogue() -> Catalogue {
         ),
     ];
     Catalogue::new(data).unwrap()
+}
+
+/// A piece as a shell reads it, of a job that wrote the same to both streams.
+pub fn piece(bytes: &[u8], read: &OutputRead) -> OutputPiece {
+    let from = bytes.len().min(read.offset() as usize);
+    let data = &bytes[from..bytes.len().min(from + read.max())];
+    OutputPiece {
+        offset: from as u64,
+        data: Data(data.to_vec()),
+        bytes: bytes.len() as u64,
+        ended: read.has_ended(),
+        sha256: read.has_ended().then(|| Digest::of(bytes)),
+    }
 }
 
 impl Worker {
@@ -103,6 +121,7 @@ impl Worker {
             disk_full: false,
             disk_has_reserve: false,
             logged: Vec::new(),
+            outputs: BTreeMap::new(),
             syncs: true,
             synced: 0,
             mark: None,
@@ -212,6 +231,11 @@ impl Worker {
                 Effect::Cancel(key) => {
                     self.running.retain(|execution| execution.key() != key);
                     let step = self.client.finished(key, ExecutionResult::Cancelled, self.now);
+                    published.extend(self.apply(step));
+                }
+                Effect::ReadOutput(read) => {
+                    let piece = self.outputs.get(&read.job()).map(|bytes| piece(bytes, &read));
+                    let step = self.client.output_read(read, Ok(piece), self.now);
                     published.extend(self.apply(step));
                 }
                 Effect::Log(note) => self.logged.push(note.text),

@@ -12,8 +12,9 @@ use crate::digest::Digest;
 use crate::envelope::Reason;
 use crate::id::{MessageId, Uuid};
 use crate::json;
-use crate::limits::{MAX_JOBS_LISTED, MAX_MESSAGE, MAX_SECONDS};
+use crate::limits::{MAX_DESCRIPTION, MAX_JOBS_LISTED, MAX_MESSAGE, MAX_SECONDS};
 use crate::name::Name;
+use crate::output::{OutputPiece, OutputQuery};
 use crate::reply::{self, ErrorBody, Progress, State, Status};
 use crate::schema::Schema;
 use crate::text::words;
@@ -40,6 +41,10 @@ words! {
         Jobs = "jobs",
         /// What was recorded for one command.
         Result = "result",
+        /// A piece of what a job wrote.
+        Output = "output",
+        /// What a command does and takes.
+        Describe = "describe",
     }
 }
 
@@ -87,6 +92,8 @@ impl Builtin {
             Self::Status => Properties::new::<NoArgs, ClientInfo>(Query, Reissue::OnRetry),
             Self::Jobs => Properties::new::<NoArgs, JobList>(Query, Reissue::OnRetry),
             Self::Result => Properties::new::<CommandId, Recorded>(Query, Reissue::OnRetry),
+            Self::Output => Properties::new::<OutputQuery, OutputPiece>(Query, Reissue::OnRetry),
+            Self::Describe => Properties::new::<CommandName, Description>(Query, Reissue::OnRetry),
         }
     }
 }
@@ -331,12 +338,45 @@ pub struct Recorded {
     pub error: Option<ErrorBody>,
 }
 
+/// The arguments of `describe`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommandName {
+    /// The command that is meant.
+    pub command: Name,
+}
+
+/// The result of `describe`: what a client knows of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    /// Its name.
+    pub command: Name,
+    /// Its kind.
+    pub kind: CommandKind,
+    /// Whether it runs as a job.
+    pub long_running: bool,
+    /// What it does, for people, in 1,024 characters at most. Absent: nobody has said it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "description")]
+    #[schemars(with = "String", length(max = MAX_DESCRIPTION))]
+    pub description: Option<String>,
+    /// The schema of its arguments: the very text of which the client info states the digest.
+    pub args: String,
+    /// The schema of its result, in the same way.
+    pub result: String,
+}
+
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     json::within(deserializer, |x| (0.0..=MAX_SECONDS).contains(x), "a number of seconds from 0 to 86,400")
 }
 
 fn message<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     json::within(deserializer, |msg: &String| msg.chars().count() <= MAX_MESSAGE, "at most 4,096 characters")
+}
+
+fn description<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let fits = |text: &String| text.chars().count() <= MAX_DESCRIPTION;
+    json::within(deserializer, fits, "at most 1,024 characters").map(Some)
 }
 
 fn jobs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Job>, D::Error> {
@@ -362,6 +402,8 @@ mod tests {
             ("status", CommandKind::Query, false),
             ("jobs", CommandKind::Query, false),
             ("result", CommandKind::Query, false),
+            ("output", CommandKind::Query, false),
+            ("describe", CommandKind::Query, false),
         ];
         assert_eq!(kinds.collect::<Vec<_>>(), expected);
         assert!(Builtin::ALL.iter().all(|builtin| Builtin::from_name(builtin.name()) == Some(*builtin)));

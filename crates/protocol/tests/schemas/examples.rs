@@ -89,7 +89,9 @@ pub(crate) fn job() -> Value {
 /// Arguments of a command.
 pub(crate) fn arguments(command: &str) -> Value {
     let named = json!({ "command_id": ID, "command_digest": digest() });
-    first_accepted(arguments_of(builtin(command)), [json!({}), named, calculation()])
+    let piece = json!({ "command_id": ID, "command_digest": digest(), "stream": "stdout", "offset": 0 });
+    let command_name = json!({ "command": "calculate" });
+    first_accepted(arguments_of(builtin(command)), [json!({}), named, calculation(), piece, command_name])
 }
 
 /// A result of a command.
@@ -105,6 +107,11 @@ pub(crate) fn result(command: &str) -> Value {
         client_info(),
         json!({ "jobs": [job()], "more": false }),
         recorded,
+        json!({ "offset": 0, "data": "ZG9uZQo", "bytes": 5, "ended": true, "sha256": digest() }),
+        json!({
+            "command": "calculate", "kind": "data", "long_running": true, "description": "Computes", "args": "{}",
+            "result": "{}",
+        }),
     ];
     first_accepted(result_of(builtin(command)), results)
 }

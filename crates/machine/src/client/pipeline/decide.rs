@@ -1,6 +1,8 @@
 //! Do the state machine and the bounds permit it now, and what will it do? (Section 9, rows 13 and 14; section 4.)
 
-use countersign_protocol::command::{Builtin, CommandId, CommandKind};
+use countersign_protocol::command::{Builtin, CommandId, CommandKind, CommandName};
+use countersign_protocol::name::Name;
+use countersign_protocol::output::OutputQuery;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -44,6 +46,8 @@ pub(in crate::client) enum OwnCommand {
     Status,
     Jobs,
     Result(CommandId),
+    Output(OutputQuery),
+    Describe(Name),
 }
 
 pub(super) fn decide(valid: Valid, capacity: &Capacity) -> Result<Decided, Rejection> {
@@ -67,24 +71,30 @@ pub(super) fn decide(valid: Valid, capacity: &Capacity) -> Result<Decided, Rejec
     }
     let (started, args) = valid.into_parts();
     let decision = match builtin {
-        _ if is_dry_run => Decision::Own(OwnCommand::DryRun),
-        Some(Builtin::Start) => Decision::Own(OwnCommand::Start),
-        Some(Builtin::Stop) => Decision::Own(OwnCommand::Stop),
-        Some(Builtin::Terminate) => Decision::Own(OwnCommand::Terminate),
-        Some(Builtin::Status) => Decision::Own(OwnCommand::Status),
-        Some(Builtin::Jobs) => Decision::Own(OwnCommand::Jobs),
-        Some(builtin @ (Builtin::Cancel | Builtin::Result)) => match CommandId::deserialize(&args) {
-            Ok(named) if builtin == Builtin::Cancel => Decision::Own(OwnCommand::Cancel(named)),
-            Ok(named) => Decision::Own(OwnCommand::Result(named)),
-            Err(error) => {
-                let errors = vec![(String::new(), error.to_string())];
-                return Err(Rejection::Refuse(Box::new(started), Refusal::InvalidArgs(errors)));
-            }
-        },
-        Some(Builtin::Ping | Builtin::Calculate) | None => Decision::Execute(args),
+        _ if is_dry_run => Ok(OwnCommand::DryRun),
+        Some(Builtin::Start) => Ok(OwnCommand::Start),
+        Some(Builtin::Stop) => Ok(OwnCommand::Stop),
+        Some(Builtin::Terminate) => Ok(OwnCommand::Terminate),
+        Some(Builtin::Status) => Ok(OwnCommand::Status),
+        Some(Builtin::Jobs) => Ok(OwnCommand::Jobs),
+        Some(Builtin::Cancel) => CommandId::deserialize(&args).map(OwnCommand::Cancel),
+        Some(Builtin::Result) => CommandId::deserialize(&args).map(OwnCommand::Result),
+        Some(Builtin::Output) => OutputQuery::deserialize(&args).map(OwnCommand::Output),
+        Some(Builtin::Describe) => CommandName::deserialize(&args).map(|named| OwnCommand::Describe(named.command)),
+        Some(Builtin::Ping | Builtin::Calculate) | None => {
+            let started = Started { long_running, ..started };
+            return Ok(Decided { started, decision: Decision::Execute(args), kind });
+        }
     };
-    let started = Started { long_running: long_running && !is_dry_run, ..started };
-    Ok(Decided { started, decision, kind })
+    match decision {
+        Ok(command) => {
+            Ok(Decided { started: Started { long_running: false, ..started }, decision: Decision::Own(command), kind })
+        }
+        Err(error) => {
+            let errors = vec![(String::new(), error.to_string())];
+            Err(Rejection::Refuse(Box::new(started), Refusal::InvalidArgs(errors)))
+        }
+    }
 }
 
 impl Decided {
