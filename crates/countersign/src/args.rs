@@ -23,7 +23,7 @@ pub(crate) use credential::{
     AllowedCommand, CredentialAction, GrantArgs, IssueMember, IssuingArgs, RenewMember, WhoArgs,
 };
 pub(crate) use options::{BrokerArgs, Format, KeysArgs, OperatorArgs, OutputArgs, RealmArgs, SendArgs, VerbosityArgs};
-pub(crate) use request::{CALL_ABOUT, CallArgs, CommandArgs, Words};
+pub(crate) use request::{CALL_ABOUT, CallArgs, CommandArgs, FollowArgs, Words};
 
 /// Signed commands and verified replies for fleets of workers over NATS.
 ///

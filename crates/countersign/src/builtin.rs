@@ -149,15 +149,23 @@ pub(crate) fn describe(builtin: Builtin) -> Descriptor {
             answer: |it| typed(it, recorded),
         },
         Builtin::Output => Descriptor {
-            about: "Show what a job wrote",
+            about: "Show what a job wrote, also while it runs",
             params: &[COMMAND_ID],
             args: |words| {
                 let rest = [("stream".to_owned(), json!(Stream::Stdout)), ("offset".to_owned(), json!(0))];
                 Ok(command_id(words)?.into_iter().chain(rest).collect())
             },
-            notes: code("jobs TARGET")
-                + " lists the ids. The output of a job is kept as long as the job is remembered.",
-            examples: &["output worker-1 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90"],
+            notes: "Into a file or a pipe, what one client's job wrote is printed exactly. On a terminal control characters \
+                    are escaped. Lines of several clients begin with the name of the client. At the end, what was read is \
+                    compared with the digest that the client signed: the command succeeds only if it is all that the job \
+                    wrote.\n\n"
+                + code("jobs TARGET")
+                + " lists the ids. Output is kept as long as the job is remembered: of each stream the beginning and \
+                   the end, 1 MiB by default.",
+            examples: &[
+                "output worker-1 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90",
+                "output @web 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90 --follow --stderr",
+            ],
             answer: |it| typed(it, |it: OutputPiece| counted(it.bytes, "byte")),
         },
         Builtin::Describe => Descriptor {

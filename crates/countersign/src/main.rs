@@ -5,6 +5,7 @@ mod builtin;
 mod cli_error;
 mod commands;
 mod duration;
+mod follow;
 mod limit;
 mod logs;
 mod output;

@@ -15,6 +15,9 @@ use crate::text::{Place, Text, code};
 const TARGET: Param = Param { name: "TARGET", about: "clients, or one @group, or @all" };
 
 const CALL: &str = "call";
+const FOLLOW: &str = "follow";
+const STDERR: &str = "stderr";
+const FOLLOW_ABOUT: &str = "Show what the job writes, while it runs";
 /// What `call` does.
 pub(crate) const CALL_ABOUT: &str = "Send any registered command, arguments as JSON";
 
@@ -24,6 +27,7 @@ pub(crate) struct CommandArgs<S> {
     pub(crate) words: Words,
     pub(crate) send: SendArgs,
     pub(crate) output: OutputArgs,
+    pub(crate) follow: FollowArgs,
     /// Who sends it.
     pub(crate) sender: S,
 }
@@ -35,6 +39,15 @@ pub(crate) enum Words {
     Builtin(Builtin, Vec<String>),
     /// The same of any command, by its name.
     Call(CallArgs),
+}
+
+/// How the output of jobs is read; each option is there where it means something.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct FollowArgs {
+    /// Read to the end of the job.
+    pub(crate) follow: bool,
+    /// Read standard error, and not standard output.
+    pub(crate) stderr: bool,
 }
 
 /// What `call` takes.
@@ -92,6 +105,7 @@ impl<S: Sender> FromArgMatches for CommandArgs<S> {
             },
             send: SendArgs::from_arg_matches(matches)?,
             output: OutputArgs::from_arg_matches(matches)?,
+            follow: FollowArgs { follow: is_set(matches, FOLLOW), stderr: is_set(matches, STDERR) },
             sender: S::from_arg_matches(matches)?,
         })
     }
@@ -107,13 +121,20 @@ fn subcommand<S: Sender>(builtin: Builtin) -> clap::Command {
     // Which of them are targets is seen only when all are known, which clap cannot express.
     let words = clap::Arg::new("words").num_args(0..).hide(true).allow_negative_numbers(true);
     let command = clap::Command::new(builtin.name()).arg(words);
+    let command = match builtin {
+        Builtin::Output => command
+            .arg(flag(FOLLOW, "Wait for what the job writes until it ends"))
+            .arg(flag(STDERR, "Show standard error in place of standard output")),
+        _ if builtin.is_long_running() => command.arg(flag(FOLLOW, FOLLOW_ABOUT)),
+        _ => command,
+    };
     described::<S>(command, descriptor.about, descriptor.params, &descriptor.notes, descriptor.examples)
 }
 
 fn call<S: Sender>() -> clap::Command {
     const NAME: Param = Param { name: "NAME", about: "one of the commands that a client lists in its status" };
     const STDIN: Param = Param { name: "[-]", about: "read the command's arguments from standard input" };
-    let command = CallArgs::augment_args(clap::Command::new(CALL));
+    let command = CallArgs::augment_args(clap::Command::new(CALL)).arg(flag(FOLLOW, FOLLOW_ABOUT));
     let notes = code("status TARGET") + " lists the commands that a client knows.";
     let calls = ["call worker-1 ping", "call worker-1 calculate --args '{\"x\": 2.5, \"msg\": \"done\"}'"];
     match S::PLACE {
@@ -123,6 +144,15 @@ fn call<S: Sender>() -> clap::Command {
         }
         Place::Prompt => described::<S>(command, CALL_ABOUT, &[NAME], &notes, &calls),
     }
+}
+
+fn flag(name: &'static str, about: &'static str) -> clap::Arg {
+    clap::Arg::new(name).long(name).action(clap::ArgAction::SetTrue).help(about)
+}
+
+/// Whether an option is set; it may not be there.
+fn is_set(matches: &ArgMatches, name: &str) -> bool {
+    matches.try_get_one::<bool>(name).ok().flatten().is_some_and(|set| *set)
 }
 
 /// With the options that all of them have, and with the help.

@@ -10,6 +10,7 @@ mod report;
 mod roster;
 mod status;
 mod stderr;
+mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ pub(crate) use credential::{changes_table, print_changes, print_credential, prin
 pub(crate) use observer::{POLL_INTERVAL, is_read};
 pub(crate) use report::Gathering;
 pub(crate) use roster::print_roster;
+pub(crate) use stream::StreamPrinter;
 use table::table;
 
 /// How long the end waits for standard error.

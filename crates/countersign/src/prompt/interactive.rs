@@ -106,12 +106,12 @@ impl Terminal<'_> {
             biased;
             () = ready(()), if interrupted => Err(requests::interrupted(Exit::Interrupted)),
             outcome = self.session.run_line(line, target) => outcome,
-            _ = self.interrupts.recv() => Err(requests::interrupted(Exit::Interrupted)),
+            _ = self.interrupts.recv() => Err(self.session.interrupted(Exit::Interrupted)),
             _ = terminations.recv() => Ok(LineOutcome::Quit),
             _ = hangups.recv() => Ok(LineOutcome::Quit),
         };
         match outcome {
-            Ok(LineOutcome::Done) => Ok(LoopFlow::Next),
+            Ok(LineOutcome::Done | LineOutcome::Ended(_)) => Ok(LoopFlow::Next),
             Ok(LineOutcome::Sent(id)) => self.wait_for(id).await,
             Ok(LineOutcome::Quit) => Ok(LoopFlow::Leave),
             // A typo never ends it.

@@ -4,7 +4,7 @@ use countersign_machine::server::Audience;
 use countersign_protocol::name::Name;
 
 use super::help;
-use crate::args::{self, ClientsAction, ClientsArgs, OutputArgs, ParseExit, PromptCommand, SendArgs};
+use crate::args::{self, ClientsAction, ClientsArgs, FollowArgs, OutputArgs, ParseExit, PromptCommand, SendArgs};
 use crate::cli_error::{CliError, CliResult};
 use crate::parsing::{self, InputContext, Request};
 
@@ -26,7 +26,7 @@ pub(super) enum Line {
     /// Print a schema, or the names of all.
     Schema(Option<String>),
     /// Send a command.
-    Request(Request, SendArgs, OutputArgs),
+    Request(Request, SendArgs, OutputArgs, FollowArgs),
 }
 
 /// Reads a line; a command without a target is for the default one.
@@ -51,7 +51,8 @@ pub(super) fn read(line: &str, default: Option<&Audience>) -> CliResult<Line> {
     };
     Ok(match command {
         PromptCommand::Request(args) => {
-            Line::Request(parsing::request(&args.words, InputContext::Prompt(default))?, args.send, args.output)
+            let request = parsing::request(&args.words, InputContext::Prompt(default))?;
+            Line::Request(request, args.send, args.output, args.follow)
         }
         PromptCommand::Clients(ClientsArgs { action: Some(ClientsAction::Forget { names, .. }), .. }) => {
             Line::Forget(names)
@@ -84,7 +85,7 @@ mod tests {
 
     fn request(line: &str) -> (Request, SendArgs) {
         match parse(line) {
-            Ok(Line::Request(request, send, _)) => (request, send),
+            Ok(Line::Request(request, send, ..)) => (request, send),
             other => panic!("{line}: {other:?}"),
         }
     }

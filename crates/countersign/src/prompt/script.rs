@@ -37,13 +37,14 @@ pub(super) async fn run(mut session: Session<'_>, mut signals: Signals) -> CliRe
         let outcome = match line {
             Ok(line) => tokio::select! {
                 outcome = session.run_line(&line, default.as_ref()) => outcome,
-                exit = signals.first() => Err(requests::interrupted(exit)),
+                exit = signals.first() => Err(session.interrupted(exit)),
             },
             Err(failure) => Err(failure),
         };
         let is_sent = matches!(outcome, Ok(LineOutcome::Sent(_)));
         let exit = match outcome {
             Ok(LineOutcome::Done) => Exit::Succeeded,
+            Ok(LineOutcome::Ended(exit)) => exit,
             Ok(LineOutcome::Quit) => return Ok(worst),
             Err(failure) if [Exit::Interrupted, Exit::Terminated].contains(&failure.exit()) => {
                 return Err(failure.at(&format!("line {number}")));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use countersign_host::clock;
 use countersign_machine::server::{Audience, CommandRequest, Presence, Report, RequestId, Update};
+use countersign_protocol::command::CommandId;
 use countersign_protocol::credential::Grant;
 use countersign_protocol::envelope::Expired;
 use countersign_protocol::name::Name;
@@ -11,9 +12,10 @@ use countersign_protocol::reply::State;
 use countersign_server::{Operator, OperatorEvent};
 
 use super::line::{self, Line};
-use crate::args::{Format, SendArgs, ServerArgs};
-use crate::cli_error::{CliResult, Exit};
+use crate::args::{FollowArgs, Format, SendArgs, ServerArgs};
+use crate::cli_error::{CliError, CliResult, Exit};
 use crate::commands::{clients, schemas};
+use crate::follow::{self, Following};
 use crate::output::{Gathering, Output, event_line, late_line};
 use crate::parsing::Request;
 use crate::requests;
@@ -28,6 +30,8 @@ pub(super) struct Session<'a> {
     /// What `use` set.
     target: Option<Audience>,
     open: BTreeMap<RequestId, OpenRequest>,
+    /// Whether the output of a job is being read.
+    is_reading: bool,
     /// Whether there was a note that the operator's credential ends soon.
     warned: bool,
 }
@@ -49,14 +53,24 @@ pub(super) enum LineOutcome {
     Done,
     /// A command was sent, and its verdicts are awaited.
     Sent(RequestId),
+    /// A command was sent, and this is what it came to.
+    Ended(Exit),
     /// Leave.
     Quit,
 }
 
 impl<'a> Session<'a> {
     pub(super) fn new(args: &'a ServerArgs, operator: Operator, output: Output, shows_events: bool) -> Self {
-        let mut session =
-            Self { args, operator, output, shows_events, target: None, open: BTreeMap::new(), warned: false };
+        let mut session = Self {
+            args,
+            operator,
+            output,
+            shows_events,
+            target: None,
+            open: BTreeMap::new(),
+            is_reading: false,
+            warned: false,
+        };
         session.note_expiry();
         session
     }
@@ -64,6 +78,7 @@ impl<'a> Session<'a> {
     /// Does what a line means, and does not wait for verdicts. What names no target is for the default one. Nothing is sent
     /// when this is dropped while it waits.
     pub(super) async fn run_line(&mut self, line: &str, default: Option<&Audience>) -> CliResult<LineOutcome> {
+        self.is_reading = false;
         match line::read(line, default)? {
             Line::Nothing => {}
             Line::Quit => return Ok(LineOutcome::Quit),
@@ -76,12 +91,27 @@ impl<'a> Session<'a> {
             Line::Forget(names) => {
                 clients::remove(&self.args.sender.realm, &names, &mut self.operator, self.output).await?;
             }
-            Line::Request(request, send, output) => {
+            Line::Request(request, send, output, follow) => {
                 let (send, format) = (send.or(&self.args.send), output.or(self.args.output).format());
+                if let Some(job) = follow::job(&request.call, send.dry_run) {
+                    follow::check_format(true, format)?;
+                    self.is_reading = true;
+                    return self.read(job, &request.audience, &send, follow).await.map(LineOutcome::Ended);
+                }
+                if follow.follow {
+                    follow::check_format(true, format)?;
+                    self.is_reading = true;
+                    return self.submit_and_read(line, request, &send, format).await.map(LineOutcome::Ended);
+                }
                 return self.submit(line, request, &send, format).await.map(LineOutcome::Sent);
             }
         }
         Ok(LineOutcome::Done)
+    }
+
+    /// What a line that was interrupted did not come to.
+    pub(super) fn interrupted(&self, exit: Exit) -> CliError {
+        if self.is_reading { follow::interrupted(exit) } else { requests::interrupted(exit) }
     }
 
     /// The target of commands that name none: what `use` set, or the only client that is there.
@@ -201,6 +231,52 @@ impl<'a> Session<'a> {
         let request = OpenRequest { text: text.trim().to_owned(), gathering, is_for_many, in_background: false };
         self.open.insert(id, request);
         Ok(id)
+    }
+
+    /// Sends a command, and reads what its jobs write until they end. Once this is dropped, the command goes on in the
+    /// background.
+    async fn submit_and_read(
+        &mut self,
+        text: &str,
+        request: Request,
+        send: &SendArgs,
+        format: Format,
+    ) -> CliResult<Exit> {
+        let options = requests::options(send, self.operator.identity())?;
+        let mut following = Following::of_request(self.output, options, &request.audience);
+        let id = self.submit(text, request, send, format).await?;
+        if let Some(request) = self.open.get_mut(&id) {
+            request.in_background = true;
+        }
+        // The verdicts come after what they are about.
+        let mut report = None;
+        while report.is_none() || !following.is_over() {
+            let event = following.next_of(&mut self.operator, id).await.map_err(|it| requests::failure(it, None))?;
+            match event {
+                Some(OperatorEvent::Done { id: done, report: of }) if done == id => report = Some(of),
+                Some(event) => drop(self.on_event(event)?),
+                None => {}
+            }
+        }
+        let read = following.finish()?;
+        report.map_or(Ok(read), |report| Ok(self.done(id, &report)?.worse(read)))
+    }
+
+    /// Reads what a job wrote, and shows meanwhile what else happens.
+    async fn read(
+        &mut self,
+        job: CommandId,
+        audience: &Audience,
+        send: &SendArgs,
+        args: FollowArgs,
+    ) -> CliResult<Exit> {
+        self.note_expiry();
+        let options = requests::options(send, self.operator.identity())?;
+        let mut following = Following::of_job(&mut self.operator, job, audience, options, args, self.output).await?;
+        while let Some(event) = following.next(&mut self.operator).await.map_err(|it| requests::failure(it, None))? {
+            self.on_event(event)?;
+        }
+        following.finish()
     }
 
     /// Notes once that the operator's credential ends soon: a prompt may stay open longer.

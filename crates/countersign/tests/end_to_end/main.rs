@@ -28,6 +28,7 @@ mod health;
 mod identity;
 mod json;
 mod logs;
+mod output;
 mod payload;
 mod presence;
 mod process;

@@ -1,0 +1,476 @@
+//! Reading what jobs write, from any number of clients at once, and checking it against what they signed (section 13).
+
+mod tail;
+
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use countersign_machine::server::{
+    Audience, CommandRequest, Options, Report, RequestId, TargetReport, Update, Verdict,
+};
+use countersign_protocol::command::{Builtin, Call, CommandId};
+use countersign_protocol::json::read;
+use countersign_protocol::limits::MAX_INTEGER;
+use countersign_protocol::name::Name;
+use countersign_protocol::output::{OutputPiece, OutputQuery, Stream, StreamReport};
+use countersign_protocol::reply;
+use countersign_server::{Operator, OperatorError, OperatorEvent};
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use self::tail::{Outcome, Tail};
+use crate::args::{FollowArgs, Format};
+use crate::cli_error::{CliError, CliResult, Exit};
+use crate::output::{Gathering, Output, StreamPrinter};
+use crate::requests;
+use crate::text::{code, command, reply_error};
+
+/// How soon a job that has written nothing new is asked again.
+const POLL: Duration = Duration::from_millis(400);
+/// How many clients are asked at a time.
+const MAX_ASKED: usize = 16;
+/// How often a client that does not answer is asked before it is given up.
+const ATTEMPTS: u32 = 3;
+
+/// The streams that are read.
+#[derive(Debug)]
+pub(crate) struct Following {
+    output: Output,
+    printer: StreamPrinter,
+    options: Options,
+    /// Whether the end of the jobs is awaited.
+    to_the_end: bool,
+    readings: Vec<Reading>,
+    /// The question to all targets who has output of the job.
+    probe: Option<(RequestId, CommandId, Stream)>,
+    /// Why nothing could be read.
+    failure: Option<CliError>,
+    exit: Exit,
+    /// Whoever reads what is printed has read enough.
+    is_read_enough: bool,
+    /// The person does not wait any more.
+    is_interrupted: bool,
+}
+
+/// One stream of one client.
+#[derive(Debug)]
+struct Reading {
+    client: Name,
+    command: CommandId,
+    stream: Stream,
+    tail: Tail,
+    state: State,
+    fruitless: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// To be asked from then on.
+    Due(Instant),
+    Asked(RequestId),
+    /// All was read; what the final reply says of it is asked for.
+    Verifying(RequestId),
+    Over,
+}
+
+impl Following {
+    /// Nothing is read yet. `several` has each line name its client; `separate` has standard error go to standard error.
+    pub(crate) fn new(output: Output, options: Options, to_the_end: bool, several: bool, separate: bool) -> Self {
+        let printer = StreamPrinter::new(output, several, separate);
+        let options = Options { detach: false, ..options };
+        let (readings, probe, failure, exit) = (Vec::new(), None, None, Exit::Succeeded);
+        let (is_read_enough, is_interrupted) = (false, false);
+        Self { output, printer, options, to_the_end, readings, probe, failure, exit, is_read_enough, is_interrupted }
+    }
+
+    /// Reads a stream from its beginning, unless it is read already.
+    pub(crate) fn add(&mut self, client: &Name, command: CommandId, stream: Stream) {
+        let is_same = |it: &Reading| it.client == *client && it.stream == stream;
+        if !self.readings.iter().any(is_same) {
+            let (tail, state) = (Tail::default(), State::Due(Instant::now()));
+            self.readings.push(Reading { client: client.clone(), command, stream, tail, state, fruitless: 0 });
+        }
+    }
+
+    /// For a stream of one job, from each client of an audience that has it on record.
+    pub(crate) async fn of_job(
+        operator: &mut Operator,
+        job: CommandId,
+        audience: &Audience,
+        options: Options,
+        args: FollowArgs,
+        output: Output,
+    ) -> CliResult<Self> {
+        let stream = if args.stderr { Stream::Stderr } else { Stream::Stdout };
+        let several = !matches!(audience, Audience::Clients(clients) if clients.len() == 1);
+        let mut following = Self::new(output, options, args.follow, several, false);
+        let request = CommandRequest::new(probe(job, stream), false)?;
+        let submitted = operator.submit(request, audience, following.options).await;
+        let id = submitted.map_err(|error| requests::failure(error, Some(operator)))?;
+        following.probe = Some((id, job, stream));
+        Ok(following)
+    }
+
+    /// For the output of what a request starts: both streams, to the end.
+    pub(crate) fn of_request(output: Output, options: Options, audience: &Audience) -> Self {
+        let several = !matches!(audience, Audience::Clients(clients) if clients.len() == 1);
+        Self::new(output, options, true, several, true)
+    }
+
+    /// Sends a request and reads what its jobs write, from when they are accepted to their ends. As
+    /// [`Operator::request`] does, it ends with one verdict for each target.
+    pub(crate) async fn request(
+        &mut self,
+        operator: &mut Operator,
+        request: CommandRequest,
+        audience: &Audience,
+        interrupt: impl Future<Output = ()>,
+        gathering: &mut Gathering,
+    ) -> Result<Report, OperatorError> {
+        let mut interrupt = pin!(interrupt);
+        let id = tokio::select! {
+            submitted = operator.submit(request, audience, self.options) => submitted?,
+            () = &mut interrupt => return Err(OperatorError::Interrupted),
+        };
+        let mut report = None;
+        while report.is_none() || !self.is_over() {
+            tokio::select! {
+                event = self.next_of(operator, id) => match event? {
+                    Some(OperatorEvent::Done { id: done, report: of }) if done == id => report = Some(of),
+                    Some(OperatorEvent::Update { update, .. }) => gathering.update(&update),
+                    Some(OperatorEvent::Done { .. }) | None => {}
+                },
+                () = &mut interrupt, if !self.is_interrupted => {
+                    self.is_interrupted = true;
+                    operator.interrupt(id);
+                }
+            }
+        }
+        report.ok_or(OperatorError::Interrupted)
+    }
+
+    /// Waits until something happens that is not an answer to this, which reads meanwhile what the jobs of a request write;
+    /// `None` where everything is read so far and something else may be due.
+    pub(crate) async fn next_of(
+        &mut self,
+        operator: &mut Operator,
+        id: RequestId,
+    ) -> Result<Option<OperatorEvent>, OperatorError> {
+        self.ask(operator).await?;
+        tokio::select! {
+            event = operator.next() => {
+                let event = self.take(event?);
+                if let Some(OperatorEvent::Update { id: Some(about), update }) = &event
+                    && *about == id
+                {
+                    self.accepted(operator, id, update);
+                }
+                Ok(event)
+            }
+            () = tokio::time::sleep_until(self.wake_at()) => Ok(None),
+        }
+    }
+
+    /// Reads what a job writes once its client has accepted it.
+    fn accepted(&mut self, operator: &Operator, id: RequestId, update: &Update) {
+        let Update::Reply { client, command_id, outcome, .. } = update else { return };
+        if matches!(outcome, reply::Outcome::Accepted) {
+            // An id alone might be another operator's command as well.
+            let running = operator.running(id);
+            let named = running
+                .into_iter()
+                .find(|(command, clients)| command.command_id == *command_id && clients.contains(client));
+            let by_id = CommandId { command_id: *command_id, command_digest: None };
+            let command = named.map_or(by_id, |(command, _)| command);
+            Stream::ALL.iter().for_each(|stream| self.add(client, command, *stream));
+        }
+    }
+
+    /// Whether everything is read, or given up.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_read_enough
+            || self.is_interrupted
+            || self.probe.is_none() && self.readings.iter().all(|it| it.state == State::Over)
+    }
+
+    /// When somebody is to be asked next.
+    pub(crate) fn wake_at(&self) -> Instant {
+        let due = self.readings.iter().filter_map(|it| match it.state {
+            State::Due(at) => Some(at),
+            _ => None,
+        });
+        due.min().filter(|_| self.asked() < MAX_ASKED).unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600))
+    }
+
+    /// Waits until something happens that is not an answer to this, or until everything is read: then it is `None`.
+    pub(crate) async fn next(&mut self, operator: &mut Operator) -> Result<Option<OperatorEvent>, OperatorError> {
+        while !self.is_over() {
+            self.ask(operator).await?;
+            tokio::select! {
+                event = operator.next() => {
+                    let event = self.take(event?);
+                    if event.is_some() {
+                        return Ok(event);
+                    }
+                }
+                () = tokio::time::sleep_until(self.wake_at()) => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Asks whoever is due.
+    pub(crate) async fn ask(&mut self, operator: &mut Operator) -> Result<(), OperatorError> {
+        let now = Instant::now();
+        for index in 0..self.readings.len() {
+            let (asked, reading) = (self.asked(), &self.readings[index]);
+            let State::Due(at) = reading.state else { continue };
+            if at > now || asked >= MAX_ASKED {
+                continue;
+            }
+            let CommandId { command_id, command_digest } = reading.command;
+            let (call, verifies) = if reading.tail.is_at_end() {
+                (call(Builtin::Result, json!(reading.command)), true)
+            } else {
+                let (stream, offset) = (reading.stream, reading.tail.offset());
+                (call(Builtin::Output, json!(OutputQuery { command_id, command_digest, stream, offset })), false)
+            };
+            let audience = Audience::Clients(vec![reading.client.clone()]);
+            let submitted = operator.submit(CommandRequest::new(call, false)?, &audience, self.options).await;
+            self.readings[index].state = match submitted {
+                Ok(id) if verifies => State::Verifying(id),
+                Ok(id) => State::Asked(id),
+                // The connection is being made again by itself.
+                Err(_) if operator.is_cut_off() && self.to_the_end => State::Due(now + POLL),
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(())
+    }
+
+    /// Takes what answers a question of this; everything else is returned.
+    pub(crate) fn take(&mut self, event: OperatorEvent) -> Option<OperatorEvent> {
+        let is_own = |id: RequestId| {
+            let asked = [State::Asked(id), State::Verifying(id)];
+            self.readings.iter().position(|it| asked.contains(&it.state))
+        };
+        let probe = self.probe.filter(|(probe, ..)| match &event {
+            OperatorEvent::Update { id, update: Update::Reply { .. } } => *id == Some(*probe),
+            OperatorEvent::Done { id, .. } => id == probe,
+            OperatorEvent::Update { .. } => false,
+        });
+        match (&event, probe) {
+            (OperatorEvent::Done { report, .. }, Some((_, job, stream))) => {
+                self.probe = None;
+                match readable(report) {
+                    Ok(clients) => clients.iter().for_each(|client| self.add(client, job, stream)),
+                    Err(failure) => self.failure = Some(failure),
+                }
+                return None;
+            }
+            (_, Some(_)) => return None,
+            (_, None) => {}
+        }
+        match &event {
+            OperatorEvent::Update { id: Some(id), update: Update::Reply { .. } } => {
+                is_own(*id).is_none().then_some(event)
+            }
+            OperatorEvent::Done { id, report } => match is_own(*id) {
+                Some(index) => {
+                    self.answered(index, report);
+                    None
+                }
+                None => Some(event),
+            },
+            OperatorEvent::Update { .. } => Some(event),
+        }
+    }
+
+    /// What it came to; a line that is open is ended.
+    pub(crate) fn finish(&mut self) -> CliResult<Exit> {
+        let ended = self.printer.end_line();
+        self.written(ended);
+        self.failure.take().map_or(Ok(self.exit), Err)
+    }
+
+    fn asked(&self) -> usize {
+        self.readings.iter().filter(|it| matches!(it.state, State::Asked(_) | State::Verifying(_))).count()
+    }
+
+    fn answered(&mut self, index: usize, report: &Report) {
+        let verifying = matches!(self.readings[index].state, State::Verifying(_));
+        let verdict = report.replies.first().map(|reply| &reply.verdict);
+        match verdict {
+            Some(Verdict::Succeeded { result }) => {
+                let result = result.as_ref().map(|result| result.value()).unwrap_or_default();
+                self.readings[index].fruitless = 0;
+                if verifying {
+                    self.verified(index, final_report(&result, self.readings[index].stream));
+                } else if let Ok(piece) = read::<OutputPiece>(&result) {
+                    self.piece(index, &piece);
+                }
+            }
+            // What was read is compared with the answers alone.
+            Some(Verdict::Failed { .. } | Verdict::Refused { .. }) if verifying => self.verified(index, None),
+            Some(Verdict::Failed { error } | Verdict::Refused { error }) => {
+                let text = format!("{}: {}", self.readings[index].client, reply_error(error));
+                self.give_up(index, Exit::Failed, &text);
+            }
+            _ => {
+                let reading = &mut self.readings[index];
+                reading.fruitless += 1;
+                reading.state = State::Due(Instant::now() + POLL);
+                if reading.fruitless >= ATTEMPTS {
+                    let read = reading.tail.offset();
+                    let text = format!(
+                        "{}: no reply; {} was read up to byte {read}, and it is not known whether that is all",
+                        reading.client, reading.stream
+                    );
+                    self.give_up(index, Exit::NoReply, &text);
+                }
+            }
+        }
+    }
+
+    fn piece(&mut self, index: usize, piece: &OutputPiece) {
+        let reading = &mut self.readings[index];
+        let (client, stream) = (reading.client.clone(), reading.stream);
+        match reading.tail.take(piece) {
+            Err(lie) => {
+                return self.give_up(index, Exit::Failed, &format!("{client}: {stream} contradicts itself: {lie}"));
+            }
+            Ok(Some((from, until))) => {
+                let ended = self.printer.end_line();
+                self.written(ended);
+                self.output.alarm(&format!("{client}: bytes {from} to {until} of {stream} are not kept"));
+            }
+            Ok(None) => {}
+        }
+        let printed = self.printer.print(&client, stream, &piece.data.0);
+        self.written(printed);
+        let reading = &mut self.readings[index];
+        let at_end = reading.tail.is_at_end();
+        if at_end || piece.data.0.is_empty() {
+            let flushed = self.printer.flush(&client, stream, at_end);
+            self.written(flushed);
+        }
+        let reading = &mut self.readings[index];
+        reading.state = match (piece.data.0.is_empty(), at_end) {
+            (_, true) | (false, false) => State::Due(Instant::now()),
+            (true, false) if self.to_the_end => State::Due(Instant::now() + POLL),
+            (true, false) => State::Over,
+        };
+        if reading.state == State::Over {
+            let bytes = reading.tail.bytes();
+            let note =
+                format!("{client}: it runs, and has written {bytes} bytes to {stream}; --follow waits for its end");
+            self.output.note(note);
+        }
+    }
+
+    fn verified(&mut self, index: usize, report: Option<StreamReport>) {
+        let reading = &self.readings[index];
+        let (client, stream, bytes) = (&reading.client, reading.stream, reading.tail.bytes());
+        match reading.tail.outcome(report.as_ref()) {
+            Outcome::Complete => {
+                self.readings[index].state = State::Over;
+            }
+            Outcome::Open => self.readings[index].state = State::Due(Instant::now() + POLL),
+            Outcome::Missing(ranges) => {
+                let lost: u64 = ranges.iter().map(|(from, until)| until - from).sum();
+                let text = format!("{client}: {stream} is not complete: {lost} of {bytes} bytes are not kept");
+                self.give_up(index, Exit::Failed, &text);
+            }
+            Outcome::Unproved => {
+                let text = format!(
+                    "{client}: the client's process ended while the job ran: {bytes} bytes of {stream} are kept, and \
+                     nothing proves that these are all"
+                );
+                self.give_up(index, Exit::Failed, &text);
+            }
+            Outcome::Different(why) => {
+                let text = format!("{client}: {stream} is not what the client signed: {why}");
+                self.give_up(index, Exit::Failed, &text);
+            }
+        }
+    }
+
+    fn give_up(&mut self, index: usize, exit: Exit, text: &str) {
+        self.readings[index].state = State::Over;
+        self.exit = self.exit.worse(exit);
+        let ended = self.printer.end_line();
+        self.written(ended);
+        self.output.alarm(text);
+    }
+
+    fn written(&mut self, written: io::Result<()>) {
+        match written {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.is_read_enough = true,
+            Err(error) => {
+                self.is_read_enough = true;
+                self.exit = self.exit.worse(Exit::Failed);
+                self.output.alarm(&format!("what was read cannot be written: {error}"));
+            }
+        }
+    }
+}
+
+/// The job whose output a command reads; `None` where it does something else.
+pub(crate) fn job(call: &Call, dry_run: bool) -> Option<CommandId> {
+    let is_output = call.name.as_str() == Builtin::Output.name() && !dry_run;
+    let OutputQuery { command_id, command_digest, .. } =
+        read(&Value::Object(call.args.clone())).ok().filter(|_| is_output)?;
+    Some(CommandId { command_id, command_digest })
+}
+
+/// The person does not want to read on.
+pub(crate) fn interrupted(exit: Exit) -> CliError {
+    CliError::new(exit, "interrupted: there may be more output than was shown")
+        .expected("to read to the end, where what was read is compared with what the client signed")
+}
+
+/// What jobs write is no JSON document.
+pub(crate) fn check_format(reads: bool, format: Format) -> CliResult<()> {
+    if !reads || format == Format::Table {
+        return Ok(());
+    }
+    Err(CliError::usage("what a job writes is bytes, and not JSON")
+        .expected("no -o where output is read")
+        .hint(command("result TARGET COMMAND-ID -o json") + " shows the outcome with a report on its output"))
+}
+
+/// The clients of a report on the probe that have output of the job; an error where none has.
+fn readable(report: &Report) -> CliResult<Vec<Name>> {
+    let has_output = |it: &&TargetReport| matches!(it.verdict, Verdict::Succeeded { .. });
+    let found: Vec<Name> = report.replies.iter().filter(has_output).map(|it| it.client.clone()).collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let why = report.replies.first().map(|it| match &it.verdict {
+        Verdict::Failed { error } | Verdict::Refused { error } => format!("{}: {}", it.client, reply_error(error)),
+        Verdict::NoReply { text } | Verdict::Offline { text } => format!("{}: {text}", it.client),
+        other => format!("{}: {}", it.client, other.word()),
+    });
+    Err(CliError::new(requests::exit(report), why.unwrap_or_default())
+        .expected("a job that a target has on record, with output that is still kept")
+        .hint(code("jobs TARGET") + " lists the jobs"))
+}
+
+/// The question whose answers tell who has output of a job: a piece from beyond every end.
+fn probe(CommandId { command_id, command_digest }: CommandId, stream: Stream) -> Call {
+    let offset = MAX_INTEGER.unsigned_abs();
+    call(Builtin::Output, json!(OutputQuery { command_id, command_digest, stream, offset }))
+}
+
+fn call(builtin: Builtin, args: Value) -> Call {
+    let args = if let Value::Object(args) = args { args } else { Map::new() };
+    Call { name: builtin.into(), args }
+}
+
+/// What a recorded final reply says of a stream: in its result, or in the details of its error.
+fn final_report(recorded: &Value, stream: Stream) -> Option<StreamReport> {
+    let places = ["/result", "/error/details"].map(|place| format!("{place}/{stream}"));
+    places.iter().find_map(|place| read(recorded.pointer(place)?).ok())
+}
