@@ -254,7 +254,7 @@ fn recorded(it: Recorded) -> String {
     let by = format!("requested by {}", it.operator);
     match (it.result, it.error) {
         (Some(result), _) => format!("{} ({by}): {result}", it.status),
-        (None, Some(error)) => format!("{} ({by}): {}", it.status, reply_error(&error)),
+        (None, Some(error)) => format!("{} ({by}): {}", it.status, reply_error(it.status.as_str(), &error)),
         (None, None) if it.status.is_final() => format!("{} ({by}); no more is kept of it", it.status),
         (None, None) => format!("{} ({by}): it runs", it.status),
     }

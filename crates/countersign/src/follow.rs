@@ -314,7 +314,7 @@ impl Following {
             // What was read is compared with the answers alone.
             Some(Verdict::Failed { .. } | Verdict::Refused { .. }) if verifying => self.verified(index, None),
             Some(Verdict::Failed { error } | Verdict::Refused { error }) => {
-                let text = format!("{}: {}", self.readings[index].client, reply_error(error));
+                let text = format!("{}: {}", self.readings[index].client, reply_error("", error));
                 self.give_up(index, Exit::Failed, &text);
             }
             _ => {
@@ -449,7 +449,7 @@ fn readable(report: &Report) -> CliResult<Vec<Name>> {
         return Ok(found);
     }
     let why = report.replies.first().map(|it| match &it.verdict {
-        Verdict::Failed { error } | Verdict::Refused { error } => format!("{}: {}", it.client, reply_error(error)),
+        Verdict::Failed { error } | Verdict::Refused { error } => format!("{}: {}", it.client, reply_error("", error)),
         Verdict::NoReply { text } | Verdict::Offline { text } => format!("{}: {text}", it.client),
         other => format!("{}: {}", it.client, other.word()),
     });

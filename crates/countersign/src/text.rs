@@ -89,9 +89,13 @@ pub(crate) fn counted(count: u64, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-/// The error of a reply, with the first of the details that a person can use.
-pub(crate) fn reply_error(error: &ErrorBody) -> String {
-    let mut text = format!("{} ({})", cut(&error.message, MAX_MESSAGE), error.code);
+/// The error of a reply: its message, its code where that says more than the status or verdict before it, and the first of
+/// the details that a person can use.
+pub(crate) fn reply_error(status: &str, error: &ErrorBody) -> String {
+    let mut text = cut(&error.message, MAX_MESSAGE).into_owned();
+    if error.code.to_string() != status {
+        text = format!("{text} ({})", error.code);
+    }
     let errors = error.details.as_ref().and_then(|details| details.get("errors")).and_then(Value::as_array);
     if error.code == ErrorCode::InvalidArgs {
         for one in errors.into_iter().flatten().take(3) {

@@ -20,7 +20,9 @@ pub(super) fn verdict(command: &str, verdict: &Verdict) -> String {
         Verdict::Failed { error }
         | Verdict::Refused { error }
         | Verdict::Cancelled { error }
-        | Verdict::Interrupted { error } => format!("{}: {}", remark.unwrap_or(verdict.word()), reply_error(error)),
+        | Verdict::Interrupted { error } => {
+            format!("{}: {}", remark.unwrap_or(verdict.word()), reply_error(verdict.word(), error))
+        }
         Verdict::NoReply { text } => text.clone(),
         Verdict::Succeeded { result: None } | Verdict::Offline { .. } => {
             format!("{}: {}", verdict.word(), remark.unwrap_or_default())

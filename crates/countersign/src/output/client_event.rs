@@ -7,7 +7,7 @@ use countersign_protocol::name::Name;
 use countersign_protocol::reply::{Outcome, State};
 
 use super::status::percent;
-use crate::text::{MAX_MESSAGE, cut};
+use crate::text::reply_error;
 
 /// A final reply that came after the report on its request; its texts are not yet escaped.
 pub(crate) fn late_line(client: &Name, command_id: MessageId, outcome: &Outcome) -> String {
@@ -21,8 +21,9 @@ pub(super) fn outcome_text(outcome: &Outcome) -> String {
         Outcome::Progress(progress) => percent(progress),
         Outcome::Succeeded(result) => format!("succeeded, {result}"),
         Outcome::Failed(error) | Outcome::Refused(error) | Outcome::Cancelled(error) | Outcome::Interrupted(error) => {
-            let what = if error.code.is_recorded() { outcome.status().as_str() } else { NOT_RUN };
-            format!("{what}, {} ({})", cut(&error.message, MAX_MESSAGE), error.code)
+            let status = outcome.status().as_str();
+            let what = if error.code.is_recorded() { status } else { NOT_RUN };
+            format!("{what}, {}", reply_error(status, error))
         }
     }
 }

@@ -88,7 +88,7 @@ pub(super) fn for_people(observation: &Observation) -> String {
 }
 
 fn line(at: Millis, (mark, colour): (&str, AnsiColor), kind: &str, who: &str, summary: &str) -> String {
-    let time = Timestamp::from_millisecond(at.get()).unwrap_or_default().strftime("%H:%M:%S%.3f");
+    let time = Timestamp::from_millisecond(at.get()).unwrap_or_default().strftime("%Y-%m-%d %H:%M:%S%.3fZ");
     let style = colour.on_default();
     format!("{time}  {style}{mark:10}{style:#}  {kind:8}  {who:24}  {}", shown(summary, MAX_SUMMARY))
 }

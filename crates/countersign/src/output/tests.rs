@@ -96,7 +96,7 @@ fn every_verdict_has_its_line_for_one_target() {
             Verdict::Succeeded { result: None },
             "succeeded: the client remembers only that it succeeded, in 0.4 ms",
         ),
-        ("ping", Verdict::Failed { error: error() }, "failed: no disk (failed), in 0.4 ms"),
+        ("ping", Verdict::Failed { error: error() }, "failed: no disk, in 0.4 ms"),
         ("ping", Verdict::Cancelled { error: error() }, "cancelled: no disk (failed), in 0.4 ms"),
         ("ping", Verdict::Interrupted { error: error() }, "interrupted: no disk (failed), in 0.4 ms"),
         ("ping", refused(ErrorCode::NotReady, "no"), "refused: no (not_ready), in 0.4 ms"),
@@ -106,6 +106,26 @@ fn every_verdict_has_its_line_for_one_target() {
     ] {
         assert_eq!(for_people(&report(command, vec![verdict]), NOW), format!("worker-1: {line}"));
     }
+}
+
+#[test]
+fn a_code_that_is_the_verdict_is_not_said_twice() {
+    let error = |code| ErrorBody::new(code, "why");
+    for (code, verdict) in [
+        (ErrorCode::Failed, Verdict::Failed { error: error(ErrorCode::Failed) }),
+        (ErrorCode::Cancelled, Verdict::Cancelled { error: error(ErrorCode::Cancelled) }),
+        (ErrorCode::Interrupted, Verdict::Interrupted { error: error(ErrorCode::Interrupted) }),
+    ] {
+        let word = verdict.word();
+        assert_eq!(code.to_string(), word);
+        assert_eq!(for_people(&report("ping", vec![verdict]), NOW), format!("worker-1: {word}: why, in 0.4 ms"));
+        let result = succeeded(on_record(json!({"status": word, "error": {"code": word, "message": "why"}})));
+        let line = for_people(&report("result", vec![result]), NOW);
+        assert_eq!(line, format!("worker-1: {word} (requested by bob): why, in 0.4 ms"));
+    }
+    let outcome = Outcome::Cancelled(error(ErrorCode::Cancelled));
+    let late = late_line(&"worker-1".parse().unwrap(), ID.parse().unwrap(), &outcome);
+    assert!(late.starts_with("worker-1: cancelled, why ("), "{late}");
 }
 
 #[test]
@@ -200,6 +220,6 @@ fn a_message_of_any_length_leaves_room_for_others_on_the_screen() {
     for (length, shown) in [(512, "ä".repeat(512)), (513, format!("{}…", "ä".repeat(512)))] {
         let error = ErrorBody::new(ErrorCode::Failed, "ä".repeat(length));
         let text = for_people(&report("ping", vec![Verdict::Failed { error }]), NOW);
-        assert_eq!(text, format!("worker-1: failed: {shown} (failed), in 0.4 ms"));
+        assert_eq!(text, format!("worker-1: failed: {shown}, in 0.4 ms"));
     }
 }

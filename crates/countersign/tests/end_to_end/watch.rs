@@ -52,7 +52,7 @@ fn a_ping_is_seen_as_a_command_and_its_reply_with_their_names() {
     }
     watch.signal(Signal::INT);
     let ran = watch.wait().exits(130);
-    assert!(ran.stdout.lines().all(|line| line.get(14..16) == Some("ok")), "{ran:#?}");
+    assert!(ran.stdout.lines().all(|line| line.get(26..28) == Some("ok")), "{ran:#?}");
     assert!(!ran.stdout.contains("again") && !ran.stdout.contains('\u{1b}'), "{ran:#?}");
     let expected = format!("note: watching cs.demo.> at {}; Ctrl-C ends\n", fleet.broker.url());
     assert_eq!(ran.stderr, expected);
@@ -85,10 +85,10 @@ fn bad_shows_a_forgery_with_its_reason_and_nothing_that_is_honest() {
          header"
             .to_owned(),
     ];
-    let without_time: Vec<&str> = ran.stdout.lines().map(|line| &line[14..]).collect();
+    let without_time: Vec<&str> = ran.stdout.lines().map(|line| &line[26..]).collect();
     assert_eq!(without_time, expected);
     for line in expected {
-        assert_eq!(all.stdout.wait_for(&line)[14..].trim_end(), line);
+        assert_eq!(all.stdout.wait_for(&line)[26..].trim_end(), line);
     }
     all.stdout.wait_for("ping succeeded");
     assert!(all.stdout.so_far().lines().all(|line| escape(line) == line));
@@ -185,7 +185,7 @@ fn a_trust_bundle_that_is_published_is_verified_too() {
     peer.publish("cs.demo.trust", None, None, &bundle);
     peer.publish("cs.demo.trust", None, None, &bundle[1..]);
     let ran = watch.wait().exits(0);
-    let lines: Vec<&str> = ran.stdout.lines().map(|line| &line[14..]).collect();
+    let lines: Vec<&str> = ran.stdout.lines().map(|line| &line[26..]).collect();
     assert!(lines[0].starts_with("ok          trust     roots → everyone          version 1, until "), "{ran:#?}");
     assert!(lines[1].starts_with("json        trust     ?                         cs.demo.trust: "), "{ran:#?}");
 }

@@ -88,7 +88,7 @@ fn every_kind_has_its_line() {
         "address     other     ?                         cs.demo.x: not on a subject of this realm that anybody listens to"
             .to_owned(),
     ];
-    assert_eq!(lines(&observations), expected.map(|line| format!("02:00:00.000  {line}")));
+    assert_eq!(lines(&observations), expected.map(|line| format!("2026-11-24 02:00:00.000Z  {line}")));
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_verdict_has_its_colour() {
     let colours: Vec<String> = [ping.clone(), ping.clone(), Signed { subject: "cs.demo.cmd.all".to_owned(), ..ping }]
         .iter()
         .flat_map(|message| world.take(&message.delivery()))
-        .map(|observation| for_people(&observation).split('m').next().unwrap().chars().skip(14).collect())
+        .map(|observation| for_people(&observation).split('m').next().unwrap().chars().skip(26).collect())
         .collect();
     assert_eq!(colours, ["\u{1b}[32", "\u{1b}[33", "\u{1b}[31"]);
 }
