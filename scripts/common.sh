@@ -3,7 +3,6 @@
 
 # The physical path: the same folder reached by another path, such as a link, has the same processes.
 run=$(pwd -P)/.run
-url=${NATS_URL:-nats://127.0.0.1:4222}
 binary=${CARGO_TARGET_DIR:-target}/release/countersign
 
 say() { printf '%s\n' "$@"; }
@@ -13,8 +12,41 @@ fail() {
     exit 1
 }
 
+# A word for a shell, as somebody may paste it.
+quoted() { # WORD
+    case $1 in
+    *[!A-Za-z0-9_./:@%+=-]*) printf "'%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")" ;;
+    *) printf %s "$1" ;;
+    esac
+}
+
+# Who runs this, and whose a file is, for messages.
+us() { id -un 2>/dev/null || id -u; }
+owner() { # FILE
+    # shellcheck disable=SC2012
+    ls -ld -- "$1" | awk '{ print $3 }'
+}
+
+# Fails unless this user may read, or write, below each of the folders that is there; one that is not is to be made in this one.
+require() { # readable|writable FOLDER…
+    kind=$1
+    shift
+    for folder; do
+        if [ ! -e "$folder" ] && [ "$kind" = writable ]; then folder=.; fi
+        [ -e "$folder" ] || continue
+        if [ -x "$folder" ] && [ -r "$folder" ] && { [ "$kind" = readable ] || [ -w "$folder" ]; }; then continue; fi
+        if [ "$folder" = . ]; then folder=$(pwd -P); fi
+        if [ "$(owner "$folder")" = "$(us)" ]; then
+            fail "$folder is not $kind, although it is yours ($(us)): check its mode and how its disk is mounted."
+        fi
+        fail "$folder is not $kind for $(us): it belongs to $(owner "$folder")." \
+            "Run this as $(owner "$folder"), or in a clone of your own."
+    done
+}
+
 # Takes the lock of this folder until this script ends, so that no other script starts or stops anything here.
 lock() { # SECONDS
+    require writable "$run"
     mkdir -p "$run"
     chmod 700 "$run"
     exec 9>"$run/lock"
@@ -45,6 +77,19 @@ alive() { # NAME ARGUMENT…
 }
 
 broker_pid() { alive nats-server "$run/jetstream"; }
+
+# Sets `url`: while this folder's broker runs, where that one is, whatever the environment of the moment says. NATS_URL says
+# where `up` starts one, and must not contradict the one that runs.
+choose_url() {
+    url=${NATS_URL:-nats://127.0.0.1:4222}
+    running=$(broker_pid) || return 0
+    url=nats://127.0.0.1:$(tr '\0' '\n' <"/proc/$running/cmdline" | sed -n '/^-p$/{ n; p; }')
+    case ${NATS_URL:-$url} in
+    "$url" | "nats://localhost:${url##*:}") ;;
+    *) fail "NATS_URL is $NATS_URL, but the broker of this folder runs at $url." \
+        "To use that one: unset NATS_URL. To stop it first: ./just down" ;;
+    esac
+}
 client_pid() { alive "client-$1" "$run/state" "$1"; }
 
 # True once a process has ended, reaped or not. Reads its state, because its command line is also empty during an exec.
@@ -68,8 +113,10 @@ containers() { # OPTION…
 }
 
 # Starts a client unless it runs, and waits until it answers a signed `status` with a signed reply. Each call waits one second
-# longer than the last, so that both a fast and a slow client are found soon.
+# longer than the last, so that both a fast and a slow client are found soon. A client that was started here and does not answer
+# is stopped again: it would go on connecting, and nobody would know of it.
 start_client() { # NAME
+    choose_operator
     found=
     if pid=$(client_pid "$1"); then
         found=yes
@@ -77,9 +124,13 @@ start_client() { # NAME
     else
         launch_client "$1"
     fi
+    starting=$1
+    trap 'give_up "$starting"; exit 130' INT
+    trap 'give_up "$starting"; exit 143' TERM HUP
     limit=$(deadline 30)
     tries=1
     until operator status "$1" --timeout "${tries}s" >"$run/status" 2>&1; do
+        result=$?
         if ended "$pid" && [ -n "$found" ]; then
             # It was already terminating.
             found=
@@ -90,24 +141,38 @@ start_client() { # NAME
         elif ended "$pid"; then
             tail -n 5 "$run/client-$1.log" >&2
             fail "$1 ended at once. The last lines of its log are above; the whole log is .run/client-$1.log."
-        fi
-        if passed "$limit"; then
+        # Exit statuses 2 and 5: no later call does better.
+        elif passed "$limit" || [ $result -eq 2 ] || [ $result -eq 5 ]; then
             cat "$run/status" >&2
-            fail "$1 runs, but sent no verified reply to $tries calls of status. The last output is above." \
-                "'./just logs' shows its log."
+            say "$1 runs, but sent no verified reply to $tries calls of status. The last output is above." >&2
+            give_up "$1" >&2
+            exit 1
         fi
         tries=$((tries + 1))
         sleep 0.3
     done
+    trap - INT TERM HUP
     cat "$run/status"
+}
+
+# Stops a client that was started here, or says that one that ran before is left.
+give_up() { # NAME
+    if [ -n "$found" ]; then
+        say "$1 ran before, and is left running: process $pid. './just down' stops it. Its log: .run/client-$1.log"
+    else
+        stop "$pid" "$1"
+        rm -f "$run/client-$1.pid"
+        say "Its log: .run/client-$1.log"
+    fi
 }
 
 launch_client() { # NAME
     start "client-$1" "$binary" client --name "$1" --state "$run/state" --keys keys --nats-url "$url"
 }
 
-# Runs the binary as the operator of the environment, else as the first one with a key in the folder.
-operator() {
+# Sets the operator: that of the environment, else the first one with a key in the folder.
+choose_operator() {
+    require readable keys keys/operators
     if [ -z "${COUNTERSIGN_OPERATOR:-}" ]; then
         for key in keys/operators/*.pem; do
             [ -e "$key" ] || fail "keys/operators has no operator's key. Make the keys first: ./just up"
@@ -117,6 +182,10 @@ operator() {
         done
         export COUNTERSIGN_OPERATOR
     fi
+}
+
+# Runs the binary as that operator.
+operator() {
     "$binary" "$@" --keys keys --nats-url "$url"
 }
 

@@ -35,6 +35,7 @@ mod process;
 mod prompt;
 mod pty;
 mod readme;
+mod recipes;
 mod rejected;
 mod replies;
 mod roster;
