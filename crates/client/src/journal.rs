@@ -17,7 +17,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use countersign_keys::{KeyFileError, refuse_exposed};
+use countersign_keys::{KeyFileError, refuse_exposed, shell_word};
 use countersign_machine::client::{Entry, JobKey, Part, Restored};
 use countersign_protocol::name::Name;
 use countersign_protocol::text::escape;
@@ -117,7 +117,7 @@ impl JournalError {
                 "start it again, and replace a state folder only while its client is stopped".to_owned()
             }
             JournalFault::Foreign(_) => "run as its owner, or choose another folder by `--state`".to_owned(),
-            JournalFault::Open(_) => format!("run `chmod 700 {path}`"),
+            JournalFault::Open(_) => format!("run `chmod 700 {}`", shell_word(&self.path)),
             JournalFault::Exposed(error) => error.hint(),
             JournalFault::NotAJournal | JournalFault::Damaged(_) => format!(
                 "move {path} away: the client then begins a new epoch, and refuses every command from before it"

@@ -11,19 +11,23 @@ use crate::cli_error::CliError;
 use crate::text::Place;
 
 mod command;
+mod context;
 mod credential;
 mod error;
 mod options;
 mod request;
+mod settings;
 
 pub(crate) use command::{
     ClientArgs, ClientsAction, ClientsArgs, Command, InitArgs, PromptCommand, ServerArgs, WatchArgs,
 };
+pub(crate) use context::{ContextAction, ContextSetArgs};
 pub(crate) use credential::{
     AllowedCommand, CredentialAction, GrantArgs, IssueMember, IssuingArgs, RenewMember, WhoArgs,
 };
-pub(crate) use options::{BrokerArgs, Format, KeysArgs, OperatorArgs, OutputArgs, RealmArgs, SendArgs, VerbosityArgs};
+pub(crate) use options::{Format, OutputArgs, SendArgs, VerbosityArgs};
 pub(crate) use request::{CALL_ABOUT, CallArgs, CommandArgs, FollowArgs, Words};
+pub(crate) use settings::{BrokerArgs, KeysArgs, OperatorArgs, RealmArgs, Source};
 
 /// Signed commands and verified replies for fleets of workers over NATS.
 ///
@@ -79,8 +83,19 @@ pub(crate) fn parse(line: &[OsString]) -> Result<Cli, ParseExit> {
     let mut command = Cli::command();
     let words = line.get(1..).unwrap_or_default();
     let line: Vec<OsString> = line.iter().take(1).cloned().chain(options_last(&command, words)).collect();
-    let read = command.try_get_matches_from_mut(&line).and_then(|matches| Cli::from_arg_matches(&matches));
-    read.map_err(|error| exit(error, &mut command, &line))
+    let matches = command.try_get_matches_from_mut(&line).map_err(|error| exit(error, &mut command, &line))?;
+    let matches = match settings::wanted(&matches) {
+        Some((wanted, name)) => match crate::context::chosen(name).map_err(ParseExit::Wrong)? {
+            Some(context) => {
+                // Read once more, with the context's values where the line and the environment name none.
+                let mut command = settings::with_context(Cli::command(), &context, wanted);
+                command.try_get_matches_from_mut(&line).map_err(|error| exit(error, &mut command, &line))?
+            }
+            None => matches,
+        },
+        None => matches,
+    };
+    Cli::from_arg_matches(&matches).map_err(|error| exit(error, &mut command, &line))
 }
 
 /// Reads a line of the prompt.

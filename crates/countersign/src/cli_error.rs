@@ -2,10 +2,11 @@
 
 use std::process::{ExitCode, Termination};
 
-use countersign_keys::KeyFileError;
-use countersign_link::LinkError;
+use countersign_keys::{FolderKind, KeyFileError, KeyFolder};
+use countersign_link::{LinkError, Obstacle};
 use countersign_provisioning::{ProvisionError, ProvisionFault};
 
+use crate::args::{BrokerArgs, Source};
 use crate::text::{Place, Text};
 
 /// The exit statuses that scripts rely on.
@@ -96,6 +97,15 @@ impl CliError {
         self
     }
 
+    /// Says where the value comes from that it is about, unless it was typed.
+    #[must_use]
+    pub(crate) fn of_setting(mut self, what: &str, source: &Source) -> Self {
+        if let Source::Variable(_) | Source::Context(_) = source {
+            self.what = self.what + format!("; {what} is from {source}");
+        }
+        self
+    }
+
     /// Says where it went wrong.
     #[must_use]
     pub(crate) fn at(mut self, place: &str) -> Self {
@@ -130,6 +140,33 @@ impl From<ProvisionError> for CliError {
         };
         let (expected, hint) = (error.expected().map(Text::from), error.hint().map(Text::from));
         Self { expected, hint, ..Self::new(exit, &error) }
+    }
+}
+
+impl CliError {
+    /// No connection to the broker that these options name; the folder of keys says what could be done about a key that it does
+    /// not know.
+    pub(crate) fn no_broker(error: LinkError, broker: &BrokerArgs, folder: &KeyFolder) -> Self {
+        let source = broker.nats_url.source();
+        let is_strange = matches!(error, LinkError::Refused { obstacle: Obstacle::Key, .. });
+        let error = Self::from(error).of_setting("the URL", source);
+        if !is_strange {
+            return error;
+        }
+        let which = match source {
+            Source::Default => "no --nats-url, NATS_URL or context names a broker".to_owned(),
+            source => format!("the URL is from {source}"),
+        };
+        error.hint(match folder.kind() {
+            FolderKind::Issuer => format!(
+                "check that it is this realm's broker ({which}); if it is, `countersign init`, and have it read its \
+                 configuration again"
+            ),
+            _ => format!(
+                "check that it is this realm's broker ({which}); if it is, whoever has issuer.pem must give it the present \
+                 list of users"
+            ),
+        })
     }
 }
 

@@ -4,6 +4,7 @@ mod args;
 mod builtin;
 mod cli_error;
 mod commands;
+mod context;
 mod duration;
 mod follow;
 mod limit;

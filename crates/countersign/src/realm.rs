@@ -1,15 +1,18 @@
 //! The realm of a folder of keys, and who takes part in it from here.
 
+use std::path::Path;
+
 use countersign_host::clock;
-use countersign_keys::{KeyFolder, Member, load_member, load_trust};
+use countersign_keys::{Fault, FolderKind, KeyFileError, KeyFolder, Member, load_member, load_trust};
 use countersign_protocol::credential::Role;
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::Name;
 use countersign_protocol::trust::Trust;
 use countersign_provisioning::other_realm;
 
-use crate::args::{KeysArgs, OperatorArgs};
+use crate::args::{KeysArgs, OperatorArgs, Source};
 use crate::cli_error::{CliError, CliResult};
+use crate::context::{self, Settings};
 use crate::suggest::suggest;
 
 /// A folder of keys, and the trust bundle in it, verified against its pin.
@@ -19,17 +22,49 @@ pub(crate) struct Realm {
     pub(crate) folder: KeyFolder,
     /// The bundle.
     pub(crate) trust: Trust,
+    /// Where it is from that it is this folder.
+    source: Source,
 }
 
 impl Realm {
     /// The realm that the options name.
     pub(crate) fn open(options: &KeysArgs) -> CliResult<Self> {
-        let folder = KeyFolder::new(&options.keys);
-        let trust = load_trust(&folder)?;
+        let realm = Self::at(&options.keys, options.keys.source().clone())?;
         match &options.realm {
-            Some(wanted) if wanted != trust.realm() => Err(other_realm(&folder, trust.realm(), wanted).into()),
-            _ => Ok(Self { folder, trust }),
+            Some(wanted) => realm.expect_realm(wanted, wanted.source()),
+            None => Ok(realm),
         }
+    }
+
+    /// The realm that a context is to name, with its operator in it.
+    pub(crate) fn of_context(name: &Name, keys: &Path, settings: &Settings) -> CliResult<Self> {
+        let source = Source::Context(name.clone());
+        let mut realm = Self::at(keys, source.clone())?;
+        if let Some(wanted) = &settings.realm {
+            realm = realm.expect_realm(wanted, &source)?;
+        }
+        if let Some(operator) = &settings.operator {
+            realm.expect_member(Role::Operator, operator)?;
+        }
+        Ok(realm)
+    }
+
+    fn at(keys: &Path, source: Source) -> CliResult<Self> {
+        let folder = KeyFolder::new(keys);
+        match load_trust(&folder) {
+            Ok(trust) => Ok(Self { folder, trust, source }),
+            Err(KeyFileError { fault: Fault::Missing, .. }) if folder.kind() == FolderKind::Other => {
+                Err(no_keys(&folder, &source))
+            }
+            Err(error) => Err(CliError::from(error).of_setting("the folder", &source)),
+        }
+    }
+
+    fn expect_realm(self, wanted: &Name, source: &Source) -> CliResult<Self> {
+        if wanted == self.trust.realm() {
+            return Ok(self);
+        }
+        Err(CliError::from(other_realm(&self.folder, self.trust.realm(), wanted)).of_setting("the realm", source))
     }
 
     /// The identity and the connection key of somebody in the folder; `skew` in milliseconds.
@@ -42,36 +77,67 @@ impl Realm {
     pub(crate) fn expect_member(&self, role: Role, name: &Name) -> CliResult<()> {
         let known = self.folder.names(role);
         if !known.contains(name) {
-            let listed = listed(&known);
-            let near = suggest(name.as_str(), known.iter().map(Name::as_str));
-            let hint = match near {
-                Some(near) => format!("name {near}, or make another by `countersign init --{role} {name}`"),
-                None => format!("`countersign init --{role} {name}` makes one, and --keys names another folder"),
+            let hint = match suggest(name.as_str(), known.iter().map(Name::as_str)) {
+                Some(near) => format!("name {near}, or {}", self.how_to_add(role, name.as_str())),
+                None => format!("{}; or name another folder by --keys", self.how_to_add(role, name.as_str())),
             };
-            let failure = CliError::keys(format!("the folder {} has no {role} {name}", self.folder.path().display()));
-            return Err(failure.expected(format!("one that it has: {listed}")).hint(hint));
+            let what = format!("the folder {} has no {role} {name}", self.folder.path().display());
+            let failure = CliError::keys(what).of_setting("the folder", &self.source);
+            return Err(failure.expected(format!("one that it has: {}", listed(&known))).hint(hint));
         }
         Ok(())
+    }
+
+    /// How somebody comes into the folder.
+    pub(crate) fn how_to_add(&self, role: Role, name: &str) -> String {
+        match self.folder.kind() {
+            FolderKind::Issuer => format!("make one by `countersign credential issue {role} {name}`"),
+            _ => format!(
+                "fetch the files that `countersign credential issue {role} {name}` makes on the machine that has issuer.pem"
+            ),
+        }
     }
 
     /// The operator who signs: the one that the options name, or the only one.
     pub(crate) fn operator(&self, options: &OperatorArgs) -> CliResult<Member> {
         if let Some(operator) = &options.operator {
+            self.expect_member(Role::Operator, operator)
+                .map_err(|error| error.of_setting("the operator", operator.source()))?;
             return self.member(Role::Operator, operator, SKEW);
         }
         let known = self.folder.names(Role::Operator);
+        let folder = self.folder.path().display();
         match known.as_slice() {
             [only] => self.member(Role::Operator, only, SKEW),
-            [] => Err(CliError::keys(format!("the folder {} has no operator", self.folder.path().display()))
+            [] => Err(CliError::keys(format!("the folder {folder} has no operator"))
+                .of_setting("the folder", &self.source)
                 .expected("an operator's key and credential")
-                .hint("`countersign init` makes one, and --keys names another folder")),
-            [first, ..] => {
-                Err(CliError::usage(format!("the folder {} has several operators", self.folder.path().display()))
-                    .expected(format!("the name of one: {}", listed(&known)))
-                    .hint(format!("--as {first}, or COUNTERSIGN_OPERATOR={first}")))
-            }
+                .hint(format!("{}; or name another folder by --keys", self.how_to_add(Role::Operator, "NAME")))),
+            [first, ..] => Err(CliError::usage(format!("the folder {folder} has several operators"))
+                .of_setting("the folder", &self.source)
+                .expected(format!("the name of one: {}", listed(&known)))
+                .hint(format!("--as {first}, or COUNTERSIGN_OPERATOR={first}"))),
         }
     }
+}
+
+/// A path at which nothing is a folder of keys. Whoever is in a wrong folder must not make a second realm.
+fn no_keys(folder: &KeyFolder, source: &Source) -> CliError {
+    let path = folder.path().display();
+    let what = match source {
+        Source::Default => format!("there are no keys in ./{path}, and nothing names another folder of keys"),
+        _ => format!("there are no keys in the folder {path}"),
+    };
+    let names = context::names();
+    let by = match names.first() {
+        Some(first) => format!("by --keys, COUNTERSIGN_KEYS or a context (`countersign context use {first}`)"),
+        None => "by --keys or COUNTERSIGN_KEYS".to_owned(),
+    };
+    let hint = format!("go to its folder, or name it {by}; `countersign init` is for a new realm only");
+    CliError::keys(what)
+        .of_setting("the folder", source)
+        .expected("a folder of keys: trust.json, root.thumbprint, and the files of an operator or a client")
+        .hint(hint)
 }
 
 /// Names for a sentence, not too many of them.

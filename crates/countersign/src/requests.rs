@@ -25,12 +25,19 @@ const TIMEOUT: i64 = 5_000;
 /// How long a command is valid, by default and where the grant allows it, in milliseconds.
 const TTL: i64 = 30_000;
 
+/// How a client that has ended comes back.
+pub(crate) const HOW_TO_START: &str = "`./just up` where that started it, else `countersign client --name NAME`";
+
 /// Connects as an operator of a realm.
 pub(crate) async fn connect(broker: &BrokerArgs, realm: Realm, member: Member, follow: Follow) -> CliResult<Operator> {
-    let enrolled = realm.folder.names(Role::Client);
-    let (url, trust) = (broker.nats_url.clone(), Arc::new(realm.trust));
+    let folder = realm.folder;
+    let enrolled = folder.names(Role::Client);
+    let (url, trust) = (broker.nats_url.to_string(), Arc::new(realm.trust));
     let config = OperatorConfig { url, member, trust, follow, enrolled };
-    Operator::connect(config).await.map_err(|error| failure(error, None))
+    Operator::connect(config).await.map_err(|error| match error {
+        OperatorError::Link(error) => CliError::no_broker(error, broker, &folder),
+        error => failure(error, None),
+    })
 }
 
 /// How a command is sent. What every client would refuse is not: a command that lives longer than the grant allows.
@@ -72,7 +79,8 @@ pub(crate) fn expiry_warning(identity: &Identity, now: Millis) -> Option<String>
     let (operator, until) = (credential.name(), credential.expires_at().utc());
     (credential.warns_at() <= now).then(|| {
         format!(
-            "the credential of {operator} ends on {until}, and no command can be sent then; `countersign init` renews it"
+            "the credential of {operator} ends on {until}, and no command can be sent then; `countersign credential renew \
+             operator {operator}` renews it where issuer.pem is"
         )
     })
 }
@@ -91,7 +99,9 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> CliE
     match error {
         OperatorError::Link(error) => error.into(),
         OperatorError::Request(RequestError::UnknownClient(unknown)) => unknown_client(&unknown, operator),
-        OperatorError::Request(RequestError::Nobody { ref audience, .. }) => nobody(&error, audience, operator),
+        OperatorError::Request(RequestError::Nobody { ref audience, ended, .. }) => {
+            nobody(&error, audience, ended, operator)
+        }
         OperatorError::Request(RequestError::OverLimit { .. }) => {
             CliError::new(Exit::Broker, format!("{error}; nothing was sent"))
                 .expected(format!("a broker that takes {MIN_MAX_PAYLOAD} bytes, or a smaller command"))
@@ -99,7 +109,7 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> CliE
         }
         OperatorError::Request(RequestError::NotInForce { .. }) => CliError::keys(format!("{error}; nothing was sent"))
             .expected("a credential that is in force; what is under way is still waited for")
-            .hint("run `countersign init` where the issuer's key is, and start again with the new credential"),
+            .hint("run `countersign credential renew` where issuer.pem is, and start again with the new credential"),
         OperatorError::Request(RequestError::Disconnected) => {
             CliError::new(Exit::Broker, "the connection to the broker is lost; nothing was sent")
                 .expected("a broker; the connection is being made again by itself")
@@ -119,7 +129,7 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> CliE
             ),
         OperatorError::ReplySubscriptionDenied(_) => CliError::new(Exit::Broker, format!("{error}; nothing was sent"))
             .expected("a list of users that lets this connection key receive the operator's replies (nats/users.conf)")
-            .hint("run `countersign init`, and make the broker read its configuration again"),
+            .hint("where issuer.pem is, run `countersign init`; then make the broker read its configuration again"),
         OperatorError::Interrupted => interrupted(Exit::Interrupted),
         OperatorError::Random(_) => CliError::new(Exit::Failed, error)
             .expected("random bytes from the operating system")
@@ -148,8 +158,8 @@ pub(crate) fn unknown_client(unknown: &Name, operator: Option<&Operator>) -> Cli
         .hint(match near {
             Some(near) => format!("name {near} instead"),
             None => format!(
-                "`countersign init --client {unknown}`, then `countersign client --name {unknown}`; one that has its key \
-                 elsewhere must have run once since `countersign setup`"
+                "`countersign credential issue client {unknown}` where issuer.pem is, then `countersign client --name \
+                 {unknown}`; one that has its key elsewhere must have run once since `countersign setup`"
             ),
         })
 }
@@ -158,10 +168,10 @@ pub(crate) fn unknown_client(unknown: &Name, operator: Option<&Operator>) -> Cli
 pub(crate) fn unknown_group(group: &Name, operator: &Operator) -> Option<CliError> {
     let audience = Audience::Group(group.clone());
     let error = RequestError::Nobody { audience: audience.clone(), ended: 0, out_of_reach: 0 };
-    (!groups(operator).contains(group)).then(|| nobody(&error.into(), &audience, Some(operator)))
+    (!groups(operator).contains(group)).then(|| nobody(&error.into(), &audience, 0, Some(operator)))
 }
 
-fn nobody(error: &OperatorError, audience: &Audience, operator: Option<&Operator>) -> CliError {
+fn nobody(error: &OperatorError, audience: &Audience, ended: usize, operator: Option<&Operator>) -> CliError {
     let groups: Vec<Name> = operator.map(|it| groups(it).into_iter().cloned().collect()).unwrap_or_default();
     let failure = CliError::usage(format!("{error}; nothing was sent"));
     match audience {
@@ -172,6 +182,7 @@ fn nobody(error: &OperatorError, audience: &Audience, operator: Option<&Operator
                 None => code("clients") + " shows who is there, and in which groups",
             })
         }
+        _ if ended > 0 => failure.expected("a client that is there").hint(format!("start it again: {HOW_TO_START}")),
         _ => failure
             .expected("a client that is there, and that the operator's grant reaches")
             .hint(code("clients") + " shows who is there"),

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
+use super::folder::{FolderKind, KeyFolder};
 use super::member::Seed;
 
 /// The longest secret file, in bytes; a key in PEM has 119, a seed 58.
@@ -124,18 +125,29 @@ impl KeyFileError {
 
     /// What to do.
     pub fn hint(&self) -> String {
-        let path = self.shown();
+        let (path, word) = (self.shown(), shell_word(&self.path));
         match &self.fault {
-            Fault::Missing => "run `countersign init`, or name the folder of the keys by `--keys`".to_owned(),
+            Fault::Missing => self.where_from().to_owned(),
             Fault::Exists => format!("move {path} away if a new one is wanted"),
             Fault::Link => format!("put the file itself at {path}"),
-            Fault::NotRegular => format!("remove {path} and run `countersign init`"),
-            Fault::Foreign { us, .. } => format!("run as its owner, or `chown {us} {path}`"),
-            Fault::TooOpen { .. } => format!("run `chmod 600 {path}`, and renew the key if others may have read it"),
-            Fault::Writable { .. } => format!("check what is in it, then run `chmod go-w {path}`"),
+            Fault::NotRegular => format!("remove {path}; then {}", self.where_from()),
+            Fault::Foreign { us, .. } => format!("run as its owner, or `chown {us} {word}`"),
+            Fault::TooOpen { .. } => format!("run `chmod 600 {word}`, and renew the key if others may have read it"),
+            Fault::Writable { .. } => format!("check what is in it, then run `chmod go-w {word}`"),
             Fault::TooLong { .. } => "check that it is the right file".to_owned(),
             Fault::Io(_) => "check the folder's permissions and the disk".to_owned(),
             Fault::Content { hint, .. } => (*hint).to_owned(),
+        }
+    }
+
+    /// How a file that is missing comes there.
+    fn where_from(&self) -> &'static str {
+        match KeyFolder::of_file(&self.path).kind() {
+            FolderKind::Issuer => "run `countersign init`, which makes what is missing in its folder of keys",
+            FolderKind::Member => "fetch it from the machine that has issuer.pem, where `countersign init` makes it",
+            FolderKind::Other => {
+                "name your folder of keys by `--keys`, COUNTERSIGN_KEYS or a context; `countersign init` is for a new realm"
+            }
         }
     }
 
@@ -151,6 +163,16 @@ impl fmt::Display for KeyFileError {
 }
 
 impl std::error::Error for KeyFileError {}
+
+/// A path as one word of a command that a person may paste into a shell. A control character in it is shown, escaped, and
+/// not pasted.
+pub fn shell_word(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let text = escape(&text);
+    // No option.
+    let text = if text.starts_with('-') { format!("./{text}") } else { text.into_owned() };
+    shlex::try_quote(&text).map(std::borrow::Cow::into_owned).unwrap_or_default()
+}
 
 /// Reads a message-signing key: PKCS#8 PEM in a regular file of mode 0600 of this user, reached by no link.
 pub fn read_key(path: &Path) -> Result<SecretKey, KeyFileError> {

@@ -13,7 +13,42 @@ pub struct KeyFolder {
     root: PathBuf,
 }
 
+/// What a folder of keys is, by what lies in it. What helps where something is missing depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FolderKind {
+    /// The issuer's key is there: missing members can be made.
+    Issuer,
+    /// It belongs to a realm, and the issuer's key is elsewhere: what is missing comes from there.
+    Member,
+    /// Nothing says that it is a folder of keys.
+    Other,
+}
+
 impl KeyFolder {
+    /// The folder that a file belongs to, by its path; nothing is looked at.
+    pub(super) fn of_file(file: &Path) -> Self {
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let is_below = ["operators", "clients", "nats"].iter().any(|name| folder.ends_with(name));
+        Self::new(if is_below { folder.parent().unwrap_or(Path::new("")) } else { folder })
+    }
+
+    /// What the folder is. An interrupted `init` leaves the root's key, and no trust bundle yet.
+    pub fn kind(&self) -> FolderKind {
+        let is_begun = self.root_key().exists() && !self.trust().exists();
+        if self.issuer_key().exists() || is_begun {
+            FolderKind::Issuer
+        } else if self.trust().exists() || self.pin().exists() || self.has_members() {
+            FolderKind::Member
+        } else {
+            FolderKind::Other
+        }
+    }
+
+    /// Whether anybody has a credential here.
+    pub fn has_members(&self) -> bool {
+        [Role::Operator, Role::Client].iter().any(|role| !self.names(*role).is_empty())
+    }
+
     /// The folder at a path; nothing is looked at.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }

@@ -7,6 +7,7 @@ mod member;
 
 pub use file::{
     Fault, KeyFileError, create_secret, read_key, read_own, read_public, read_seed, refuse_exposed, replace_public,
+    shell_word,
 };
-pub use folder::KeyFolder;
+pub use folder::{FolderKind, KeyFolder};
 pub use member::{Member, Seed, load_member, load_pin, load_trust};

@@ -13,7 +13,7 @@ use nkeys::{KeyPair, KeyPairType};
 use zeroize::Zeroizing;
 
 use super::file::{Fault, KeyFileError, read_key, read_public, read_seed};
-use super::folder::KeyFolder;
+use super::folder::{FolderKind, KeyFolder};
 
 /// The longest pin file, in bytes; a thumbprint has 43.
 const MAX_PIN: usize = 1024;
@@ -110,7 +110,14 @@ pub fn load_member(
     let raw = read_public(&path, MAX_CREDENTIAL + 2)?;
     let unusable = |what: String| {
         let expected = "the credential of this name and role, issued in this realm, in force now, not revoked";
-        let hint = "put there what `countersign init` made for this name; run `countersign init` to renew one that has expired";
+        let hint = match folder.kind() {
+            FolderKind::Issuer => {
+                "run `countersign init` to renew one that has expired, or `countersign credential renew`"
+            }
+            _ => {
+                "fetch the new one from the machine that has issuer.pem, where `countersign credential renew` makes it"
+            }
+        };
         KeyFileError::new(&path, Fault::Content { what, expected, hint })
     };
     let text = std::str::from_utf8(&raw).map_err(|_| unusable("not text".to_owned()))?;
@@ -126,7 +133,12 @@ pub fn load_member(
     if seed.is(&key) {
         let what = format!("the same key as {}, which signs messages", path.display());
         let expected = "a connection key of its own: the broker makes it sign whatever the broker likes";
-        let hint = "remove it and run `countersign init`, which makes another; and replace the key that signs";
+        let hint = match folder.kind() {
+            FolderKind::Issuer => {
+                "remove it and run `countersign init`, which makes another; and replace the key that signs"
+            }
+            _ => "replace both: `countersign credential issue` makes others on the machine that has issuer.pem",
+        };
         return Err(KeyFileError::new(&seed_path, Fault::Content { what, expected, hint }));
     }
     let identity = Identity::new(key, credential).map_err(|error| {

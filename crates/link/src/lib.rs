@@ -440,6 +440,11 @@ pub fn too_little(limit: usize) -> String {
     )
 }
 
+/// Refuses what is not the URL of a broker; nothing is connected to.
+pub fn check_url(url: &str) -> Result<(), LinkError> {
+    address::parse(url).map(|_| ())
+}
+
 /// The broker's URL without the user and password that may be in it.
 pub fn without_secrets(url: &str) -> String {
     let hosts = url.split(',').map(|one| one.rsplit_once('@').map_or(one, |(_, host)| host).trim());

@@ -14,6 +14,8 @@ pub(super) struct ChangeReport {
     folder: KeyFolder,
     now: Millis,
     done: Vec<FileChange>,
+    /// Whether no key may be made: the issuer's is elsewhere, and would have to issue its credential.
+    makes_no_keys: bool,
 }
 
 /// What became of one file.
@@ -52,7 +54,7 @@ impl Action {
 
 impl ChangeReport {
     pub(super) fn new(folder: KeyFolder, now: Millis) -> Self {
-        Self { folder, now, done: Vec::new() }
+        Self { folder, now, done: Vec::new(), makes_no_keys: false }
     }
 
     pub(super) fn folder(&self) -> &KeyFolder {
@@ -72,8 +74,19 @@ impl ChangeReport {
         self.done.push(FileChange { file, did, note: note.into() });
     }
 
+    /// From now on no key is made if the issuer's key is elsewhere: nothing would know the new one.
+    pub(super) fn expect_issuer_for_keys(&mut self) {
+        self.makes_no_keys = !self.folder.issuer_key().exists();
+    }
+
     /// Makes a secret file where there is none.
     pub(super) fn create(&mut self, path: &Path, secret: &[u8], note: impl Into<String>) -> Result<(), ProvisionError> {
+        if self.makes_no_keys {
+            let (issuer, path) = (self.folder.issuer_key(), path.display());
+            return Err(ProvisionError::keys(format!("{} is not here, and {path} is to be made", issuer.display()))
+                .expecting("the issuer's folder of keys; this one is of a realm whose issuer is elsewhere")
+                .hinting("run it on the machine that has issuer.pem, and fetch from there what is missing here"));
+        }
         countersign_keys::create_secret(path, secret)?;
         self.note(Action::Made, path, note);
         Ok(())

@@ -116,6 +116,7 @@ fn fill(
 ) -> Result<Name, ProvisionError> {
     let folder = changes.folder().clone();
     let trust = trust::ensure(changes, realm)?;
+    changes.expect_issuer_for_keys();
     for path in [folder.observer_seed(), folder.setup_seed(), folder.trust_seed()] {
         if existing_seed(changes, &path)?.is_none() {
             create_seed(changes, &path)?;

@@ -275,7 +275,10 @@ impl<'a> Members<'a> {
             Fault::Missing => {
                 ProvisionError::keys(format!("{} is missing, and a credential is to be issued", path.display()))
                     .expecting("the issuer's private key, which signs credentials")
-                    .hinting(format!("bring it back for the time of `{}`", self.program))
+                    .hinting(format!(
+                        "run `{}` on the machine that has it, or bring it back for that time",
+                        self.program
+                    ))
             }
             _ => error.into(),
         })?;

@@ -79,6 +79,14 @@ fn make(changes: &mut ChangeReport, root: Option<SecretKey>, wanted: Option<&Nam
             .expecting("trust.json, or root.pem to sign another")
             .hinting("bring either back"));
         }
+        None if folder.issuer_key().exists() || folder.has_members() => {
+            return Err(ProvisionError::keys(format!(
+                "{} is missing, and this folder has keys of a realm",
+                folder.trust().display()
+            ))
+            .expecting("the trust bundle of that realm and its pin, or an empty folder for a new realm")
+            .hinting("fetch trust.json and root.thumbprint again, or name another folder by --keys"));
+        }
         None => create_key(changes, &folder.root_key(), "signs trust.json; move it off this machine")?,
     };
     if !folder.pin().exists() {

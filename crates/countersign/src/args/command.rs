@@ -9,9 +9,11 @@ use countersign_protocol::limits::{MAX_JOB_RETENTION, MIN_JOB_RETENTION, SKEW};
 use countersign_protocol::name::Name;
 use countersign_provisioning::NewClient;
 
+use super::context::ContextAction;
 use super::credential::CredentialAction;
-use super::options::{KeysArgs, OperatorArgs, OutputArgs, RealmArgs, SendArgs};
+use super::options::{OutputArgs, SendArgs};
 use super::request::{CommandArgs, Sender};
+use super::settings::{KeysArgs, OperatorArgs, RealmArgs};
 use super::{NoOptions, examples};
 use crate::duration::{Span, span, span_within};
 use crate::text::Place;
@@ -51,6 +53,19 @@ The broker reads a changed nats/users.conf when it gets SIGHUP.")]
   countersign credential list")]
     #[command(subcommand, disable_help_subcommand = true)]
     Credential(CredentialAction),
+
+    /// Name settings, so that commands work from any folder
+    ///
+    /// A context names a folder of keys, its realm and operator, and a broker. An option comes before the environment, that
+    /// before a context, and that before the default. A realm and an operator of a context hold for its own keys only.
+    ///
+    /// Contexts are in ~/.config/countersign (XDG_CONFIG_HOME is respected), one file of JSON each.
+    #[command(after_long_help = "Examples:
+  countersign context set plant --keys keys --nats-url nats://broker:4222
+  countersign context use plant
+  countersign --context plant clients")]
+    #[command(subcommand, disable_help_subcommand = true)]
+    Context(ContextAction),
 
     /// Make the broker's stream of presences
     ///

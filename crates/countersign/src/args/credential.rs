@@ -8,7 +8,8 @@ use countersign_protocol::limits::MAX_TTL;
 use countersign_protocol::name::{EVERYONE, InvalidName, Name};
 use countersign_provisioning::{LIVES, group};
 
-use super::options::{KeysArgs, OutputArgs};
+use super::options::OutputArgs;
+use super::settings::KeysArgs;
 use crate::duration::{Span, span_within};
 
 /// What can be done with credentials.

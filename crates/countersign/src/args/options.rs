@@ -1,56 +1,8 @@
 //! The groups of options. A subcommand has those that mean something to it, and no others.
 
-use std::path::PathBuf;
-
-use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, ValueEnum};
-use countersign_protocol::name::Name;
 
 use crate::duration::{Span, positive_span};
-
-/// Which broker.
-#[derive(Debug, Clone, Args)]
-#[command(next_display_order = 100)]
-pub(crate) struct BrokerArgs {
-    /// The broker
-    #[arg(long, env = "NATS_URL", value_name = "URL", default_value = "nats://127.0.0.1:4222")]
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) nats_url: String,
-}
-
-/// Which realm.
-#[derive(Debug, Clone, Args)]
-#[command(next_display_order = 110)]
-pub(crate) struct KeysArgs {
-    /// The folder that `countersign init` makes
-    #[arg(long, env = "COUNTERSIGN_KEYS", value_name = "DIR", default_value = "keys")]
-    pub(crate) keys: PathBuf,
-
-    /// The realm; by default that of trust.json
-    #[arg(long, value_name = "NAME", value_parser = str::parse::<Name>)]
-    pub(crate) realm: Option<Name>,
-}
-
-/// A broker and a realm.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct RealmArgs {
-    #[command(flatten)]
-    pub(crate) broker: BrokerArgs,
-    #[command(flatten)]
-    pub(crate) keys: KeysArgs,
-}
-
-/// An operator of a realm, and where to connect.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct OperatorArgs {
-    #[command(flatten)]
-    pub(crate) realm: RealmArgs,
-
-    /// Whose key signs; by default the only operator in the folder of keys
-    #[arg(long = "as", id = "operator_name", env = "COUNTERSIGN_OPERATOR", value_name = "OPERATOR")]
-    #[arg(value_parser = str::parse::<Name>, display_order = 120)]
-    pub(crate) operator: Option<Name>,
-}
 
 /// How a command is sent, and how long its replies are awaited.
 #[derive(Debug, Clone, Args)]

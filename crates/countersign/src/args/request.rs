@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args, Error, FromArgMatches, Subcommand};
 use countersign_protocol::command::Builtin;
 
-use super::options::{OperatorArgs, OutputArgs, SendArgs};
+use super::options::{OutputArgs, SendArgs};
+use super::settings::OperatorArgs;
 use super::{NoOptions, examples};
 use crate::builtin::{self, Param};
 use crate::text::{Place, Text, code};

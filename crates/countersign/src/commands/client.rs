@@ -24,7 +24,7 @@ pub(crate) async fn run(args: &ClientArgs, mut signals: Signals) -> CliResult<Ex
         None => claim(&realm, &state).map(|(name, folder)| (name, Some(folder)))?,
     };
     let member = realm.member(Role::Client, &name, args.skew.millis())?;
-    let mut config = ClientConfig::new(member, realm.trust, &args.realm.broker.nats_url, state);
+    let mut config = ClientConfig::new(member, realm.trust, args.realm.broker.nats_url.as_str(), state);
     config.limits.skew = args.skew.millis();
     config.limits.jobs = args.jobs.into();
     config.limits.retain = args.retain.millis();
@@ -66,7 +66,7 @@ fn claim(realm: &Realm, state: &Path) -> CliResult<(Name, LockedStateDir)> {
     if names.is_empty() {
         return Err(CliError::keys(format!("the folder {keys} has no client"))
             .expected("the key and the credential of one")
-            .hint("`countersign init --client NAME` makes them, and --keys names another folder"));
+            .hint(format!("{}; or name another folder by --keys", realm.how_to_add(Role::Client, "NAME"))));
     }
     // Who comes back after a crash is to be who it was, even where a name before it is free: that of a client that was
     // terminated. A container keeps its host name when it is started again.
@@ -90,7 +90,7 @@ fn claim(realm: &Realm, state: &Path) -> CliResult<(Name, LockedStateDir)> {
     let what = format!("no name is left to claim: all {} of the folder {keys} are held", names.len());
     Err(CliError::new(Exit::Failed, what)
         .expected(format!("one that no other process is: {}", listed(&names)))
-        .hint("`countersign init --client NAME` makes one more; or start fewer clients"))
+        .hint(format!("{}; or start fewer clients", realm.how_to_add(Role::Client, "NAME"))))
 }
 
 /// Where the journal is by default.

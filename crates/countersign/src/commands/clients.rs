@@ -71,11 +71,14 @@ pub(crate) async fn remove(args: &RealmArgs, names: &[Name], operator: &mut Oper
     let removed: Vec<Name> = names.iter().cloned().collect();
     match forget(&args.broker.nats_url, realm.trust.realm(), seed, &removed).await {
         Ok(()) => {}
-        Err(SetupError::Link(error)) => return Err(error.into()),
+        Err(SetupError::Link(error)) => return Err(CliError::no_broker(error, &args.broker, &realm.folder)),
         Err(error @ SetupError::Stream { .. }) => {
             return Err(CliError::new(Exit::Broker, error)
                 .expected("that the setup key may remove a client from the stream")
-                .hint("run `countersign init`, have the broker read nats/users.conf again, and `countersign setup`"));
+                .hint(
+                    "where issuer.pem is, run `countersign init`; have the broker read nats/users.conf again; then \
+                     `countersign setup`",
+                ));
         }
     }
     for client in &removed {

@@ -65,7 +65,7 @@ fn again(who: &WhoArgs, rights: Rights, issuing: &IssuingArgs, output: Output) -
         if names.is_empty() {
             return Err(CliError::keys(format!("the folder {} has no {role}", realm.folder.path().display()))
                 .expected("one whose credential is to be renewed")
-                .hint(format!("`countersign credential issue {role} NAME` makes one")));
+                .hint(realm.how_to_add(role, "NAME")));
         }
         (names, renew_all(&realm.folder, &realm.trust, &terms)?)
     } else {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use countersign_client::health::{self, HEALTHY};
-use countersign_keys::Fault;
+use countersign_keys::{Fault, shell_word};
 
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::output::Output;
@@ -15,7 +15,9 @@ pub(crate) fn run(file: &Path, output: Output) -> CliResult<Exit> {
         CliError::new(Exit::Failed, what)
             .expected(format!("a report that is less than {} s old", HEALTHY / 1_000))
             .hint(format!(
-                "the log of `countersign client --health {path}` shows why it is not connected, receives nothing, or executes nothing"
+                "the log of `countersign client --health {}` shows why it is not connected, receives nothing, or executes \
+                 nothing",
+                shell_word(file)
             ))
     };
     let age = health::age(file).map_err(|error| match error.fault {

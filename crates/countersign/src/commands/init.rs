@@ -10,7 +10,7 @@ use crate::output::{Output, changes_table};
 
 /// Makes what is missing, renews what is due, and lists what it did and left.
 pub(crate) fn run(args: &InitArgs, output: Output) -> CliResult<Exit> {
-    let (realm, operators, clients) = (args.keys.realm.clone(), args.operator.clone(), args.client.clone());
+    let (realm, operators, clients) = (args.keys.realm.as_deref().cloned(), args.operator.clone(), args.client.clone());
     report(&provision(&args.keys.keys, &ProvisionRequest { realm, operators, clients })?, args, output)?;
     Ok(Exit::Succeeded)
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod clients;
+mod context;
 mod credential;
 mod health;
 mod init;
@@ -23,7 +24,7 @@ use crate::signals::Signals;
 pub(crate) fn run(cli: &Cli, output: Output, signals: Signals) -> CliResult<Exit> {
     match &cli.command {
         // What stays on this machine logs nothing.
-        Command::Init(_) | Command::Credential(_) | Command::Health { .. } => {}
+        Command::Init(_) | Command::Credential(_) | Command::Context(_) | Command::Health { .. } => {}
         Command::Schema(_) | Command::Schemas { .. } => {}
         Command::Client(_) => logs::start(&cli.verbosity, LevelFilter::INFO),
         _ => logs::start(&cli.verbosity, LevelFilter::WARN),
@@ -31,6 +32,7 @@ pub(crate) fn run(cli: &Cli, output: Output, signals: Signals) -> CliResult<Exit
     match &cli.command {
         Command::Init(args) => init::run(args, output),
         Command::Credential(action) => credential::run(action, output),
+        Command::Context(action) => context::run(action, output),
         Command::Setup(args) => block_on(or_interrupted(signals, setup::run(args, output))),
         Command::Client(args) => block_on(client::run(args, signals)),
         Command::Health { file } => health::run(file, output),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use countersign_keys::shell_word;
 use countersign_protocol::schema::{self, Schema};
 use countersign_protocol::text::echo;
 
@@ -71,7 +72,7 @@ pub(crate) fn check(folder: &Path, output: Output) -> CliResult<Exit> {
     }
     Err(CliError::new(Exit::Failed, format!("in {}: {}", folder.display(), wrong.join(", ")))
         .expected("the schemas of this version's types, and nothing else")
-        .hint(format!("`countersign schemas --write {}`, and remove what does not belong", folder.display())))
+        .hint(format!("`countersign schemas --write {}`, and remove what does not belong", shell_word(folder))))
 }
 
 fn file_name(schema: &Schema) -> String {

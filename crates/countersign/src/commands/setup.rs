@@ -12,7 +12,10 @@ use crate::realm::Realm;
 pub(crate) async fn run(args: &RealmArgs, output: Output) -> CliResult<Exit> {
     let realm = Realm::open(&args.keys)?;
     let seed = read_seed(&realm.folder.setup_seed())?;
-    let made = setup(&args.broker.nats_url, realm.trust.realm(), seed).await?;
+    let made = setup(&args.broker.nats_url, realm.trust.realm(), seed).await.map_err(|error| match error {
+        SetupError::Link(error) => CliError::no_broker(error, &args.broker, &realm.folder),
+        error => error.into(),
+    })?;
     let servers = if made.replicas == 1 { "1 server".to_owned() } else { format!("{} servers", made.replicas) };
     output.note(format!("the stream {} is as it should be, kept on {servers}", made.name));
     if let Some(why) = made.has_fewer {
@@ -42,7 +45,7 @@ fn advice(why: &str) -> (&'static str, &'static str) {
     if has(&["not enabled for account", "10039"]) {
         (
             "JetStream in the broker's account of the presences, as `countersign init` writes it (nats/users.conf)",
-            "run `countersign init` and make the broker read its configuration again: SIGHUP",
+            "where issuer.pem is, run `countersign init`; then make the broker read its configuration again: SIGHUP",
         )
     } else if has(&["unavailable", "not enabled", "no responders", "10076"]) {
         (
@@ -57,7 +60,8 @@ fn advice(why: &str) -> (&'static str, &'static str) {
     } else if has(&["timed out", "timeout", "permission"]) {
         (
             "that the broker lets the setup key make the stream (nats/users.conf); of a cluster, that most servers run",
-            "run `countersign init` and make the broker read its configuration again: SIGHUP; else see its log",
+            "where issuer.pem is, run `countersign init`; then make the broker read its configuration again: SIGHUP; else \
+             see its log",
         )
     } else {
         ("a NATS server with JetStream, whose list of users is that of this folder of keys", "see the broker's log")

@@ -37,7 +37,7 @@ pub(crate) async fn run(args: &WatchArgs, output: Output, mut signals: Signals) 
     }
     let everything = subject::everything(realm.trust.realm());
     let connecting = Link::connect(LinkConfig {
-        url: args.realm.broker.nats_url.clone(),
+        url: args.realm.broker.nats_url.to_string(),
         name: "observer".to_owned(),
         seed,
         // Nothing is ever requested from the broker, and the observer could not receive the answer.
@@ -47,7 +47,9 @@ pub(crate) async fn run(args: &WatchArgs, output: Output, mut signals: Signals) 
         wait: false,
     });
     let (link, events) = tokio::select! {
-        connected = connecting => connected?,
+        connected = connecting => {
+            connected.map_err(|error| CliError::no_broker(error, &args.realm.broker, &realm.folder))?
+        }
         exit = signals.first() => return Ok(exit),
     };
     output.note(format!("watching {everything} at {}; Ctrl-C ends", without_secrets(&args.realm.broker.nats_url)));

@@ -39,7 +39,7 @@ pub(crate) use observer::{POLL_INTERVAL, is_read};
 pub(crate) use report::Gathering;
 pub(crate) use roster::print_roster;
 pub(crate) use stream::StreamPrinter;
-use table::table;
+pub(crate) use table::table;
 
 /// How long the end waits for standard error.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);

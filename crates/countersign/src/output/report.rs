@@ -18,6 +18,7 @@ use super::{Output, status, table};
 use crate::args::Format;
 use crate::cli_error::{CliError, CliResult};
 use crate::duration::humanize;
+use crate::requests::HOW_TO_START;
 use crate::text::{code, counted, cut};
 
 /// Prints the replies and verdicts of one request in the chosen format.
@@ -97,6 +98,9 @@ impl Gathering {
             }
             Format::Table => {
                 self.output.text(&for_people(report, now))?;
+                if report.replies.iter().any(|reply| matches!(reply.verdict, Verdict::Offline { .. })) {
+                    self.output.note(format!("to start a client that does not run: {HOW_TO_START}"));
+                }
                 if let Some(reply) = report.replies.iter().find(|reply| reply.verdict == Verdict::Accepted) {
                     let (client, id) = (&reply.client, reply.command_id);
                     self.output.note(code(format!("result {client} {id}")) + " shows its outcome");

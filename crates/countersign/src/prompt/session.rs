@@ -18,6 +18,7 @@ use crate::commands::{clients, schemas};
 use crate::follow::{self, Following};
 use crate::output::{Gathering, Output, event_line, late_line};
 use crate::parsing::Request;
+use crate::realm::listed;
 use crate::requests;
 
 /// Who sends commands, and those that have no report yet.
@@ -79,7 +80,7 @@ impl<'a> Session<'a> {
     /// when this is dropped while it waits.
     pub(super) async fn run_line(&mut self, line: &str, default: Option<&Audience>) -> CliResult<LineOutcome> {
         self.is_reading = false;
-        match line::read(line, default)? {
+        match line::read(line, default).map_err(|error| self.without_target(line, default, error))? {
             Line::Nothing => {}
             Line::Quit => return Ok(LineOutcome::Quit),
             Line::Show(text) => self.output.text(&text)?,
@@ -114,6 +115,18 @@ impl<'a> Session<'a> {
         if self.is_reading { follow::interrupted(exit) } else { requests::interrupted(exit) }
     }
 
+    /// The error about a line; where it lacks only a target, and all that could be one have ended, that is why.
+    fn without_target(&self, line: &str, default: Option<&Audience>, error: CliError) -> CliError {
+        let clients: Vec<Name> = self.operator.roster().entries().map(|presence| presence.client().clone()).collect();
+        let ended = self.operator.roster().entries().all(|presence| presence.state() == State::Terminated);
+        if default.is_some() || clients.is_empty() || !ended || line::read(line, Some(&Audience::All)).is_err() {
+            return error;
+        }
+        CliError::usage(format!("no target is named, and every client has ended: {}", listed(&clients)))
+            .expected("a client that is there")
+            .hint(format!("start one again: {}", requests::HOW_TO_START))
+    }
+
     /// The target of commands that name none: what `use` set, or the only client that is there.
     pub(super) fn target(&self) -> Option<Audience> {
         let there = |presence: &&Presence| presence.state() != State::Terminated;
@@ -124,8 +137,14 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// What stands before the cursor: the target and its state, or that there is no connection.
+    /// What stands before the cursor: the context if there is one, and the target and its state, or that there is no
+    /// connection.
     pub(super) fn prompt(&self, target: Option<&Audience>) -> String {
+        let context = self.args.sender.context().map(|context| format!("[{context}] ")).unwrap_or_default();
+        context + &self.prompt_of_target(target)
+    }
+
+    fn prompt_of_target(&self, target: Option<&Audience>) -> String {
         if self.operator.is_cut_off() {
             return "disconnected> ".to_owned();
         }

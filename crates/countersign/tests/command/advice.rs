@@ -1,6 +1,8 @@
 //! The advice where a broker accepts no more connections, or stores no streams: what helps, and nothing else.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use crate::broker::{Broker, configure};
 use crate::folder::{Folder, Run};
@@ -64,4 +66,135 @@ fn where_the_account_of_the_presences_has_no_jetstream_the_advice_is_to_write_th
     // What it logs is not read here; it has the accounts when it makes the stream.
     let made = (0..100).map(|_| folder.run(&["setup", "--nats-url", &broker.url()])).find(|run| run.status == 0);
     assert!(made.is_some(), "the advice helps");
+}
+
+/// A folder in which only what an operator was given lies, beside the issuer's.
+fn given_to_operator(folder: &Folder) {
+    let given =
+        ["trust.json", "root.thumbprint", "operators/alice.pem", "operators/alice.jwt", "nats/operator-alice.nk"];
+    for file in given {
+        let to = folder.path("mine").join(file);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(folder.path("keys").join(file), &to).unwrap();
+    }
+}
+
+#[test]
+fn in_a_folder_without_keys_the_advice_is_to_name_them_and_init_is_for_a_new_realm() {
+    let folder = Folder::new();
+    for arguments in [&["ping", "worker-1"][..], &["clients"], &["setup"], &["watch"], &["credential", "list"]] {
+        let run = folder.run(arguments).expect(5);
+        let lines: Vec<&str> = run.stderr.lines().collect();
+        assert_eq!(
+            lines[0], "error: there are no keys in ./keys, and nothing names another folder of keys",
+            "{run:#?}"
+        );
+        assert!(lines[2].starts_with("try: go to its folder, or name it by --keys or COUNTERSIGN_KEYS; "), "{run:#?}");
+    }
+    let mut command = folder.command(&["clients"]);
+    command.env("COUNTERSIGN_KEYS", "away");
+    let run = Run::of(command.output().unwrap()).expect(5);
+    assert!(
+        run.stderr.starts_with("error: there are no keys in the folder away; the folder is from COUNTERSIGN_KEYS\n"),
+        "{run:#?}"
+    );
+}
+
+#[test]
+fn where_the_issuer_is_elsewhere_the_advice_is_to_go_there() {
+    let folder = Folder::with_keys(&[]);
+    given_to_operator(&folder);
+    for (arguments, happened) in [
+        (&["ping", "worker-1", "--as", "bob"][..], "the folder mine has no operator bob"),
+        (&["client", "--name", "worker-1"], "the folder mine has no client worker-1"),
+        (&["client", "--claim"], "the folder mine has no client"),
+        (&["watch"], "mine/nats/observer.nk does not exist"),
+        (&["setup"], "mine/nats/setup.nk does not exist"),
+    ] {
+        let with_keys = |keys: &str| {
+            folder.run(
+                &[arguments, &["--keys", keys, "--state", "state"][..if arguments[0] == "client" { 4 } else { 2 }]]
+                    .concat(),
+            )
+        };
+        let run = with_keys("mine").expect(5);
+        assert!(run.stderr.contains(happened), "{run:#?}");
+        assert!(run.stderr.lines().nth(2).unwrap().contains("the machine that has issuer.pem"), "{run:#?}");
+    }
+    // On the issuer's machine, it is said how to make one here.
+    let run = folder.run(&["ping", "worker-1", "--as", "bob"]).expect(5);
+    let advice = "try: make one by `countersign credential issue operator bob`; or name another folder by --keys";
+    assert_eq!(run.stderr.lines().nth(2), Some(advice), "{run:#?}");
+}
+
+#[test]
+fn init_makes_no_key_in_a_folder_whose_issuer_is_elsewhere() {
+    let folder = Folder::with_keys(&[]);
+    given_to_operator(&folder);
+    let files = || {
+        let mut files: Vec<String> = Vec::new();
+        for below in ["", "operators", "clients", "nats"] {
+            for entry in fs::read_dir(folder.path("mine").join(below)).into_iter().flatten() {
+                let entry = entry.unwrap();
+                if entry.path().is_file() {
+                    files.push(format!("{below}/{}", entry.file_name().to_str().unwrap()));
+                }
+            }
+        }
+        files.sort();
+        files
+    };
+    let before = files();
+    for more in [&[][..], &["--operator", "bob"], &["--client", "worker-7"]] {
+        let run = folder.run(&[&["init", "--keys", "mine"], more].concat()).expect(5);
+        assert!(run.stderr.contains("mine/issuer.pem is not here, and mine/"), "{run:#?}");
+        assert!(run.stderr.contains("on the machine that has issuer.pem"), "{run:#?}");
+        assert_eq!(files(), before);
+    }
+    // Nor a second realm beside what is there of the first.
+    fs::remove_file(folder.path("mine/trust.json")).unwrap();
+    fs::remove_file(folder.path("mine/root.thumbprint")).unwrap();
+    let before = files();
+    let run = folder.run(&["init", "--keys", "mine"]).expect(5);
+    assert!(run.stderr.contains("mine/trust.json is missing, and this folder has keys of a realm"), "{run:#?}");
+    assert_eq!(files(), before);
+}
+
+#[test]
+fn at_the_broker_of_another_realm_it_is_said_where_the_url_is_from_and_what_to_check_first() {
+    let strangers = Folder::with_keys(&[]);
+    let broker = Broker::start(&strangers);
+    let folder = Folder::with_keys(&[]);
+    given_to_operator(&folder);
+    let run = |keys: &str, arguments: &[&str]| {
+        let mut command = folder.command(arguments);
+        command.env("COUNTERSIGN_KEYS", keys).env("NATS_URL", broker.url());
+        Run::of(command.output().unwrap())
+    };
+    let check = "check that it is this realm's broker (the URL is from NATS_URL); if it is, ";
+    for arguments in [&["ping", "worker-1"][..], &["clients"]] {
+        advises(run("keys", arguments), "refuses us", &format!("{check}`countersign init`"));
+        advises(run("mine", arguments), "refuses us", &format!("{check}whoever has issuer.pem"));
+    }
+    for arguments in [&["setup"][..], &["watch"]] {
+        advises(run("keys", arguments), "refuses us", check);
+    }
+}
+
+#[test]
+fn a_path_in_a_command_to_paste_is_quoted_for_the_shell() {
+    let folder = Folder::new();
+    for (keys, quoted) in
+        [("my keys", "'my keys/root.thumbprint'"), ("a'b", "\"a'b/root.thumbprint\""), ("$x", "'$x/root.thumbprint'")]
+    {
+        folder.run(&["init", "--keys", keys]).expect(0);
+        let file = folder.path(keys).join("root.thumbprint");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+        let run = folder.run(&["credential", "list", "--keys", keys]).expect(5);
+        let command = format!("chmod go-w {quoted}");
+        assert!(run.stderr.contains(&format!("run `{command}`")), "{run:#?}");
+        let pasted = Command::new("sh").args(["-c", &command]).current_dir(folder.path("")).status().unwrap();
+        assert!(pasted.success(), "{command}");
+        folder.run(&["credential", "list", "--keys", keys]).expect(0);
+    }
 }

@@ -281,13 +281,13 @@ fn an_operator_or_a_client_that_is_not_in_the_folder_is_answered_with_the_neares
     let expected = [
         "the folder keys has no operator alcie",
         "one that it has: alice",
-        "name alice, or make another by `countersign init --operator alcie`",
+        "name alice, or make one by `countersign credential issue operator alcie`",
     ];
     assert_eq!(parts(&folder.run(&["ping", "worker-1", "--as", "alcie"]), 5), expected);
     let expected = [
         "the folder keys has no client wroker-1",
         "one that it has: worker-1",
-        "name worker-1, or make another by `countersign init --client wroker-1`",
+        "name worker-1, or make one by `countersign credential issue client wroker-1`",
     ];
     assert_eq!(parts(&folder.run(&["client", "--name", "wroker-1"]), 5), expected);
 }
@@ -297,16 +297,6 @@ fn a_schema_with_a_typo_is_answered_with_the_nearest() {
     let expected =
         ["there is no schema `comand`", "one of those that `countersign schema` lists", "countersign schema command"];
     assert_eq!(wrong(&["schema", "comand"]), expected);
-}
-
-#[test]
-fn without_keys_the_error_shows_how_to_make_them() {
-    let expected = [
-        "keys/root.thumbprint does not exist",
-        "a file that `countersign init` makes",
-        "run `countersign init`, or name the folder of the keys by `--keys`",
-    ];
-    assert_eq!(parts(&Folder::new().run(&["ping", "worker-1"]), 5), expected);
 }
 
 #[test]

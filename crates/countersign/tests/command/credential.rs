@@ -207,9 +207,9 @@ fn without_the_issuers_key_nothing_is_made() {
     let before = folder.files();
     let missing = "keys/issuer.pem is missing, and a credential is to be issued";
     let run = folder.run(&["credential", "issue", "client", "worker-7"]);
-    refused(run, 5, missing, "bring it back for the time of `countersign credential issue`");
+    refused(run, 5, missing, "run `countersign credential issue` on the machine that has it");
     let run = folder.run(&["credential", "renew", "client", "worker-1"]);
-    refused(run, 5, missing, "bring it back for the time of `countersign credential renew`");
+    refused(run, 5, missing, "run `countersign credential renew` on the machine that has it");
     assert_eq!(folder.files(), before);
 }
 

@@ -11,6 +11,7 @@ mod advice;
 mod bad_input;
 mod broker;
 mod client;
+mod context;
 mod credential;
 mod folder;
 mod help;

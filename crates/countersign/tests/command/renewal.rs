@@ -237,9 +237,9 @@ fn the_issuer_may_be_elsewhere_until_something_is_to_be_issued() {
     let run = folder.run(&["init", "--client", "worker-2"]).expect(5);
     assert_eq!(
         run.stderr,
-        "error: keys/issuer.pem is missing, and a credential is to be issued\n\
-         expected: the issuer's private key, which signs credentials\n\
-         try: bring it back for the time of `countersign init`\n"
+        "error: keys/issuer.pem is not here, and keys/nats/client-worker-2.nk is to be made\n\
+         expected: the issuer's folder of keys; this one is of a realm whose issuer is elsewhere\n\
+         try: run it on the machine that has issuer.pem, and fetch from there what is missing here\n"
     );
     assert!(!folder.path("keys/issuer.pem").exists());
 }

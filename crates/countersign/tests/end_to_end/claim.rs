@@ -44,7 +44,7 @@ fn clients_that_start_at_once_claim_a_name_each_and_one_more_reports_that_none_i
         none.stderr,
         "error: no name is left to claim: all 3 of the folder keys are held\n\
          expected: one that no other process is: worker-1, worker-2, worker-3\n\
-         try: `countersign init --client NAME` makes one more; or start fewer clients\n"
+         try: make one by `countersign credential issue client NAME`; or start fewer clients\n"
     );
     let by_name = fleet.run(&["client", "--name", "worker-2"]).exits(1);
     assert!(by_name.stderr.starts_with("error: another client holds state/worker-2\n"), "{by_name:#?}");

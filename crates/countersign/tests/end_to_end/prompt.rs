@@ -41,8 +41,32 @@ fn a_person_starts_computes_on_and_terminates_the_only_client_as_help_shows() {
         person.wait_for(next);
     }
     worker.wait().exits(0);
+    person.line("ping");
+    person.wait_for("no target is named, and every client has ended: worker-1");
+    person.wait_for("try: start one again: `./just up` where that started it, else `countersign client --name NAME`");
+    person.wait_for("countersign> ");
     person.keys(CTRL_D);
     assert_eq!(person.wait().0, Some(0));
+}
+
+#[test]
+fn the_prompt_shows_the_context_that_it_uses() {
+    let (fleet, _worker) = Fleet::ready();
+    let settings = ["--keys", "keys", "--nats-url", &fleet.broker.url()];
+    fleet.run(&[&["context", "set", "plant"][..], &settings].concat()).exits(0);
+    let in_context = |variables: &[&str]| {
+        let mut command = fleet.command(&["server"]);
+        command.env("XDG_STATE_HOME", fleet.path().join("xdg")).env("COUNTERSIGN_CONTEXT", "plant");
+        for variable in variables {
+            command.env_remove(variable);
+        }
+        Pty::spawn(&command)
+    };
+    in_context(&["NATS_URL", "COUNTERSIGN_KEYS"]).wait_for("[plant] worker-1 ready> ");
+    // Where everything is from the environment, it is not in use.
+    let mut person = prompt_at(&fleet, "worker-1 ready> ");
+    assert!(!person.screen().contains("plant"), "{}", person.screen());
+    person.keys(CTRL_D);
 }
 
 #[test]

@@ -154,7 +154,10 @@ fn an_unknown_client_is_answered_with_the_only_near_one_or_with_how_to_make_it()
     let fleet = Fleet::of(&["worker-1", "worker-2", "press"]);
     for (unknown, hint) in [
         ("pres", "name press instead"),
-        ("worker-3", "`countersign init --client worker-3`, then `countersign client --name worker-3`; "),
+        (
+            "worker-3",
+            "`countersign credential issue client worker-3` where issuer.pem is, then `countersign client --name worker-3`; ",
+        ),
     ] {
         let ran = fleet.run(&["ping", unknown]).exits(2);
         assert!(ran.stderr.contains(&format!("\ntry: {hint}")), "{ran:#?}");

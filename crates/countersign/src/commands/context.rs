@@ -1,0 +1,154 @@
+//! `countersign context`: named settings.
+
+use std::path::absolute;
+
+use countersign_link::without_secrets;
+use countersign_protocol::name::Name;
+use serde::Serialize;
+
+use crate::args::{ContextAction, ContextSetArgs, Format};
+use crate::cli_error::{CliError, CliResult, Exit};
+use crate::context::{self, Settings};
+use crate::output::{Output, table};
+use crate::realm::Realm;
+
+/// Does what is asked for with contexts.
+pub(crate) fn run(action: &ContextAction, output: Output) -> CliResult<Exit> {
+    match action {
+        ContextAction::List { output: format } => list(format.format(), output)?,
+        ContextAction::Show { name, output: format } => show(name.as_ref(), format.format(), output)?,
+        ContextAction::Set(args) => set(args, output)?,
+        ContextAction::Use { name } => {
+            context::select(name.as_ref())?;
+            output.note(match name {
+                Some(name) => format!("the context {name} is in use; options and the environment still come before it"),
+                None => "no context is in use".to_owned(),
+            });
+        }
+        ContextAction::Remove { name } => {
+            context::remove(name)?;
+            output.note(format!("the context {name} is removed; its keys are where they were"));
+        }
+    }
+    Ok(Exit::Succeeded)
+}
+
+/// What is printed of a context.
+#[derive(Serialize)]
+struct Entry<'a> {
+    name: &'a Name,
+    in_use: bool,
+    #[serde(flatten)]
+    settings: Settings,
+}
+
+fn entry<'a>(name: &'a Name, current: Option<&Name>) -> CliResult<Entry<'a>> {
+    let mut settings = context::read(name)?;
+    settings.nats_url = settings.nats_url.map(|url| without_secrets(&url));
+    Ok(Entry { name, in_use: current == Some(name), settings })
+}
+
+fn list(format: Format, output: Output) -> CliResult<()> {
+    let (names, current) = (context::names(), context::current()?);
+    let entries = names.iter().map(|name| entry(name, current.as_ref())).collect::<CliResult<Vec<_>>>()?;
+    match format {
+        Format::Json => output.json(&entries),
+        Format::Ndjson => entries.iter().try_for_each(|entry| output.json(entry)),
+        Format::Table if entries.is_empty() => {
+            output.text("there is no context; `countersign context set NAME` makes one")
+        }
+        Format::Table => {
+            let rows = entries.iter().map(|Entry { name, in_use, settings }| {
+                let [keys, operator, broker] = columns(settings);
+                vec![if *in_use { "*" } else { "" }.to_owned(), name.to_string(), operator, broker, keys]
+            });
+            output.text(&table(&["", "NAME", "OPERATOR", "BROKER", "FILE"], rows.collect()))
+        }
+    }
+}
+
+/// The folder of keys, the operator and the broker, for people.
+fn columns(settings: &Settings) -> [String; 3] {
+    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    let broker = settings.nats_url.clone();
+    let broker = broker.or_else(|| settings.nats_context.as_ref().map(|name| format!("NATS context {name}")));
+    [
+        or_dash(settings.keys.as_ref().map(|keys| keys.display().to_string())),
+        or_dash(settings.operator.as_ref().map(Name::to_string)),
+        or_dash(broker),
+    ]
+}
+
+fn show(name: Option<&Name>, format: Format, output: Output) -> CliResult<()> {
+    let current = context::current()?;
+    let Some(name) = name.or(current.as_ref()) else {
+        return Err(CliError::usage("no context is in use")
+            .expected("the name of one, or one in use")
+            .hint("`countersign context list`, then `countersign context use NAME`"));
+    };
+    let entry = entry(name, current.as_ref())?;
+    if format != Format::Table {
+        return output.json(&entry);
+    }
+    let [keys, operator, broker] = columns(&entry.settings);
+    let realm = entry.settings.realm.map_or_else(|| "-".to_owned(), |realm| realm.to_string());
+    let rows = [
+        ("in use", if entry.in_use { "yes" } else { "no" }.to_owned()),
+        ("keys", keys),
+        ("realm", realm),
+        ("operator", operator),
+        ("broker", broker),
+        ("file", context::shown_file(name)?),
+    ];
+    let rows = rows.map(|(label, value)| format!("\n  {label:<8}  {value}"));
+    output.text(&format!("{name}{}", rows.concat()))
+}
+
+fn set(args: &ContextSetArgs, output: Output) -> CliResult<()> {
+    let is_new = !context::names().contains(&args.name);
+    let mut settings = if is_new { Settings::default() } else { context::read(&args.name)? };
+    if let Some(keys) = &args.keys {
+        let keys = absolute(keys).map_err(|error| {
+            CliError::usage(format!("{}: {error}", keys.display()))
+                .expected("the folder of keys")
+                .hint("name it by an absolute path")
+        })?;
+        settings.keys = Some(keys);
+    }
+    settings.realm = args.realm.clone().or(settings.realm);
+    settings.operator = args.operator.clone().or(settings.operator);
+    if args.nats_url.is_some() || args.nats_context.is_some() {
+        (settings.nats_url, settings.nats_context) = (args.nats_url.clone(), args.nats_context.clone());
+    }
+    if settings == Settings::default() {
+        return Err(CliError::usage(format!("the context {} would say nothing", args.name))
+            .expected("--keys, --realm, --as, --nats-url or --nats-context")
+            .hint(format!("countersign context set {} --keys DIR --nats-url URL", args.name)));
+    }
+    check(&args.name, &settings)?;
+    context::write(&args.name, &settings)?;
+    let (name, did) = (&args.name, if is_new { "made" } else { "changed" });
+    output.note(match context::current()? {
+        Some(current) if current == *name => format!("the context {name} is {did}, and in use"),
+        _ => format!("the context {name} is {did}; `countersign context use {name}` makes it the default"),
+    });
+    Ok(())
+}
+
+/// Refuses what could not be used: nobody would know where it came from later.
+fn check(name: &Name, settings: &Settings) -> CliResult<()> {
+    if let Some(keys) = &settings.keys {
+        Realm::of_context(name, keys, settings)?;
+    } else if settings.realm.is_some() || settings.operator.is_some() {
+        return Err(CliError::usage("a realm and an operator are those of a folder of keys")
+            .expected("--keys beside them")
+            .hint(format!("countersign context set {name} --keys DIR")));
+    }
+    if let Some(url) = &settings.nats_url {
+        countersign_link::check_url(url)?;
+    }
+    if let Some(nats) = &settings.nats_context {
+        countersign_link::check_url(&context::nats_url(nats)?)?;
+    }
+    Ok(())
+}
