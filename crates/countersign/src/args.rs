@@ -19,14 +19,15 @@ mod request;
 mod settings;
 
 pub(crate) use command::{
-    ClientArgs, ClientsAction, ClientsArgs, Command, InitArgs, PromptCommand, ServerArgs, WatchArgs,
+    ClientArgs, ClientsAction, ClientsArgs, Command, HistoryArgs, HistoryFilter, InitArgs, PromptCommand, ServerArgs,
+    WatchArgs,
 };
 pub(crate) use context::{ContextAction, ContextSetArgs};
 pub(crate) use credential::{
     AllowedCommand, CredentialAction, GrantArgs, IssueMember, IssuingArgs, RenewMember, WhoArgs,
 };
 pub(crate) use options::{Format, OutputArgs, SendArgs, VerbosityArgs};
-pub(crate) use request::{CALL_ABOUT, CallArgs, CommandArgs, FollowArgs, Words};
+pub(crate) use request::{CALL_ABOUT, CallArgs, CommandArgs, FollowArgs, WAIT, WAIT_ABOUT, WAIT_EXAMPLE, Words};
 pub(crate) use settings::{BrokerArgs, KeysArgs, OperatorArgs, RealmArgs, Source};
 
 /// Signed commands and verified replies for fleets of workers over NATS.
@@ -54,6 +55,8 @@ Exit status:
   3    some target gave no reply or is offline, and none failed
   4    no broker, it refuses the connection, or cannot deliver
   5    keys, credentials or trust are unusable
+  6    some target still runs the command (result, wait, --deadline), and
+       none failed or gave no reply
   130  interrupted by Ctrl-C (SIGINT)
   143  ended by SIGTERM"
 )]

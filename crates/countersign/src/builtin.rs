@@ -10,13 +10,15 @@ use countersign_protocol::json::read;
 use countersign_protocol::limits::{MAX_MESSAGE, MAX_SECONDS};
 use countersign_protocol::name::Name;
 use countersign_protocol::output::{OutputPiece, Stream};
+use countersign_protocol::reply::Progress;
 use countersign_protocol::text::echo;
 use countersign_protocol::time::Millis;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::cli_error::{CliError, CliResult};
-use crate::text::{Text, code, command, counted, reply_error};
+use crate::short_id::ShortId;
+use crate::text::{Text, code, command, counted, cut, reply_error};
 
 /// What people see of a built-in command.
 pub(crate) struct Descriptor {
@@ -43,7 +45,8 @@ pub(crate) struct Param {
 }
 
 /// The id of a command; after it, the prompt completes the ids that it knows.
-const COMMAND_ID: Param = Param { name: "COMMAND-ID", about: "the id of a command" };
+pub(crate) const COMMAND_ID: Param =
+    Param { name: "COMMAND-ID", about: "the id of a command, or its last digits, as `jobs` shows them" };
 
 impl Param {
     /// As it stands in a usage line.
@@ -91,7 +94,7 @@ pub(crate) fn describe(builtin: Builtin) -> Descriptor {
             params: &[COMMAND_ID],
             args: command_id,
             notes: code("jobs TARGET") + " lists the ids. A job that has ended is left as it is.",
-            examples: &["cancel worker-1 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90"],
+            examples: &["cancel worker-1 8a2b90"],
             answer: |it| typed(it, |it: Cancelled| choose(it.cancelled, "cancelled", "not cancelled: it had ended")),
         },
         Builtin::Ping => Descriptor {
@@ -101,9 +104,7 @@ pub(crate) fn describe(builtin: Builtin) -> Descriptor {
             notes: Text::default(),
             examples: &["ping worker-1", "ping worker-1 worker-2 --timeout 500ms -o ndjson"],
             answer: |it| {
-                typed(it, |PingResult(seconds)| {
-                    format!("it is {} there ({seconds})", Millis::from_seconds(seconds).utc())
-                })
+                typed(it, |PingResult(seconds)| format!("it is {} there", Millis::from_seconds(seconds).utc()))
             },
         },
         Builtin::Calculate => Descriptor {
@@ -144,8 +145,9 @@ pub(crate) fn describe(builtin: Builtin) -> Descriptor {
             params: &[COMMAND_ID],
             args: command_id,
             notes: code("jobs TARGET")
-                + " lists the ids. A client remembers a job for a day after its end (`client --retain`), or less if its journal is full.",
-            examples: &["result worker-1 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90"],
+                + " lists the ids. A client remembers a job for a day after its end (`client --retain`), or less if its journal is \
+                    full. While the command runs, the exit status is 6.",
+            examples: &["result worker-1 8a2b90", "result worker-1 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90"],
             answer: |it| typed(it, recorded),
         },
         Builtin::Output => Descriptor {
@@ -162,10 +164,7 @@ pub(crate) fn describe(builtin: Builtin) -> Descriptor {
                 + code("jobs TARGET")
                 + " lists the ids. Output is kept as long as the job is remembered: of each stream the beginning and \
                    the end, 1 MiB by default.",
-            examples: &[
-                "output worker-1 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90",
-                "output @web 019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90 --follow --stderr",
-            ],
+            examples: &["output worker-1 8a2b90", "output @web 8a2b90 --follow --stderr"],
             answer: |it| typed(it, |it: OutputPiece| counted(it.bytes, "byte")),
         },
         Builtin::Describe => Descriptor {
@@ -194,15 +193,14 @@ fn none(_: &[String]) -> CliResult<Map<String, Value>> {
     Ok(Map::new())
 }
 
-/// COMMAND-ID
-fn command_id(words: &[String]) -> CliResult<Map<String, Value>> {
+/// COMMAND-ID. A part of one is replaced by the whole before anything is sent.
+pub(crate) fn command_id(words: &[String]) -> CliResult<Map<String, Value>> {
     let [id] = words else { return none(words) };
-    let command_id: MessageId = id.parse().map_err(|_| {
-        CliError::usage(format!("`{}` is not the id of a command", echo(id)))
-            .expected("a UUID of version 7 in lower case with hyphens, after the targets")
-            .hint(code("jobs TARGET") + " lists the ids")
-    })?;
-    Ok(command_id_args(CommandId { command_id, command_digest: None }))
+    let id = match id.parse::<MessageId>() {
+        Ok(id) => json!(id),
+        Err(_) => json!(ShortId::parse(id)?.as_str()),
+    };
+    Ok([("command_id".to_owned(), id)].into_iter().collect())
 }
 
 /// COMMAND
@@ -256,7 +254,19 @@ fn recorded(it: Recorded) -> String {
         (Some(result), _) => format!("{} ({by}): {result}", it.status),
         (None, Some(error)) => format!("{} ({by}): {}", it.status, reply_error(it.status.as_str(), &error)),
         (None, None) if it.status.is_final() => format!("{} ({by}); no more is kept of it", it.status),
-        (None, None) => format!("{} ({by}): it runs", it.status),
+        (None, None) => match it.progress {
+            Some(progress) => format!("runs ({by}): {}", progress_text(&progress)),
+            None => format!("runs ({by})"),
+        },
+    }
+}
+
+/// How far a job is, and what it does if it says so.
+pub(crate) fn progress_text(progress: &Progress) -> String {
+    let percent = format!("{:.0} %", progress.fraction * 100.0);
+    match &progress.message {
+        Some(message) => format!("{percent}, {}", cut(message, crate::text::MAX_MESSAGE)),
+        None => percent,
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Some target gave no reply or is offline, and none failed.
     NoReply = 3,
+    /// Some target still runs a command whose end was awaited or asked for, and none failed or gave no reply.
+    NotEnded = 6,
     /// No broker, or it refuses the connection.
     Broker = 4,
     /// Keys, credentials or trust are unusable.
@@ -37,13 +39,14 @@ impl Exit {
         let rank = |exit| match exit {
             Self::Succeeded => 0,
             // Nothing is known to have failed.
-            Self::NoReply => 1,
-            Self::Failed => 2,
-            Self::Usage => 3,
-            Self::Broker => 4,
-            Self::Keys => 5,
-            Self::Interrupted => 6,
-            Self::Terminated => 7,
+            Self::NotEnded => 1,
+            Self::NoReply => 2,
+            Self::Failed => 3,
+            Self::Usage => 4,
+            Self::Broker => 5,
+            Self::Keys => 6,
+            Self::Interrupted => 7,
+            Self::Terminated => 8,
         };
         if rank(other) > rank(self) { other } else { self }
     }

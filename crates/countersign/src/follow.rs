@@ -39,6 +39,9 @@ pub(crate) struct Following {
     output: Output,
     printer: StreamPrinter,
     options: Options,
+    /// How long all of it may last, in milliseconds, and when that is over.
+    deadline: Option<i64>,
+    ends_at: Option<Instant>,
     /// Whether the end of the jobs is awaited.
     to_the_end: bool,
     readings: Vec<Reading>,
@@ -78,10 +81,26 @@ impl Following {
     /// Nothing is read yet. `several` has each line name its client; `separate` has standard error go to standard error.
     pub(crate) fn new(output: Output, options: Options, to_the_end: bool, several: bool, separate: bool) -> Self {
         let printer = StreamPrinter::new(output, several, separate);
-        let options = Options { detach: false, ..options };
+        // The deadline is that of the whole, and not of each question.
+        let (deadline, options) = (options.deadline, Options { detach: false, deadline: None, ..options });
+        let ends_at =
+            deadline.and_then(|millis| u64::try_from(millis).ok()).map(|it| Instant::now() + Duration::from_millis(it));
         let (readings, probe, failure, exit) = (Vec::new(), None, None, Exit::Succeeded);
         let (is_read_enough, is_interrupted) = (false, false);
-        Self { output, printer, options, to_the_end, readings, probe, failure, exit, is_read_enough, is_interrupted }
+        Self {
+            output,
+            printer,
+            options,
+            deadline,
+            ends_at,
+            to_the_end,
+            readings,
+            probe,
+            failure,
+            exit,
+            is_read_enough,
+            is_interrupted,
+        }
     }
 
     /// Reads a stream from its beginning, unless it is read already.
@@ -118,21 +137,21 @@ impl Following {
         Self::new(output, options, true, several, true)
     }
 
-    /// Sends a request and reads what its jobs write, from when they are accepted to their ends. As
-    /// [`Operator::request`] does, it ends with one verdict for each target.
-    pub(crate) async fn request(
+    /// How the request is submitted whose jobs are read.
+    pub(crate) fn request_options(&self) -> Options {
+        Options { deadline: self.deadline, ..self.options }
+    }
+
+    /// Reads what the jobs of a request write, from when they are accepted to their ends. As [`Operator::report`] does, it ends
+    /// with one verdict for each target.
+    pub(crate) async fn report(
         &mut self,
         operator: &mut Operator,
-        request: CommandRequest,
-        audience: &Audience,
+        id: RequestId,
         interrupt: impl Future<Output = ()>,
         gathering: &mut Gathering,
     ) -> Result<Report, OperatorError> {
         let mut interrupt = pin!(interrupt);
-        let id = tokio::select! {
-            submitted = operator.submit(request, audience, self.options) => submitted?,
-            () = &mut interrupt => return Err(OperatorError::Interrupted),
-        };
         let mut report = None;
         while report.is_none() || !self.is_over() {
             tokio::select! {
@@ -191,7 +210,13 @@ impl Following {
     pub(crate) fn is_over(&self) -> bool {
         self.is_read_enough
             || self.is_interrupted
+            || self.is_late()
             || self.probe.is_none() && self.readings.iter().all(|it| it.state == State::Over)
+    }
+
+    /// Whether the deadline is over.
+    fn is_late(&self) -> bool {
+        self.ends_at.is_some_and(|at| at <= Instant::now())
     }
 
     /// When somebody is to be asked next.
@@ -200,7 +225,9 @@ impl Following {
             State::Due(at) => Some(at),
             _ => None,
         });
-        due.min().filter(|_| self.asked() < MAX_ASKED).unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600))
+        let due = due.min().filter(|_| self.asked() < MAX_ASKED);
+        let next = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
+        self.ends_at.map_or(next, |at| next.min(at))
     }
 
     /// Waits until something happens that is not an answer to this, or until everything is read: then it is `None`.
@@ -291,6 +318,11 @@ impl Following {
     pub(crate) fn finish(&mut self) -> CliResult<Exit> {
         let ended = self.printer.end_line();
         self.written(ended);
+        let is_unread = self.probe.is_some() || self.readings.iter().any(|it| it.state != State::Over);
+        if is_unread && self.is_late() && !self.is_interrupted && !self.is_read_enough {
+            self.output.alarm("the deadline is over: there may be more output than was shown; the job goes on");
+            self.exit = self.exit.worse(Exit::NotEnded);
+        }
         self.failure.take().map_or(Ok(self.exit), Err)
     }
 
@@ -423,6 +455,11 @@ pub(crate) fn job(call: &Call, dry_run: bool) -> Option<CommandId> {
     let OutputQuery { command_id, command_digest, .. } =
         read(&Value::Object(call.args.clone())).ok().filter(|_| is_output)?;
     Some(CommandId { command_id, command_digest })
+}
+
+/// Whether a command reads what a job wrote, however much of its id is there.
+pub(crate) fn reads(call: &Call, dry_run: bool) -> bool {
+    call.name.as_str() == Builtin::Output.name() && !dry_run
 }
 
 /// The person does not want to read on.

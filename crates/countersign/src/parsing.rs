@@ -3,26 +3,62 @@
 use std::fs::File;
 use std::io::{Read, stdin};
 
-use countersign_machine::server::Audience;
+use countersign_machine::server::{Audience, CommandRequest};
 use countersign_protocol::command::{Builtin, Call, CommandId};
-use countersign_protocol::json;
+use countersign_protocol::id::MessageId;
 use countersign_protocol::limits::MAX_BODY;
 use countersign_protocol::name::{EVERYONE, Name};
 use countersign_protocol::text::echo;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::args::{CallArgs, Words};
-use crate::builtin::{self, command_id_args};
+use crate::args::{CallArgs, WAIT_EXAMPLE, Words};
+use crate::builtin::{self, COMMAND_ID, command_id, command_id_args};
 use crate::cli_error::{CliError, CliResult};
+use crate::short_id::ShortId;
 use crate::text::{code, command};
 
 /// Who is to do what.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
     /// Whom it is for.
     pub(crate) audience: Audience,
     /// The command and its arguments.
     pub(crate) call: Call,
+    /// Whether the end of the command that `call` queries is awaited.
+    pub(crate) awaits: bool,
+}
+
+impl Request {
+    /// Whether it names another command by its id.
+    pub(crate) fn names_command(&self) -> bool {
+        let builtin = Builtin::from_name(self.call.name.as_str());
+        builtin.is_some_and(|builtin| builtin::describe(builtin).takes_command_id())
+    }
+
+    /// The part of an id that names the command which is meant, where not all of it was typed.
+    pub(crate) fn short_id(&self) -> Option<ShortId> {
+        let typed = self.call.args.get("command_id").filter(|_| self.names_command())?.as_str()?;
+        typed.parse::<MessageId>().err().and_then(|_| ShortId::parse(typed).ok())
+    }
+
+    /// The command that is meant, where all of its id is there.
+    pub(crate) fn command_id(&self) -> Option<MessageId> {
+        self.call.args.get("command_id").filter(|_| self.names_command())?.as_str()?.parse().ok()
+    }
+
+    /// The same with the whole id.
+    pub(crate) fn with_id(mut self, id: MessageId) -> Self {
+        self.call.args.insert("command_id".to_owned(), json!(id));
+        self
+    }
+
+    /// What is sent.
+    pub(crate) fn command(&self, dry_run: bool) -> CliResult<CommandRequest> {
+        match self.command_id() {
+            Some(id) if self.awaits => Ok(CommandRequest::wait(id)),
+            _ => Ok(CommandRequest::new(self.call.clone(), dry_run)?),
+        }
+    }
 }
 
 /// Where the words were typed.
@@ -42,6 +78,7 @@ pub(crate) fn request(line: &Words, context: InputContext<'_>) -> CliResult<Requ
             let params: Vec<&str> = descriptor.params.iter().map(|param| param.name).collect();
             (words.as_slice(), params, descriptor.examples[0])
         }
+        Words::Wait(words) => (words.as_slice(), vec![COMMAND_ID.name], WAIT_EXAMPLE),
         Words::Call(CallArgs { words, .. }) => {
             (words.strip_suffix(&["-".to_owned()]).unwrap_or(words), vec!["NAME"], "call worker-1 ping")
         }
@@ -62,6 +99,7 @@ pub(crate) fn request(line: &Words, context: InputContext<'_>) -> CliResult<Requ
         Words::Builtin(builtin, _) => {
             Call { name: (*builtin).into(), args: (builtin::describe(*builtin).args)(following)? }
         }
+        Words::Wait(_) => Call { name: Builtin::Result.into(), args: command_id(following)? },
         Words::Call(args) => {
             let name: Name = following.concat().parse().map_err(|error| {
                 CliError::usage(error)
@@ -71,13 +109,13 @@ pub(crate) fn request(line: &Words, context: InputContext<'_>) -> CliResult<Requ
             Call { name, args: call_args(args, context)? }
         }
     };
-    Ok(Request { audience, call })
+    Ok(Request { audience, call, awaits: matches!(line, Words::Wait(_)) })
 }
 
 /// To cancel what runs, and nothing else that runs under the same id.
 pub(crate) fn cancel(clients: Vec<Name>, command: CommandId) -> Request {
     let call = Call { name: Builtin::Cancel.into(), args: command_id_args(command) };
-    Request { audience: Audience::Clients(clients), call }
+    Request { audience: Audience::Clients(clients), call, awaits: false }
 }
 
 /// The arguments of `call`: from one option, or from standard input.
@@ -138,7 +176,7 @@ fn not_a_name(word: &str, what: &str) -> CliError {
 }
 
 fn object(source: &str, bytes: &[u8]) -> CliResult<Map<String, Value>> {
-    json::parse(bytes).map_err(|error| {
+    countersign_protocol::json::parse(bytes).map_err(|error| {
         CliError::usage(format!("the arguments from {source} are not valid: {error}"))
             .expected("one JSON object, no member twice, such as {\"x\": 2.5, \"msg\": \"done\"}")
             .hint(code("schema NAME.args") + " shows what a built-in command takes")

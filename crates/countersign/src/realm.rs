@@ -100,15 +100,21 @@ impl Realm {
 
     /// The operator who signs: the one that the options name, or the only one.
     pub(crate) fn operator(&self, options: &OperatorArgs) -> CliResult<Member> {
+        let name = self.operator_name(options)?;
+        self.member(Role::Operator, &name, SKEW)
+    }
+
+    /// The name of the operator that the options name, or of the only one.
+    pub(crate) fn operator_name(&self, options: &OperatorArgs) -> CliResult<Name> {
         if let Some(operator) = &options.operator {
             self.expect_member(Role::Operator, operator)
                 .map_err(|error| error.of_setting("the operator", operator.source()))?;
-            return self.member(Role::Operator, operator, SKEW);
+            return Ok(Name::clone(operator));
         }
         let known = self.folder.names(Role::Operator);
         let folder = self.folder.path().display();
         match known.as_slice() {
-            [only] => self.member(Role::Operator, only, SKEW),
+            [only] => Ok(only.clone()),
             [] => Err(CliError::keys(format!("the folder {folder} has no operator"))
                 .of_setting("the folder", &self.source)
                 .expected("an operator's key and credential")

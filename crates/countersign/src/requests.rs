@@ -1,21 +1,29 @@
 //! What every way of sending commands shares: the connection, the options, and the errors.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use countersign_keys::Member;
-use countersign_machine::server::{self as machine, Audience, Report, RequestError, Update};
+use countersign_machine::server::{
+    self as machine, Audience, CommandRequest, Report, RequestError, TargetReport, Update,
+};
+use countersign_protocol::command::{Builtin, Call, CommandKind, JobList, Recorded};
 use countersign_protocol::credential::Role;
 use countersign_protocol::envelope::Identity;
+use countersign_protocol::id::MessageId;
+use countersign_protocol::json::read;
 use countersign_protocol::limits::{MAX_TTL, MIN_MAX_PAYLOAD};
 use countersign_protocol::name::Name;
 use countersign_protocol::time::Millis;
 use countersign_server::{Follow, Operator, OperatorConfig, OperatorError, OperatorEvent};
+use serde_json::{Map, Value};
 
 use crate::args::{BrokerArgs, SendArgs};
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::duration::Span;
+use crate::history::{History, Recording, SentEntry};
 use crate::output::Gathering;
+use crate::parsing::Request;
 use crate::realm::{Realm, listed};
 use crate::suggest::suggest;
 use crate::text::code;
@@ -51,7 +59,57 @@ pub(crate) fn options(send: &SendArgs, identity: &Identity) -> CliResult<machine
             .hint(format!("--ttl {longest}, and --timeout for how long to wait")));
     }
     let timeout = send.timeout.map_or(TIMEOUT, Span::millis);
-    Ok(machine::Options { timeout, ttl, detach: send.detach, retry: send.retry })
+    let deadline = send.deadline.map(Span::millis);
+    Ok(machine::Options { timeout, ttl, detach: send.detach, retry: send.retry, deadline })
+}
+
+/// What the history knows, where a request is about commands that were sent before.
+pub(crate) fn known(request: &Request, history: &History) -> BTreeMap<MessageId, SentEntry> {
+    let is_about_jobs = request.call.name.as_str() == Builtin::Jobs.name();
+    if is_about_jobs || request.names_command() { history.known() } else { BTreeMap::new() }
+}
+
+/// To ask clients for their jobs: a part of an id may be that of one.
+pub(crate) fn jobs() -> CliResult<CommandRequest> {
+    Ok(CommandRequest::new(Call { name: Builtin::Jobs.into(), args: Map::new() }, false)?)
+}
+
+/// The ids that a part of one may mean: of the jobs that the targets list, and of what was sent to them from here.
+pub(crate) fn ids(
+    known: &BTreeMap<MessageId, SentEntry>,
+    audience: &Audience,
+    jobs: &Report,
+) -> BTreeMap<MessageId, String> {
+    let is_for = |entry: &&SentEntry| match audience {
+        Audience::Clients(clients) => clients.iter().any(|client| entry.targets.contains_key(client)),
+        Audience::Group(_) | Audience::All => true,
+    };
+    let sent = known.values().filter(is_for).map(|entry| (entry.command_id, entry.to_string()));
+    let lists = jobs.replies.iter().filter_map(|reply| read::<JobList>(&reply.verdict.result()?).ok());
+    let listed =
+        lists.flat_map(|list| list.jobs).map(|job| (job.command_id, format!("{} of {}", job.command, job.operator)));
+    listed.chain(sent).collect()
+}
+
+/// Writes what was sent into the history. Of a query for another command, what it finds out is written for that one, if the
+/// history has it.
+pub(crate) fn recording(
+    request: &Request,
+    dry_run: bool,
+    sent: Option<(MessageId, Vec<Name>)>,
+    known: &BTreeMap<MessageId, SentEntry>,
+    history: &History,
+) -> Option<Recording> {
+    let Call { name, args } = &request.call;
+    let builtin = Builtin::from_name(name.as_str());
+    if builtin == Some(Builtin::Result) {
+        let entry = known.get(&request.command_id()?)?;
+        return Some(history.resume(entry.command_id, &entry.command));
+    }
+    let is_query = builtin.is_some_and(|builtin| builtin.kind() == CommandKind::Query);
+    let (id, targets) = sent.filter(|_| !dry_run && !is_query)?;
+    let args = if args.is_empty() { String::new() } else { Value::Object(args.clone()).to_string() };
+    Some(history.record(id, name, &args, &request.audience.to_string(), targets))
 }
 
 /// Shows the updates that have arrived, where nobody waits for more.
@@ -88,10 +146,18 @@ pub(crate) fn expiry_warning(identity: &Identity, now: Millis) -> Option<String>
 /// The status that a report ends with.
 pub(crate) fn exit(report: &Report) -> Exit {
     match report.exit_status() {
+        0 if report.replies.iter().any(|reply| is_not_ended(report, reply)) => Exit::NotEnded,
         0 => Exit::Succeeded,
         3 => Exit::NoReply,
+        6 => Exit::NotEnded,
         _ => Exit::Failed,
     }
+}
+
+/// Whether a query for a result found that the command runs.
+fn is_not_ended(report: &Report, reply: &TargetReport) -> bool {
+    let result = reply.verdict.result().filter(|_| report.command.as_str() == Builtin::Result.name());
+    result.and_then(|result| read::<Recorded>(&result).ok()).is_some_and(|found| !found.status.is_final())
 }
 
 /// A request that failed before anything was sent, as an error; the operator knows what else could have been meant.

@@ -311,7 +311,7 @@ fn reply_members(schema: &mut schemars::Schema) {
 
 /// The conditions of a recorded outcome, whose members may be gone.
 pub(crate) fn recorded_members(schema: &mut schemars::Schema) {
-    let conditions = [("result", WITH_RESULT), ("error", WITH_ERROR)];
+    let conditions = [("progress", &[Status::Progress][..]), ("result", WITH_RESULT), ("error", WITH_ERROR)];
     schema.insert("allOf".to_owned(), json!(conditions.map(|(member, statuses)| only_with(member, statuses))));
 }
 

@@ -66,6 +66,25 @@ impl Millis {
     }
 }
 
+/// A span of milliseconds for people, in its two largest units: `500 ms`, `2.5 s`, `1 min 30 s`, `2 h`, `3 days 4 h`. A negative
+/// one counts as none.
+pub fn span(millis: i64) -> String {
+    let millis = millis.max(0);
+    let (seconds, tenth) = (millis / 1_000, millis % 1_000 / 100);
+    let two = |large: i64, unit: &str, small: i64, smaller: &str| {
+        let unit = if large == 1 { unit.trim_end_matches('s') } else { unit };
+        if small == 0 { format!("{large} {unit}") } else { format!("{large} {unit} {small} {smaller}") }
+    };
+    match seconds {
+        0 if millis > 0 => format!("{millis} ms"),
+        0..60 if tenth == 0 => format!("{seconds} s"),
+        0..60 => format!("{seconds}.{tenth} s"),
+        60..3_600 => two(seconds / 60, "min", seconds % 60, "s"),
+        3_600..86_400 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "min"),
+        _ => two(seconds / 86_400, "days", seconds % 86_400 / 3_600, "h"),
+    }
+}
+
 impl<'de> Deserialize<'de> for Millis {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let millis = i64::deserialize(deserializer)?;
@@ -119,6 +138,26 @@ mod tests {
             (i64::MIN, "-283457-03-21 15:00:59 UTC"),
         ] {
             assert_eq!(Millis::from_seconds(seconds).utc(), expected, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn a_span_is_shown_in_its_two_largest_units() {
+        for (millis, text) in [
+            (-1, "0 s"),
+            (0, "0 s"),
+            (500, "500 ms"),
+            (2_500, "2.5 s"),
+            (5_000, "5 s"),
+            (59_999, "59.9 s"),
+            (60_000, "1 min"),
+            (90_000, "1 min 30 s"),
+            (7_200_000, "2 h"),
+            (7_380_000, "2 h 3 min"),
+            (86_400_000, "1 day"),
+            (273_600_000, "3 days 4 h"),
+        ] {
+            assert_eq!(span(millis), text);
         }
     }
 

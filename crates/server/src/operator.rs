@@ -18,6 +18,7 @@ use countersign_machine::server::{
 use countersign_protocol::command::CommandId;
 use countersign_protocol::envelope::{Authentic, Delivery, Identity, Reason, Rejected, Verifier};
 use countersign_protocol::event::{Event, EventKind};
+use countersign_protocol::id::MessageId;
 use countersign_protocol::limits::{MIN_MAX_PAYLOAD, SKEW};
 use countersign_protocol::name::{Name, Session};
 use countersign_protocol::reply::Reply;
@@ -192,7 +193,7 @@ impl Operator {
         audience: &Audience,
         options: Options,
         interrupt: impl Future<Output = ()>,
-        mut updates: impl FnMut(Update),
+        updates: impl FnMut(Update),
     ) -> Result<Report, OperatorError> {
         let mut interrupt = pin!(interrupt);
         // To be cut off while it looks up who is there is safe: it sends all at once, after that.
@@ -200,6 +201,18 @@ impl Operator {
             submitted = self.submit(request, audience, options) => submitted?,
             () = &mut interrupt => return Err(OperatorError::Interrupted),
         };
+        self.report(submitted, interrupt, updates).await
+    }
+
+    /// Waits for the report on a request that was submitted. `updates` is called meanwhile with what arrives; `interrupt` ends
+    /// the wait with what is known by then. The reports on others are passed over.
+    pub async fn report(
+        &mut self,
+        submitted: RequestId,
+        interrupt: impl Future<Output = ()>,
+        mut updates: impl FnMut(Update),
+    ) -> Result<Report, OperatorError> {
+        let mut interrupt = pin!(interrupt);
         let mut interrupted = false;
         loop {
             tokio::select! {
@@ -296,6 +309,11 @@ impl Operator {
     /// Whether some target of a request has neither replied nor a verdict.
     pub fn awaits_first_reply(&self, id: RequestId) -> bool {
         self.machine.awaits_first_reply(id)
+    }
+
+    /// The id under which a request was sent first, and its targets as they are known by now.
+    pub fn sent(&self, id: RequestId) -> Option<(MessageId, Vec<Name>)> {
+        self.machine.sent(id)
     }
 
     /// What runs of a request: the clients, by the command that they run, which `cancel` takes as its arguments.

@@ -15,10 +15,11 @@ use super::options::{OutputArgs, SendArgs};
 use super::request::{CommandArgs, Sender};
 use super::settings::{KeysArgs, OperatorArgs, RealmArgs};
 use super::{NoOptions, examples};
-use crate::duration::{Span, span, span_within};
+use crate::duration::{Span, positive_span, span, span_within};
 use crate::text::Place;
 
 const CLIENTS: [&str; 3] = ["clients", "clients -o json", "clients forget worker-7"];
+const HISTORY: [&str; 3] = ["history", "history --since 7d", "history 8a2b90"];
 const SCHEMA: [&str; 2] = ["schema", "schema calculate.args"];
 
 /// The subcommands in a shell.
@@ -109,6 +110,10 @@ The broker reads a changed nats/users.conf when it gets SIGHUP.")]
     #[command(after_long_help = examples(Place::Shell, &CLIENTS))]
     Clients(ClientsArgs<OperatorArgs>),
 
+    // It is read without a broker.
+    #[command(after_long_help = examples(Place::Shell, &HISTORY), mut_arg("nats_url", |arg| arg.hide(true)))]
+    History(HistoryArgs<OperatorArgs>),
+
     /// Send commands from a prompt, or from a script on standard input
     ///
     /// Each line is a command as after `countersign`: `start worker-1`, `calculate @all 2.5 "done"`. `use worker-1` makes
@@ -126,7 +131,7 @@ The broker reads a changed nats/users.conf when it gets SIGHUP.")]
   printf 'start @all\\nping @all\\n' | countersign server -o ndjson
 
 In a script, `#` begins a comment. From best to worst, exit statuses are
-0, 3 (no reply), 1 (failed), 2 (wrong usage), 4 (broker), 5 (keys), 130, 143.")]
+0, 6 (still runs), 3 (no reply), 1 (failed), 2 (wrong usage), 4 (broker), 5 (keys), 130, 143.")]
     Server(ServerArgs),
 
     /// Show live traffic, each message with the result of its verification
@@ -176,6 +181,9 @@ pub(crate) enum PromptCommand {
 
     #[command(after_long_help = examples(Place::Prompt, &CLIENTS))]
     Clients(ClientsArgs<NoOptions>),
+
+    #[command(after_long_help = examples(Place::Prompt, &HISTORY))]
+    History(HistoryArgs<NoOptions>),
 
     #[command(after_long_help = examples(Place::Prompt, &SCHEMA))]
     Schema(SchemaArgs),
@@ -246,6 +254,32 @@ pub(crate) enum ClientsAction<S: Sender> {
         #[command(flatten)]
         sender: S,
     },
+}
+
+/// Show the commands that were sent from here, and their verdicts
+///
+/// What this operator sent from this machine, to whom, and the latest verdict of each target that was reported here, also
+/// long after the clients have forgotten it. Queries are left out; of arguments and answers, the first 512 characters are
+/// kept. It proves nothing: it is a file of yours.
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs<S: Sender> {
+    #[command(flatten)]
+    pub(crate) filter: HistoryFilter,
+    #[command(flatten)]
+    pub(crate) sender: S,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Which commands of a history.
+#[derive(Debug, Args)]
+pub(crate) struct HistoryFilter {
+    /// Only this command, with the verdict of each target; its last digits are enough
+    #[arg(value_name = "COMMAND-ID")]
+    pub(crate) command_id: Option<String>,
+    /// How far back, by default 24h
+    #[arg(long, value_name = "DURATION", value_parser = positive_span, conflicts_with = "command_id")]
+    pub(crate) since: Option<Span>,
 }
 
 /// What `server` takes.

@@ -14,6 +14,11 @@ pub(crate) struct SendArgs {
     #[arg(long, value_name = "DURATION", value_parser = positive_span)]
     pub(crate) timeout: Option<Span>,
 
+    /// How long to wait in all, once the command is sent; by default until every target has answered. What still runs then
+    /// goes on, and is not cancelled
+    #[arg(long, value_name = "DURATION", value_parser = positive_span)]
+    pub(crate) deadline: Option<Span>,
+
     /// How long the command stays valid, by default 30s, or less where the operator's grant allows less: a client that
     /// gets it later does not run it, give or take the 5 s that clocks may differ
     #[arg(long, value_name = "DURATION", value_parser = positive_span)]
@@ -38,6 +43,7 @@ impl SendArgs {
     pub(crate) fn or(&self, session: &Self) -> Self {
         Self {
             timeout: self.timeout.or(session.timeout),
+            deadline: self.deadline.or(session.deadline),
             ttl: self.ttl.or(session.ttl),
             detach: self.detach || session.detach,
             retry: self.retry || session.retry,
@@ -86,7 +92,8 @@ pub(crate) struct VerbosityArgs {
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
 
-    /// Print only the outcome, and errors
+    /// Print only what was asked for and what went wrong: no notes, and of control commands, ping and calculate only
+    /// verdicts other than success
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 

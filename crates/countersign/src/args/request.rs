@@ -9,11 +9,17 @@ use countersign_protocol::command::Builtin;
 use super::options::{OutputArgs, SendArgs};
 use super::settings::OperatorArgs;
 use super::{NoOptions, examples};
-use crate::builtin::{self, Param};
+use crate::builtin::{self, COMMAND_ID, Param};
 use crate::text::{Place, Text, code};
 
 /// What all of them take first.
 const TARGET: Param = Param { name: "TARGET", about: "clients, or one @group, or @all" };
+
+pub(crate) const WAIT: &str = "wait";
+/// What `wait` does.
+pub(crate) const WAIT_ABOUT: &str = "Wait for the end of a command sent before";
+/// As it is typed, without the name of the program.
+pub(crate) const WAIT_EXAMPLE: &str = "wait worker-1 8a2b90";
 
 const CALL: &str = "call";
 const FOLLOW: &str = "follow";
@@ -38,6 +44,8 @@ pub(crate) struct CommandArgs<S> {
 pub(crate) enum Words {
     /// The targets of a built-in command and its arguments.
     Builtin(Builtin, Vec<String>),
+    /// The targets of `wait`, and the id of the command whose end it waits for.
+    Wait(Vec<String>),
     /// The same of any command, by its name.
     Call(CallArgs),
 }
@@ -80,7 +88,10 @@ impl Sender for NoOptions {
 
 impl<S: Sender> Subcommand for CommandArgs<S> {
     fn augment_subcommands(command: clap::Command) -> clap::Command {
-        command.subcommands(Builtin::ALL.iter().map(|it| subcommand::<S>(*it))).subcommand(call::<S>())
+        command
+            .subcommands(Builtin::ALL.iter().map(|it| subcommand::<S>(*it)))
+            .subcommand(wait::<S>())
+            .subcommand(call::<S>())
     }
 
     fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
@@ -88,7 +99,7 @@ impl<S: Sender> Subcommand for CommandArgs<S> {
     }
 
     fn has_subcommand(name: &str) -> bool {
-        name == CALL || Builtin::from_name(name).is_some()
+        name == WAIT || name == CALL || Builtin::from_name(name).is_some()
     }
 }
 
@@ -101,6 +112,10 @@ impl<S: Sender> FromArgMatches for CommandArgs<S> {
                 Some(builtin) => {
                     let words = matches.get_many("words").unwrap_or_default().cloned();
                     Words::Builtin(builtin, words.collect())
+                }
+                None if name == WAIT => {
+                    let words = matches.get_many("words").unwrap_or_default().cloned();
+                    Words::Wait(words.collect())
                 }
                 None => Words::Call(CallArgs::from_arg_matches(matches)?),
             },
@@ -130,6 +145,18 @@ fn subcommand<S: Sender>(builtin: Builtin) -> clap::Command {
         _ => command,
     };
     described::<S>(command, descriptor.about, descriptor.params, &descriptor.notes, descriptor.examples)
+}
+
+fn wait<S: Sender>() -> clap::Command {
+    let words = clap::Arg::new("words").num_args(0..).hide(true);
+    let notes = "Each target gets the verdict of the command, and the exit status is as if it had been sent now. If --deadline ends the wait, "
+        .to_owned()
+        + "the command goes on, and the status is 6.";
+    let examples = [WAIT_EXAMPLE, "wait worker-1 8a2b90 --deadline 10m"];
+    let command =
+        described::<S>(clap::Command::new(WAIT).arg(words), WAIT_ABOUT, &[COMMAND_ID], &notes.into(), &examples);
+    // They are about a command that is sent, and this one was.
+    ["detach", "retry", "dry_run"].into_iter().fold(command, |command, id| command.mut_arg(id, |arg| arg.hide(true)))
 }
 
 fn call<S: Sender>() -> clap::Command {

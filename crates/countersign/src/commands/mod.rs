@@ -5,6 +5,7 @@ pub(crate) mod clients;
 mod context;
 mod credential;
 mod health;
+pub(crate) mod history;
 mod init;
 pub(crate) mod schemas;
 mod send;
@@ -24,7 +25,11 @@ use crate::signals::Signals;
 pub(crate) fn run(cli: &Cli, output: Output, signals: Signals) -> CliResult<Exit> {
     match &cli.command {
         // What stays on this machine logs nothing.
-        Command::Init(_) | Command::Credential(_) | Command::Context(_) | Command::Health { .. } => {}
+        Command::Init(_)
+        | Command::Credential(_)
+        | Command::Context(_)
+        | Command::Health { .. }
+        | Command::History(_) => {}
         Command::Schema(_) | Command::Schemas { .. } => {}
         Command::Client(_) => logs::start(&cli.verbosity, LevelFilter::INFO),
         _ => logs::start(&cli.verbosity, LevelFilter::WARN),
@@ -36,6 +41,7 @@ pub(crate) fn run(cli: &Cli, output: Output, signals: Signals) -> CliResult<Exit
         Command::Setup(args) => block_on(or_interrupted(signals, setup::run(args, output))),
         Command::Client(args) => block_on(client::run(args, signals)),
         Command::Health { file } => health::run(file, output),
+        Command::History(args) => history::run(args, output),
         Command::Request(args) => block_on(send::run(args, output, signals)),
         Command::Clients(args) => block_on(or_interrupted(signals, clients::run(args, output))),
         Command::Server(args) => block_on(prompt::run(args, output, signals)),

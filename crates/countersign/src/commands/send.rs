@@ -4,29 +4,33 @@ use std::cell::Cell;
 use std::pin::pin;
 
 use countersign_host::clock;
-use countersign_machine::server::{Audience, CommandRequest};
+use countersign_machine::server::Audience;
 use countersign_server::{Follow, OperatorError, OperatorEvent};
 
 use crate::args::{CommandArgs, OperatorArgs};
 use crate::cli_error::{CliResult, Exit};
 use crate::follow::{self, Following};
+use crate::history::History;
 use crate::output::{Gathering, Output};
-use crate::parsing::{self, InputContext, Request};
+use crate::parsing::{self, InputContext};
 use crate::realm::Realm;
 use crate::requests;
 use crate::signals::Signals;
 
 /// Sends a command to its targets, and prints one verdict for each.
 pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut signals: Signals) -> CliResult<Exit> {
-    let Request { audience, call } = parsing::request(&args.words, InputContext::Shell)?;
-    let job = follow::job(&call, args.send.dry_run);
-    let request = CommandRequest::new(call, args.send.dry_run)?;
+    let typed = parsing::request(&args.words, InputContext::Shell)?;
+    if typed.short_id().is_none() {
+        // What is wrong with it is said before anything is connected to.
+        typed.command(args.send.dry_run)?;
+    }
     let format = args.output.format();
-    follow::check_format(job.is_some() || args.follow.follow, format)?;
+    follow::check_format(follow::reads(&typed.call, args.send.dry_run) || args.follow.follow, format)?;
     let realm = Realm::open(&args.sender.realm.keys)?;
     let member = realm.operator(&args.sender)?;
     let options = requests::options(&args.send, &member.identity)?;
-    let follow = match &audience {
+    let history = History::of(&realm, member.identity.name(), output);
+    let follow = match &typed.audience {
         Audience::Clients(clients) => Follow::Clients(clients.clone()),
         Audience::Group(_) | Audience::All => Follow::Presence,
     };
@@ -39,10 +43,24 @@ pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut si
         () = &mut end => return Err(cut_short()),
     };
 
+    let known = requests::known(&typed, &history);
+    let request = match typed.short_id() {
+        None => typed,
+        Some(short) => {
+            let jobs = operator.request(requests::jobs()?, &typed.audience, options, &mut end, |_| {}).await;
+            if ended.get().is_some() {
+                return Err(cut_short());
+            }
+            let report = jobs.map_err(|error| requests::failure(error, Some(&operator)))?;
+            let ids = requests::ids(&known, &typed.audience, &report);
+            typed.with_id(short.choose(&ids)?)
+        }
+    };
+    let audience = &request.audience;
     let mut gathering = Gathering::new(output, format);
-    if let Some(job) = job {
+    if let Some(job) = follow::job(&request.call, args.send.dry_run) {
         let read = async {
-            let mut following = Following::of_job(&mut operator, job, &audience, options, args.follow, output).await?;
+            let mut following = Following::of_job(&mut operator, job, audience, options, args.follow, output).await?;
             while let Some(event) = following.next(&mut operator).await.map_err(|it| requests::failure(it, None))? {
                 if let OperatorEvent::Update { update, .. } = event {
                     gathering.update(&update);
@@ -55,12 +73,13 @@ pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut si
             () = end => Err(follow::interrupted(ended.get().unwrap_or(Exit::Interrupted))),
         };
     }
-    let mut following = args.follow.follow.then(|| Following::of_request(output, options, &audience));
-    let report = match &mut following {
-        Some(following) => following.request(&mut operator, request, &audience, end, &mut gathering).await,
-        None => operator.request(request, &audience, options, end, |update| gathering.update(&update)).await,
+    let mut following = args.follow.follow.then(|| Following::of_request(output, options, audience));
+    let options = following.as_ref().map_or(options, Following::request_options);
+    let submitted = tokio::select! {
+        submitted = operator.submit(request.command(args.send.dry_run)?, audience, options) => submitted,
+        () = &mut end => Err(OperatorError::Interrupted),
     };
-    let report = report.map_err(|error| {
+    let id = submitted.map_err(|error| {
         // What did not verify may be why nobody was found.
         requests::show_updates(&mut operator, &mut gathering);
         match error {
@@ -69,6 +88,13 @@ pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut si
         }
     })?;
     gathering.incomplete(operator.incomplete());
+    gathering.record(requests::recording(&request, args.send.dry_run, operator.sent(id), &known, &history));
+    gathering.knowing(known);
+    let report = match &mut following {
+        Some(following) => following.report(&mut operator, id, end, &mut gathering).await,
+        None => operator.report(id, end, |update| gathering.update(&update)).await,
+    };
+    let report = report.map_err(|error| requests::failure(error, Some(&operator)))?;
     requests::show_alarms(&mut operator, &mut gathering);
     let read = following.as_mut().map_or(Ok(Exit::Succeeded), Following::finish)?;
     gathering.finish(&report, clock::wall())?;

@@ -1,21 +1,24 @@
 //! What a client's answer comes to, in a line for people.
 
 use countersign_machine::server::Verdict;
-use countersign_protocol::command::{Builtin, DryRun};
+use countersign_protocol::command::{Builtin, DryRun, Recorded};
 use countersign_protocol::json::read;
+use countersign_protocol::name::Name;
+use countersign_protocol::reply::Outcome;
 use serde_json::Value;
 
+use super::client_event::outcome_text;
 use crate::builtin::describe;
 use crate::text::reply_error;
 
 /// How much of an answer is shown in a table of many, in characters; in JSON it is whole.
 pub(super) const MAX_ANSWER: usize = 4_096;
 
-/// A verdict, with what belongs to it.
-pub(super) fn verdict(command: &str, verdict: &Verdict) -> String {
+/// A verdict, with what belongs to it. Where the command is a query for the result of another one, that is what it is about.
+pub(crate) fn verdict(command: &str, about: Option<&Name>, verdict: &Verdict) -> String {
     let remark = verdict.remark();
     match verdict {
-        Verdict::Succeeded { result: Some(result) } => result_text(command, &result.value()),
+        Verdict::Succeeded { result: Some(result) } => result_text(command, about, &result.value()),
         Verdict::Accepted => "accepted; it runs on".to_owned(),
         Verdict::Failed { error }
         | Verdict::Refused { error }
@@ -30,10 +33,21 @@ pub(super) fn verdict(command: &str, verdict: &Verdict) -> String {
     }
 }
 
+/// A final reply to a command.
+pub(crate) fn reply_text(command: &str, outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Succeeded(result) => format!("succeeded, {}", result_text(command, None, result)),
+        _ => outcome_text(outcome),
+    }
+}
+
 /// The result of a command that succeeded.
-fn result_text(command: &str, result: &Value) -> String {
+fn result_text(command: &str, about: Option<&Name>, result: &Value) -> String {
     if read::<DryRun>(result).is_ok() {
         return "would run".to_owned();
+    }
+    if let (Some(about), Ok(Recorded { operator, result: Some(result), .. })) = (about, read::<Recorded>(result)) {
+        return format!("succeeded (requested by {operator}): {}", result_text(about.as_str(), None, &result));
     }
     let builtin = Builtin::from_name(command);
     builtin.and_then(|builtin| (describe(builtin).answer)(result)).unwrap_or_else(|| result.to_string())

@@ -4,6 +4,7 @@ mod above;
 mod answer;
 mod client_event;
 mod credential;
+mod history;
 mod json;
 mod observer;
 mod report;
@@ -33,8 +34,10 @@ use crate::limit::{self, limit};
 use crate::text::{Place, Text, code};
 
 pub(crate) use above::{print_above, print_all};
+pub(crate) use answer::{reply_text, verdict as verdict_text};
 pub(crate) use client_event::{event_line, late_line};
 pub(crate) use credential::{changes_table, print_changes, print_credential, print_members};
+pub(crate) use history::print_history;
 pub(crate) use observer::{POLL_INTERVAL, is_read};
 pub(crate) use report::Gathering;
 pub(crate) use roster::print_roster;
@@ -64,6 +67,17 @@ impl Output {
         // Log lines would be mixed up with a line that is written over and over.
         let progress = io::stderr().is_terminal() && !options.quiet && options.verbose == 0;
         Self { quiet: options.quiet, progress }
+    }
+
+    /// One that prints nothing but alarms.
+    #[cfg(test)]
+    pub(crate) fn silent() -> Self {
+        Self { quiet: true, progress: false }
+    }
+
+    /// Whether only what was asked for and what went wrong is printed.
+    pub(crate) fn is_quiet(self) -> bool {
+        self.quiet
     }
 
     /// Lines of text on standard output.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_machine::server::{Report, TargetReport, Update, Verdict};
-use countersign_protocol::command::{Builtin, ClientInfo, JobList};
+use countersign_protocol::command::{Builtin, ClientInfo, CommandKind, JobList};
 use countersign_protocol::id::MessageId;
 use countersign_protocol::json::{JsonText, read};
 use countersign_protocol::name::Name;
@@ -12,14 +12,17 @@ use countersign_protocol::text::escape;
 use countersign_protocol::time::Millis;
 use serde::Serialize;
 
-use super::answer::{MAX_ANSWER, verdict};
-use super::client_event::outcome_text;
+use super::answer::{MAX_ANSWER, reply_text, verdict};
 use super::{Output, status, table};
-use crate::args::Format;
+use crate::args::{Format, WAIT};
 use crate::cli_error::{CliError, CliResult};
 use crate::duration::humanize;
+use crate::history::{Recording, SentEntry};
 use crate::requests::HOW_TO_START;
-use crate::text::{code, counted, cut};
+use crate::text::{Text, code, counted, cut};
+
+/// How many clients a command that is suggested names.
+const MAX_CLIENTS: usize = 8;
 
 /// Prints the replies and verdicts of one request in the chosen format.
 #[derive(Debug)]
@@ -32,12 +35,17 @@ pub(crate) struct Gathering {
     failed: Option<CliError>,
     /// Why the roster was not read completely for this request, if it was not.
     roster_incomplete: Option<String>,
+    /// What is written of it into the history.
+    recording: Option<Recording>,
+    /// What the history knows of the commands that it is about.
+    known: BTreeMap<MessageId, SentEntry>,
 }
 
 impl Gathering {
     /// Nothing has arrived yet.
     pub(crate) fn new(output: Output, format: Format) -> Self {
-        Self { output, format, shown: BTreeSet::new(), failed: None, roster_incomplete: None }
+        let (recording, known) = (None, BTreeMap::new());
+        Self { output, format, shown: BTreeSet::new(), failed: None, roster_incomplete: None, recording, known }
     }
 
     /// Adds to the verdicts that there may be clients of which nothing is known.
@@ -45,8 +53,21 @@ impl Gathering {
         self.roster_incomplete = why.map(str::to_owned);
     }
 
+    /// Writes what comes of it into the history too.
+    pub(crate) fn record(&mut self, recording: Option<Recording>) {
+        self.recording = recording;
+    }
+
+    /// Shows what the history knows of the commands that it is about.
+    pub(crate) fn knowing(&mut self, known: BTreeMap<MessageId, SentEntry>) {
+        self.known = known;
+    }
+
     /// Shows an update while verdicts are awaited.
     pub(crate) fn update(&mut self, update: &Update) {
+        if let (Some(recording), Update::Reply { client, outcome, .. }) = (&mut self.recording, update) {
+            recording.reply(client, outcome);
+        }
         match update {
             Update::Notice { client: None, alarm, text } => self.output.notice(*alarm, text),
             Update::Notice { alarm: true, text, .. } => self.output.alarm(text),
@@ -74,12 +95,16 @@ impl Gathering {
     /// Shows a final reply at once, as a line for people: the report on all targets may be long in coming.
     pub(crate) fn stream(&self, client: &Name, command_id: MessageId, outcome: &Outcome) {
         if self.format == Format::Table && outcome.status().is_final() {
-            self.output.reply(&format!("{client}: {} ({command_id})", outcome_text(outcome)));
+            let command = self.recording.as_ref().map_or("", |recording| recording.command().as_str());
+            self.output.reply(&format!("{client}: {} ({command_id})", reply_text(command, outcome)));
         }
     }
 
     /// Prints what is known at the end; `now` is for ages.
-    pub(crate) fn finish(self, report: &Report, now: Millis) -> CliResult<()> {
+    pub(crate) fn finish(mut self, report: &Report, now: Millis) -> CliResult<()> {
+        if let Some(recording) = &mut self.recording {
+            recording.report(report);
+        }
         if let Some(failed) = self.failed {
             return Err(failed);
         }
@@ -97,13 +122,15 @@ impl Gathering {
                 self.output.json(&Document::of(report, false, self.roster_incomplete.as_deref()))
             }
             Format::Table => {
-                self.output.text(&for_people(report, now))?;
+                if !(self.output.is_quiet() && says_no_more_than_success(report)) {
+                    let about = self.recording.as_ref().map(Recording::command);
+                    self.output.text(&for_people(report, about, &self.known, now))?;
+                }
                 if report.replies.iter().any(|reply| matches!(reply.verdict, Verdict::Offline { .. })) {
                     self.output.note(format!("to start a client that does not run: {HOW_TO_START}"));
                 }
-                if let Some(reply) = report.replies.iter().find(|reply| reply.verdict == Verdict::Accepted) {
-                    let (client, id) = (&reply.client, reply.command_id);
-                    self.output.note(code(format!("result {client} {id}")) + " shows its outcome");
+                if let Some(note) = what_runs(report) {
+                    self.output.note(note);
                 }
                 Ok(())
             }
@@ -226,21 +253,60 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The verdicts as text; what comes from clients is escaped.
-pub(super) fn for_people(report: &Report, now: Millis) -> String {
-    let command = report.command.as_str();
+/// Whether the exit status says it all: every target succeeded at a command whose result is nothing that was asked for.
+fn says_no_more_than_success(report: &Report) -> bool {
+    let builtin = Builtin::from_name(report.command.as_str());
+    builtin.is_some_and(|builtin| builtin.kind() != CommandKind::Query)
+        && report.replies.iter().all(|reply| matches!(reply.verdict, Verdict::Succeeded { .. }))
+}
+
+/// What to type about what runs on, if something does.
+fn what_runs(report: &Report) -> Option<Text> {
+    let mut running = report.replies.iter().filter(|reply| reply.verdict == Verdict::Accepted);
+    let first = running.next()?;
+    let others: Vec<&TargetReport> = running.filter(|reply| reply.command_id == first.command_id).collect();
+    let clients = match others.len() {
+        0..MAX_CLIENTS => {
+            [first].iter().chain(&others).map(|reply| reply.client.as_str()).collect::<Vec<_>>().join(" ")
+        }
+        _ => first.client.to_string(),
+    };
+    let id = first.command_id;
+    let wait = code(format!("wait {clients} {id}"));
+    Some(if report.detached {
+        wait + " waits for its end, and " + code(format!("result {clients} {id}")) + " shows how far it is"
+    } else {
+        "it runs on and was not cancelled; "
+            + wait
+            + " waits again, and "
+            + code(format!("cancel {clients} {id}"))
+            + " cancels it"
+    })
+}
+
+/// The verdicts as text; what comes from clients is escaped. A report on a command that was sent before is `about` that one.
+pub(super) fn for_people(
+    report: &Report,
+    about: Option<&Name>,
+    known: &BTreeMap<MessageId, SentEntry>,
+    now: Millis,
+) -> String {
+    let command = match about {
+        Some(about) if report.command.as_str() == WAIT => about.as_str(),
+        _ => report.command.as_str(),
+    };
     if let [only] = report.replies.as_slice() {
-        return alone(command, only, now);
+        return alone(command, only, about, known, now);
     }
     if command == Builtin::Jobs.name() {
-        return jobs_of_many(report, now);
+        return jobs_of_many(report, known, now);
     }
     let rows = report.replies.iter().map(|reply| {
         vec![
             reply.client.to_string(),
             reply.verdict.word().to_owned(),
             reply.state.map_or_else(|| "-".to_owned(), |state| state.to_string()),
-            cut(&verdict(command, &reply.verdict), MAX_ANSWER).into_owned(),
+            cut(&verdict(command, about, &reply.verdict), MAX_ANSWER).into_owned(),
             reply.latency_ms.map_or_else(|| "-".to_owned(), humanize),
         ]
     });
@@ -254,7 +320,13 @@ fn summary(report: &Report) -> String {
     format!("{}: {}", counted(report.replies.len() as u64, "target"), counts.join(", "))
 }
 
-fn alone(command: &str, reply: &TargetReport, now: Millis) -> String {
+fn alone(
+    command: &str,
+    reply: &TargetReport,
+    about: Option<&Name>,
+    known: &BTreeMap<MessageId, SentEntry>,
+    now: Millis,
+) -> String {
     let client = &reply.client;
     let result = reply.verdict.result();
     if command == Builtin::Status.name()
@@ -265,9 +337,9 @@ fn alone(command: &str, reply: &TargetReport, now: Millis) -> String {
     if command == Builtin::Jobs.name()
         && let Some(list) = result.as_ref().and_then(|result| read::<JobList>(result).ok())
     {
-        return status::jobs([(client, &list)], now);
+        return status::jobs([(client, &list)], known, now);
     }
-    let text = escape(&verdict(command, &reply.verdict)).into_owned();
+    let text = escape(&verdict(command, about, &reply.verdict)).into_owned();
     match reply.latency_ms {
         Some(latency) if !matches!(reply.verdict, Verdict::Accepted) => {
             format!("{client}: {text}, in {}", humanize(latency))
@@ -277,17 +349,17 @@ fn alone(command: &str, reply: &TargetReport, now: Millis) -> String {
 }
 
 /// One table of all jobs, and below it a line for each client that did not list any.
-fn jobs_of_many(report: &Report, now: Millis) -> String {
+fn jobs_of_many(report: &Report, known: &BTreeMap<MessageId, SentEntry>, now: Millis) -> String {
     let lists: Vec<(&Name, JobList)> =
         report.replies.iter().filter_map(|reply| Some((&reply.client, read(&reply.verdict.result()?).ok()?))).collect();
     let mut lines = Vec::new();
     // Where nobody has listed any, it is not known that there are none.
     if !lists.is_empty() {
-        lines.push(status::jobs(lists.iter().map(|(client, list)| (*client, list)), now));
+        lines.push(status::jobs(lists.iter().map(|(client, list)| (*client, list)), known, now));
     }
     let listed: BTreeSet<&Name> = lists.iter().map(|(client, _)| *client).collect();
     for reply in report.replies.iter().filter(|reply| !listed.contains(&reply.client)) {
-        let text = verdict(report.command.as_str(), &reply.verdict);
+        let text = verdict(report.command.as_str(), None, &reply.verdict);
         lines.push(format!("{}: {}", reply.client, escape(&text)));
     }
     lines.push(format!("\n{}", summary(report)));

@@ -1,6 +1,9 @@
 //! The answers to `status` and `jobs`, for people.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use countersign_protocol::command::{ClientInfo, CommandKind, Job, JobList};
+use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::Progress;
 use countersign_protocol::text::echo;
@@ -8,6 +11,14 @@ use countersign_protocol::time::Millis;
 
 use super::table;
 use crate::duration::humanize;
+use crate::history::SentEntry;
+use crate::short_id::shorten;
+use crate::text::cut;
+
+/// How much of a job's arguments is shown, in characters.
+const MAX_ARGS: usize = 32;
+/// Where they stand in a row.
+const ARGUMENTS: usize = 3;
 
 /// A client's status, in a block.
 pub(super) fn block(client: &Name, info: &ClientInfo, now: Millis) -> String {
@@ -38,11 +49,21 @@ pub(super) fn block(client: &Name, info: &ClientInfo, now: Millis) -> String {
 }
 
 /// A table of the jobs of clients.
-pub(super) fn jobs<'a>(lists: impl IntoIterator<Item = (&'a Name, &'a JobList)>, now: Millis) -> String {
+pub(super) fn jobs<'a>(
+    lists: impl IntoIterator<Item = (&'a Name, &'a JobList)>,
+    known: &BTreeMap<MessageId, SentEntry>,
+    now: Millis,
+) -> String {
+    let lists: Vec<(&Name, &JobList)> = lists.into_iter().collect();
+    let ids: BTreeSet<&MessageId> =
+        lists.iter().flat_map(|(_, list)| &list.jobs).map(|job| &job.command_id).chain(known.keys()).collect();
     let mut rows = Vec::new();
     let mut more = Vec::new();
     for (client, list) in lists {
-        rows.extend(list.jobs.iter().map(|job| row(client, job, now)));
+        rows.extend(list.jobs.iter().map(|job| {
+            let args = known.get(&job.command_id).map_or("", |entry| entry.args.as_str());
+            row(client, job, shorten(&job.command_id, ids.iter().copied()), cut(args, MAX_ARGS).into_owned(), now)
+        }));
         if list.more {
             more.push(format!("{client}: more than these"));
         }
@@ -50,7 +71,12 @@ pub(super) fn jobs<'a>(lists: impl IntoIterator<Item = (&'a Name, &'a JobList)>,
     if rows.is_empty() {
         return "no jobs, and none is remembered".to_owned();
     }
-    let mut lines = vec![table(&["CLIENT", "COMMAND-ID", "COMMAND", "BY", "STATUS", "TIME"], rows)];
+    let mut head = vec!["CLIENT", "ID", "COMMAND", "ARGUMENTS", "BY", "STATUS", "TIME"];
+    if rows.iter().all(|row| row.get(ARGUMENTS).is_none_or(String::is_empty)) {
+        head.remove(ARGUMENTS);
+        rows.iter_mut().for_each(|row| drop(row.remove(ARGUMENTS)));
+    }
+    let mut lines = vec![table(&head, rows)];
     lines.extend(more);
     lines.join("\n")
 }
@@ -60,7 +86,7 @@ pub(super) fn percent(progress: &Progress) -> String {
     format!("{:.0} %", progress.fraction * 100.0)
 }
 
-fn row(client: &Name, job: &Job, now: Millis) -> Vec<String> {
+fn row(client: &Name, job: &Job, id: String, args: String, now: Millis) -> Vec<String> {
     let time = match job.ended_at {
         None => format!("for {}", age(job.started_at, now)),
         Some(ended_at) => format!("{}, {} ago", age(job.started_at, ended_at), age(ended_at, now)),
@@ -69,14 +95,7 @@ fn row(client: &Name, job: &Job, now: Millis) -> Vec<String> {
         Some(progress) if job.ended_at.is_none() => percent(progress),
         _ => job.status.to_string(),
     };
-    vec![
-        client.to_string(),
-        job.command_id.to_string(),
-        job.command.to_string(),
-        job.operator.to_string(),
-        status,
-        time,
-    ]
+    vec![client.to_string(), id, job.command.to_string(), args, job.operator.to_string(), status, time]
 }
 
 /// How long ago something was, or how long it took; nothing is shorter than nothing, whatever the clocks say.

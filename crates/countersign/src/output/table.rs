@@ -1,16 +1,22 @@
 //! Tables without rules, for people and for `awk`.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use countersign_protocol::text::escape;
 
 use super::columns;
+use crate::text::cut;
 
 /// The columns whose cells are wrapped. The words of all others are names, ids, states and times, which never break.
 const WRAPPED: [&str; 5] = ["ANSWER", "NOTE", "GROUPS", "GROUPS OR GRANT", "FILE"];
 /// The columns that are left out, from the first on, where a terminal is too narrow for all.
-const OPTIONAL: [&str; 6] = ["TIME", "VERSION", "JOBS", "BY", "STATE", "LAST SEEN"];
+const OPTIONAL: [&str; 8] = ["TIME", "ARGUMENTS", "VERSION", "JOBS", "BY", "STATE", "LAST SEEN", "TARGETS"];
+/// The columns whose cells are cut, with an ellipsis, to what a terminal has room for.
+const CUT: [&str; 2] = ["ARGUMENTS", "TARGETS"];
+/// A cell that is cut keeps at least this width, in characters.
+const MIN_CUT: usize = 12;
 /// A wrapped column has at least this width, in characters.
 const MIN_WRAPPED: u16 = 16;
 const GAP: u16 = 2;
@@ -28,8 +34,13 @@ fn fitting(head: &[&str], rows: Vec<Vec<String>>, width: Option<u16>) -> String 
     };
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(shown.iter().map(|column| head[*column]));
+    let widths = width.map(|width| cut_widths(head, &rows, &shown, width.into())).unwrap_or_default();
     for row in &rows {
-        table.add_row(shown.iter().filter_map(|column| row.get(*column)));
+        let cell = |column: &usize| {
+            let cell = row.get(*column)?;
+            Some(widths.get(column).map_or_else(|| cell.clone(), |width| shortened(cell, *width)))
+        };
+        table.add_row(shown.iter().filter_map(cell));
     }
     match width {
         Some(width) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
@@ -48,21 +59,47 @@ fn fitting(head: &[&str], rows: Vec<Vec<String>>, width: Option<u16>) -> String 
 /// The columns that fit.
 fn narrowed(head: &[&str], rows: &[Vec<String>], width: usize) -> Vec<usize> {
     let mut shown: Vec<usize> = (0..head.len()).collect();
-    let content = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-        cells.chain([head[column].len()]).max().unwrap_or_default()
-    };
-    let needed = |column: &usize| {
-        let content = content(*column);
-        usize::from(GAP) + if WRAPPED.contains(&head[*column]) { content.min(MIN_WRAPPED.into()) } else { content }
-    };
     for optional in OPTIONAL {
-        if shown.iter().map(needed).sum::<usize>() <= width {
+        if shown.iter().map(|column| needed(head, rows, *column)).sum::<usize>() <= width {
             break;
         }
         shown.retain(|column| head[*column] != optional);
     }
     shown
+}
+
+/// What a column takes at least, the gap behind it included.
+fn needed(head: &[&str], rows: &[Vec<String>], column: usize) -> usize {
+    let content = content(head, rows, column);
+    usize::from(GAP)
+        + match head[column] {
+            wrapped if WRAPPED.contains(&wrapped) => content.min(MIN_WRAPPED.into()),
+            cut if CUT.contains(&cut) => content.min(MIN_CUT),
+            _ => content,
+        }
+}
+
+/// The width of the longest cell of a column, in characters.
+fn content(head: &[&str], rows: &[Vec<String>], column: usize) -> usize {
+    let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+    cells.chain([head[column].len()]).max().unwrap_or_default()
+}
+
+/// How wide the cells may be that are cut, by column: what the others leave.
+fn cut_widths(head: &[&str], rows: &[Vec<String>], shown: &[usize], width: usize) -> BTreeMap<usize, usize> {
+    let mut spare = width.saturating_sub(shown.iter().map(|column| needed(head, rows, *column)).sum());
+    let cut = shown.iter().filter(|column| CUT.contains(&head[**column]));
+    cut.map(|column| {
+        let (content, least) = (content(head, rows, *column), needed(head, rows, *column) - usize::from(GAP));
+        let more = spare.min(content - least);
+        spare -= more;
+        (*column, least + more)
+    })
+    .collect()
+}
+
+fn shortened(cell: &str, width: usize) -> String {
+    if cell.chars().count() <= width { cell.to_owned() } else { cut(cell, width.saturating_sub(1)).into_owned() }
 }
 
 #[cfg(test)]
@@ -89,6 +126,23 @@ mod tests {
             }
         }
         assert!(fitting(&HEAD, verdicts(), Some(80)).contains("unready"));
+    }
+
+    #[test]
+    fn arguments_are_cut_with_an_ellipsis_to_what_the_other_columns_leave_and_go_first() {
+        let head = ["CLIENT", "ID", "COMMAND", "ARGUMENTS", "BY", "STATUS", "TIME"];
+        let args = "{\"msg\":\"all of it is done now\",\"x\":2.5}";
+        let row =
+            ["worker-1", "8a2b90", "calculate", args, "alice", "succeeded", "2.5 s, 3 min ago"].map(str::to_owned);
+        for width in [40, 60, 80, 200] {
+            let table = fitting(&head, vec![row.to_vec()], Some(width));
+            assert!(table.lines().all(|line| line.chars().count() <= width.into()), "{width}:\n{table}");
+            for word in ["worker-1", "8a2b90", "calculate", "succeeded"] {
+                assert!(table.contains(word), "{width}:\n{table}");
+            }
+            assert_eq!((table.lines().count(), table.contains(args)), (2, width == 200), "{width}:\n{table}");
+        }
+        assert!(fitting(&head, vec![row.to_vec()], Some(80)).contains("…"));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot make what it needs is to fail there")]
 
+use std::collections::BTreeMap;
+
 use countersign_machine::server::{Report, TargetReport, Verdict};
 use countersign_protocol::command::{Job, JobList};
 use countersign_protocol::digest::Digest;
@@ -29,7 +31,13 @@ fn report(command: &str, verdicts: Vec<Verdict>) -> Report {
             processes: usize::from(!silent),
         }
     });
-    Report { command_id: ID.parse().unwrap(), command: command.parse().unwrap(), replies: replies.collect(), gaps: 0 }
+    Report {
+        command_id: ID.parse().unwrap(),
+        command: command.parse().unwrap(),
+        replies: replies.collect(),
+        gaps: 0,
+        detached: true,
+    }
 }
 
 fn succeeded(result: Value) -> Verdict {
@@ -74,7 +82,7 @@ fn a_failed_target_carries_its_error() {
 fn every_verdict_has_its_line_for_one_target() {
     let error = || ErrorBody::new(ErrorCode::Failed, "no disk");
     for (command, verdict, line) in [
-        ("ping", succeeded(json!(1_795_485_600)), "it is 2026-11-24 02:00:00 UTC there (1795485600), in 0.4 ms"),
+        ("ping", succeeded(json!(1_795_485_600)), "it is 2026-11-24 02:00:00 UTC there, in 0.4 ms"),
         ("start", succeeded(json!({"changed": true})), "ready, in 0.4 ms"),
         ("stop", succeeded(json!({"changed": false, "running": 2})), "unready already; 2 jobs running on, in 0.4 ms"),
         ("terminate", succeeded(json!({"cancelled": 1})), "terminated; 1 job cancelled, in 0.4 ms"),
@@ -86,8 +94,8 @@ fn every_verdict_has_its_line_for_one_target() {
         ),
         (
             "result",
-            succeeded(on_record(json!({"status": "progress"}))),
-            "progress (requested by bob): it runs, in 0.4 ms",
+            succeeded(on_record(json!({"status": "progress", "progress": {"fraction": 0.25, "message": "at it"}}))),
+            "runs (requested by bob): 25 %, at it, in 0.4 ms",
         ),
         ("defragment", succeeded(json!({"blocks": 7})), "{\"blocks\":7}, in 0.4 ms"),
         ("defragment", succeeded(json!({"dry_run": true})), "would run, in 0.4 ms"),
@@ -104,7 +112,10 @@ fn every_verdict_has_its_line_for_one_target() {
         ("ping", unknown(), "no reply within 5 s: whether it ran, and how it ended, is unknown"),
         ("ping", Verdict::Offline { text: "gone: a guess".to_owned() }, "offline: gone: a guess"),
     ] {
-        assert_eq!(for_people(&report(command, vec![verdict]), NOW), format!("worker-1: {line}"));
+        assert_eq!(
+            for_people(&report(command, vec![verdict]), None, &BTreeMap::new(), NOW),
+            format!("worker-1: {line}")
+        );
     }
 }
 
@@ -118,9 +129,12 @@ fn a_code_that_is_the_verdict_is_not_said_twice() {
     ] {
         let word = verdict.word();
         assert_eq!(code.to_string(), word);
-        assert_eq!(for_people(&report("ping", vec![verdict]), NOW), format!("worker-1: {word}: why, in 0.4 ms"));
+        assert_eq!(
+            for_people(&report("ping", vec![verdict]), None, &BTreeMap::new(), NOW),
+            format!("worker-1: {word}: why, in 0.4 ms")
+        );
         let result = succeeded(on_record(json!({"status": word, "error": {"code": word, "message": "why"}})));
-        let line = for_people(&report("result", vec![result]), NOW);
+        let line = for_people(&report("result", vec![result]), None, &BTreeMap::new(), NOW);
         assert_eq!(line, format!("worker-1: {word} (requested by bob): why, in 0.4 ms"));
     }
     let outcome = Outcome::Cancelled(error(ErrorCode::Cancelled));
@@ -131,7 +145,7 @@ fn a_code_that_is_the_verdict_is_not_said_twice() {
 #[test]
 fn what_speaks_of_one_delivery_only_is_said_not_to_have_run_by_it() {
     for code in ErrorCode::ALL.iter().copied().filter(|code| !code.is_recorded()) {
-        let line = for_people(&report("ping", vec![refused(code, "no")]), NOW);
+        let line = for_people(&report("ping", vec![refused(code, "no")]), None, &BTreeMap::new(), NOW);
         assert_eq!(line, format!("worker-1: not run by this delivery: no ({code}), in 0.4 ms"));
         let late =
             late_line(&"worker-1".parse().unwrap(), ID.parse().unwrap(), &Outcome::Refused(ErrorBody::new(code, "no")));
@@ -145,7 +159,7 @@ fn invalid_arguments_are_listed_three_at_most() {
     let Value::Object(details) = json!({"errors": errors}) else { unreachable!() };
     let mut error = ErrorBody::new(ErrorCode::InvalidArgs, "invalid arguments");
     error.details = Some(details);
-    let line = for_people(&report("ping", vec![Verdict::Refused { error }]), NOW);
+    let line = for_people(&report("ping", vec![Verdict::Refused { error }]), None, &BTreeMap::new(), NOW);
     let list = "; at /0: wrong; at /1: wrong; at /2: wrong";
     assert_eq!(line, format!("worker-1: refused: invalid arguments (invalid_args){list}, in 0.4 ms"));
 }
@@ -163,10 +177,10 @@ fn whatever_a_client_says_moves_no_cursor_and_makes_no_line() {
     let harmless = |text: &str| text.lines().all(|line| escape(line) == line);
     for command in ["calculate", "status", "jobs", "result", "defragment"] {
         for one in replies() {
-            let line = for_people(&report(command, vec![one]), NOW);
+            let line = for_people(&report(command, vec![one]), None, &BTreeMap::new(), NOW);
             assert!(harmless(&line) && line.lines().count() == 1, "{line}");
         }
-        let table = for_people(&report(command, replies()), NOW);
+        let table = for_people(&report(command, replies()), None, &BTreeMap::new(), NOW);
         assert!(harmless(&table) && table.contains("\\u{202e}evil"), "{table}");
         assert!(!table.lines().any(|line| line.starts_with("worker-9")), "{table}");
     }
@@ -182,7 +196,7 @@ fn a_table_is_aligned_and_summed_up() {
         "",
         "2 targets: 1 no_reply, 1 succeeded",
     ];
-    assert_eq!(for_people(&report, NOW).lines().collect::<Vec<_>>(), expected);
+    assert_eq!(for_people(&report, None, &BTreeMap::new(), NOW).lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -197,20 +211,23 @@ fn jobs_of_several_clients_are_one_table_and_who_lists_none_has_a_line() {
         progress: None,
     };
     let list = serde_json::to_value(JobList { jobs: vec![job], more: true }).unwrap();
-    let text = for_people(&report("jobs", vec![succeeded(list), refused(ErrorCode::Forbidden, "no")]), NOW);
-    let expected = format!(
-        "CLIENT    COMMAND-ID                            COMMAND    BY     STATUS     TIME\n\
-         worker-1  {ID}  calculate  alice  succeeded  2.5 s, 3 min ago\n\
+    let text = for_people(
+        &report("jobs", vec![succeeded(list), refused(ErrorCode::Forbidden, "no")]),
+        None,
+        &BTreeMap::new(),
+        NOW,
+    );
+    let expected = "CLIENT    ID      COMMAND    BY     STATUS     TIME\n\
+         worker-1  8a2b90  calculate  alice  succeeded  2.5 s, 3 min ago\n\
          worker-1: more than these\n\
          worker-2: not run by this delivery: no (forbidden)\n\n\
-         2 targets: 1 refused, 1 succeeded"
-    );
+         2 targets: 1 refused, 1 succeeded";
     assert_eq!(text, expected);
 }
 
 #[test]
 fn where_no_client_lists_its_jobs_none_is_said_to_have_none() {
-    let text = for_people(&report("jobs", vec![unknown(), unknown()]), NOW);
+    let text = for_people(&report("jobs", vec![unknown(), unknown()]), None, &BTreeMap::new(), NOW);
     let silence = "no reply within 5 s: whether it ran, and how it ended, is unknown";
     assert_eq!(text, format!("worker-1: {silence}\nworker-2: {silence}\n\n2 targets: 2 no_reply"));
 }
@@ -219,7 +236,7 @@ fn where_no_client_lists_its_jobs_none_is_said_to_have_none() {
 fn a_message_of_any_length_leaves_room_for_others_on_the_screen() {
     for (length, shown) in [(512, "ä".repeat(512)), (513, format!("{}…", "ä".repeat(512)))] {
         let error = ErrorBody::new(ErrorCode::Failed, "ä".repeat(length));
-        let text = for_people(&report("ping", vec![Verdict::Failed { error }]), NOW);
+        let text = for_people(&report("ping", vec![Verdict::Failed { error }]), None, &BTreeMap::new(), NOW);
         assert_eq!(text, format!("worker-1: failed: {shown}, in 0.4 ms"));
     }
 }

@@ -74,6 +74,7 @@ fn candidates(before: &str, vocabulary: &Vocabulary) -> (usize, Vec<String>) {
         ["clients", ..] => targets().into_iter().filter(|target| !target.starts_with('@')).collect(),
         ["schema"] => schema::all().into_iter().map(|schema| schema.name().to_owned()).collect(),
         [command, ..] if takes_id(command) => targets().into_iter().chain(vocabulary.ids.iter().cloned()).collect(),
+        ["wait", ..] => targets().into_iter().chain(vocabulary.ids.iter().cloned()).collect(),
         ["call", ..] => targets().into_iter().chain(vocabulary.commands.iter().cloned()).collect(),
         ["use", ..] => targets(),
         [command, ..] if Builtin::from_name(command).is_some() => targets(),

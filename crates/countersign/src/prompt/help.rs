@@ -2,7 +2,7 @@
 
 use countersign_protocol::command::Builtin;
 
-use crate::args::CALL_ABOUT;
+use crate::args::{CALL_ABOUT, WAIT_ABOUT};
 use crate::builtin::describe;
 
 /// All that can be typed, each with a line.
@@ -12,8 +12,9 @@ pub(super) fn overview() -> String {
         let params = descriptor.params.iter().map(|param| format!(" {}", param.name)).collect::<String>();
         (format!("{builtin} [TARGET…]{params}"), descriptor.about)
     });
+    let wait = ("wait [TARGET…] COMMAND-ID".to_owned(), WAIT_ABOUT);
     let call = ("call [TARGET…] NAME".to_owned(), CALL_ABOUT);
-    let lines: String = builtins.chain([call]).map(|(form, about)| format!("  {form:28}{about}\n")).collect();
+    let lines: String = builtins.chain([wait, call]).map(|(form, about)| format!("  {form:28}{about}\n")).collect();
     format!("{WALK}\n{lines}\n{HERE}")
 }
 
@@ -31,6 +32,7 @@ Here:
   use TARGET · use            set the target · set none
   clients                     who is there, in which groups and states
   clients forget NAME…        remove retired ones
+  history [COMMAND-ID]        what was sent from here, and what came of it
   schema [NAME]               a JSON Schema, or the names of all
   help [COMMAND]              this, or more on one command and its options
   quit · exit                 leave; so does Ctrl-D. What runs goes on

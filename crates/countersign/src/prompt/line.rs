@@ -4,7 +4,10 @@ use countersign_machine::server::Audience;
 use countersign_protocol::name::Name;
 
 use super::help;
-use crate::args::{self, ClientsAction, ClientsArgs, FollowArgs, OutputArgs, ParseExit, PromptCommand, SendArgs};
+use crate::args::{
+    self, ClientsAction, ClientsArgs, FollowArgs, HistoryArgs, NoOptions, OutputArgs, ParseExit, PromptCommand,
+    SendArgs,
+};
 use crate::cli_error::{CliError, CliResult};
 use crate::parsing::{self, InputContext, Request};
 
@@ -23,6 +26,8 @@ pub(super) enum Line {
     Clients(OutputArgs),
     /// Remove these from the roster.
     Forget(Vec<Name>),
+    /// Show what was sent from here.
+    History(HistoryArgs<NoOptions>),
     /// Print a schema, or the names of all.
     Schema(Option<String>),
     /// Send a command.
@@ -58,6 +63,7 @@ pub(super) fn read(line: &str, default: Option<&Audience>) -> CliResult<Line> {
             Line::Forget(names)
         }
         PromptCommand::Clients(args) => Line::Clients(args.output),
+        PromptCommand::History(args) => Line::History(args),
         PromptCommand::Schema(args) => Line::Schema(args.name),
         PromptCommand::Use { targets } if targets.is_empty() => Line::Use(None),
         PromptCommand::Use { targets } => Line::Use(Some(parsing::target(&targets)?)),

@@ -14,6 +14,7 @@ use countersign_server::Follow;
 
 use crate::args::ServerArgs;
 use crate::cli_error::{CliResult, Exit};
+use crate::history::History;
 use crate::output::Output;
 use crate::realm::Realm;
 use crate::requests;
@@ -24,6 +25,7 @@ use session::Session;
 pub(crate) async fn run(args: &ServerArgs, output: Output, mut signals: Signals) -> CliResult<Exit> {
     let realm = Realm::open(&args.sender.realm.keys)?;
     let member = realm.operator(&args.sender)?;
+    let history = History::of(&realm, member.identity.name(), output);
     // A --ttl that the grant does not allow is refused now, and not at the first command.
     requests::options(&args.send, &member.identity)?;
     let connected = async {
@@ -39,7 +41,7 @@ pub(crate) async fn run(args: &ServerArgs, output: Output, mut signals: Signals)
         exit = signals.first() => return Err(requests::interrupted(exit)),
     };
     let is_person = stdin().is_terminal() && stdout().is_terminal();
-    let session = Session::new(args, operator, output, is_person);
+    let session = Session::new(args, operator, history, output, is_person);
     if is_person {
         signals.spare_interrupts();
         interactive::run(session).await

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use countersign_host::clock;
-use countersign_machine::server::{Audience, CommandRequest, Presence, Report, RequestId, Update};
+use countersign_machine::server::{Audience, Options, Presence, Report, RequestId, Update};
 use countersign_protocol::command::CommandId;
 use countersign_protocol::credential::Grant;
 use countersign_protocol::envelope::Expired;
@@ -14,8 +14,9 @@ use countersign_server::{Operator, OperatorEvent};
 use super::line::{self, Line};
 use crate::args::{FollowArgs, Format, SendArgs, ServerArgs};
 use crate::cli_error::{CliError, CliResult, Exit};
-use crate::commands::{clients, schemas};
+use crate::commands::{clients, history, schemas};
 use crate::follow::{self, Following};
+use crate::history::History;
 use crate::output::{Gathering, Output, event_line, late_line};
 use crate::parsing::Request;
 use crate::realm::listed;
@@ -25,6 +26,7 @@ use crate::requests;
 pub(super) struct Session<'a> {
     args: &'a ServerArgs,
     pub(super) operator: Operator,
+    history: History,
     pub(super) output: Output,
     /// Whether the clients' events are shown: to a person, and not in the output of a script.
     shows_events: bool,
@@ -61,17 +63,15 @@ pub(super) enum LineOutcome {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(args: &'a ServerArgs, operator: Operator, output: Output, shows_events: bool) -> Self {
-        let mut session = Self {
-            args,
-            operator,
-            output,
-            shows_events,
-            target: None,
-            open: BTreeMap::new(),
-            is_reading: false,
-            warned: false,
-        };
+    pub(super) fn new(
+        args: &'a ServerArgs,
+        operator: Operator,
+        history: History,
+        output: Output,
+        shows_events: bool,
+    ) -> Self {
+        let (target, open, is_reading, warned) = (None, BTreeMap::new(), false, false);
+        let mut session = Self { args, operator, history, output, shows_events, target, open, is_reading, warned };
         session.note_expiry();
         session
     }
@@ -85,6 +85,9 @@ impl<'a> Session<'a> {
             Line::Quit => return Ok(LineOutcome::Quit),
             Line::Show(text) => self.output.text(&text)?,
             Line::Use(target) => self.use_target(target)?,
+            Line::History(args) => {
+                history::show(&self.history, &args.filter, args.output.or(self.args.output), self.output)?;
+            }
             Line::Schema(name) => schemas::show(name.as_deref(), self.output)?,
             Line::Clients(output) => {
                 clients::show(&mut self.operator, output.or(self.args.output).format(), self.output).await?;
@@ -94,8 +97,11 @@ impl<'a> Session<'a> {
             }
             Line::Request(request, send, output, follow) => {
                 let (send, format) = (send.or(&self.args.send), output.or(self.args.output).format());
-                if let Some(job) = follow::job(&request.call, send.dry_run) {
+                if follow::reads(&request.call, send.dry_run) {
                     follow::check_format(true, format)?;
+                }
+                let request = self.with_whole_id(request, &send).await?;
+                if let Some(job) = follow::job(&request.call, send.dry_run) {
                     self.is_reading = true;
                     return self.read(job, &request.audience, &send, follow).await.map(LineOutcome::Ended);
                 }
@@ -240,13 +246,16 @@ impl<'a> Session<'a> {
     ) -> CliResult<RequestId> {
         self.note_expiry();
         let options = requests::options(send, self.operator.identity())?;
-        let Request { audience, call } = request;
-        let request = CommandRequest::new(call, send.dry_run)?;
-        let submitted = self.operator.submit(request, &audience, options).await;
+        let known = requests::known(&request, &self.history);
+        let (command, audience) = (request.command(send.dry_run)?, &request.audience);
+        let submitted = self.operator.submit(command, audience, options).await;
         let id = submitted.map_err(|error| requests::failure(error, Some(&self.operator)))?;
         let mut gathering = Gathering::new(self.output, format);
         gathering.incomplete(self.operator.incomplete());
-        let is_for_many = !matches!(&audience, Audience::Clients(clients) if clients.len() == 1);
+        let sent = self.operator.sent(id);
+        gathering.record(requests::recording(&request, send.dry_run, sent, &known, &self.history));
+        gathering.knowing(known);
+        let is_for_many = !matches!(audience, Audience::Clients(clients) if clients.len() == 1);
         let request = OpenRequest { text: text.trim().to_owned(), gathering, is_for_many, in_background: false };
         self.open.insert(id, request);
         Ok(id)
@@ -296,6 +305,28 @@ impl<'a> Session<'a> {
             self.on_event(event)?;
         }
         following.finish()
+    }
+
+    /// The same with the whole id of the command that it is about, where a part of it was typed.
+    async fn with_whole_id(&mut self, request: Request, send: &SendArgs) -> CliResult<Request> {
+        let Some(short) = request.short_id() else { return Ok(request) };
+        let options = requests::options(send, self.operator.identity())?;
+        let jobs = self.jobs(&request.audience, options).await?;
+        let ids = requests::ids(&requests::known(&request, &self.history), &request.audience, &jobs);
+        Ok(request.with_id(short.choose(&ids)?))
+    }
+
+    /// The jobs of clients. What happens meanwhile is shown.
+    async fn jobs(&mut self, audience: &Audience, options: Options) -> CliResult<Report> {
+        let submitted = self.operator.submit(requests::jobs()?, audience, options).await;
+        let query = submitted.map_err(|error| requests::failure(error, Some(&self.operator)))?;
+        loop {
+            match self.operator.next().await.map_err(|error| requests::failure(error, None))? {
+                OperatorEvent::Done { id, report } if id == query => return Ok(report),
+                OperatorEvent::Update { id: Some(id), update: Update::Reply { .. } } if id == query => {}
+                event => drop(self.on_event(event)?),
+            }
+        }
     }
 
     /// Notes once that the operator's credential ends soon: a prompt may stay open longer.
@@ -349,6 +380,7 @@ impl<'a> Session<'a> {
             }
             (Update::ClientEvent { .. }, _) => {}
             (Update::Reply { client, command_id, outcome, late: true, .. }, _) => {
+                self.history.late(*command_id, client, outcome);
                 self.output.reply(&late_line(client, *command_id, outcome));
             }
             (Update::Reply { client, command_id, outcome, .. }, Some(request)) if request.in_background => {

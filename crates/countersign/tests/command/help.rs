@@ -9,7 +9,7 @@ use crate::folder::Folder;
 fn subcommands() -> Vec<&'static str> {
     let builtins = Builtin::ALL.iter().map(|builtin| builtin.name());
     let before = ["init", "credential", "context", "setup", "client", "health"];
-    let after = ["call", "clients", "server", "watch", "schema", "schemas"];
+    let after = ["wait", "call", "clients", "history", "server", "watch", "schema", "schemas"];
     before.into_iter().chain(builtins).chain(after).collect()
 }
 

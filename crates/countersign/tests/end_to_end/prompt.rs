@@ -141,12 +141,15 @@ fn of_several_commands_ctrl_c_cancels_the_one_whose_number_is_typed() {
 }
 
 #[test]
-fn the_id_of_a_job_is_whole_in_a_table_that_is_too_wide() {
+fn the_id_of_a_job_in_a_table_is_one_that_can_be_typed() {
     let (fleet, _worker) = Fleet::ready();
     let ran = fleet.run(&["calculate", "worker-1", "0", "done", "-o", "json"]).exits(0).json();
     let mut person = prompt_at(&fleet, "worker-1 ready> ");
     person.line("jobs");
-    person.wait_for(ran["command_id"].as_str().unwrap());
+    let id = ran["command_id"].as_str().unwrap();
+    person.wait_for(&id[id.len() - 6..]);
+    person.line(&format!("result {}", &id[id.len() - 6..]));
+    person.wait_for("succeeded (requested by alice)");
 }
 
 #[test]
@@ -190,7 +193,7 @@ fn leaving_while_a_command_runs_shows_its_state() {
     person.line("quit");
     let (code, screen) = person.wait();
     assert_eq!(code, Some(0));
-    assert!(screen.contains("worker-1: accepted; it runs on") && screen.contains("`result worker-1 "), "{screen}");
+    assert!(screen.contains("worker-1: accepted; it runs on") && screen.contains("`wait worker-1 "), "{screen}");
     assert_eq!(fleet.status("worker-1")["jobs"]["running"], 1, "it runs on");
 }
 

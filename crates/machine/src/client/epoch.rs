@@ -5,7 +5,7 @@ use countersign_protocol::digest::Digest;
 use countersign_protocol::event::SecurityReason;
 use countersign_protocol::id::Uuid;
 use countersign_protocol::limits::UNSYNCED;
-use countersign_protocol::time::Millis;
+use countersign_protocol::time::{Millis, span};
 
 use super::clock::Set;
 use super::effect::{Effect, Level, Note, Step};
@@ -85,11 +85,11 @@ impl Client {
     pub(super) fn report_clock(&mut self, by: i64, moment: Moment, step: &mut Step) {
         self.alarm(SecurityReason::Clock, 1, None, moment, step);
         let direction = if by < 0 { "back" } else { "ahead" };
-        let seconds = by.unsigned_abs() / 1_000;
-        let left = self.epoch_start.since.plus(self.limits.skew).since(moment.now) / 1_000;
+        let distance = span(by.saturating_abs());
+        let left = span(self.epoch_start.since.plus(self.limits.skew).since(moment.now));
         let text = format!(
-            "the clock was set {direction} by {seconds} s: a new epoch begins, and commands that do not name it are refused \
-             as `starting` for {left} s, after which they are sent again under it; if the clock is wrong, set it right"
+            "the clock was set {direction} by {distance}: a new epoch begins, and commands that do not name it are refused \
+             as `starting` for {left}, after which they are sent again under it; if the clock is wrong, set it right"
         );
         step.effects.push(Effect::Log(Note { level: Level::Warn, text }));
     }

@@ -115,10 +115,15 @@ fn recorded(record: &Record) -> Recorded {
         Phase::Finished { .. } => record.answer().and_then(|reply| json::parse_as::<Reply>(&reply.body).ok()),
     };
     let (result, error) = reply.map_or((None, None), |reply| (reply.result, reply.error));
+    let progress = match &record.phase {
+        Phase::Running(running) => running.progress.clone(),
+        Phase::Finished { .. } => None,
+    };
     Recorded {
         command_digest: record.digest(),
         operator: record.operator().clone(),
         status: status(record),
+        progress,
         result,
         error,
     }

@@ -28,6 +28,7 @@ use countersign_protocol::name::Name;
 use countersign_protocol::reply::{Outcome, State};
 use countersign_protocol::time::Millis;
 
+pub use notices::recorded;
 pub use operator::{Operator, OperatorSetup};
 pub use request::{RequestError, may_sign};
 pub use roster::{Presence, Roster, Taken};
@@ -85,6 +86,8 @@ pub struct CommandRequest {
     /// The built-in command that it is.
     builtin: Option<Builtin>,
     dry_run: bool,
+    /// The command whose end it waits for, by `result` queries.
+    awaited: Option<MessageId>,
 }
 
 /// How the operator wants it done.
@@ -102,12 +105,15 @@ pub struct Options {
     /// new id after `starting` or `wrong_epoch`. Without it only `start`, `stop` and `ping` are, and what cannot have run
     /// before.
     pub retry: bool,
+    /// How long to wait in all, in milliseconds: then what runs is `accepted`, what did not answer `no_reply`. Nothing is
+    /// cancelled.
+    pub deadline: Option<i64>,
 }
 
 impl Default for Options {
-    /// 5 s to the first reply, valid for 30 s, neither detached nor retried.
+    /// 5 s to the first reply, valid for 30 s, neither detached nor retried, and without a limit on the whole wait.
     fn default() -> Self {
-        Self { timeout: 5_000, ttl: 30_000, detach: false, retry: false }
+        Self { timeout: 5_000, ttl: 30_000, detach: false, retry: false, deadline: None }
     }
 }
 

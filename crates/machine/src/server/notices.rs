@@ -5,6 +5,7 @@ use countersign_protocol::json::JsonText;
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Status};
+use countersign_protocol::time::span;
 
 use super::verdict::bounded;
 use super::{Now, Verdict};
@@ -14,7 +15,7 @@ pub(super) fn unknown(why: &str) -> Verdict {
 }
 
 /// The verdict that a client remembers; `None` while it runs. The error may have been dropped to make room (section 8).
-pub(super) fn recorded(recorded: Recorded) -> Option<Verdict> {
+pub fn recorded(recorded: Recorded) -> Option<Verdict> {
     let Recorded { status, result, error, .. } = recorded;
     let error_or =
         |code| error.map_or_else(|| ErrorBody::new(code, "the client remembers only that it ended so"), bounded);
@@ -36,15 +37,6 @@ pub(super) fn clock_notice(client: &Name, error: &ErrorBody, now: Now) -> Option
     let ahead = now.wall.get().saturating_sub(error.details.as_ref()?.get("now")?.as_i64()?);
     let off = i64::try_from(ahead.unsigned_abs()).unwrap_or(i64::MAX);
     let direction = if ahead > 0 { "ahead of" } else { "behind" };
-    let text =
-        format!("this machine's clock is {} {direction} that of {client}: one of the two is wrong", seconds(off));
+    let text = format!("this machine's clock is {} {direction} that of {client}: one of the two is wrong", span(off));
     (off > SKEW).then_some(text)
-}
-
-pub(super) fn seconds(millis: i64) -> String {
-    match (millis / 1_000, millis % 1_000 / 100) {
-        (whole, 0) if millis >= 1_000 => format!("{whole} s"),
-        (0, _) => format!("{millis} ms"),
-        (whole, tenth) => format!("{whole}.{tenth} s"),
-    }
 }

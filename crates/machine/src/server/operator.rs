@@ -6,7 +6,7 @@ use std::sync::Arc;
 use countersign_protocol::command::{Builtin, CommandId, CommandKind, Target, True};
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::{Authentic, Expired, Identity, Rejected, Signed};
-use countersign_protocol::id::Uuid;
+use countersign_protocol::id::{MessageId, Uuid};
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::{Name, Session};
 use countersign_protocol::reply::{Reply, State};
@@ -113,6 +113,7 @@ impl Operator {
             superseded: false,
             cut_off: None,
             outage: 0,
+            deadline: options.deadline.map(|millis| now.after(millis)),
             done: false,
         };
         let (pending, effects) = match audience {
@@ -270,6 +271,11 @@ impl Operator {
     /// Whether some target of a request has neither replied nor a verdict.
     pub fn awaits_first_reply(&self, id: RequestId) -> bool {
         self.pending.get(&id).is_some_and(PendingCommand::awaits_first_reply)
+    }
+
+    /// The id under which a request was sent first, and its targets as they are known by now.
+    pub fn sent(&self, id: RequestId) -> Option<(MessageId, Vec<Name>)> {
+        self.pending.get(&id).map(PendingCommand::sent)
     }
 
     /// What runs of a request: the clients, by the command that they run, which `cancel` takes as its arguments.

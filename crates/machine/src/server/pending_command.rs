@@ -8,13 +8,14 @@ use countersign_protocol::envelope::Authentic;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::Reply;
+use countersign_protocol::time::span;
 
 use super::expected::Expected;
 use super::pending_target::PendingTarget;
 use super::request::RequestContext;
 use super::sent_command::{Resend, SentCommand};
 use super::verdict::{Ignored, Report};
-use super::{Effect, FIRST_RETRY, Now, OperatorEvent, Presence, RequestError};
+use super::{Effect, FIRST_RETRY, GRACE, Now, OperatorEvent, Presence, RequestError};
 
 /// One request on its way: sent to its targets, collecting what comes back, until each has its verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -162,6 +163,7 @@ impl PendingCommand {
     /// This process was suspended.
     pub(super) fn suspended(&mut self, now: Now) -> Vec<Effect> {
         self.context.cut_off = self.context.cut_off.map(|_| now.micros);
+        self.context.deadline = self.context.deadline.map(|deadline| deadline.max(now.after(GRACE)));
         self.each(now, |target, context, effects| effects.extend(target.suspended(context, now)))
     }
 
@@ -177,6 +179,11 @@ impl PendingCommand {
 
     /// Time has passed.
     pub(super) fn tick(&mut self, now: Now) -> Vec<Effect> {
+        if self.context.deadline.is_some_and(|deadline| deadline <= now.micros) {
+            let limit = self.context.options.deadline.map_or_else(String::new, |limit| format!(" of {}", span(limit)));
+            let why = format!("no reply before the deadline{limit}{}", self.context.cut_off());
+            return self.each(now, |target, _, _| target.interrupt(&why));
+        }
         let mut again = None;
         if let Some(broadcast) = &mut self.broadcast
             && !self.context.is_cut_off()
@@ -195,7 +202,7 @@ impl PendingCommand {
 
     /// The person does not want to wait any longer: what runs is `accepted`, what did not answer `no_reply`.
     pub(super) fn interrupt(&mut self, now: Now) -> Vec<Effect> {
-        self.each(now, |target, _, _| target.interrupt())
+        self.each(now, |target, _, _| target.interrupt("interrupted before a reply"))
     }
 
     /// A later control command went to a client, or to an unknown set of many: what was sent before is not sent
@@ -218,12 +225,17 @@ impl PendingCommand {
         let is_cut_off = self.context.is_cut_off();
         let resend = self.broadcast.as_ref().and_then(|broadcast| broadcast.resend).filter(|_| !is_cut_off);
         let wakes = self.targets.values().filter_map(|target| target.wake_at(is_cut_off));
-        wakes.chain(resend.map(|resend| resend.at)).min()
+        wakes.chain(resend.map(|resend| resend.at)).chain(self.context.deadline).min()
     }
 
     /// Whether the report was made.
     pub(super) fn is_done(&self) -> bool {
         self.context.done
+    }
+
+    /// The id under which it was sent first, and its targets as they are known by now.
+    pub(super) fn sent(&self) -> (MessageId, Vec<Name>) {
+        (self.id, self.targets.keys().cloned().collect())
     }
 
     /// How many targets it has.
@@ -238,7 +250,8 @@ impl PendingCommand {
 
     /// What runs, and where: the same id may stand for other bytes at each client.
     pub(super) fn running(&self) -> impl Iterator<Item = (CommandId, &Name)> {
-        self.targets.iter().filter_map(|(client, target)| Some((target.running()?, client)))
+        let context = &self.context;
+        self.targets.iter().filter_map(move |(client, target)| Some((target.running(context)?, client)))
     }
 
     fn each(
@@ -265,10 +278,12 @@ impl PendingCommand {
         self.context.done = true;
         let doubts = self.targets.values_mut().filter_map(|target| target.doubt(now));
         effects.extend(doubts.map(|doubt| self.context.update(doubt)));
-        let replies: Vec<_> = self.targets.values_mut().filter_map(PendingTarget::report).collect();
-        let command_id = if let [only] = replies.as_slice() { only.command_id } else { self.id };
-        let command = self.context.request.command.name.clone();
-        let report = Report { command_id, command, replies, gaps: self.gaps };
+        let context = &self.context;
+        let replies: Vec<_> = self.targets.values_mut().filter_map(|target| target.report(context)).collect();
+        let sent = if let [only] = replies.as_slice() { only.command_id } else { self.id };
+        let RequestContext { request, options, .. } = &self.context;
+        let (command_id, command) = (request.awaited.unwrap_or(sent), request.reported_name());
+        let report = Report { command_id, command, replies, gaps: self.gaps, detached: options.detach };
         effects.push(Effect::Emit(OperatorEvent::Done { id: self.context.id, report }));
         effects
     }

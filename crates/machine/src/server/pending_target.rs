@@ -1,5 +1,6 @@
 //! One target of a request, from the command that it is sent to its verdict (sections 5 and 8).
 
+mod awaited;
 mod others;
 mod reissue;
 
@@ -9,11 +10,11 @@ use countersign_protocol::envelope::Authentic;
 use countersign_protocol::id::{MessageId, Uuid};
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{ErrorCode, Outcome, Reply, State};
-use countersign_protocol::time::Millis;
+use countersign_protocol::time::{Millis, span};
 
 use self::others::Refused;
 use super::expected::Expected;
-use super::notices::{clock_notice, seconds, unknown};
+use super::notices::{clock_notice, unknown};
 use super::processes::Processes;
 use super::request::RequestContext;
 use super::result_queries::{ResultAnswer, ResultQueries, ResultQuery};
@@ -54,6 +55,8 @@ pub(super) struct PendingTarget {
     refused: Option<Refused>,
     /// A later control command went to it.
     superseded: bool,
+    /// The digest of the command whose end is awaited, once the client has named it.
+    awaited: Option<Digest>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -91,6 +94,7 @@ impl PendingTarget {
             state: None,
             no_responders: false,
             superseded: context.superseded,
+            awaited: None,
         }
     }
 
@@ -111,19 +115,22 @@ impl PendingTarget {
     ) -> Result<u64, Ignored> {
         let message = reply.message();
         let outcome = message.outcome().map_err(|_| Ignored::Unfit)?;
-        if let Some(query) = self.result_queries.find(&message.command_id) {
+        if let Some(mut query) = self.result_queries.find(&message.command_id) {
             self.note_process(reply);
             if matches!(outcome, Outcome::Failed(_) | Outcome::Refused(_)) && self.knows_nothing(message.boot) {
                 return Ok(0);
             }
             let answer = query.answer(outcome, context)?;
-            self.on_result(context, query, answer, message, now);
+            self.on_result(context, query, answer, message, now, effects);
             return Ok(0);
         }
         if !context.request.fits(&outcome) {
             return Err(Ignored::Unfit);
         }
         self.note_process(reply);
+        if let (Some(_), Outcome::Succeeded(_)) = (context.request.awaited, &outcome) {
+            return self.on_first_result(context, outcome, message, now, effects);
+        }
         match &outcome {
             _ if context.done => {}
             Outcome::Refused(error) if self.is_of_another(message, error, now) => return Ok(0),
@@ -238,7 +245,7 @@ impl PendingTarget {
                     Some(Refused { error, latency, .. }) => Stage::refused(error, latency),
                     None => {
                         let silence =
-                            format!("no reply within {}{}", seconds(context.first_reply_timeout()), context.cut_off());
+                            format!("no reply within {}{}", span(context.first_reply_timeout()), context.cut_off());
                         let text = silence + &self.lapse(context, now);
                         Stage::unsettled(self.offline(context, now).unwrap_or_else(|| unknown(&text)))
                     }
@@ -265,7 +272,7 @@ impl PendingTarget {
                 (now.micros < context.expires).then(|| self.latest.publish(context))
             }
             Stage::Running { .. } if self.silent_at() <= now.micros => {
-                let text = format!("accepted, then silent for {}", seconds(SILENCE));
+                let text = format!("accepted, then silent for {}", span(SILENCE));
                 self.stage = Stage::unsettled(unknown(&(text + &self.lapse(context, now))));
                 None
             }
@@ -301,12 +308,12 @@ impl PendingTarget {
     }
 
     /// The person does not want to wait any longer.
-    pub(super) fn interrupt(&mut self) {
+    pub(super) fn interrupt(&mut self, why: &str) {
         match self.stage {
             Stage::Waiting { .. } => {
                 self.stage = match self.refused.take() {
                     Some(Refused { error, latency, .. }) => Stage::refused(error, latency),
-                    None => Stage::unsettled(unknown("interrupted before a reply")),
+                    None => Stage::unsettled(unknown(why)),
                 }
             }
             Stage::Running { .. } => self.stage = Stage::unsettled(Verdict::Accepted),
@@ -342,18 +349,21 @@ impl PendingTarget {
     }
 
     /// What the client has accepted and not ended.
-    pub(super) fn running(&self) -> Option<CommandId> {
+    pub(super) fn running(&self, context: &RequestContext) -> Option<CommandId> {
         let runs = matches!(self.stage, Stage::Running { .. });
+        if let Some(command_id) = context.request.awaited {
+            return runs.then_some(CommandId { command_id, command_digest: None });
+        }
         self.sent().find(|sent| runs && sent.accepted.is_some()).map(SentCommand::named)
     }
 
     /// The verdict for the one report, if there is one. The client's content goes with it; that there is a verdict stays.
-    pub(super) fn report(&mut self) -> Option<TargetReport> {
+    pub(super) fn report(&mut self, context: &RequestContext) -> Option<TargetReport> {
         match &mut self.stage {
             Stage::Waiting { .. } | Stage::Running { .. } => None,
             Stage::Ended { verdict, latency, settled } => Some(TargetReport {
                 client: self.client.clone(),
-                command_id: self.latest.id,
+                command_id: context.request.awaited.unwrap_or(self.latest.id),
                 verdict: std::mem::replace(verdict, verdict.without_content()),
                 is_final: *settled,
                 state: self.state,
@@ -397,6 +407,7 @@ impl PendingTarget {
 
     /// The client reports that it runs: that is the verdict if its end is not awaited.
     fn runs(&mut self, context: &RequestContext, latency: u64, now: Now) {
+        let poll_at = now.after(self.poll_after(context, now));
         let wait = Wait::new(UNREPORTED_TIMEOUT, now);
         match &mut self.stage {
             Stage::Running { wait: running, .. } => *running = wait,
@@ -405,21 +416,26 @@ impl PendingTarget {
                 self.stage = Stage::Ended { verdict: Verdict::Accepted, latency: Some(latency), settled: false };
             }
             Stage::Waiting { .. } | Stage::Ended { .. } => {
-                self.stage = Stage::Running { wait, poll_at: now.after(POLL_EVERY) };
+                self.stage = Stage::Running { wait, poll_at };
             }
         }
     }
 
     /// Queries the result of what was accepted, or may have been.
     fn poll_result(&mut self, context: &mut RequestContext, now: Now) -> Option<Effect> {
+        let poll_after = self.poll_after(context, now);
         match &mut self.stage {
-            Stage::Running { poll_at, .. } => *poll_at = now.after(POLL_EVERY),
+            Stage::Running { poll_at, .. } => *poll_at = now.after(poll_after),
             Stage::Waiting { poll_at, .. } => *poll_at = Some(now.after(NEXT_POLL)),
             Stage::Ended { .. } => {}
         }
         let accepted = self.sent().find(|sent| sent.accepted.is_some());
-        let sent = accepted.unwrap_or(&self.latest).clone();
-        self.result_queries.poll_result(&self.client, &sent, context, now)
+        let sent = accepted.unwrap_or(&self.latest);
+        let (named, about) = match context.request.awaited {
+            Some(command_id) => (CommandId { command_id, command_digest: None }, self.awaited),
+            None => (sent.named(), Some(sent.digest)),
+        };
+        self.result_queries.poll_result(&self.client, named, about, context, now)
     }
 
     /// The client has answered a query for the result.
@@ -430,9 +446,14 @@ impl PendingTarget {
         answer: ResultAnswer,
         reply: &Reply,
         now: Now,
+        effects: &mut Vec<Effect>,
     ) {
         self.note_seen(reply.state, now);
-        let Some(sent) = std::iter::once(&mut self.latest).chain(&mut self.earlier).find(|it| it.digest == query.about)
+        if context.request.awaited.is_some() {
+            return self.on_awaited(context, query.about, answer, reply, now, effects);
+        }
+        let Some(sent) =
+            std::iter::once(&mut self.latest).chain(&mut self.earlier).find(|it| Some(it.digest) == query.about)
         else {
             return;
         };
@@ -441,7 +462,7 @@ impl PendingTarget {
             (Stage::Waiting { .. } | Stage::Running { .. }, ResultAnswer::Ended(verdict)) => {
                 self.stage = Stage::Ended { verdict, latency: Some(latency), settled: true };
             }
-            (Stage::Waiting { .. } | Stage::Running { .. }, ResultAnswer::Runs) => {
+            (Stage::Waiting { .. } | Stage::Running { .. }, ResultAnswer::Runs(_)) => {
                 sent.accepted = Some(reply.epoch);
                 if matches!(self.stage, Stage::Waiting { .. }) {
                     self.accepted_by = Some(reply.boot);

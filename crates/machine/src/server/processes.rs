@@ -5,7 +5,7 @@ use countersign_protocol::id::Uuid;
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{Reply, State, Status};
-use countersign_protocol::time::Millis;
+use countersign_protocol::time::{Millis, span};
 
 use super::{Presence, Update};
 
@@ -111,9 +111,9 @@ impl Processes {
         } else {
             let age = alive.iter().find(|process| !process.has_answered).map_or(0, |process| now.since(process.last));
             format!(
-                "{client} answered from another process than the one that was heard {} s ago ({boots}): it was started \
+                "{client} answered from another process than the one that was heard {} ago ({boots}): it was started \
                  again, or two processes answer as {client} and the other may have done otherwise",
-                age.max(0) / 1_000
+                span(age)
             )
         };
         Some(Update::Notice { client: Some(client.clone()), alarm: proven || answered > 1, text })

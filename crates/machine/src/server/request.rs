@@ -15,7 +15,7 @@ use countersign_protocol::reply::Outcome;
 use countersign_protocol::schema::{self, SchemaError};
 use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Audience, CommandRequest, Effect, Now, OperatorEvent, Options, RequestId, Update, micros};
 
@@ -97,6 +97,8 @@ pub(super) struct RequestContext {
     pub(super) cut_off: Option<u64>,
     /// How long there was none since the request was submitted, in microseconds; the present outage not included.
     pub(super) outage: u64,
+    /// When the whole wait is over, monotonic.
+    pub(super) deadline: Option<u64>,
     /// The report was made: nothing more is sent.
     pub(super) done: bool,
 }
@@ -238,12 +240,26 @@ impl CommandRequest {
                 return Err(RequestError::Arguments { command: command.name, errors });
             }
         }
-        Ok(Self { command, builtin, dry_run })
+        Ok(Self { command, builtin, dry_run, awaited: None })
+    }
+
+    /// To wait for the end of a command that was sent before: each client is sent `result` queries until it has ended there, and
+    /// the verdict is that of the command.
+    pub fn wait(command_id: MessageId) -> Self {
+        let args = [("command_id".to_owned(), json!(command_id))].into_iter().collect();
+        let command = Call { name: Builtin::Result.into(), args };
+        Self { command, builtin: Some(Builtin::Result), dry_run: false, awaited: Some(command_id) }
     }
 
     /// The command's name.
     pub fn name(&self) -> &Name {
         &self.command.name
+    }
+
+    /// The name in its report: what waits for another command is not a query for its result.
+    pub(super) fn reported_name(&self) -> Name {
+        let wait = self.awaited.and_then(|_| "wait".parse().ok());
+        wait.unwrap_or_else(|| self.command.name.clone())
     }
 
     /// Whether an outcome can be one of this request: the result of a built-in command satisfies its schema.

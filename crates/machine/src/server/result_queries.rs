@@ -2,18 +2,17 @@
 
 use std::collections::VecDeque;
 
-use countersign_protocol::command::{Builtin, Call, Recorded, Target};
+use countersign_protocol::command::{Builtin, Call, CommandId, Recorded, Target};
 use countersign_protocol::digest::Digest;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::json;
 use countersign_protocol::name::Name;
-use countersign_protocol::reply::{ErrorCode, Outcome};
+use countersign_protocol::reply::{ErrorCode, Outcome, Progress};
 use countersign_protocol::schema;
 use serde_json::Value;
 
 use super::notices::{recorded, unknown};
 use super::request::{RequestContext, UnsignedCommand};
-use super::sent_command::SentCommand;
 use super::verdict::{Ignored, Verdict};
 use super::{Effect, Now, POLL_EVERY};
 
@@ -29,14 +28,14 @@ pub(super) struct ResultQueries(VecDeque<ResultQuery>);
 pub(super) struct ResultQuery {
     id: MessageId,
     digest: Digest,
-    /// The digest of the command that it is about.
-    pub(super) about: Digest,
+    /// The digest of the command that it is about; `None` where it is still to be learned, of a command that is awaited.
+    pub(super) about: Option<Digest>,
 }
 
 /// What an answer shows of the command that the query is about.
 pub(super) enum ResultAnswer {
-    /// It runs.
-    Runs,
+    /// It runs, and is so far.
+    Runs(Option<Progress>),
     /// It has ended so.
     Ended(Verdict),
     /// The client has no record of it.
@@ -50,11 +49,12 @@ impl ResultQueries {
     pub(super) fn poll_result(
         &mut self,
         client: &Name,
-        sent: &SentCommand,
+        named: CommandId,
+        about: Option<Digest>,
         context: &mut RequestContext,
         now: Now,
     ) -> Option<Effect> {
-        let Ok(Value::Object(args)) = serde_json::to_value(sent.named()) else { return None };
+        let Ok(Value::Object(args)) = serde_json::to_value(named) else { return None };
         let id = context.id(now);
         let unsigned = UnsignedCommand {
             id,
@@ -72,7 +72,7 @@ impl ResultQueries {
         {
             context.issued.remove(&oldest.id);
         }
-        self.0.push_back(ResultQuery { id, digest: Digest::of(&query.body), about: sent.digest });
+        self.0.push_back(ResultQuery { id, digest: Digest::of(&query.body), about });
         Some(Effect::Publish { message: query, reply: context.reply_to(&id) })
     }
 
@@ -89,14 +89,15 @@ impl ResultQueries {
 
 impl ResultQuery {
     /// What a client answers. What is on record of another command is no answer, whatever its id is (section 5).
-    pub(super) fn answer(&self, outcome: Outcome, context: &RequestContext) -> Result<ResultAnswer, Ignored> {
+    pub(super) fn answer(&mut self, outcome: Outcome, context: &RequestContext) -> Result<ResultAnswer, Ignored> {
         let answer = match outcome {
             Outcome::Succeeded(result) if schema::result(Builtin::Result).accepts(&result) => {
                 let found: Recorded = json::read(&result).map_err(|_| Ignored::Unfit)?;
-                if found.command_digest != self.about {
+                if found.command_digest != *self.about.get_or_insert(found.command_digest) {
                     return Err(Ignored::OtherBytes);
                 }
-                recorded(found).map_or(ResultAnswer::Runs, ResultAnswer::Ended)
+                let progress = found.progress.clone();
+                recorded(found).map_or(ResultAnswer::Runs(progress), ResultAnswer::Ended)
             }
             Outcome::Succeeded(_) => return Err(Ignored::Unfit),
             Outcome::Failed(error) | Outcome::Refused(error)
@@ -107,6 +108,7 @@ impl ResultQuery {
             _ => ResultAnswer::Alive,
         };
         if let ResultAnswer::Ended(Verdict::Succeeded { result: Some(result) }) = &answer
+            && context.request.awaited.is_none()
             && !context.request.fits(&Outcome::Succeeded(result.value()))
         {
             return Err(Ignored::Unfit);

@@ -199,6 +199,8 @@ pub struct Report {
     pub replies: Vec<TargetReport>,
     /// How many interim replies are missing, by their numbers.
     pub gaps: u64,
+    /// Whether the end of what runs was not to be awaited.
+    pub detached: bool,
 }
 
 impl Report {
@@ -212,13 +214,15 @@ impl Report {
     }
 
     /// The exit status: 1 if some target failed, refused, was cancelled or interrupted; else 3 if some gave no reply or is
-    /// offline; else 0.
+    /// offline; else 6 if some runs although its end was to be awaited; else 0.
     pub fn exit_status(&self) -> u8 {
         let verdicts = || self.replies.iter().map(|reply| &reply.verdict);
         if verdicts().any(|verdict| verdict.error().is_some()) {
             1
         } else if verdicts().any(|verdict| matches!(verdict, Verdict::NoReply { .. } | Verdict::Offline { .. })) {
             3
+        } else if !self.detached && verdicts().any(|verdict| matches!(verdict, Verdict::Accepted)) {
+            6
         } else {
             0
         }

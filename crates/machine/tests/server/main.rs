@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub, reason = "tests")]
 
+mod awaited;
 mod broadcast;
 mod client_events;
 mod common;

@@ -197,10 +197,11 @@ proptest! {
     #[test]
     fn every_target_ends_in_exactly_one_verdict_and_none_that_its_client_did_not_sign(
         steps in steps(), long in any::<bool>(), detach in any::<bool>(), retry in any::<bool>(),
+        deadline in proptest::option::of(0..60_000_i64),
     ) {
         let world = World::new();
         let request = if long { calculate() } else { ping() };
-        let options = Options { detach, retry, ..Options::default() };
+        let options = Options { detach, retry, deadline, ..Options::default() };
         let mut server = world.request(request.clone(), &CLIENTS, options).unwrap();
         let (mut flight, mut truth) = (Vec::new(), Truth::new());
         for one in &steps {
@@ -218,7 +219,7 @@ proptest! {
             let is_signed = |verdict: &Verdict| match verdict {
                 Verdict::NoReply { .. } => true,
                 Verdict::Offline { .. } => false,
-                Verdict::Accepted => detach && signed.contains(&Outcome::Accepted),
+                Verdict::Accepted => (detach || deadline.is_some()) && signed.contains(&Outcome::Accepted),
                 other => signed.iter().any(|outcome| match outcome {
                     Outcome::Succeeded(result) => other.result().as_ref() == Some(result),
                     Outcome::Failed(error) | Outcome::Refused(error) => other.error() == Some(error),

@@ -459,7 +459,7 @@ fn what_was_reissued_has_its_own_time_out() {
 fn a_clock_that_is_off_is_shown_by_the_refusal() {
     let world = World::new();
     let table = [
-        (ErrorCode::Expired, 95_500, "95.5 s behind that of worker-1"),
+        (ErrorCode::Expired, 95_500, "1 min 35 s behind that of worker-1"),
         (ErrorCode::NotYetValid, -6_000, "6 s ahead of that of worker-1"),
     ];
     for (code, theirs, expected) in table {

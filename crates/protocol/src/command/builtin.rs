@@ -328,6 +328,10 @@ pub struct Recorded {
     pub operator: Name,
     /// The latest status.
     pub status: Status,
+    /// How far it is, only with `progress`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "json::present")]
+    #[schemars(with = "Progress")]
+    pub progress: Option<Progress>,
     /// The result, only of a command that succeeded. Absent: not kept.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "json::present")]
     #[schemars(with = "Value")]

@@ -4,7 +4,7 @@ use countersign_protocol::command::{Builtin, CommandKind};
 use countersign_protocol::envelope::Reason;
 use countersign_protocol::id::Uuid;
 use countersign_protocol::limits::MAX_AHEAD;
-use countersign_protocol::time::Millis;
+use countersign_protocol::time::{Millis, span};
 
 use super::address::Addressed;
 use super::authorise::Authorised;
@@ -39,8 +39,8 @@ pub(super) fn fresh(authorised: Authorised, at: &Freshness) -> Result<Fresh, Rej
     } else if life <= 0 || life > max {
         Refusal::Lifetime { life, max }
     } else if now >= addressed.started().until {
-        let ago = now.since(message.expires_at) / 1_000;
-        let detail = format!("expired {ago} s ago by this machine's clock");
+        let ago = span(now.since(message.expires_at));
+        let detail = format!("expired {ago} ago by this machine's clock");
         return Err(Rejection::drop(Reason::Late, &message.from, detail));
     } else if message.epoch.is_some_and(|epoch| epoch != at.epoch) {
         Refusal::WrongEpoch(at.epoch)

@@ -3,10 +3,9 @@
 use countersign_protocol::envelope::Authentic;
 use countersign_protocol::id::Uuid;
 use countersign_protocol::reply::{ErrorBody, Reply, State};
-use countersign_protocol::time::Millis;
+use countersign_protocol::time::{Millis, span};
 
 use super::{PendingTarget, Stage};
-use crate::server::notices::seconds;
 use crate::server::request::RequestContext;
 use crate::server::verdict::Verdict;
 use crate::server::{Effect, Now, Presence, SILENCE, Update};
@@ -111,7 +110,7 @@ impl PendingTarget {
         let why = if known.state() == State::Terminated {
             "it has ended, by its last presence".to_owned()
         } else if silence > SILENCE {
-            format!("{nothing_listens}its last presence is {} old", seconds(age))
+            format!("{nothing_listens}its last presence is {} old", span(age))
         } else {
             return None;
         };

@@ -1,0 +1,74 @@
+//! The history of an operator, for people and for programs.
+
+use std::collections::BTreeMap;
+
+use countersign_protocol::id::MessageId;
+use countersign_protocol::text::escape;
+use countersign_protocol::time::Millis;
+use serde::Serialize;
+
+use super::{Output, status, table};
+use crate::args::Format;
+use crate::cli_error::CliResult;
+use crate::history::SentEntry;
+use crate::short_id::shorten;
+use crate::text::{counted, cut};
+
+/// How much of the arguments is shown in a list, in characters.
+const MAX_ARGS: usize = 40;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    history: &'a [&'a SentEntry],
+}
+
+/// Prints these commands, the latest last, or all that is known of the only one. `all` are those that an id is to be told from.
+pub(crate) fn print_history(
+    shown: &[&SentEntry],
+    all: &BTreeMap<MessageId, SentEntry>,
+    is_one: bool,
+    format: Format,
+    now: Millis,
+    output: Output,
+) -> CliResult<()> {
+    match (format, shown) {
+        (Format::Json, _) => output.json(&Document { history: shown }),
+        (Format::Ndjson, _) => shown.iter().try_for_each(|entry| output.json(entry)),
+        (Format::Table, [only]) if is_one => output.text(&whole(only, now)),
+        (Format::Table, []) => output.text("no command was sent in that time"),
+        (Format::Table, _) => output.text(&list(shown, all)),
+    }
+}
+
+fn list(shown: &[&SentEntry], all: &BTreeMap<MessageId, SentEntry>) -> String {
+    let rows = shown.iter().map(|entry| {
+        let verdicts: Vec<String> = entry.summary().iter().map(|(word, count)| format!("{count} {word}")).collect();
+        vec![
+            entry.at.utc(),
+            shorten(&entry.command_id, all.keys()),
+            entry.command.to_string(),
+            cut(&entry.args, MAX_ARGS).into_owned(),
+            cut(&entry.to, MAX_ARGS).into_owned(),
+            verdicts.join(", "),
+        ]
+    });
+    table(&["TIME", "ID", "COMMAND", "ARGUMENTS", "TARGETS", "VERDICTS"], rows.collect())
+}
+
+fn whole(entry: &SentEntry, now: Millis) -> String {
+    let mut lines = vec![entry.command_id.to_string()];
+    for (label, value) in [
+        ("command", format!("{} {}", entry.command, entry.args)),
+        ("targets", format!("{}: {}", entry.to, counted(entry.targets.len() as u64, "client"))),
+        ("sent", format!("{}, {} ago", entry.at.utc(), status::age(entry.at, now))),
+    ] {
+        lines.push(escape(&format!("  {label:9} {}", value.trim_end())).into_owned());
+    }
+    let rows = entry.targets.iter().map(|(client, verdict)| match verdict {
+        Some(known) => vec![client.to_string(), known.verdict.clone(), known.text.clone(), known.at.utc()],
+        None => vec![client.to_string(), "unknown".to_owned(), "no verdict was written".to_owned(), "-".to_owned()],
+    });
+    lines.push(String::new());
+    lines.push(table(&["CLIENT", "VERDICT", "ANSWER", "TIME"], rows.collect()));
+    lines.join("\n")
+}
