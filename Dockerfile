@@ -21,6 +21,7 @@ LABEL org.opencontainers.image.title="countersign-broker" \
     org.opencontainers.image.source="https://github.com/countersign/countersign"
 COPY --chmod=0444 nats.conf docker/broker.conf /etc/countersign/
 RUN install -d -m 0700 -o 10001 -g 10001 /etc/countersign/keys /var/lib/nats
+ENV NATS_ACCOUNTS=/var/lib/nats/accounts
 USER 10001:10001
 ENTRYPOINT ["nats-server", "-c", "/etc/countersign/broker.conf", "-sd", "/var/lib/nats"]
 CMD ["-a", "0.0.0.0", "-p", "4222"]

@@ -36,8 +36,8 @@ give() { # VOLUME FILE…
     done
 }
 cd /keys/all
-give broker nats/users.conf
-give setup trust.json root.thumbprint nats/setup.nk
-give client trust.json root.thumbprint clients/*.pem clients/*.jwt nats/client-*.nk
+give broker nats/accounts.conf
+give setup trust.json root.thumbprint nats/setup.creds
+give client trust.json root.thumbprint clients/*.pem clients/*.jwt nats/client-*.creds
 # An operator gets only the credentials of the clients, for their names. The observer's key can only subscribe.
-give operator trust.json root.thumbprint operators/*.pem operators/*.jwt nats/operator-*.nk nats/observer.nk clients/*.jwt
+give operator trust.json root.thumbprint operators/*.pem operators/*.jwt nats/operator-*.creds nats/observer.creds clients/*.jwt

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use async_nats::{ConnectOptions, HeaderMap};
+use async_nats::HeaderMap;
 use countersign_host::clock;
-use countersign_keys::{KeyFolder, load_trust, read_key, read_seed};
+use countersign_keys::{KeyFolder, load_trust, read_key};
 use countersign_machine::server::{Audience, Options};
 use countersign_protocol::command::{
     Builtin, ClientInfo, Command, CommandInfo, JobsInfo, Target, True, TrustInfo, Version,
@@ -255,8 +255,7 @@ async fn publish(client: &async_nats::Client, message: Signed) -> BenchResult<()
 /// which the setup key may ask.
 async fn stored(url: &str, keys: &KeyFolder, realm: &Name, count: usize) -> BenchResult<()> {
     let stream = subject::presence_stream(realm);
-    let seed = read_seed(&keys.setup_seed())?;
-    let options = ConnectOptions::with_nkey(seed.as_str().to_owned()).custom_inbox_prefix("_INBOX.setup");
+    let options = world::login(&keys.setup_creds())?.custom_inbox_prefix("_INBOX.setup");
     let context = async_nats::jetstream::new(options.connect(url).await?);
     let deadline = Instant::now() + world::TIMEOUT;
     while Instant::now() < deadline {

@@ -1,15 +1,16 @@
 //! What a benchmark runs in: a realm with its keys, a nats-server, and processes of the release binary.
 
 use std::fs;
+use std::future::ready;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::ConnectOptions;
+use async_nats::{AuthError, ConnectOptions};
 use countersign_host::clock;
-use countersign_keys::{KeyFolder, Member, Seed, create_secret, load_member, load_trust, read_seed};
+use countersign_keys::{KeyFolder, Login, Member, Seed, create_secret, load_member, load_trust};
 use countersign_machine::server::{Audience, ClientEvent, CommandRequest, Options, Update};
 use countersign_protocol::command::{Builtin, Call};
 use countersign_protocol::credential::Role;
@@ -18,6 +19,7 @@ use countersign_protocol::name::Name;
 use countersign_protocol::reply::State;
 use countersign_protocol::trust::Trust;
 use countersign_server::{Follow, Operator, OperatorConfig, OperatorEvent};
+use countersign_testkit::accounts;
 use countersign_testkit::broker::Broker;
 use countersign_testkit::hostile::Peer;
 use rustix::process::{Pid, Signal, kill_process};
@@ -58,12 +60,8 @@ impl World {
         run(&mut init)?;
 
         let seed = Seed::from_random(clock::random()?).ok_or("no connection key")?;
-        create_secret(&outsider_seed(&keys), format!("{}\n", seed.as_str()).as_bytes())?;
-        let users = fs::read_to_string(keys.users())?;
-        let (before, after) =
-            users.split_once("users: [\n").ok_or("users.conf does not list the realm's users first")?;
-        let outsider = seed.public_key().ok_or("no public connection key")?;
-        fs::write(keys.users(), format!("{before}users: [\n  {{ nkey: {outsider} }}\n{after}"))?;
+        let account = accounts::key(&fs::read_to_string(keys.authority())?, "realm");
+        create_secret(&outsider_creds(&keys), accounts::user(&account, seed.as_str(), &[">"], &[">"]).as_bytes())?;
 
         let configuration = folder.path().join("nats.conf");
         fs::write(&configuration, include_str!("../../../nats.conf"))?;
@@ -111,8 +109,7 @@ impl World {
 
     /// A connection of the same, which blocks and can publish anything.
     pub(crate) fn peer(&self) -> BenchResult<Peer> {
-        let seed = read_seed(&outsider_seed(&self.keys()))?;
-        Ok(Peer::connect(self.broker.port(), Some(seed.as_str())))
+        Ok(Peer::connect(self.broker.port(), Some(&fs::read_to_string(outsider_creds(&self.keys()))?)))
     }
 
     /// `countersign` with these arguments, in this realm.
@@ -200,9 +197,16 @@ pub(crate) fn run(command: &mut Command) -> BenchResult<()> {
 
 /// A connection of whoever is not Countersign.
 pub(crate) async fn outsider(url: &str, keys: &KeyFolder) -> BenchResult<async_nats::Client> {
-    let seed = read_seed(&outsider_seed(keys))?;
-    let options = ConnectOptions::with_nkey(seed.as_str().to_owned()).subscription_capacity(65_536);
+    let options = login(&outsider_creds(keys))?.subscription_capacity(65_536);
     Ok(options.connect(url).await?)
+}
+
+/// Options that log in with a file of credentials.
+pub(crate) fn login(creds: &Path) -> BenchResult<ConnectOptions> {
+    let login = Login::read(creds)?;
+    Ok(ConnectOptions::with_jwt(login.jwt().to_owned(), move |nonce| {
+        ready(login.sign(&nonce).ok_or_else(|| AuthError::new("the connection key does not sign")))
+    }))
 }
 
 /// A request of a built-in command without arguments.
@@ -240,8 +244,8 @@ pub(crate) fn worker() -> BenchResult<Audience> {
     Ok(Audience::Clients(vec![worker]))
 }
 
-fn outsider_seed(keys: &KeyFolder) -> PathBuf {
-    keys.path().join("nats/bench.nk")
+fn outsider_creds(keys: &KeyFolder) -> PathBuf {
+    keys.path().join("nats/bench.creds")
 }
 
 fn shown(command: &Command) -> String {

@@ -196,7 +196,7 @@ impl Shell {
     async fn start(Client { config, commands, folder }: Client) -> Result<Self, ClientError> {
         let ClientConfig { member, trust, url, state, limits, start_ready, version, console, prefix_output, health } =
             config;
-        let Member { identity, seed, inbox_prefix } = member;
+        let Member { identity, login, inbox_prefix } = member;
         let (catalogue, runs) = commands.into_parts()?;
         let folder = folder.map_or_else(|| LockedStateDir::take(&state, identity.name()), Ok)?;
         let output = Arc::new(OutputStore::open(folder.path().join("output")));
@@ -220,7 +220,7 @@ impl Shell {
         journal.append_for_good(&first.entries).map_err(|error| journal.error(&error))?;
         first.entries.clear();
         let (name_there, max_waiting) = (name.to_string(), MAX_WAITING);
-        let link = LinkConfig { url, name: name_there, seed, inbox_prefix, subscriptions, max_waiting, wait: true };
+        let link = LinkConfig { url, name: name_there, login, inbox_prefix, subscriptions, max_waiting, wait: true };
         let (link, events) = Link::connect(link).await?;
         let threads = available_parallelism().map_or(1, usize::from);
         let executor = Executor::new(runs, console.clone(), Arc::clone(&output));

@@ -162,12 +162,11 @@ impl CliError {
         };
         error.hint(match folder.kind() {
             FolderKind::Issuer => format!(
-                "check that it is this realm's broker ({which}); if it is, `countersign init`, and have it read its \
-                 configuration again"
+                "check that it is this realm's broker ({which}); if it is, `countersign init`, which renews what has \
+                 expired, and see whether the broker has the present nats/accounts.conf"
             ),
             _ => format!(
-                "check that it is this realm's broker ({which}); if it is, whoever has issuer.pem must give it the present \
-                 list of users"
+                "check that it is this realm's broker ({which}); if it is, ask whoever has issuer.pem for another .creds file"
             ),
         })
     }

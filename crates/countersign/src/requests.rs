@@ -194,8 +194,8 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> CliE
                  the clients one by one",
             ),
         OperatorError::ReplySubscriptionDenied(_) => CliError::new(Exit::Broker, format!("{error}; nothing was sent"))
-            .expected("a list of users that lets this connection key receive the operator's replies (nats/users.conf)")
-            .hint("where issuer.pem is, run `countersign init`; then make the broker read its configuration again"),
+            .expected("credentials of the broker (.creds) that let the operator receive its replies")
+            .hint("compare the broker's accounts with nats/accounts.conf of this realm"),
         OperatorError::Interrupted => interrupted(Exit::Interrupted),
         OperatorError::Random(_) => CliError::new(Exit::Failed, error)
             .expected("random bytes from the operating system")

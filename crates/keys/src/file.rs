@@ -14,9 +14,8 @@ use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 use super::folder::{FolderKind, KeyFolder};
-use super::member::Seed;
 
-/// The longest secret file, in bytes; a key in PEM has 119, a seed 58.
+/// The longest secret file, in bytes; a key in PEM has 119, a file of credentials up to 4,000.
 const MAX_SECRET: usize = 16 * 1024;
 
 /// Why a file of the keys folder cannot be used. [`fmt::Display`] says what happened, what was expected and what to do,
@@ -185,17 +184,6 @@ pub fn read_key(path: &Path) -> Result<SecretKey, KeyFileError> {
     })
 }
 
-/// Reads a connection key: a user's nkey seed, under the same conditions as [`read_key`].
-pub fn read_seed(path: &Path) -> Result<Seed, KeyFileError> {
-    let text = read_secret(path)?;
-    Seed::parse(text.trim()).ok_or_else(|| {
-        let what = "not a user's nkey seed".to_owned();
-        let expected = "58 characters that begin with SU";
-        let hint = "check that it is the right file; connection keys lie under `nats`, with the ending .nk";
-        KeyFileError::new(path, Fault::Content { what, expected, hint })
-    })
-}
-
 /// Makes a secret file: exclusively, with mode 0600, on disk when this returns; missing folders are made with mode 0700.
 /// A file that exists already is [`Fault::Exists`], and nothing happens to it.
 pub fn create_secret(path: &Path, secret: &[u8]) -> Result<(), KeyFileError> {
@@ -257,6 +245,15 @@ pub fn refuse_exposed(path: &Path) -> Result<(), KeyFileError> {
 /// Puts a file that is no secret in the place of another, at once and on disk when this returns; missing folders are made
 /// with mode 0700.
 pub fn replace_public(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
+    replace(path, bytes, 0o644)
+}
+
+/// Puts a secret file in the place of another, with mode 0600, in the same way.
+pub fn replace_secret(path: &Path, secret: &[u8]) -> Result<(), KeyFileError> {
+    replace(path, secret, 0o600)
+}
+
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyFileError> {
     let failed = |error: io::Error| KeyFileError::io(path, &error);
     let folder = folder_of(path);
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
@@ -267,7 +264,7 @@ pub fn replace_public(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
         Ok(()) | Err(_) => {}
     }
     // A link that somebody put there is not followed.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&fresh).map_err(failed)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh).map_err(failed)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
     std::fs::rename(&fresh, path).and_then(|()| sync_folder(folder)).map_err(failed)
 }
@@ -283,7 +280,8 @@ pub(super) fn make_private(folder: &Path) -> Result<(), KeyFileError> {
         .map_err(|error| KeyFileError::new(folder, Fault::Io(error.to_string())))
 }
 
-fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
+/// Reads a text that is a secret, under the conditions of [`read_key`].
+pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     let (file, about) = open(path, OFlags::NOFOLLOW)?;
     refuse_exposed(folder_of(path))?;
     refuse_shared_folder(path)?;

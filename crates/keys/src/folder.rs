@@ -101,29 +101,48 @@ impl KeyFolder {
         self.root.join(folder_name(role)).join(format!("{name}.jwt"))
     }
 
-    /// The connection key of an operator or a client.
-    pub fn seed(&self, role: Role, name: &Name) -> PathBuf {
-        self.root.join("nats").join(format!("{role}-{name}.nk"))
+    /// What an operator or a client logs in to the broker with: a JWT and its connection key. A secret.
+    pub fn creds(&self, role: Role, name: &Name) -> PathBuf {
+        self.nats(&format!("{role}-{name}.creds"))
     }
 
-    /// The connection key of the observer, who may subscribe and publishes nothing.
-    pub fn observer_seed(&self) -> PathBuf {
-        self.root.join("nats").join("observer.nk")
+    /// The public part of that, which also says here whose connection key is whose when the secret is elsewhere.
+    pub fn user_jwt(&self, role: Role, name: &Name) -> PathBuf {
+        self.nats(&format!("{role}-{name}.jwt"))
     }
 
-    /// The connection key that makes the broker's streams.
-    pub fn setup_seed(&self) -> PathBuf {
-        self.root.join("nats").join("setup.nk")
+    /// What the observer logs in with, who may subscribe and publishes nothing.
+    pub fn observer_creds(&self) -> PathBuf {
+        self.nats("observer.creds")
     }
 
-    /// The connection key that publishes trust bundles.
-    pub fn trust_seed(&self) -> PathBuf {
-        self.root.join("nats").join("trust.nk")
+    /// What logs in to make the broker's streams.
+    pub fn setup_creds(&self) -> PathBuf {
+        self.nats("setup.creds")
     }
 
-    /// The broker's list of users, which its configuration includes.
-    pub fn users(&self) -> PathBuf {
-        self.root.join("nats").join("users.conf")
+    /// What logs in to publish trust bundles.
+    pub fn trust_creds(&self) -> PathBuf {
+        self.nats("trust.creds")
+    }
+
+    /// What logs in to give the broker changed accounts.
+    pub fn accounts_creds(&self) -> PathBuf {
+        self.nats("accounts.creds")
+    }
+
+    /// The private keys of the broker's accounts: whoever has them lets users in.
+    pub fn authority(&self) -> PathBuf {
+        self.root.join("authority.nk")
+    }
+
+    /// The broker's accounts, which its configuration includes.
+    pub fn accounts(&self) -> PathBuf {
+        self.nats("accounts.conf")
+    }
+
+    fn nats(&self, file: &str) -> PathBuf {
+        self.root.join("nats").join(file)
     }
 
     /// The operators or clients that have a credential here, by name; none where the folder cannot be read.

@@ -3,11 +3,13 @@
 
 mod file;
 mod folder;
+mod login;
 mod member;
 
 pub use file::{
-    Fault, KeyFileError, create_secret, read_key, read_own, read_public, read_seed, refuse_exposed, replace_public,
-    shell_word,
+    Fault, KeyFileError, create_secret, read_key, read_own, read_public, read_secret, refuse_exposed, replace_public,
+    replace_secret, shell_word,
 };
 pub use folder::{FolderKind, KeyFolder};
+pub use login::{Login, MAX_USER_JWT, UserJwt, claims_in, creds_text};
 pub use member::{Member, Seed, load_member, load_pin, load_trust};

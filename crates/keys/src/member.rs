@@ -12,25 +12,26 @@ use countersign_protocol::trust::{MAX_TRUST, Trust};
 use nkeys::{KeyPair, KeyPairType};
 use zeroize::Zeroizing;
 
-use super::file::{Fault, KeyFileError, read_key, read_public, read_seed};
+use super::file::{Fault, KeyFileError, read_key, read_public};
 use super::folder::{FolderKind, KeyFolder};
+use super::login::Login;
 
 /// The longest pin file, in bytes; a thumbprint has 43.
 const MAX_PIN: usize = 1024;
 
-/// What an operator or a client needs to take part: its identity, and the key that it connects to the broker with.
+/// What an operator or a client needs to take part: its identity, and what it logs in to the broker with.
 #[derive(Debug, Clone)]
 pub struct Member {
     /// The message-signing key and the credential that belongs to it.
     pub identity: Identity,
-    /// The connection key, which is another one (section 7).
-    pub seed: Seed,
+    /// What it logs in to the broker with, by another key (section 7).
+    pub login: Login,
     /// What its inboxes begin with, and its permissions at the broker allow: `_INBOX.<role>-<name>`.
     pub inbox_prefix: String,
 }
 
 /// A connection key: a user's nkey seed. Its text is wiped from memory when it is dropped, and `Debug` does not show it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Seed(Zeroizing<String>);
 
 impl Seed {
@@ -52,7 +53,7 @@ impl Seed {
         &self.0
     }
 
-    /// The public key, as the broker's configuration names the user (`U…`); `None` is never seen in practice.
+    /// The public key, as the broker knows the user (`U…`); `None` is never seen in practice.
     pub fn public_key(&self) -> Option<String> {
         KeyPair::from_seed(&self.0).ok().map(|pair| pair.public_key())
     }
@@ -94,7 +95,7 @@ pub fn load_pin(folder: &KeyFolder) -> Result<Thumbprint, KeyFileError> {
     })
 }
 
-/// The identity and the connection key of an operator or a client (sections 6 and 7).
+/// The identity of an operator or a client, and what it logs in with (sections 6, 7 and 10).
 ///
 /// Refused are: a key file that others can reach, a credential that does not hold now or is for another name or role, a
 /// key that is not the credential's, and a connection key that is the key that signs messages.
@@ -128,9 +129,9 @@ pub fn load_member(
 
     let path = folder.key(role, name);
     let key = read_key(&path)?;
-    let seed_path = folder.seed(role, name);
-    let seed = read_seed(&seed_path)?;
-    if seed.is(&key) {
+    let creds = folder.creds(role, name);
+    let login = Login::read(&creds)?;
+    if login.seed().is(&key) {
         let what = format!("the same key as {}, which signs messages", path.display());
         let expected = "a connection key of its own: the broker makes it sign whatever the broker likes";
         let hint = match folder.kind() {
@@ -139,12 +140,12 @@ pub fn load_member(
             }
             _ => "replace both: `countersign credential issue` makes others on the machine that has issuer.pem",
         };
-        return Err(KeyFileError::new(&seed_path, Fault::Content { what, expected, hint }));
+        return Err(KeyFileError::new(&creds, Fault::Content { what, expected, hint }));
     }
     let identity = Identity::new(key, credential).map_err(|error| {
         let expected = "the key that the credential beside it was issued for";
         let hint = "put the right key there, or issue a credential for this one";
         KeyFileError::new(&path, Fault::Content { what: error.to_string(), expected, hint })
     })?;
-    Ok(Member { identity, seed, inbox_prefix: format!("_INBOX.{role}-{name}") })
+    Ok(Member { identity, login, inbox_prefix: format!("_INBOX.{role}-{name}") })
 }

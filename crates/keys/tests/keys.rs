@@ -8,8 +8,8 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use countersign_keys::{
-    Fault, KeyFileError, KeyFolder, Seed, create_secret, load_member, load_trust, read_key, read_public, read_seed,
-    replace_public,
+    Fault, KeyFileError, KeyFolder, Login, Seed, UserJwt, create_secret, creds_text, load_member, load_trust, read_key,
+    read_public, replace_public, replace_secret,
 };
 use countersign_protocol::command::Version;
 use countersign_protocol::credential::Role;
@@ -17,9 +17,11 @@ use countersign_protocol::key::SecretKey;
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::Name;
 use countersign_protocol::trust::{Issuer, Trust, TrustBody};
+use countersign_testkit::accounts::signed;
 use countersign_testkit::realm::{Realm, START, full_grant, name};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::geteuid;
+use serde_json::json;
 use tempfile::TempDir;
 
 /// The seed of the key that a realm's first member gets.
@@ -151,7 +153,7 @@ fn a_credential_and_the_folders_of_keys_that_others_may_write_to_are_refused() {
     let fixture = fixture();
     let worker = name("worker-1");
     let credential = fixture.keys.credential(Role::Client, &worker);
-    let seed = fixture.keys.seed(Role::Client, &worker);
+    let seed = fixture.keys.creds(Role::Client, &worker);
     let folders = [credential.parent().unwrap(), seed.parent().unwrap()];
     for (path, good) in [(&*credential, 0o644), (folders[0], 0o700), (folders[1], 0o700)] {
         set_mode(path, good | 0o020);
@@ -253,10 +255,7 @@ fn what_is_missing_too_long_or_no_key_is_refused() {
     let path = folder.path().join("other.pem");
     create_secret(&path, b"-----BEGIN NOTHING-----").unwrap();
     assert!(content(read_key(&path)).contains("PKCS#8"));
-    assert!(content(read_seed(&path)).contains("nkey"));
-    let path = folder.path().join("account.nk");
-    create_secret(&path, nkeys::KeyPair::new_account().seed().unwrap().as_bytes()).unwrap();
-    assert!(content(read_seed(&path)).contains("user"), "an account's seed is no user's");
+    assert!(content(Login::read(&path)).contains("credentials"));
 }
 
 #[test]
@@ -287,7 +286,7 @@ fn fixture() -> Fixture {
     let worker = name("worker-1");
     replace_public(&keys.credential(Role::Client, &worker), raw.as_bytes()).unwrap();
     create_secret(&keys.key(Role::Client, &worker), SecretKey::from_seed(FIRST).to_pem().as_bytes()).unwrap();
-    create_secret(&keys.seed(Role::Client, &worker), Seed::from_random([9; 32]).unwrap().as_str().as_bytes()).unwrap();
+    create_secret(&keys.creds(Role::Client, &worker), creds([9; 32], 1).as_bytes()).unwrap();
     Fixture { _folder: folder, keys, realm, raw }
 }
 
@@ -297,14 +296,71 @@ impl Fixture {
     }
 }
 
+/// A file of credentials for the key of these bytes, with a JWT of this second that nobody has verified.
+fn creds(random: [u8; 32], iat: i64) -> String {
+    let seed = Seed::from_random(random).unwrap();
+    creds_text(&jwt(&seed, iat), &seed).to_string()
+}
+
+fn jwt(seed: &Seed, iat: i64) -> String {
+    signed(json!({ "sub": seed.public_key(), "iat": iat }), &nkeys::KeyPair::new_account())
+}
+
+#[test]
+fn a_newer_jwt_about_the_same_key_is_taken_and_no_other_key() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("client-worker-1.creds");
+    let iat = |jwt: &str| UserJwt::parse(jwt).unwrap().issued_at();
+    create_secret(&path, creds([9; 32], 5).as_bytes()).unwrap();
+    let login = Login::read(&path).unwrap();
+    assert_eq!((iat(login.jwt()), iat(&login.latest_jwt())), (5, 5));
+    replace_secret(&path, creds([9; 32], 6).as_bytes()).unwrap();
+    assert_eq!((iat(login.jwt()), iat(&login.latest_jwt())), (5, 6), "renewed in its file");
+    // Beside it, where the key is on another machine than the issuer's.
+    let seed = login.seed();
+    for (beside, latest) in [(7, 7), (4, 6)] {
+        replace_public(&path.with_extension("jwt"), jwt(seed, beside).as_bytes()).unwrap();
+        assert_eq!(iat(&login.latest_jwt()), latest);
+    }
+    replace_public(&path.with_extension("jwt"), jwt(&Seed::from_random([8; 32]).unwrap(), 8).as_bytes()).unwrap();
+    assert_eq!(iat(&login.latest_jwt()), 6, "that of another key");
+    replace_secret(&path, creds(FIRST, 9).as_bytes()).unwrap();
+    assert_eq!(login.latest_jwt(), login.jwt(), "another key may be the one that signs messages");
+}
+
+#[test]
+fn credentials_from_other_systems_are_read_as_if_clean() {
+    let folder = TempDir::new().unwrap();
+    let clean = creds([9; 32], 5);
+    for (number, text) in [
+        clean.replace('\n', "\r\n"),
+        format!("\u{feff}{clean}"),
+        clean.lines().map(|line| format!("{line} \n")).collect(),
+        format!("\n{}\n\n", clean.replace('\n', "\n\n")),
+        clean.trim_end().to_owned(),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let path = folder.path().join(format!("{number}.creds"));
+        create_secret(&path, text.as_bytes()).unwrap();
+        assert_eq!(UserJwt::parse(Login::read(&path).unwrap().jwt()).unwrap().issued_at(), 5, "{text:?}");
+    }
+    for (number, text) in ["", "SUAA", &clean[..clean.len() / 2], &clean.replace("eyJ", "e")].iter().enumerate() {
+        let path = folder.path().join(format!("bad-{number}.creds"));
+        create_secret(&path, text.as_bytes()).unwrap();
+        assert!(content(Login::read(&path)).contains("credentials"), "{text:?}");
+    }
+}
+
 #[test]
 fn a_member_is_loaded() {
     let fixture = fixture();
     let member = fixture.load(Role::Client, &name("worker-1")).unwrap();
     assert_eq!(member.identity.name(), &name("worker-1"));
     assert_eq!(member.inbox_prefix, "_INBOX.client-worker-1");
-    assert_eq!(member.seed.as_str(), Seed::from_random([9; 32]).unwrap().as_str());
-    assert!(!format!("{member:?}").contains(member.seed.as_str()), "the seed is a secret");
+    assert_eq!(member.login.seed(), &Seed::from_random([9; 32]).unwrap());
+    assert!(!format!("{member:?}").contains(member.login.seed().as_str()), "the seed is a secret");
     assert_eq!(fixture.keys.names(Role::Client), [name("worker-1")]);
     assert_eq!(fixture.keys.names(Role::Operator), []);
 }
@@ -313,9 +369,9 @@ fn a_member_is_loaded() {
 fn a_connection_key_that_signs_messages_is_refused() {
     let fixture = fixture();
     let worker = name("worker-1");
-    let path = fixture.keys.seed(Role::Client, &worker);
+    let path = fixture.keys.creds(Role::Client, &worker);
     fs::remove_file(&path).unwrap();
-    create_secret(&path, Seed::from_random(FIRST).unwrap().as_str().as_bytes()).unwrap();
+    create_secret(&path, creds(FIRST, 1).as_bytes()).unwrap();
     let error = fixture.load(Role::Client, &worker).err().unwrap();
     assert_eq!(error.path, path);
     assert!(content(Err::<(), _>(error)).contains("the same key as"));

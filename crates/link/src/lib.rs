@@ -6,6 +6,7 @@
 //! with everything in it as soon as anything looks wrong, and is built again; see `supervisor`. What arrives goes into a
 //! bounded queue that sheds its oldest messages, and what is to be published waits in another until it is written.
 
+mod account;
 mod address;
 mod inbox;
 mod obstacle;
@@ -28,12 +29,13 @@ use countersign_protocol::limits::{MAX_BODY, MIN_MAX_PAYLOAD};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout;
 
+pub use self::account::{AccountUpdateError, update_account};
 pub use self::inbox::{Answer, Inbox};
 pub use self::obstacle::Obstacle;
 use self::queue::Shedding;
-pub use self::stream::{StreamAccess, StreamContent, StreamError, StreamReplicas, make_stream, purge_stream};
+pub use self::stream::{BrokerAccess, StreamContent, StreamError, StreamReplicas, make_stream, purge_stream};
 use self::subscriptions::Subscriptions;
-use countersign_keys::Seed;
+use countersign_keys::Login;
 
 /// The name of the thread that the NATS library runs on. Hostile headers make the library panic there; that is expected and
 /// recovered from, and a panic hook may say so instead of showing a backtrace.
@@ -83,8 +85,8 @@ pub struct LinkConfig {
     pub url: String,
     /// What the broker's own monitoring calls the connection.
     pub name: String,
-    /// The connection key.
-    pub seed: Seed,
+    /// What logs in; a newer JWT is taken from its file for each connection.
+    pub login: Login,
     /// What inboxes begin with; the broker's permissions of this user must allow it.
     pub inbox_prefix: String,
     /// What is subscribed to, plainly, on every connection.

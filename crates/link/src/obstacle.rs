@@ -85,8 +85,10 @@ impl Obstacle {
             Self::Silent => "a NATS server that answers in time; --timeout has no part in this",
             Self::NotNats => "a NATS server's port for clients, 4222 by default",
             Self::Tls => "a certificate for this host name by an authority that this machine trusts",
-            Self::Key => "that its list of users has our connection key (keys/nats/users.conf)",
-            Self::Ended => "an account of the NATS server that is in force",
+            Self::Key => {
+                "credentials (.creds) of an account that this broker has (nats/accounts.conf), neither expired nor revoked"
+            }
+            Self::Ended => "credentials (.creds) that have neither expired nor been revoked",
             Self::Late => "a connection that is made within the server's own time limit",
             Self::Full => "a NATS server that has room for one more connection",
             Self::Other => "a NATS server that lets us in",
@@ -105,8 +107,10 @@ impl Obstacle {
             Self::Tls => {
                 "nats:// where the server has no TLS, tls:// where it requires it; SSL_CERT_FILE names an authority"
             }
-            Self::Key => "run `countersign init` and make the server read its configuration again",
-            Self::Ended => "renew the account or user in the server's configuration, and make the server read it again",
+            Self::Key => {
+                "run `countersign init`, which renews what has expired; a server needs the nats/accounts.conf of this realm"
+            }
+            Self::Ended => "run `countersign credential renew` on the issuer's machine, and copy what it writes",
             Self::Late => "try again; if that does not help, raise `timeout` in the server's `authorization`",
             Self::Full => {
                 "raise `max_connections` in the server's configuration, or end connections that are not needed"

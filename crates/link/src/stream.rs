@@ -2,24 +2,22 @@
 
 use async_nats::Client;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
-use countersign_keys::Seed;
+use countersign_keys::Login;
 
 use super::{Link, LinkConfig, LinkError, MAX_WAITING, lock};
 
 /// On how many servers of a cluster a stream is stored, so that it outlives the loss of one.
 const REPLICAS: usize = 3;
 
-/// Who makes or changes a stream, and where.
+/// Who asks the broker for something, and where.
 #[derive(Debug)]
-pub struct StreamAccess<'a> {
+pub struct BrokerAccess<'a> {
     /// The broker's URL.
     pub url: &'a str,
-    /// The key that connects.
-    pub seed: Seed,
+    /// What logs in.
+    pub login: Login,
     /// Below which subject the broker answers.
     pub inbox_prefix: &'a str,
-    /// The stream.
-    pub stream: &'a str,
 }
 
 /// What a stream stores: the last message on each subject.
@@ -54,13 +52,16 @@ pub enum StreamError {
 /// Makes a stream, or makes it again what it should be, read by Direct Get. A cluster keeps it on three of its servers if it
 /// has as many; a stream that is on three stays there. It asks the broker to update this stream or to create it, and for
 /// nothing else.
-pub async fn make_stream(access: StreamAccess<'_>, content: StreamContent) -> Result<StreamReplicas, StreamError> {
-    let name = access.stream.to_owned();
-    let (_link, client) = connect(access).await?;
+pub async fn make_stream(
+    access: BrokerAccess<'_>,
+    name: &str,
+    content: StreamContent,
+) -> Result<StreamReplicas, StreamError> {
+    let (_link, client) = connect("setup", access).await?;
     let is_cluster = client.server_info().cluster.is_some();
     let context = async_nats::jetstream::new(client);
     let config = |replicas| Config {
-        name: name.clone(),
+        name: name.to_owned(),
         subjects: content.subjects.clone(),
         max_messages_per_subject: 1,
         max_message_size: content.max_message,
@@ -78,7 +79,7 @@ pub async fn make_stream(access: StreamAccess<'_>, content: StreamContent) -> Re
     let mut has_fewer = None;
     if let Err(why) = &made {
         has_fewer = is_cluster.then(|| why.clone());
-        let present = context.get_stream(&name).await.map(|it| it.cached_info().config.num_replicas);
+        let present = context.get_stream(name).await.map(|it| it.cached_info().config.num_replicas);
         let replicas = present.unwrap_or(1).max(1);
         made = context.create_or_update_stream(config(replicas)).await.map_err(|error| error.to_string());
     }
@@ -88,23 +89,23 @@ pub async fn make_stream(access: StreamAccess<'_>, content: StreamContent) -> Re
 
 /// Removes from a stream what it stores of these subjects. After an error some of them may be removed; to remove them again
 /// does no harm.
-pub async fn purge_stream(access: StreamAccess<'_>, subjects: &[String]) -> Result<(), StreamError> {
-    let name = access.stream.to_owned();
-    let (_link, client) = connect(access).await?;
+pub async fn purge_stream(access: BrokerAccess<'_>, name: &str, subjects: &[String]) -> Result<(), StreamError> {
+    let (_link, client) = connect("setup", access).await?;
     let refused = |error: String| StreamError::Refused(error);
     let context = async_nats::jetstream::new(client);
-    let stream = context.get_stream(&name).await.map_err(|error| refused(error.to_string()))?;
+    let stream = context.get_stream(name).await.map_err(|error| refused(error.to_string()))?;
     for subject in subjects {
         stream.purge().filter(subject).await.map_err(|error| refused(error.to_string()))?;
     }
     Ok(())
 }
 
-async fn connect(access: StreamAccess<'_>) -> Result<(Link, Client), StreamError> {
+/// Connects under a name for the broker's own monitoring.
+pub(super) async fn connect(name: &str, access: BrokerAccess<'_>) -> Result<(Link, Client), LinkError> {
     let (link, _events) = Link::connect(LinkConfig {
         url: access.url.to_owned(),
-        name: "setup".to_owned(),
-        seed: access.seed,
+        name: name.to_owned(),
+        login: access.login,
         inbox_prefix: access.inbox_prefix.to_owned(),
         subscriptions: Vec::new(),
         max_waiting: MAX_WAITING,
@@ -112,6 +113,6 @@ async fn connect(access: StreamAccess<'_>) -> Result<(Link, Client), StreamError
     })
     .await?;
     let client = lock(&link.shared.client).clone();
-    let client = client.ok_or_else(|| StreamError::Refused("the connection broke".to_owned()))?;
+    let client = client.ok_or_else(|| LinkError::System("the connection broke at once".to_owned()))?;
     Ok((link, client))
 }

@@ -4,11 +4,12 @@
 use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::client::PublishErrorKind;
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerAddr, Subscriber};
+use async_nats::{Auth, AuthError, Client, ConnectOptions, Event, HeaderMap, ServerAddr, Subscriber};
+use countersign_keys::Login;
 use countersign_protocol::envelope::{CREDENTIAL_HEADER, SIGNATURE_HEADER};
 use countersign_protocol::text::escape;
 use tokio::runtime::Builder;
@@ -24,6 +25,10 @@ use countersign_host::clock;
 const FIRST_PAUSE: Duration = Duration::from_millis(80);
 /// The longest pause between attempts. Section 9 asks for a client that is back within 5 seconds.
 const LONGEST_PAUSE: Duration = Duration::from_millis(1_600);
+/// How long a broker may refuse us before we ask it less often: whoever was revoked, or whose time is over, must not keep it busy.
+const PATIENT_AFTER: Duration = Duration::from_secs(60);
+/// The pause then; half of it is left to chance, so that it is 10 seconds at least.
+const PATIENT_PAUSE: Duration = Duration::from_secs(20);
 /// How long one address may take to let us in, and the name service to resolve a server's name, at first.
 const FIRST_HANDSHAKE: Duration = Duration::from_secs(3);
 /// The same at most: it doubles with each attempt that fails, since the way may be a slow one. An operator's command has only
@@ -67,6 +72,8 @@ pub(super) fn run(
     let mut pause = Duration::ZERO;
     let mut handshake = if config.wait { FIRST_HANDSHAKE } else { LONGEST_HANDSHAKE };
     let mut reported = String::new();
+    // How long the brokers have refused us, without a break.
+    let mut refused_since: Option<Instant> = None;
     loop {
         let end = match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
@@ -93,12 +100,15 @@ pub(super) fn run(
                 return false;
             }
             End::Failed(error) => {
-                pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+                let is_refusal = matches!(error, LinkError::Refused { .. });
+                refused_since = is_refusal.then(|| refused_since.unwrap_or_else(Instant::now));
+                pause = next_pause(pause, refused_since.map(|since| since.elapsed()));
                 handshake = (handshake * 2).min(LONGEST_HANDSHAKE);
                 error.to_string()
             }
             End::Lost(why) => {
                 pause = FIRST_PAUSE;
+                refused_since = None;
                 reported.clear();
                 why
             }
@@ -107,6 +117,14 @@ pub(super) fn run(
             shared.notice(LinkEvent::Disconnected { why: why.clone() });
             reported = why;
         }
+    }
+}
+
+/// The pause after another attempt that failed: it doubles, and is long where the brokers have refused us for long.
+fn next_pause(pause: Duration, refused_for: Option<Duration>) -> Duration {
+    match refused_for {
+        Some(refused_for) if refused_for >= PATIENT_AFTER => PATIENT_PAUSE,
+        _ => (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
     }
 }
 
@@ -121,7 +139,7 @@ async fn connection(
 ) -> End {
     let events = Arc::new(Events::default());
     let made = async {
-        sleep(pause.mul_f64(0.5 + chance() / 2.0)).await;
+        sleep(jittered(pause, chance())).await;
         connect(config, servers, shared, &events, handshake).await
     };
     let (client, subscribers) = tokio::select! {
@@ -217,7 +235,8 @@ async fn introduce(
     let connected = Arc::new(AtomicBool::new(false));
     let reconnecting = Arc::clone(&connected);
     let (for_events, for_shared) = (Arc::clone(events), Arc::clone(shared));
-    let options = ConnectOptions::with_nkey(config.seed.as_str().to_owned())
+    let (login, jwt) = (config.login.clone(), config.login.latest_jwt());
+    let options = ConnectOptions::with_auth_callback(move |nonce| ready(answer(&login, &jwt, &nonce)))
         .name(&config.name)
         .custom_inbox_prefix(&config.inbox_prefix)
         .connection_timeout(each)
@@ -247,6 +266,15 @@ async fn introduce(
         }),
         Err(_) => Err(silent(at, all)),
     }
+}
+
+/// How we log in. The public key goes along for a broker that has a list of such keys and no accounts.
+fn answer(login: &Login, jwt: &str, nonce: &[u8]) -> Result<Auth, AuthError> {
+    let mut auth = Auth::new();
+    auth.jwt = Some(jwt.to_owned());
+    auth.nkey = login.seed().public_key();
+    auth.signature = Some(login.sign(nonce).ok_or_else(|| AuthError::new("the connection key does not sign"))?);
+    Ok(auth)
 }
 
 fn silent(at: String, within: Duration) -> LinkError {
@@ -359,7 +387,29 @@ pub(super) fn shown(text: &str) -> String {
     escape(&text.chars().take(256).collect::<String>()).into_owned()
 }
 
+/// A pause of which half is left to chance, a number from 0 to 1.
+fn jittered(pause: Duration, chance: f64) -> Duration {
+    pause.mul_f64(0.5 + chance / 2.0)
+}
+
 /// A number from 0 to 1. Without randomness there is none to spread, and the longest pause is the safe one.
 fn chance() -> f64 {
     clock::random::<4>().map_or(1.0, |bytes| f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_refused_for_a_minute_asks_less_than_once_in_10_seconds_and_who_finds_no_broker_goes_on_as_before() {
+        let minute = Duration::from_secs(60);
+        for (refused_for, expected) in
+            [(None, LONGEST_PAUSE), (Some(minute / 2), LONGEST_PAUSE), (Some(minute), PATIENT_PAUSE)]
+        {
+            assert_eq!(next_pause(LONGEST_PAUSE, refused_for), expected);
+        }
+        assert_eq!(next_pause(PATIENT_PAUSE, None), LONGEST_PAUSE, "the broker went away meanwhile");
+        assert_eq!([0.0, 1.0].map(|chance| jittered(PATIENT_PAUSE, chance).as_secs()), [10, 20]);
+    }
 }

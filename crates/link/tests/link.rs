@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use countersign_keys::Seed;
+use countersign_keys::{Login, Seed};
 use countersign_link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING};
 use countersign_protocol::command::Command;
 use countersign_protocol::envelope::{Delivery, Reason, Rejected, Signed};
@@ -32,11 +32,16 @@ fn seed(number: u8) -> Seed {
     Seed::from_random([number; 32]).unwrap()
 }
 
+/// For a broker that has a list of keys, or lets everybody in.
+fn login(number: u8) -> Login {
+    Login::new(seed(number), "")
+}
+
 fn config(url: &str, subscriptions: &[&str]) -> LinkConfig {
     LinkConfig {
         url: url.to_owned(),
         name: "test".to_owned(),
-        seed: seed(1),
+        login: login(1),
         inbox_prefix: "_INBOX.test".to_owned(),
         subscriptions: subscriptions.iter().map(|subject| (*subject).to_owned()).collect(),
         max_waiting: MAX_WAITING,
@@ -146,7 +151,7 @@ async fn no_broker_and_a_broker_that_refuses_us_are_distinguished() {
     let error = refused(config(&broker.url(), &[])).await;
     assert!(matches!(&error, LinkError::Refused { .. }), "{error:?}");
     let mut config = config(&broker.url(), &[]);
-    config.seed = seed(2);
+    config.login = login(2);
     assert!(Link::connect(config).await.is_ok());
 }
 

@@ -5,7 +5,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use countersign_keys::Seed;
+use countersign_keys::{Login, Seed};
 use countersign_link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING, Obstacle};
 use countersign_protocol::envelope::{MessageType, Signed};
 use countersign_testkit::broker::{Broker, TIMEOUT, local};
@@ -23,7 +23,7 @@ fn config(url: &str) -> LinkConfig {
     LinkConfig {
         url: url.to_owned(),
         name: "test".to_owned(),
-        seed: seed(),
+        login: Login::new(seed(), ""),
         inbox_prefix: "_INBOX.test".to_owned(),
         subscriptions: vec!["cs.demo.cmd.all".to_owned(), SUBJECT.to_owned()],
         max_waiting: MAX_WAITING,

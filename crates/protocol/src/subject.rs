@@ -99,6 +99,21 @@ pub fn trust(realm: &Name) -> String {
     format!("cs.{realm}.trust")
 }
 
+/// What matches every trust bundle: the subjects of the stream `cs-<realm>-trust`.
+pub fn every_trust_bundle(realm: &Name) -> String {
+    format!("cs.{realm}.trust.bundle.*")
+}
+
+/// The broker's stream that keeps the trust bundles (section 10).
+pub fn trust_stream(realm: &Name) -> String {
+    format!("cs-{realm}-trust")
+}
+
+/// Where the trust bundles that the broker keeps are asked for: a Direct Get of the stream (section 10).
+pub fn trust_get(realm: &Name) -> String {
+    format!("cs.{realm}.trust.get")
+}
+
 /// The subjects by which commands reach a client, each once: its own, those of its groups, and that of all clients.
 pub fn subscriptions(realm: &Name, client: &Name, groups: &[Name]) -> Vec<String> {
     let mut subjects = vec![command(realm, &Target::Client(client.clone()))];
@@ -166,7 +181,14 @@ mod tests {
         assert_eq!(command(&realm, &Target::All(crate::command::True)), "cs.demo.cmd.all");
         assert_eq!(event(&realm, &name("worker-1"), EventKind::Presence), "cs.demo.event.worker-1.presence");
         assert_eq!(trust(&realm), "cs.demo.trust");
-        assert_eq!(presence_stream(&realm), "cs-demo-presence");
+        assert_eq!(
+            (presence_stream(&realm), trust_stream(&realm)),
+            ("cs-demo-presence".into(), "cs-demo-trust".into())
+        );
+        assert_eq!(
+            (every_trust_bundle(&realm), trust_get(&realm)),
+            ("cs.demo.trust.bundle.*".into(), "cs.demo.trust.get".into())
+        );
         assert_eq!(
             (roster_page(&realm), roster_message(&realm)),
             ("cs.demo.roster.get".into(), "cs.demo.roster.message".into())

@@ -39,6 +39,8 @@ pub enum Action {
     Renewed,
     /// It is as it was.
     Left,
+    /// It is not needed any more.
+    Removed,
 }
 
 impl Action {
@@ -48,6 +50,7 @@ impl Action {
             Self::Made => "made",
             Self::Renewed => "renewed",
             Self::Left => "left",
+            Self::Removed => "removed",
         }
     }
 }
@@ -89,6 +92,17 @@ impl ChangeReport {
         }
         countersign_keys::create_secret(path, secret)?;
         self.note(Action::Made, path, note);
+        Ok(())
+    }
+
+    /// Removes what an earlier version made.
+    pub(super) fn remove(&mut self, path: &Path, note: &str) -> Result<(), ProvisionError> {
+        std::fs::remove_file(path).map_err(|error| {
+            ProvisionError::keys(format!("{} cannot be removed: {error}", path.display()))
+                .expecting("a folder in which this process may remove a file")
+                .hinting("check the folder's permissions")
+        })?;
+        self.note(Action::Removed, path, note);
         Ok(())
     }
 

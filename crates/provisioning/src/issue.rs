@@ -8,22 +8,22 @@ use countersign_protocol::trust::Trust;
 use crate::changes::{Action, ChangeReport, FileChange};
 use crate::error::ProvisionError;
 use crate::members::{Members, Renewal};
+use crate::nats::Accounts;
 use crate::standing::{Standing, listed};
 use crate::terms::Terms;
-use crate::write_users;
 
 const ISSUE: &str = "countersign credential issue";
 const RENEW: &str = "countersign credential renew";
 
-/// Makes a member: its keys, where the folder has none of this name, its credential, and its user of the broker. Run again
+/// Makes a member: its keys, where the folder has none of this name, its credential, and what it logs in to the broker with. Run again
 /// after an interruption, it completes what is there.
 pub fn issue(folder: &KeyFolder, trust: &Trust, name: &Name, terms: &Terms) -> Result<Vec<FileChange>, ProvisionError> {
     let mut changes = begin(folder, trust)?;
-    let mut members = Members::new(&mut changes, trust, ISSUE)?;
+    let accounts = Accounts::open(folder, ISSUE)?;
     let role = terms.role();
     let path = folder.credential(role, name);
-    // The user comes last. Where the keys are here and it is missing, an earlier run was interrupted.
-    let is_interrupted = folder.key(role, name).exists() && !members.is_user(role, name);
+    // The JWT comes last. Where the keys are here and it is missing, an earlier run was interrupted.
+    let is_interrupted = folder.key(role, name).exists() && !folder.user_jwt(role, name).exists();
     if path.exists() && !is_interrupted {
         let folder = folder.path().display();
         return Err(ProvisionError::request(format!("the {role} {name} is in the folder {folder} already"))
@@ -32,11 +32,11 @@ pub fn issue(folder: &KeyFolder, trust: &Trust, name: &Name, terms: &Terms) -> R
                 "`{RENEW} {role} {name}` gives it a new credential, and other rights if options say so"
             )));
     }
+    let mut members = Members::new(&mut changes, trust, &accounts, ISSUE)?;
     // Before a key is made.
     members.issuer()?;
+    accounts.expect_authority()?;
     members.member(name, terms, Renewal::Always)?;
-    let users = members.users()?;
-    write_users(&mut changes, trust, &users)?;
     Ok(changes.into_done())
 }
 
@@ -51,13 +51,13 @@ pub fn renew(
     for name in names {
         refuse_unusable(folder, trust, name, terms, &changes)?;
     }
-    let mut members = Members::new(&mut changes, trust, RENEW)?;
+    let accounts = Accounts::open(folder, RENEW)?;
+    let mut members = Members::new(&mut changes, trust, &accounts, RENEW)?;
     members.issuer()?;
+    accounts.expect_authority()?;
     for name in names {
         members.member(name, terms, Renewal::Always)?;
     }
-    let users = members.users()?;
-    write_users(&mut changes, trust, &users)?;
     Ok(changes.into_done())
 }
 

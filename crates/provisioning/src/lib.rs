@@ -3,44 +3,41 @@
 
 mod changes;
 mod error;
+mod former;
 mod issue;
 mod members;
+mod nats;
 mod standing;
 mod terms;
 #[cfg(test)]
 mod tests;
 mod trust;
-mod users;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
 
 use countersign_host::clock;
-use countersign_keys::{Fault, KeyFileError, KeyFolder, Seed, read_key, read_public, read_seed};
+use countersign_keys::{Fault, KeyFileError, KeyFolder, read_key};
 use countersign_protocol::credential::Role;
 use countersign_protocol::key::SecretKey;
 use countersign_protocol::name::{InvalidName, Name};
 use countersign_protocol::time::Millis;
-use countersign_protocol::trust::Trust;
 
 use self::changes::ChangeReport;
 pub use self::changes::{Action, FileChange};
 pub use self::error::{ProvisionError, ProvisionFault};
 pub use self::issue::{issue, renew, renew_all};
 use self::members::Members;
+pub use self::nats::{AccountError, AccountKeeper};
+use self::nats::{Accounts, LoginFiles, UserRole};
 pub use self::standing::{Listed, Standing, examine, list};
 pub use self::terms::{LIVES, Rights, Terms, group};
-use self::users::{User, has_no_accounts, users_file};
 
 /// A day in milliseconds.
 const DAY: i64 = 86_400_000;
-/// The longest users file that is compared with what is to be written, in bytes.
-const MAX_USERS: usize = 64 * 1024 * 1024;
-
-/// What to do where the users file had no accounts: a reload refuses a new system account.
-const NEW_ACCOUNTS: &str = "it has accounts now: restart the broker with the present nats.conf (a reload does not do), \
-                            then run `countersign setup`";
+/// What a person runs again.
+const INIT: &str = "countersign init";
 
 /// Who is to be in the realm.
 #[derive(Debug, Clone, Default)]
@@ -117,35 +114,27 @@ fn fill(
     let folder = changes.folder().clone();
     let trust = trust::ensure(changes, realm)?;
     changes.expect_issuer_for_keys();
-    for path in [folder.observer_seed(), folder.setup_seed(), folder.trust_seed()] {
-        if existing_seed(changes, &path)?.is_none() {
-            create_seed(changes, &path)?;
-        }
+    let accounts = Accounts::ensure(changes, trust.realm(), INIT)?;
+    for (role, creds) in [
+        (UserRole::Observer, folder.observer_creds()),
+        (UserRole::Setup, folder.setup_creds()),
+        (UserRole::Trust, folder.trust_creds()),
+        (UserRole::Accounts, folder.accounts_creds()),
+    ] {
+        let mut login = LoginFiles::of(role, creds)?;
+        let Some(key) = login.ensure_key()?.public_key() else {
+            return Err(no_randomness("no connection key came of it"));
+        };
+        let jwt = login.prepare(&accounts, key, Vec::new(), login.end(changes), changes)?;
+        login.write(changes, &jwt)?;
     }
-    let mut members = Members::new(changes, &trust, "countersign init")?;
+    let mut members = Members::new(changes, &trust, &accounts, INIT)?;
     let operators = operators.iter().map(|name| (name.clone(), Terms::unchanged(Role::Operator)));
     members.all_of(Role::Operator, operators.collect(), "alice")?;
     let clients: BTreeMap<Name, Terms> = clients.iter().map(|client| (client.name.clone(), client.terms())).collect();
     members.all_of(Role::Client, clients, "worker-1")?;
-    let users = members.users()?;
-    write_users(changes, &trust, &users)?;
+    former::remove(changes)?;
     Ok(trust.realm().clone())
-}
-
-/// Writes the broker's users file, where it is to be another.
-fn write_users(changes: &mut ChangeReport, trust: &Trust, users: &[User]) -> Result<(), ProvisionError> {
-    let path = changes.folder().users();
-    let file = users_file(trust.realm(), users);
-    match read_public(&path, MAX_USERS) {
-        Ok(old) if old == file.as_bytes() => changes.note(Action::Left, &path, ""),
-        Ok(old) if has_no_accounts(&old) => changes.write(Action::Renewed, &path, file.as_bytes(), NEW_ACCOUNTS)?,
-        Ok(_) => changes.write(Action::Renewed, &path, file.as_bytes(), "the broker must read it again: SIGHUP")?,
-        Err(KeyFileError { fault: Fault::Missing, .. }) => {
-            changes.write(Action::Made, &path, file.as_bytes(), "nats.conf includes it")?;
-        }
-        Err(error) => return Err(error.into()),
-    }
-    Ok(())
 }
 
 /// One client with two sets of groups cannot be had.
@@ -165,19 +154,7 @@ fn refuse_contradictions(clients: &[NewClient]) -> Result<(), ProvisionError> {
 
 /// The key in a file, which is left as it is; nothing where there is no such file.
 fn existing_key(changes: &mut ChangeReport, path: &Path) -> Result<Option<SecretKey>, ProvisionError> {
-    if_there(changes, path, read_key(path))
-}
-
-fn existing_seed(changes: &mut ChangeReport, path: &Path) -> Result<Option<Seed>, ProvisionError> {
-    if_there(changes, path, read_seed(path))
-}
-
-fn if_there<T>(
-    changes: &mut ChangeReport,
-    path: &Path,
-    read: Result<T, KeyFileError>,
-) -> Result<Option<T>, ProvisionError> {
-    match read {
+    match read_key(path) {
         Ok(found) => {
             changes.note(Action::Left, path, "");
             Ok(Some(found))
@@ -193,15 +170,13 @@ fn create_key(changes: &mut ChangeReport, path: &Path, note: impl Into<String>) 
     Ok(key)
 }
 
-fn create_seed(changes: &mut ChangeReport, path: &Path) -> Result<Seed, ProvisionError> {
-    let random = clock::random().map_err(no_randomness)?;
-    let seed = Seed::from_random(random).ok_or_else(|| no_randomness("no connection key came of it"))?;
-    changes.create(path, format!("{}\n", seed.as_str()).as_bytes(), "connects to the broker")?;
-    Ok(seed)
-}
-
 fn no_randomness(error: impl std::fmt::Display) -> ProvisionError {
     ProvisionError::system(error).expecting("random bytes for a key").hinting("run it again")
+}
+
+/// Until when something holds, for people; in seconds.
+fn until_second(end: i64) -> String {
+    until(Millis::from_seconds(end))
 }
 
 /// Until when something holds, for people.

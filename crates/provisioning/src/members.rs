@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use countersign_host::clock;
-use countersign_keys::{Fault, KeyFileError, KeyFolder, Seed, read_key, read_public, read_seed};
+use countersign_keys::{Fault, Login, Seed, read_key, read_public};
 use countersign_protocol::credential::{Claims, Confirmation, Credential, CredentialError, Role};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::key::{PublicKey, SecretKey};
@@ -14,22 +14,23 @@ use countersign_protocol::trust::Trust;
 
 use super::changes::{Action, ChangeReport};
 use super::terms::{Content, Terms};
-use super::users::{User, Who, nkeys_in, title};
-use super::{DAY, MAX_USERS, create_key, create_seed, existing_key, existing_seed, until};
+use super::{DAY, create_key, existing_key, former, until};
 use crate::error::ProvisionError;
+use crate::nats::{Accounts, LoginFiles, read_jwt};
 
 /// Longer than any credential lives: with this skew one is verified whatever the time, so that what it grants is known
 /// when it has expired and is to be renewed.
 const ANY_TIME: i64 = i64::MAX;
 
-/// Makes and renews what belongs to the operators and clients, and lists them for the broker.
+/// Makes and renews what belongs to the operators and clients.
 pub(super) struct Members<'a> {
     changes: &'a mut ChangeReport,
     trust: &'a Trust,
+    accounts: &'a Accounts,
     /// What a person runs again when something is missing.
     program: &'static str,
-    /// The broker's users before: whose connection key lies elsewhere is known from there only.
-    users_before: BTreeMap<String, String>,
+    /// The broker's users as an earlier version listed them.
+    former: BTreeMap<String, String>,
     /// Every connection key that is known, by its 32 bytes.
     connection_keys: BTreeSet<[u8; 32]>,
 }
@@ -52,28 +53,46 @@ struct Holder<'a> {
     path: &'a Path,
 }
 
+/// A credential, and what becomes of its file.
+struct Issued {
+    credential: Credential,
+    /// `None` where it is there already.
+    raw: Option<String>,
+    verb: Action,
+    note: String,
+}
+
+impl Issued {
+    fn write(&self, changes: &mut ChangeReport, path: &Path) -> Result<(), ProvisionError> {
+        match &self.raw {
+            Some(raw) => changes.write(self.verb, path, format!("{raw}\n").as_bytes(), self.note.as_str()),
+            None => {
+                changes.note(self.verb, path, self.note.as_str());
+                Ok(())
+            }
+        }
+    }
+}
+
 impl<'a> Members<'a> {
     pub(super) fn new(
         changes: &'a mut ChangeReport,
         trust: &'a Trust,
+        accounts: &'a Accounts,
         program: &'static str,
     ) -> Result<Self, ProvisionError> {
-        let path = changes.folder().users();
-        let users = match read_public(&path, MAX_USERS) {
-            Ok(users) => users,
-            Err(KeyFileError { fault: Fault::Missing, .. }) => Vec::new(),
-            // A member whose connection key is stored elsewhere would be removed from it.
-            Err(error) => return Err(error.into()),
-        };
-        let users_before = nkeys_in(&String::from_utf8_lossy(&users));
-        let connection_keys = users_before.values().filter_map(|nkey| raw(nkey)).collect();
-        let mut members = Self { changes, trust, program, users_before, connection_keys };
-        for entry in std::fs::read_dir(path.with_file_name("")).into_iter().flatten().flatten() {
-            if entry.path().extension().is_some_and(|extension| extension == "nk") {
-                members.connects(&read_seed(&entry.path())?);
-            }
+        let former = former::users(changes.folder())?;
+        let mut connection_keys: BTreeSet<[u8; 32]> = former.values().filter_map(|key| raw(key)).collect();
+        for entry in std::fs::read_dir(changes.folder().path().join("nats")).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let key = match path.extension().and_then(|extension| extension.to_str()) {
+                Some("jwt") => read_jwt(&path)?.map(|jwt| jwt.key().to_owned()),
+                Some("creds") => Login::read(&path)?.seed().public_key(),
+                _ => None,
+            };
+            connection_keys.extend(key.and_then(|key| raw(&key)));
         }
-        Ok(members)
+        Ok(Self { changes, trust, accounts, program, former, connection_keys })
     }
 
     /// Every operator or client of the folder, and those that are wanted; the default one if that is nobody.
@@ -93,74 +112,56 @@ impl<'a> Members<'a> {
         all.iter().try_for_each(|(name, terms)| self.member(name, terms, Renewal::WhenDue))
     }
 
-    /// Makes the keys of a member where there are none, and issues or renews its credential.
+    /// Makes the keys of a member where there are none, issues or renews its credential, and lets it in to the broker.
     pub(super) fn member(&mut self, name: &Name, terms: &Terms, renewal: Renewal) -> Result<(), ProvisionError> {
         let role = terms.role();
-        let [key_path, seed_path, path] = [KeyFolder::key, KeyFolder::seed, KeyFolder::credential]
-            .map(|path| path(self.changes.folder(), role, name));
-        let key = existing_key(self.changes, &key_path)?;
-        let seed = existing_seed(self.changes, &seed_path)?;
-        let lives_elsewhere = key.is_none() && seed.is_none() && path.exists();
+        let folder = self.changes.folder().clone();
+        let path = folder.credential(role, name);
+        let key = existing_key(self.changes, &folder.key(role, name))?;
+        let mut login = LoginFiles::of_member(&folder, role, name)?;
+        let lives_elsewhere = key.is_none() && !login.has_key() && path.exists();
         let key = if lives_elsewhere {
             None
         } else {
-            let seed = match seed {
-                Some(seed) => seed,
-                None => create_seed(self.changes, &seed_path)?,
-            };
+            let seed = login.ensure_key()?;
             self.connects(&seed);
             let key = match key {
                 Some(key) => key,
-                None => create_key(self.changes, &key_path, format!("signs the messages of {role} {name}"))?,
+                None => {
+                    create_key(self.changes, &folder.key(role, name), format!("signs the messages of {role} {name}"))?
+                }
             };
             Some(*key.public())
         };
-        self.credential(&Holder { role, name, key: key.as_ref(), path: &path }, terms, renewal)
-    }
-
-    /// Whether the broker lists a member as a user.
-    pub(super) fn is_user(&self, role: Role, name: &Name) -> bool {
-        self.users_before.contains_key(&title(role, name))
-    }
-
-    /// Everybody who may connect to the broker: whose connection key lies here, or was in the list before.
-    pub(super) fn users(&self) -> Result<Vec<User>, ProvisionError> {
-        let folder = self.changes.folder();
-        let mut users = vec![
-            (Who::Observer, folder.observer_seed()),
-            (Who::Setup, folder.setup_seed()),
-            (Who::Trust, folder.trust_seed()),
-        ];
-        for name in folder.names(Role::Operator) {
-            let seed = folder.seed(Role::Operator, &name);
-            users.push((Who::Operator(name), seed));
-        }
-        for name in folder.names(Role::Client) {
-            let (path, seed) = (folder.credential(Role::Client, &name), folder.seed(Role::Client, &name));
-            // What others can write to is not passed over: it would take the client's groups from the list.
-            let raw = read_public(&path, MAX_CREDENTIAL + 2)?;
-            let credential = self.read(Role::Client, &name, &raw);
-            let groups = credential.map_or_else(|_| Vec::new(), |credential| credential.groups().to_vec());
-            users.push((Who::Client(name, groups), seed));
-        }
-        let mut listed = Vec::new();
-        for (who, path) in users {
-            let nkey = match read_seed(&path) {
-                Ok(seed) => seed.public_key(),
-                Err(KeyFileError { fault: Fault::Missing, .. }) => self.users_before.get(&who.title()).cloned(),
-                Err(error) => return Err(error.into()),
-            };
-            listed.extend(nkey.map(|nkey| User { who, nkey }));
-        }
-        Ok(listed)
+        let holder = Holder { role, name, key: key.as_ref(), path: &path };
+        let Some(issued) = self.credential(&holder, terms, renewal)? else { return Ok(()) };
+        let Some(connection) = login.known_key(self.former.get(&format!("{role} {name}"))) else {
+            issued.write(self.changes, &path)?;
+            self.changes.note(
+                Action::Left,
+                &folder.user_jwt(role, name),
+                "missing, and its connection key is not known here",
+            );
+            return Ok(());
+        };
+        let (groups, exp) = (issued.credential.groups().to_vec(), issued.credential.expires_at().seconds());
+        // Before anything is written: a member with a credential that it cannot connect with is none.
+        let jwt = login.prepare(self.accounts, connection, groups, exp, self.changes)?;
+        issued.write(self.changes, &path)?;
+        login.write(self.changes, &jwt)
     }
 
     fn connects(&mut self, seed: &Seed) {
         self.connection_keys.extend(seed.public_key().and_then(|nkey| raw(&nkey)));
     }
 
-    /// Issues or renews a credential where that is due.
-    fn credential(&mut self, holder: &Holder<'_>, terms: &Terms, renewal: Renewal) -> Result<(), ProvisionError> {
+    /// Issues or renews a credential where that is due; `None` where the one that is there says nothing that could be kept.
+    fn credential(
+        &mut self,
+        holder: &Holder<'_>,
+        terms: &Terms,
+        renewal: Renewal,
+    ) -> Result<Option<Issued>, ProvisionError> {
         let Holder { role, name, key, path } = *holder;
         let default_life = match role {
             Role::Operator => 30 * DAY,
@@ -178,7 +179,7 @@ impl<'a> Members<'a> {
             Err(why) => {
                 // A member that somebody revoked or replaced by hand is not brought back as a side effect.
                 self.changes.note(Action::Left, path, format!("not renewed: {why}"));
-                return Ok(());
+                return Ok(None);
             }
         };
         let now = self.changes.now();
@@ -192,8 +193,8 @@ impl<'a> Members<'a> {
         } else if now.since(old.issued_at()) > life / 2 {
             "past half its life; "
         } else if renewal == Renewal::WhenDue {
-            self.changes.note(Action::Left, path, until(old.expires_at()));
-            return Ok(());
+            let note = until(old.expires_at());
+            return Ok(Some(Issued { credential: old, raw: None, verb: Action::Left, note }));
         } else {
             ""
         };
@@ -220,8 +221,8 @@ impl<'a> Members<'a> {
         content: Content,
         life: i64,
         why: &str,
-    ) -> Result<(), ProvisionError> {
-        let Holder { role, name, path, .. } = *to;
+    ) -> Result<Option<Issued>, ProvisionError> {
+        let Holder { role, name, .. } = *to;
         if self.connection_keys.contains(key.as_bytes()) {
             let key = self.changes.folder().key(role, name);
             return Err(ProvisionError::keys(format!(
@@ -265,7 +266,7 @@ impl<'a> Members<'a> {
             let groups: Vec<&str> = groups.iter().map(Name::as_str).collect();
             note = format!("{note}; in {}", groups.join(", "));
         }
-        self.changes.write(verb, path, format!("{raw}\n").as_bytes(), note)
+        Ok(Some(Issued { credential, raw: Some(raw), verb, note }))
     }
 
     /// The issuer's name and key. It is read only when something is to be issued: it may be elsewhere otherwise.

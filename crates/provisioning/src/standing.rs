@@ -63,7 +63,7 @@ pub(super) fn listed(folder: &KeyFolder, trust: &Trust, role: Role, name: Name, 
             examined => examined,
         },
     };
-    let key_elsewhere = !folder.key(role, &name).exists() && !folder.seed(role, &name).exists();
+    let key_elsewhere = !folder.key(role, &name).exists() && !folder.creds(role, &name).exists();
     Listed { role, name, file, standing, credential, key_elsewhere }
 }
 

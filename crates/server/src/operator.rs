@@ -149,7 +149,7 @@ impl Operator {
         let config = LinkConfig {
             url,
             name: format!("operator-{operator}"),
-            seed: member.seed,
+            login: member.login,
             inbox_prefix: member.inbox_prefix,
             subscriptions: vec![replies.clone()],
             max_waiting: MAX_WAITING,

@@ -1,7 +1,7 @@
 //! The broker's streams, and what the setup key may do with them.
 
-use countersign_keys::Seed;
-use countersign_link::{LinkError, StreamAccess, StreamContent, StreamError, make_stream, purge_stream};
+use countersign_keys::Login;
+use countersign_link::{BrokerAccess, LinkError, StreamContent, StreamError, make_stream, purge_stream};
 use countersign_protocol::event::EventKind;
 use countersign_protocol::name::Name;
 use countersign_protocol::{subject, text};
@@ -43,23 +43,23 @@ pub enum SetupError {
 /// Makes the stream of presences, or makes it again what it should be: the last message of each client's presence subject,
 /// read by Direct Get. Nothing longer than [`MAX_PRESENCE`] is stored. A cluster stores it on three of its servers if it has as
 /// many; a stream that is on three stays there.
-pub async fn setup(url: &str, realm: &Name, seed: Seed) -> Result<PresenceStream, SetupError> {
+pub async fn setup(url: &str, realm: &Name, login: Login) -> Result<PresenceStream, SetupError> {
     let stream = subject::presence_stream(realm);
-    let access = StreamAccess { url, seed, inbox_prefix: INBOX_PREFIX, stream: &stream };
+    let access = BrokerAccess { url, login, inbox_prefix: INBOX_PREFIX };
     let content = StreamContent { subjects: vec![subject::every_presence(realm)], max_message: MAX_PRESENCE };
-    let made = make_stream(access, content).await.map_err(|error| failed("make", &stream, error))?;
+    let made = make_stream(access, &stream, content).await.map_err(|error| failed("make", &stream, error))?;
     let has_fewer = made.has_fewer.map(|why| text::escape(&why).into_owned());
     Ok(PresenceStream { replicas: made.replicas, has_fewer, name: stream })
 }
 
 /// Removes retired clients from the stream of presences, and so from every operator's roster. A client that is still there
 /// comes back with its next heartbeat. After an error some of them may be removed; removing them again does no harm.
-pub async fn forget(url: &str, realm: &Name, seed: Seed, clients: &[Name]) -> Result<(), SetupError> {
+pub async fn forget(url: &str, realm: &Name, login: Login, clients: &[Name]) -> Result<(), SetupError> {
     let stream = subject::presence_stream(realm);
-    let access = StreamAccess { url, seed, inbox_prefix: INBOX_PREFIX, stream: &stream };
+    let access = BrokerAccess { url, login, inbox_prefix: INBOX_PREFIX };
     let presences = clients.iter().map(|client| subject::event(realm, client, EventKind::Presence));
     let presences: Vec<String> = presences.collect();
-    purge_stream(access, &presences).await.map_err(|error| failed("change", &stream, error))
+    purge_stream(access, &stream, &presences).await.map_err(|error| failed("change", &stream, error))
 }
 
 fn failed(what: &'static str, stream: &str, error: StreamError) -> SetupError {

@@ -23,7 +23,7 @@ use countersign_testkit::hostile::{FakeBroker, Peer, header_block, message_frame
 use countersign_testkit::realm::name;
 use countersign_testkit::slow::{Slow, slow_way};
 use serde_json::{Value, json};
-use support::{Demo, seed, uuid};
+use support::{Demo, login, seed, uuid};
 use tokio::time::timeout;
 
 /// How many clients a roster has that takes long to tell.
@@ -82,10 +82,10 @@ async fn a_verified_reply_is_the_verdict_and_is_reported_at_once() {
 #[tokio::test]
 async fn nothing_is_sent_where_the_broker_does_not_let_the_operator_subscribe_to_replies() {
     let demo = Demo::start();
-    setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
+    setup(&demo.broker.url(), &name("demo"), login(12)).await.unwrap();
     let mut worker = demo.worker().await;
     worker.present(uuid(30), State::Ready).await;
-    let mut denied = demo.connect(&demo.broker.url(), seed(14)).await.unwrap();
+    let mut denied = demo.connect(&demo.broker.url(), login(14)).await.unwrap();
     for audience in [Audience::Clients(vec![name("worker-1")]), Audience::All] {
         let submitted = denied.submit(request("ping", json!({})), &audience, long_timeout()).await;
         let Err(OperatorError::ReplySubscriptionDenied(why)) = submitted else { panic!("{submitted:?}") };
@@ -100,7 +100,7 @@ async fn nothing_is_sent_where_the_broker_does_not_let_the_operator_subscribe_to
 #[tokio::test]
 async fn an_operator_hears_replies_again_as_soon_as_the_broker_allows_it() {
     let demo = Demo::start();
-    let mut denied = demo.connect(&demo.broker.url(), seed(14)).await.unwrap();
+    let mut denied = demo.connect(&demo.broker.url(), login(14)).await.unwrap();
     let clients = Audience::Clients(vec![name("worker-1")]);
     let submitted = denied.submit(request("ping", json!({})), &clients, long_timeout()).await;
     assert!(matches!(submitted, Err(OperatorError::ReplySubscriptionDenied(_))), "{submitted:?}");
@@ -116,7 +116,7 @@ async fn an_operator_hears_replies_again_as_soon_as_the_broker_allows_it() {
 #[tokio::test]
 async fn a_roster_that_comes_slowly_is_read_to_its_end_however_long_that_takes() {
     let demo = Demo::start();
-    setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
+    setup(&demo.broker.url(), &name("demo"), login(12)).await.unwrap();
     let worker = demo.worker().await;
     for number in 0..CLIENTS {
         worker.publish(&demo.presence_of(number)).await;
@@ -124,7 +124,7 @@ async fn a_roster_that_comes_slowly_is_read_to_its_end_however_long_that_takes()
     worker.client.flush().await.unwrap();
     // Longer in all than the broker may be silent.
     let slow = Slow { delay: Duration::from_millis(50), rate: 20_000 };
-    let mut operator = demo.connect(&slow_way(demo.broker.port(), slow), seed(10)).await.unwrap();
+    let mut operator = demo.connect(&slow_way(demo.broker.port(), slow), login(10)).await.unwrap();
     operator.refresh().await.unwrap();
     assert_eq!(operator.roster().entries().count(), usize::from(CLIENTS));
 }
@@ -133,7 +133,7 @@ async fn a_roster_that_comes_slowly_is_read_to_its_end_however_long_that_takes()
 async fn the_stream_can_be_made_again_and_its_presence_gives_the_epoch() {
     let demo = Demo::start();
     for _ in 0..2 {
-        assert_eq!(setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap().name, "cs-demo-presence");
+        assert_eq!(setup(&demo.broker.url(), &name("demo"), login(12)).await.unwrap().name, "cs-demo-presence");
     }
     let mut worker = demo.worker().await;
     worker.present(uuid(30), State::Unready).await;
@@ -152,7 +152,7 @@ async fn the_stream_can_be_made_again_and_its_presence_gives_the_epoch() {
 #[tokio::test]
 async fn a_followed_client_is_looked_up_once_for_each_connection_and_its_epoch_is_known_all_the_same() {
     let mut demo = Demo::start();
-    setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
+    setup(&demo.broker.url(), &name("demo"), login(12)).await.unwrap();
     let mut worker = demo.worker().await;
     worker.present(uuid(30), State::Ready).await;
     let mut operator = demo.operator().await;
@@ -178,7 +178,7 @@ async fn a_followed_client_is_looked_up_once_for_each_connection_and_its_epoch_i
 #[tokio::test]
 async fn a_presence_that_its_client_did_not_sign_gives_no_epoch() {
     let demo = Demo::start();
-    setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
+    setup(&demo.broker.url(), &name("demo"), login(12)).await.unwrap();
     let mut worker = demo.worker().await;
     worker
         .client
@@ -200,7 +200,7 @@ async fn a_presence_that_its_client_did_not_sign_gives_no_epoch() {
 #[tokio::test]
 async fn a_client_that_has_ended_is_offline_as_soon_as_nobody_listens() {
     let demo = Demo::start();
-    setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
+    setup(&demo.broker.url(), &name("demo"), login(12)).await.unwrap();
     let mut worker = demo.worker().await;
     worker.present(uuid(30), State::Terminated).await;
     worker.client.drain().await.unwrap();
@@ -344,16 +344,16 @@ async fn nothing_is_sent_to_a_name_that_neither_the_keys_nor_the_roster_know() {
 #[tokio::test]
 async fn a_broker_that_is_not_there_and_one_that_refuses_are_distinguished() {
     let demo = Demo::start();
-    let nobody = demo.connect("nats://127.0.0.1:1", seed(10)).await.err();
+    let nobody = demo.connect("nats://127.0.0.1:1", login(10)).await.err();
     assert!(matches!(nobody, Some(OperatorError::Link(LinkError::NoBroker { .. }))), "{nobody:?}");
-    let stranger = demo.connect(&demo.broker.url(), seed(99)).await.err();
+    let stranger = demo.connect(&demo.broker.url(), login(99)).await.err();
     assert!(matches!(stranger, Some(OperatorError::Link(LinkError::Refused { .. }))), "{stranger:?}");
 }
 
 #[tokio::test]
 async fn a_broker_without_jetstream_makes_no_stream_and_still_takes_commands() {
     let demo = Demo::with(false);
-    let refused = setup(&demo.broker.url(), &name("demo"), seed(12)).await;
+    let refused = setup(&demo.broker.url(), &name("demo"), login(12)).await;
     assert!(matches!(&refused, Err(SetupError::Stream { stream, .. }) if stream == "cs-demo-presence"), "{refused:?}");
     let (mut operator, mut worker) = (demo.operator().await, demo.worker().await);
     let answering = tokio::spawn(async move {
@@ -369,7 +369,7 @@ async fn a_broker_without_jetstream_makes_no_stream_and_still_takes_commands() {
 async fn the_whole_roster_is_found_page_after_page_and_in_it_only_what_verifies() {
     const CLIENTS: u16 = 1_100;
     let demo = Demo::start();
-    setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
+    setup(&demo.broker.url(), &name("demo"), login(12)).await.unwrap();
     let worker = demo.worker().await;
     for number in 0..CLIENTS {
         let mut presence = demo.presence_of(number);
@@ -395,7 +395,7 @@ async fn the_whole_roster_is_found_page_after_page_and_in_it_only_what_verifies(
 async fn the_roster_is_read_to_its_end_however_many_in_it_cannot_be_read() {
     const THIEVES: usize = 70;
     let demo = Demo::start();
-    setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
+    setup(&demo.broker.url(), &name("demo"), login(12)).await.unwrap();
     let mut thief = Peer::connect(demo.broker.port(), Some(seed(11).as_str()));
     for number in 0..THIEVES {
         let subject = format!("cs.demo.event.thief-{number}.presence");
@@ -434,7 +434,7 @@ async fn a_roster_that_a_hostile_broker_makes_up_is_bounded_and_given_up() {
             session.send(&message_frame(inbox.as_bytes(), &sid, end, b""));
             session
         });
-        let mut operator = demo.connect(&url, seed(10)).await.unwrap();
+        let mut operator = demo.connect(&url, login(10)).await.unwrap();
         let refused = timeout(TIMEOUT, operator.refresh()).await.unwrap();
         assert!(matches!(&refused, Err(OperatorError::Roster(it)) if it.ends_with(why)), "{refused:?}");
         telling.join().unwrap();
@@ -445,7 +445,7 @@ async fn a_roster_that_a_hostile_broker_makes_up_is_bounded_and_given_up() {
 async fn a_client_that_was_removed_is_in_no_roster_any_more_and_only_the_setup_key_removes() {
     let demo = Demo::start();
     let (url, realm) = (demo.broker.url(), name("demo"));
-    setup(&url, &realm, seed(12)).await.unwrap();
+    setup(&url, &realm, login(12)).await.unwrap();
     let mut worker = demo.worker().await;
     worker.present(uuid(30), State::Terminated).await;
     let mut operator = demo.operator().await;
@@ -453,12 +453,12 @@ async fn a_client_that_was_removed_is_in_no_roster_any_more_and_only_the_setup_k
     assert!(operator.roster().entry(&name("worker-1")).is_some());
 
     let retired = [name("worker-1"), name("worker-2")];
-    let refused = forget(&url, &realm, seed(11), &retired).await;
+    let refused = forget(&url, &realm, login(11), &retired).await;
     assert!(matches!(refused, Err(SetupError::Stream { what: "change", .. })), "{refused:?}");
     operator.refresh().await.unwrap();
     assert!(operator.roster().entry(&name("worker-1")).is_some());
     for _ in 0..2 {
-        forget(&url, &realm, seed(12), &retired).await.unwrap();
+        forget(&url, &realm, login(12), &retired).await.unwrap();
     }
     operator.refresh().await.unwrap();
     assert!(operator.roster().entry(&name("worker-1")).is_none(), "also where it was known before");
@@ -469,7 +469,7 @@ async fn nothing_is_sent_to_all_where_the_broker_does_not_tell_who_is_there() {
     for (jetstream, made) in [(true, true), (true, false), (false, false)] {
         let demo = Demo::with(jetstream);
         if made {
-            setup(&demo.broker.url(), &name("demo"), seed(12)).await.unwrap();
+            setup(&demo.broker.url(), &name("demo"), login(12)).await.unwrap();
         }
         let mut operator = demo.operator().await;
         let refused = operator.submit(request("ping", json!({})), &Audience::All, long_timeout()).await;

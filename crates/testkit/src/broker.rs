@@ -153,6 +153,7 @@ impl Broker {
         let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         Command::new(program())
+            .env("NATS_ACCOUNTS", self.folder.path().join("accounts"))
             .args(&self.arguments)
             .args(["-p", &port])
             .stdin(Stdio::null())

@@ -7,6 +7,7 @@
     reason = "a test that cannot make what it needs is to fail there"
 )]
 
+pub mod accounts;
 pub mod broker;
 pub mod hostile;
 pub mod realm;

@@ -6,7 +6,7 @@ mod live;
 use std::fs::OpenOptions;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use countersign_keys::Seed;
+use countersign_keys::{Login, Seed};
 use countersign_protocol::command::NoArgs;
 use countersign_protocol::envelope::{Identity, Signed};
 use countersign_protocol::limits::SKEW;
@@ -54,8 +54,8 @@ impl Bench {
         let trust = live::bundle(&realm, 1);
         let alice = live::member(&realm, &trust, "alice", 101, Some(full_grant()));
         let identity = live::member(&realm, &trust, "worker-1", 102, None);
-        let seed = Seed::from_random([42; 32]).unwrap();
-        let member = Member { identity, seed, inbox_prefix: "_INBOX.client-worker-1".to_owned() };
+        let login = Login::new(Seed::from_random([42; 32]).unwrap(), "");
+        let member = Member { identity, login, inbox_prefix: "_INBOX.client-worker-1".to_owned() };
         let config = ClientConfig::new(member, trust.clone(), broker.url(), state.path());
         let ran = Arc::new(AtomicUsize::new(0));
         let commands = Commands::new().immediate(Count(Arc::clone(&ran))).unwrap();

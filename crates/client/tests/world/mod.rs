@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use countersign_client::{Client, ClientConfig, ClientError, Commands, Console, Stopped, Stopper, shutdown};
 use countersign_host::clock;
-use countersign_keys::{Member, Seed};
+use countersign_keys::{Login, Member, Seed};
 use countersign_protocol::command::{ClientInfo, Command};
 use countersign_protocol::envelope::{Identity, Signed, Verifier};
 use countersign_protocol::event::{Event, EventData};
@@ -99,9 +99,9 @@ impl World {
     }
 
     pub(crate) fn run_with(&self, commands: Commands) -> Running {
-        let seed = Seed::from_random([42; 32]).unwrap();
+        let login = Login::new(Seed::from_random([42; 32]).unwrap(), "");
         let inbox_prefix = "_INBOX.client-worker-1".to_owned();
-        let member = Member { identity: self.worker.clone(), seed, inbox_prefix };
+        let member = Member { identity: self.worker.clone(), login, inbox_prefix };
         let mut config = ClientConfig::new(member, self.trust.clone(), self.broker.url(), self.state.path());
         let paper = Paper::default();
         config.console = Console::new(paper.clone());

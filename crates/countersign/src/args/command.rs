@@ -25,10 +25,11 @@ const SCHEMA: [&str; 2] = ["schema", "schema calculate.args"];
 /// The subcommands in a shell.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make keys, credentials, trust and the broker's user list
+    /// Make keys, credentials, trust and the broker's accounts
     ///
-    /// Makes below --keys what is missing there: the root and issuer keys, a signing key, a connection key and a
-    /// credential for every operator and client, trust.json with its pin, and nats/users.conf for the broker.
+    /// Makes below --keys what is missing there: the root and issuer keys, trust.json with its pin, the keys of the broker's
+    /// accounts and nats/accounts.conf for the broker; and for every operator and client a signing key, a credential, and
+    /// what it logs in to the broker with.
     ///
     /// A key is never overwritten. Run it again to add an operator or a client, or to renew credentials and trust past
     /// half their life; it lists what it made and what it left. To start over, remove what it made: every client then needs the new
@@ -40,7 +41,7 @@ pub(crate) enum Command {
 
 Private keys have mode 0600, and all folders 0700. Then move root.pem off this
 machine: it is needed again only to renew or change trust.json.
-The broker reads a changed nats/users.conf when it gets SIGHUP.")]
+A new operator or client needs nothing new at the broker.")]
     Init(InitArgs),
 
     /// Issue, renew, show and list credentials

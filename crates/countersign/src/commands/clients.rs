@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use countersign_host::clock;
-use countersign_keys::read_seed;
+use countersign_keys::Login;
 use countersign_machine::server::Presence;
 use countersign_protocol::envelope::Expired;
 use countersign_protocol::name::Name;
@@ -66,18 +66,17 @@ pub(crate) async fn remove(args: &RealmArgs, names: &[Name], operator: &mut Oper
         }
     }
     let realm = Realm::open(&args.keys)?;
-    let seed = read_seed(&realm.folder.setup_seed())?;
+    let login = Login::read(&realm.folder.setup_creds())?;
     let names: BTreeSet<Name> = names.iter().cloned().collect();
     let removed: Vec<Name> = names.iter().cloned().collect();
-    match forget(&args.broker.nats_url, realm.trust.realm(), seed, &removed).await {
+    match forget(&args.broker.nats_url, realm.trust.realm(), login, &removed).await {
         Ok(()) => {}
         Err(SetupError::Link(error)) => return Err(CliError::no_broker(error, &args.broker, &realm.folder)),
         Err(error @ SetupError::Stream { .. }) => {
             return Err(CliError::new(Exit::Broker, error)
                 .expected("that the setup key may remove a client from the stream")
                 .hint(
-                    "where issuer.pem is, run `countersign init`; have the broker read nats/users.conf again; then \
-                     `countersign setup`",
+                    "run `countersign setup`, and compare the broker's accounts with nats/accounts.conf of this realm",
                 ));
         }
     }

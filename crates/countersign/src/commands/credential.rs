@@ -51,8 +51,8 @@ fn make(name: &Name, rights: Rights, issuing: &IssuingArgs, output: Output) -> C
     report(&realm, files, terms.role(), &[name.clone()].into(), issuing.output.format(), output)?;
     let role = terms.role();
     output.note(format!(
-        "move {role}s/{name}.pem and nats/{role}-{name}.nk to the {role}'s machine, with copies of {role}s/{name}.jwt, \
-         trust.json and root.thumbprint; give the broker the new nats/users.conf (SIGHUP)"
+        "move {role}s/{name}.pem and nats/{role}-{name}.creds to the {role}'s machine, with copies of {role}s/{name}.jwt, \
+         trust.json and root.thumbprint; the broker needs nothing new"
     ));
     Ok(Exit::Succeeded)
 }

@@ -1,6 +1,6 @@
 //! `countersign setup`: the broker's streams.
 
-use countersign_keys::read_seed;
+use countersign_keys::Login;
 use countersign_server::{SetupError, setup};
 
 use crate::args::RealmArgs;
@@ -11,8 +11,8 @@ use crate::realm::Realm;
 /// Makes the streams, or brings them up to date.
 pub(crate) async fn run(args: &RealmArgs, output: Output) -> CliResult<Exit> {
     let realm = Realm::open(&args.keys)?;
-    let seed = read_seed(&realm.folder.setup_seed())?;
-    let made = setup(&args.broker.nats_url, realm.trust.realm(), seed).await.map_err(|error| match error {
+    let login = Login::read(&realm.folder.setup_creds())?;
+    let made = setup(&args.broker.nats_url, realm.trust.realm(), login).await.map_err(|error| match error {
         SetupError::Link(error) => CliError::no_broker(error, &args.broker, &realm.folder),
         error => error.into(),
     })?;
@@ -44,8 +44,8 @@ fn advice(why: &str) -> (&'static str, &'static str) {
     let has = |parts: &[&str]| parts.iter().any(|part| why.contains(part));
     if has(&["not enabled for account", "10039"]) {
         (
-            "JetStream in the broker's account of the presences, as `countersign init` writes it (nats/users.conf)",
-            "where issuer.pem is, run `countersign init`; then make the broker read its configuration again: SIGHUP",
+            "JetStream in the broker's account of the presences, as `countersign init` writes it (nats/accounts.conf)",
+            "where authority.nk is, run `countersign init`; then restart the broker with nats/accounts.conf",
         )
     } else if has(&["unavailable", "not enabled", "no responders", "10076"]) {
         (
@@ -59,11 +59,10 @@ fn advice(why: &str) -> (&'static str, &'static str) {
         )
     } else if has(&["timed out", "timeout", "permission"]) {
         (
-            "that the broker lets the setup key make the stream (nats/users.conf); of a cluster, that most servers run",
-            "where issuer.pem is, run `countersign init`; then make the broker read its configuration again: SIGHUP; else \
-             see its log",
+            "that the broker lets the setup key make the stream (nats/accounts.conf); of a cluster, that most servers run",
+            "where authority.nk is, run `countersign init`; then restart the broker with nats/accounts.conf; else see its log",
         )
     } else {
-        ("a NATS server with JetStream, whose list of users is that of this folder of keys", "see the broker's log")
+        ("a NATS server with JetStream, whose accounts are those of this folder of keys", "see the broker's log")
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_host::clock;
-use countersign_keys::{load_pin, read_seed};
+use countersign_keys::{Login, load_pin};
 use countersign_link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING, without_secrets};
 use countersign_protocol::credential::Role;
 use countersign_protocol::envelope::Delivery;
@@ -30,7 +30,7 @@ pub(crate) async fn run(args: &WatchArgs, output: Output, mut signals: Signals) 
             .hint("countersign watch -o ndjson"));
     }
     let realm = Realm::open(&args.realm.keys)?;
-    let seed = read_seed(&realm.folder.observer_seed())?;
+    let login = Login::read(&realm.folder.observer_creds())?;
     let pin = load_pin(&realm.folder)?;
     for (role, names) in [(Role::Client, &args.client), (Role::Operator, &args.operator)] {
         note_unknown(role, names, &realm.folder.names(role), output);
@@ -39,7 +39,7 @@ pub(crate) async fn run(args: &WatchArgs, output: Output, mut signals: Signals) 
     let connecting = Link::connect(LinkConfig {
         url: args.realm.broker.nats_url.to_string(),
         name: "observer".to_owned(),
-        seed,
+        login,
         // Nothing is ever requested from the broker, and the observer could not receive the answer.
         inbox_prefix: "_INBOX.observer".to_owned(),
         subscriptions: vec![everything.clone()],

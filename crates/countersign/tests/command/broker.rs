@@ -5,8 +5,6 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
-
 use crate::folder::Folder;
 
 /// A broker for one folder of keys; it ends with the test.
@@ -42,7 +40,16 @@ impl Broker {
     /// Beside a configuration that is there already.
     pub fn start_as_configured(folder: &Folder) -> Self {
         let mut command = nats_server();
-        command.current_dir(folder.path("")).args(["-c", "nats.conf", "-sd", "store", "-a", "127.0.0.1", "-p", "-1"]);
+        command.env("NATS_ACCOUNTS", folder.path("accounts")).current_dir(folder.path("")).args([
+            "-c",
+            "nats.conf",
+            "-sd",
+            "store",
+            "-a",
+            "127.0.0.1",
+            "-p",
+            "-1",
+        ]);
         let started = command.stderr(Stdio::piped()).spawn();
         let mut process = started.unwrap_or_else(|error| {
             panic!("no nats-server: {error}. Run the tests by `./just test`, or name one by NATS_SERVER")
@@ -63,11 +70,6 @@ impl Broker {
         Self { process, port: port.unwrap() }
     }
 
-    /// Makes it reload its configuration, which it does some time later.
-    pub fn reload(&self) {
-        kill_process(Pid::from_child(&self.process), Signal::HUP).unwrap();
-    }
-
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
@@ -80,21 +82,28 @@ impl Drop for Broker {
     }
 }
 
+/// Checks the configuration.
+fn check(folder: &Folder) -> Command {
+    let mut command = nats_server();
+    command.args(["-t", "-c", "nats.conf"]).env("NATS_ACCOUNTS", "accounts").current_dir(folder.path(""));
+    command
+}
+
 #[test]
-fn nats_server_accepts_the_configuration_with_the_generated_users() {
+fn nats_server_accepts_the_configuration_with_the_generated_accounts() {
     let folder = Folder::with_keys(&["--client", "worker-1:web,db", "--client", "worker-2"]);
     configure(&folder);
-    let checked = nats_server().args(["-t", "-c", "nats.conf"]).current_dir(folder.path("")).output();
+    let checked = check(&folder).output();
     let checked = checked.unwrap_or_else(|error| panic!("no nats-server: {error}. Run the tests by `./just test`"));
     let stderr = String::from_utf8_lossy(&checked.stderr).into_owned();
     assert!(checked.status.success() && stderr.contains("configuration file nats.conf is valid"), "{stderr}");
 }
 
 #[test]
-fn without_the_generated_users_the_broker_does_not_start() {
+fn without_the_generated_accounts_the_broker_does_not_start() {
     let folder = Folder::new();
     configure(&folder);
-    let checked = nats_server().args(["-t", "-c", "nats.conf"]).current_dir(folder.path("")).output().unwrap();
+    let checked = check(&folder).output().unwrap();
     let stderr = String::from_utf8_lossy(&checked.stderr).into_owned();
-    assert!(!checked.status.success() && stderr.contains("keys/nats/users.conf"), "{stderr}");
+    assert!(!checked.status.success() && stderr.contains("keys/nats/accounts.conf"), "{stderr}");
 }

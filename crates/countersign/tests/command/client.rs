@@ -8,6 +8,8 @@ use std::sync::mpsc::{Receiver, channel};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use countersign_testkit::accounts;
+
 use crate::broker::Broker;
 use crate::folder::{Folder, Run};
 
@@ -141,7 +143,7 @@ fn process_runs(process: &Child) -> bool {
 #[test]
 fn a_key_that_others_can_read_is_refused() {
     let folder = Folder::with_keys(&[]);
-    for file in ["clients/worker-1.pem", "nats/client-worker-1.nk"] {
+    for file in ["clients/worker-1.pem", "nats/client-worker-1.creds"] {
         let path = folder.path("keys").join(file);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let run = folder.run(&["client", "--name", "worker-1", "--state", "state"]).expect(5);
@@ -157,16 +159,17 @@ fn a_key_that_others_can_read_is_refused() {
 #[test]
 fn a_connection_key_that_signs_messages_is_refused() {
     let folder = Folder::with_keys(&[]);
-    // The broker's list of users would have it: only the client can detect it.
+    // The broker would let it in: only the client can detect it.
     let seed = fs::read_to_string(folder.path("keys/clients/worker-1.pem")).unwrap();
     let key = data_encoding::BASE64.decode(seed.lines().nth(1).unwrap().as_bytes()).unwrap();
     let raw: [u8; 32] = key[key.len() - 32..].try_into().unwrap();
     let seed = nkeys::KeyPair::new_from_raw(nkeys::KeyPairType::User, raw).unwrap().seed().unwrap();
-    fs::write(folder.path("keys/nats/client-worker-1.nk"), seed).unwrap();
+    let account = accounts::key(&folder.read("keys/authority.nk"), "realm");
+    fs::write(folder.path("keys/nats/client-worker-1.creds"), accounts::user(&account, &seed, &[], &[])).unwrap();
     let run = folder.run(&["client", "--name", "worker-1", "--state", "state"]).expect(5);
     let first = run.stderr.lines().next().unwrap();
     let expected =
-        "error: keys/nats/client-worker-1.nk: the same key as keys/clients/worker-1.pem, which signs messages";
+        "error: keys/nats/client-worker-1.creds: the same key as keys/clients/worker-1.pem, which signs messages";
     assert_eq!(first, expected);
 }
 

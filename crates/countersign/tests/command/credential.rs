@@ -10,8 +10,10 @@ use countersign_protocol::time::Millis;
 use countersign_protocol::trust::Revoked;
 use serde_json::{Value, json};
 
+use countersign_testkit::accounts::{self, seed_in};
+
 use crate::folder::{Folder, Run, mode};
-use crate::init::credential;
+use crate::init::{credential, tags};
 use crate::renewal::trust_ending_in;
 
 const DAY: i64 = 86_400;
@@ -85,20 +87,18 @@ fn a_client_is_issued_its_keys_its_credential_and_its_place_at_the_broker_and_no
     assert_eq!(run.json()["members"], json!([listed(&folder, "worker-7")]));
 
     let mut after = folder.files();
-    for (file, bits) in
-        [("clients/worker-7.pem", 0o600), ("clients/worker-7.jwt", 0o644), ("nats/client-worker-7.nk", 0o600)]
-    {
+    for (file, bits) in [
+        ("clients/worker-7.pem", 0o600),
+        ("clients/worker-7.jwt", 0o644),
+        ("nats/client-worker-7.creds", 0o600),
+        ("nats/client-worker-7.jwt", 0o644),
+    ] {
         assert_eq!(run.did(file).0, "made");
         assert_eq!(mode(&folder.path("keys").join(file)), bits, "{file}");
         assert!(after.remove(&folder.path("keys").join(file)).is_some());
     }
-    assert_eq!(run.did("nats/users.conf").0, "renewed");
-    let users = folder.path("keys/nats/users.conf");
-    let [old, new] =
-        [&before[&users], &after.remove(&users).unwrap()].map(|file| String::from_utf8_lossy(file).into_owned());
-    assert!(new.contains("{ # client worker-7") && new.contains("cs.demo.cmd.group.db") && !old.contains("worker-7"));
-    assert_eq!(after.len(), before.len() - 1);
-    assert!(after.iter().all(|(path, bytes)| before[path] == *bytes));
+    assert_eq!(tags(&folder, "client-worker-7"), ["group:db", "group:web"]);
+    assert_eq!(after, before, "nothing of the broker's has changed");
 }
 
 #[test]
@@ -166,8 +166,8 @@ fn a_member_that_is_there_is_not_issued_again() {
         "the client worker-1 is in the folder keys already",
         "countersign credential renew client worker-1",
     );
-    // Nor one whose keys were moved, even if the list of users is lost.
-    for file in ["operators/alice.pem", "nats/operator-alice.nk", "nats/users.conf"] {
+    // Nor one whose keys were moved, even if the record of its connection key is lost.
+    for file in ["operators/alice.pem", "nats/operator-alice.creds", "nats/operator-alice.jwt"] {
         fs::remove_file(folder.path("keys").join(file)).unwrap();
     }
     folder.run(&["credential", "issue", "operator", "alice"]).expect(2);
@@ -180,22 +180,24 @@ fn a_member_that_is_there_is_not_issued_again() {
 fn an_interrupted_issue_is_completed_by_the_next_one() {
     let whole = Folder::with_keys(&[]);
     let issue = ["credential", "issue", "client", "worker-7", "--group", "web"];
-    let users = whole.read("keys/nats/users.conf");
     whole.run(&issue).expect(0);
     // In the order in which they are made.
-    let made = ["nats/client-worker-7.nk", "clients/worker-7.pem", "clients/worker-7.jwt"];
-    for there in 0..=made.len() {
+    let made =
+        ["clients/worker-7.pem", "clients/worker-7.jwt", "nats/client-worker-7.creds", "nats/client-worker-7.jwt"];
+    for there in 0..made.len() {
         let kept: Vec<String> = made.iter().map(|file| whole.read(&format!("keys/{file}"))).collect();
         for file in &made[there..] {
             fs::remove_file(whole.path("keys").join(file)).unwrap();
         }
-        fs::write(whole.path("keys/nats/users.conf"), &users).unwrap();
         whole.run(&issue).expect(0);
-        for (file, text) in made.iter().zip(&kept).take(there.min(2)) {
+        for (file, text) in made.iter().zip(&kept).take(there.min(1)) {
             assert_eq!(whole.read(&format!("keys/{file}")), *text, "no key is made twice");
         }
         assert_eq!(credential(&whole, "clients/worker-7.jwt").groups(), [name("web")]);
-        assert!(whole.read("keys/nats/users.conf").contains("{ # client worker-7"), "{there}");
+        let [seed, before] =
+            [&whole.read("keys/nats/client-worker-7.creds"), &kept[2]].map(|it| seed_in(it).to_owned());
+        assert!(there < 3 || seed == before, "no connection key is made twice");
+        assert_eq!(tags(&whole, "client-worker-7"), ["group:web"], "{there}");
         assert!(!whole.files().keys().any(|path| path.extension().is_some_and(|it| it == "new")));
     }
 }
@@ -316,29 +318,36 @@ fn other_groups_of_a_client_are_other_permissions_at_the_broker() {
     };
     let run = renew(&["--group", "db"]);
     assert!(run.did("clients/worker-1.jwt").1.starts_with("with other groups; "), "{run:#?}");
-    assert_eq!(run.did("nats/users.conf").0, "renewed");
+    assert_eq!(run.did("nats/client-worker-1.creds").0, "renewed");
     assert_eq!(credential(&folder, "clients/worker-1.jwt").groups(), [name("db")]);
-    let users = folder.read("keys/nats/users.conf");
-    assert!(users.contains("cs.demo.cmd.group.db") && !users.contains("cs.demo.cmd.group.web"));
+    assert_eq!(tags(&folder, "client-worker-1"), ["group:db"]);
     renew(&[]);
     assert_eq!(credential(&folder, "clients/worker-1.jwt").groups(), [name("db")]);
-    assert_eq!(folder.read("keys/nats/users.conf"), users);
+    assert_eq!(tags(&folder, "client-worker-1"), ["group:db"]);
     renew(&["--no-groups"]);
     assert!(credential(&folder, "clients/worker-1.jwt").groups().is_empty());
+    assert_eq!(tags(&folder, "client-worker-1"), [""; 0]);
 }
 
 #[test]
-fn who_lives_elsewhere_is_renewed_for_the_key_that_is_there_and_stays_a_user_of_the_broker() {
+fn who_lives_elsewhere_is_renewed_for_the_keys_that_are_there() {
     let folder = Folder::with_keys(&["--client", "worker-1:web"]);
-    let moved = ["clients/worker-1.pem", "nats/client-worker-1.nk", "operators/alice.pem", "nats/operator-alice.nk"];
+    let moved =
+        ["clients/worker-1.pem", "nats/client-worker-1.creds", "operators/alice.pem", "nats/operator-alice.creds"];
     moved.iter().for_each(|file| fs::remove_file(folder.path("keys").join(file)).unwrap());
     let kid = credential(&folder, "clients/worker-1.jwt").kid();
-    let users = folder.read("keys/nats/users.conf");
-    folder.run(&["credential", "renew", "client", "worker-1"]).expect(0);
+    let connection = |of: &str| accounts::claims(folder.read(&format!("keys/nats/{of}.jwt")).trim());
+    let before = connection("client-worker-1");
+    // In another second, it ends in another.
+    let renewed = (0..1_000).map(|_| {
+        folder.run(&["credential", "renew", "client", "worker-1"]).expect(0);
+        connection("client-worker-1")
+    });
+    let after = renewed.into_iter().find(|after| after["exp"] != before["exp"]).unwrap();
     assert_eq!(credential(&folder, "clients/worker-1.jwt").kid(), kid);
+    assert_eq!((&after["sub"], &after["nats"]), (&before["sub"], &before["nats"]));
+    assert_eq!(after["exp"], credential(&folder, "clients/worker-1.jwt").expires_at().seconds());
     folder.run(&["credential", "issue", "client", "worker-2"]).expect(0);
-    let kept = folder.read("keys/nats/users.conf");
-    assert!(users.lines().all(|line| kept.contains(line)), "{kept}");
     assert!(moved.iter().all(|file| !folder.path("keys").join(file).exists()));
     assert!(row(&folder, "worker-1").ends_with("key elsewhere") && row(&folder, "alice").ends_with("key elsewhere"));
     assert_eq!(listed(&folder, "worker-2")["key_elsewhere"], false);

@@ -2,15 +2,18 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::process::Command;
 
 use countersign_protocol::credential::{Commands, Credential, Grant, Role};
 use countersign_protocol::time::Millis;
 use nkeys::KeyPair;
 
+use countersign_testkit::accounts;
+
 use crate::folder::{Folder, mode};
 
-const MADE: [&str; 17] = [
+const MADE: [&str; 25] = [
     "root.pem",
     "issuer.pem",
     "trust.json",
@@ -19,17 +22,28 @@ const MADE: [&str; 17] = [
     "operators/alice.jwt",
     "clients/worker-1.pem",
     "clients/worker-1.jwt",
-    "nats/operator-alice.nk",
-    "nats/client-worker-1.nk",
-    "nats/observer.nk",
-    "nats/setup.nk",
-    "nats/trust.nk",
-    "nats/users.conf",
+    "authority.nk",
+    "nats/accounts.conf",
+    "nats/operator-alice.creds",
+    "nats/operator-alice.jwt",
+    "nats/client-worker-1.creds",
+    "nats/client-worker-1.jwt",
+    "nats/observer.creds",
+    "nats/observer.jwt",
+    "nats/setup.creds",
+    "nats/setup.jwt",
+    "nats/trust.creds",
+    "nats/trust.jwt",
+    "nats/accounts.creds",
+    "nats/accounts.jwt",
     // And the folders.
     "operators",
     "clients",
     "nats",
 ];
+
+/// How many of them are files.
+const FILES: usize = 22;
 
 /// A credential of the folder, as it holds now.
 pub fn credential(folder: &Folder, file: &str) -> Credential {
@@ -37,16 +51,23 @@ pub fn credential(folder: &Folder, file: &str) -> Credential {
     Credential::verify(folder.read(&format!("keys/{file}")).trim(), &folder.trust(), now, 1_000).unwrap()
 }
 
+/// The groups of a user in its JWT for the broker.
+pub fn tags(folder: &Folder, user: &str) -> Vec<String> {
+    let jwt = folder.read(&format!("keys/nats/{user}.jwt"));
+    let tags = accounts::claims(jwt.trim())["nats"]["tags"].clone();
+    serde_json::from_value(tags).unwrap_or_default()
+}
+
 #[test]
 fn a_first_run_makes_everything_with_the_defaults() {
     let folder = Folder::new();
     let run = folder.run(&["init", "-o", "json"]).expect(0);
     assert_eq!(run.json()["realm"], "demo");
-    for file in &MADE[..14] {
+    for file in &MADE[..FILES] {
         assert!(folder.path("keys").join(file).is_file(), "{file}");
         assert_eq!(run.did(file).0, "made", "{file}");
     }
-    assert_eq!(folder.files().len(), 14);
+    assert_eq!(folder.files().len(), FILES);
     assert_eq!((folder.trust().realm().as_str(), folder.trust().version()), ("demo", 1));
 
     let alice = credential(&folder, "operators/alice.jwt");
@@ -70,7 +91,7 @@ fn private_files_are_for_their_owner_alone() {
     for file in MADE {
         let path = folder.path("keys").join(file);
         let expected = match path.extension().map(|extension| extension.to_str().unwrap()) {
-            Some("pem" | "nk") => 0o600,
+            Some("pem" | "nk" | "creds") => 0o600,
             Some(_) => 0o644,
             None => 0o700,
         };
@@ -83,10 +104,12 @@ fn no_private_key_is_printed() {
     let folder = Folder::new();
     let run = folder.run(&["init", "-vv"]).expect(0);
     for (path, bytes) in folder.files() {
-        if path.extension().is_some_and(|extension| extension == "nk" || extension == "pem") {
+        if path.extension().is_some_and(|extension| ["nk", "pem", "creds"].contains(&extension.to_str().unwrap())) {
             let secret = String::from_utf8(bytes).unwrap();
-            let secret = secret.lines().max_by_key(|line| line.len()).unwrap();
-            assert!(!run.stdout.contains(secret) && !run.stderr.contains(secret), "{path:?}");
+            for secret in secret.lines().filter(|line| line.len() > 40 && !line.starts_with("eyJ")) {
+                let secret = secret.rsplit(' ').next().unwrap();
+                assert!(!run.stdout.contains(secret) && !run.stderr.contains(secret), "{path:?}");
+            }
         }
     }
 }
@@ -101,7 +124,7 @@ fn realm_operators_clients_and_groups_are_as_requested() {
     let groups: Vec<String> =
         credential(&folder, "clients/press.jwt").groups().iter().map(|group| group.to_string()).collect();
     assert_eq!(groups, ["db", "web"]);
-    assert!(folder.read("keys/nats/users.conf").contains("cs.plant.cmd.group.db"));
+    assert_eq!(tags(&folder, "client-press"), ["group:db", "group:web"]);
     assert!(!folder.path("keys/operators/alice.pem").exists() && !folder.path("keys/clients/worker-1.pem").exists());
 }
 
@@ -127,12 +150,10 @@ fn a_later_client_is_added_alone() {
     let before = folder.files();
     folder.run(&["init", "--client", "lathe:web"]).expect(0);
     let mut after = folder.files();
-    for file in ["clients/lathe.pem", "clients/lathe.jwt", "nats/client-lathe.nk", "nats/users.conf"] {
+    for file in ["clients/lathe.pem", "clients/lathe.jwt", "nats/client-lathe.creds", "nats/client-lathe.jwt"] {
         assert!(after.remove(&folder.path("keys").join(file)).is_some(), "{file}");
     }
-    let mut expected = before.clone();
-    expected.remove(&folder.path("keys/nats/users.conf"));
-    assert_eq!(after, expected);
+    assert_eq!(after, before, "nothing of the broker's has changed");
     assert_eq!(credential(&folder, "clients/lathe.jwt").realm().as_str(), "plant");
 }
 
@@ -140,33 +161,79 @@ fn a_later_client_is_added_alone() {
 fn what_is_missing_is_made_again_and_what_is_there_is_kept() {
     let folder = Folder::with_keys(&[]);
     let before = folder.files();
-    let missing =
-        ["operators/alice.jwt", "nats/observer.nk", "nats/users.conf"].map(|file| folder.path("keys").join(file));
+    let missing = ["operators/alice.jwt", "nats/observer.creds", "nats/observer.jwt", "nats/accounts.conf"]
+        .map(|file| folder.path("keys").join(file));
     missing.iter().for_each(|path| fs::remove_file(path).unwrap());
     folder.run(&["init"]).expect(0);
     let after = folder.files();
     assert_eq!(after.len(), before.len());
-    for (path, bytes) in after {
+    // The new credential of alice has another end, and her login has the same.
+    let follows = |path: &Path| path.to_string_lossy().contains("nats/operator-alice.");
+    for (path, bytes) in after.into_iter().filter(|(path, _)| !follows(path)) {
         assert_eq!(before[&path] == bytes, !missing.contains(&path), "{path:?}");
     }
+}
+
+#[test]
+fn the_keys_and_the_list_of_users_of_an_earlier_version_are_taken_over() {
+    let folder = Folder::with_keys(&["--client", "worker-1", "--client", "worker-2:web"]);
+    let nats = folder.path("keys/nats");
+    // As they were: a seed in a file of its own, and all users in a list. The keys of worker-2 are elsewhere.
+    let mut users = String::new();
+    for user in ["observer", "setup", "trust", "operator-alice", "client-worker-1", "client-worker-2"] {
+        let creds = folder.read(&format!("keys/nats/{user}.creds"));
+        let seed = accounts::seed_in(&creds);
+        let key = KeyPair::from_seed(seed).unwrap().public_key();
+        users.push_str(&format!("      {{ # {}\n        nkey: {key}\n      }}\n", user.replacen('-', " ", 1)));
+        if user != "client-worker-2" {
+            let path = nats.join(format!("{user}.nk"));
+            fs::write(&path, format!("{seed}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+    }
+    let keys_before = fs::read_dir(&nats).unwrap().map(|entry| entry.unwrap().path());
+    let (made, _): (Vec<_>, Vec<_>) = keys_before.partition(|path| path.extension().is_some_and(|it| it != "nk"));
+    made.iter().for_each(|path| fs::remove_file(path).unwrap());
+    fs::remove_file(folder.path("keys/authority.nk")).unwrap();
+    fs::remove_file(folder.path("keys/clients/worker-2.pem")).unwrap();
+    fs::write(nats.join("users.conf"), &users).unwrap();
+
+    let run = folder.run(&["init", "-o", "json"]).expect(0);
+    for gone in ["users.conf", "observer.nk", "operator-alice.nk", "client-worker-1.nk"] {
+        assert_eq!(run.did(&format!("nats/{gone}")).0, "removed");
+        assert!(!nats.join(gone).exists(), "{gone}");
+    }
+    for user in ["observer", "setup", "trust", "operator-alice", "client-worker-1", "client-worker-2"] {
+        let claims = accounts::claims(folder.read(&format!("keys/nats/{user}.jwt")).trim());
+        assert!(users.contains(claims["sub"].as_str().unwrap()), "{user} has the key that it had");
+    }
+    assert_eq!(tags(&folder, "client-worker-2"), ["group:web"]);
+    assert!(!nats.join("client-worker-2.creds").exists());
+    let broker = crate::broker::Broker::start(&folder);
+    folder.run(&["setup", "--nats-url", &broker.url()]).expect(0);
 }
 
 #[test]
 fn an_interrupted_first_run_is_completed() {
     let folder = Folder::with_keys(&[]);
     let root = folder.read("keys/root.pem");
-    for file in &MADE[2..14] {
+    for file in &MADE[2..FILES] {
         fs::remove_file(folder.path("keys").join(file)).unwrap();
     }
     folder.run(&["init"]).expect(0);
-    assert_eq!((folder.read("keys/root.pem"), folder.files().len()), (root, 14));
+    assert_eq!((folder.read("keys/root.pem"), folder.files().len()), (root, FILES));
     credential(&folder, "operators/alice.jwt");
 }
 
 #[test]
 fn a_key_that_cannot_be_read_is_not_overwritten() {
     let folder = Folder::with_keys(&[]);
-    for (file, bytes) in [("operators/alice.pem", "not a key"), ("nats/setup.nk", "not a seed"), ("root.pem", "")] {
+    for (file, bytes) in [
+        ("operators/alice.pem", "not a key"),
+        ("nats/setup.creds", "not credentials"),
+        ("authority.nk", ""),
+        ("root.pem", ""),
+    ] {
         let folder_before = folder.files();
         let path = folder.path("keys").join(file);
         fs::write(&path, bytes).unwrap();
@@ -204,7 +271,9 @@ fn no_credential_is_issued_for_a_connection_key() {
     let (_, raw) = nkeys::decode_seed(&seed).unwrap();
     let key = countersign_protocol::key::SecretKey::from_seed(raw);
     // The connection key of somebody else: it is known all the same.
-    fs::write(folder.path("keys/nats/observer.nk"), seed).unwrap();
+    let account = accounts::key(&folder.read("keys/authority.nk"), "realm");
+    fs::write(folder.path("keys/nats/observer.creds"), accounts::user(&account, &seed, &[], &[])).unwrap();
+    fs::remove_file(folder.path("keys/nats/observer.jwt")).unwrap();
     let path = folder.path("keys/operators/mallory.pem");
     fs::write(&path, key.to_pem().as_bytes()).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -219,8 +288,8 @@ fn no_credential_is_issued_for_a_connection_key() {
 #[test]
 fn no_credential_is_issued_for_a_connection_key_that_lies_elsewhere() {
     let folder = Folder::with_keys(&[]);
-    let (_, raw) = nkeys::decode_seed(folder.read("keys/nats/client-worker-1.nk").trim()).unwrap();
-    for file in ["clients/worker-1.pem", "nats/client-worker-1.nk"] {
+    let (_, raw) = nkeys::decode_seed(accounts::seed_in(&folder.read("keys/nats/client-worker-1.creds"))).unwrap();
+    for file in ["clients/worker-1.pem", "nats/client-worker-1.creds"] {
         fs::remove_file(folder.path("keys").join(file)).unwrap();
     }
     let path = folder.path("keys/clients/worker-2.pem");

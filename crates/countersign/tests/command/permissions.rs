@@ -10,6 +10,8 @@ use data_encoding::BASE64URL_NOPAD;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 
+use countersign_testkit::accounts::{jwt_in, seed_in};
+
 use crate::broker::Broker;
 use crate::folder::Folder;
 
@@ -20,21 +22,22 @@ pub struct User {
 }
 
 impl User {
-    pub fn connect(folder: &Folder, broker: &Broker, seed: &str) -> Self {
-        let seed = folder.read(&format!("keys/nats/{seed}.nk"));
-        let mut user = Self::greet(broker, &KeyPair::from_seed(seed.trim()).unwrap());
+    pub fn connect(folder: &Folder, broker: &Broker, user: &str) -> Self {
+        let creds = folder.read(&format!("keys/nats/{user}.creds"));
+        let mut user = Self::greet(broker, &KeyPair::from_seed(seed_in(&creds)).unwrap(), jwt_in(&creds));
         assert_eq!(user.refusals(), [""; 0]);
         user
     }
 
-    fn greet(broker: &Broker, key: &KeyPair) -> Self {
+    fn greet(broker: &Broker, key: &KeyPair, jwt: Option<&str>) -> Self {
         let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", broker.port)).unwrap());
         let mut info = String::new();
         stream.read_line(&mut info).unwrap();
         let info: Value = serde_json::from_str(info.strip_prefix("INFO ").unwrap()).unwrap();
         let signature = BASE64URL_NOPAD.encode(&key.sign(info["nonce"].as_str().unwrap().as_bytes()).unwrap());
-        let connect =
-            json!({"verbose": false, "pedantic": false, "headers": true, "nkey": key.public_key(), "sig": signature});
+        let connect = json!({
+            "verbose": false, "pedantic": false, "headers": true, "nkey": key.public_key(), "jwt": jwt, "sig": signature,
+        });
         let mut user = Self { stream, subscriptions: 0 };
         user.send(&format!("CONNECT {connect}\r\n"));
         user
@@ -129,6 +132,8 @@ const SUBJECTS: &[&str] = &[
     "cs.demo.event.worker-2.presence",
     "cs.demo.event.worker-1.presence.more",
     "cs.demo.trust",
+    "cs.demo.trust.bundle.7",
+    "cs.demo.trust.get",
     "cs.demo.roster.get",
     "cs.demo.roster.message",
     "cs.plant.roster.get",
@@ -137,6 +142,11 @@ const SUBJECTS: &[&str] = &[
     "_INBOX.operator-alice.a.b",
     "_INBOX.operator-bob.a.b",
     "_INBOX.setup.a.b",
+    "_INBOX.client-worker-1.a.b",
+    "_INBOX.client-worker-2.a.b",
+    "_INBOX.observer.a.b",
+    "_INBOX.trust.a.b",
+    "_INBOX.accounts.a.b",
     "_INBOX.a",
     "$JS.API.DIRECT.GET.cs-demo-presence",
     "$JS.API.DIRECT.GET.cs-demo-presence.cs.demo.event.worker-1.presence",
@@ -151,7 +161,13 @@ const SUBJECTS: &[&str] = &[
     "$JS.API.STREAM.MSG.GET.cs-demo-presence",
     "$JS.API.STREAM.NAMES",
     "$JS.API.CONSUMER.CREATE.cs-demo-presence",
+    "$JS.API.CONSUMER.CREATE.cs-demo-presence.x",
+    "$JS.API.STREAM.CREATE.cs-demo-trust",
+    "$JS.API.STREAM.DELETE.cs-demo-trust",
     "$SYS.REQ.SERVER.PING",
+    "$SYS.REQ.CLAIMS.UPDATE",
+    "$SYS.REQ.CLAIMS.DELETE",
+    "$SYS.REQ.ACCOUNT.A.CLAIMS.LOOKUP",
     "anything",
 ];
 
@@ -175,11 +191,13 @@ fn realm() -> (Folder, Broker) {
 }
 
 #[test]
-fn the_observer_sees_everything_of_countersign_and_publishes_nothing() {
+fn the_observer_sees_everything_of_countersign_and_publishes_nothing_but_to_itself_and_the_question_for_trust() {
     let (folder, broker) = realm();
     let of_countersign: Vec<&str> = SUBJECTS.iter().copied().filter(|subject| subject.starts_with("cs.")).collect();
     let wildcards = ["cs.>", "cs.demo.>", "cs.demo.cmd.>", "cs.demo.cmd.client.*"];
-    User::connect(&folder, &broker, "observer").check(&[], &[&of_countersign[..], &wildcards].concat());
+    let own = ["_INBOX.observer.a.b"];
+    let publish = ["cs.demo.trust.get", own[0]];
+    User::connect(&folder, &broker, "observer").check(&publish, &[&of_countersign[..], &wildcards, &own].concat());
 }
 
 #[test]
@@ -189,8 +207,16 @@ fn a_client_receives_its_own_commands_and_sends_replies_and_events_as_itself() {
         "cs.demo.reply.alice.k3v9q2m8x7c1b5n0.019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90.worker-1",
         "cs.demo.reply.bob.k3v9q2m8x7c1b5n0.019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90.worker-1",
         "cs.demo.event.worker-1.presence",
+        "cs.demo.trust.get",
     ];
-    let subscribe = ["cs.demo.cmd.client.worker-1", "cs.demo.cmd.group.web", "cs.demo.cmd.all", "cs.demo.trust"];
+    let subscribe = [
+        "cs.demo.cmd.client.worker-1",
+        "cs.demo.cmd.group.web",
+        "cs.demo.cmd.all",
+        "cs.demo.trust",
+        "cs.demo.trust.bundle.7",
+        "_INBOX.client-worker-1.a.b",
+    ];
     User::connect(&folder, &broker, "client-worker-1").check(&publish, &subscribe);
 }
 
@@ -205,6 +231,7 @@ fn an_operator_sends_commands_receives_its_own_replies_and_reads_presence() {
         "cs.demo.cmd.all",
         "cs.demo.roster.get",
         "cs.demo.roster.message",
+        "cs.demo.trust.get",
     ];
     let subscribe = [
         "cs.demo.reply.alice.k3v9q2m8x7c1b5n0.019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90.worker-1",
@@ -213,27 +240,41 @@ fn an_operator_sends_commands_receives_its_own_replies_and_reads_presence() {
         "cs.demo.event.worker-2.presence",
         "cs.demo.event.worker-1.presence.more",
         "cs.demo.trust",
+        "cs.demo.trust.bundle.7",
         "_INBOX.operator-alice.a.b",
     ];
     User::connect(&folder, &broker, "operator-alice").check(&publish, &subscribe);
 }
 
 #[test]
-fn the_setup_key_creates_the_presence_stream_and_purges_from_it_and_does_nothing_else() {
+fn the_setup_key_makes_reads_and_purges_the_two_streams_and_deletes_none_and_makes_no_other() {
     let (folder, broker) = realm();
     let publish = [
         "$JS.API.STREAM.CREATE.cs-demo-presence",
         "$JS.API.STREAM.UPDATE.cs-demo-presence",
         "$JS.API.STREAM.INFO.cs-demo-presence",
         "$JS.API.STREAM.PURGE.cs-demo-presence",
+        "$JS.API.STREAM.CREATE.cs-demo-trust",
+        "$JS.API.STREAM.NAMES",
+        "$JS.API.STREAM.MSG.GET.cs-demo-presence",
+        "$JS.API.DIRECT.GET.cs-demo-presence",
+        "$JS.API.CONSUMER.CREATE.cs-demo-presence.x",
     ];
     User::connect(&folder, &broker, "setup").check(&publish, &["_INBOX.setup.a.b"]);
 }
 
 #[test]
-fn the_trust_key_publishes_trust_and_receives_nothing() {
+fn the_trust_key_publishes_trust_and_receives_nothing_but_answers() {
     let (folder, broker) = realm();
-    User::connect(&folder, &broker, "trust").check(&["cs.demo.trust"], &[]);
+    let publish = ["cs.demo.trust", "cs.demo.trust.bundle.7", "cs.demo.trust.get"];
+    User::connect(&folder, &broker, "trust").check(&publish, &["_INBOX.trust.a.b"]);
+}
+
+#[test]
+fn the_accounts_key_gives_the_broker_changed_accounts_and_does_nothing_else() {
+    let (folder, broker) = realm();
+    let publish = ["$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.A.CLAIMS.LOOKUP"];
+    User::connect(&folder, &broker, "accounts").check(&publish, &["_INBOX.accounts.a.b"]);
 }
 
 /// How many messages the stream holds, and the number of the last.
@@ -306,9 +347,9 @@ fn what_a_stolen_connection_key_has_stored_breaks_no_roster_and_the_rest_of_it_i
 }
 
 #[test]
-fn a_user_that_is_not_in_the_list_is_not_let_in() {
+fn a_user_without_a_jwt_of_the_account_is_not_let_in() {
     let (_folder, broker) = realm();
-    let mut stranger = User::greet(&broker, &KeyPair::new_user());
+    let mut stranger = User::greet(&broker, &KeyPair::new_user(), None);
     let mut line = String::new();
     stranger.stream.read_line(&mut line).unwrap();
     assert_eq!(line.trim_end(), "-ERR 'Authorization Violation'");

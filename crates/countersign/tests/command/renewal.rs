@@ -9,8 +9,10 @@ use countersign_protocol::name::Name;
 use countersign_protocol::time::Millis;
 use countersign_protocol::trust::{Issuer, Revoked, Trust, TrustBody};
 
+use countersign_testkit::accounts;
+
 use crate::folder::Folder;
-use crate::init::credential;
+use crate::init::{credential, tags};
 
 const DAY: i64 = 86_400;
 
@@ -68,6 +70,8 @@ pub fn trust_ending_in(folder: &Folder, days: i64, revoked: Vec<Revoked>) {
 fn a_credential_in_the_first_half_of_its_life_is_left() {
     let folder = Folder::with_keys(&[]);
     narrow(&folder, 4);
+    // It ends at another time than the one before, and with it what she logs in with.
+    folder.run(&["init"]).expect(0);
     let before = folder.files();
     assert_eq!(folder.run(&["init", "-o", "json"]).expect(0).did("operators/alice.jwt").0, "left");
     assert_eq!(folder.files(), before);
@@ -111,8 +115,10 @@ fn a_member_on_another_machine_is_renewed_and_stays_a_user_of_the_broker() {
     let folder = Folder::with_keys(&["--client", "worker-1:web"]);
     narrow(&folder, 6);
     let [alice, worker] = ["operators/alice.jwt", "clients/worker-1.jwt"].map(|file| credential(&folder, file));
-    let users = folder.read("keys/nats/users.conf");
-    let moved = ["operators/alice.pem", "nats/operator-alice.nk", "clients/worker-1.pem", "nats/client-worker-1.nk"];
+    let user = |of: &str| accounts::claims(folder.read(&format!("keys/nats/{of}.jwt")).trim());
+    let users = [user("operator-alice"), user("client-worker-1")];
+    let moved =
+        ["operators/alice.pem", "nats/operator-alice.creds", "clients/worker-1.pem", "nats/client-worker-1.creds"];
     moved.iter().for_each(|file| fs::remove_file(folder.path("keys").join(file)).unwrap());
 
     let run = folder.run(&["init", "--client", "worker-1", "-o", "json"]).expect(0);
@@ -121,7 +127,9 @@ fn a_member_on_another_machine_is_renewed_and_stays_a_user_of_the_broker() {
     let renewed = credential(&folder, "operators/alice.jwt");
     assert!(renewed.jti() != alice.jti() && renewed.kid() == alice.kid());
     assert_eq!(credential(&folder, "clients/worker-1.jwt"), worker);
-    assert_eq!(folder.read("keys/nats/users.conf"), users);
+    assert_eq!(user("operator-alice")["sub"], users[0]["sub"]);
+    assert_eq!(user("operator-alice")["exp"], renewed.expires_at().seconds());
+    assert_eq!(user("client-worker-1"), users[1]);
 }
 
 #[test]
@@ -131,8 +139,7 @@ fn other_groups_are_a_new_credential_and_other_permissions() {
         folder.run(&["init", "--client", "worker-1:db", "-o", "json"]).expect(0).did("clients/worker-1.jwt");
     assert!(did == "renewed" && note.starts_with("with other groups; ") && note.ends_with("; in db"), "{did} {note}");
     assert_eq!(credential(&folder, "clients/worker-1.jwt").groups(), [name("db")]);
-    let users = folder.read("keys/nats/users.conf");
-    assert!(users.contains("cs.demo.cmd.group.db") && !users.contains("cs.demo.cmd.group.web"), "{users}");
+    assert_eq!(tags(&folder, "client-worker-1"), ["group:db"]);
     // Without groups it keeps those that it has; a colon with none after it takes them away.
     folder.run(&["init", "--client", "worker-1"]).expect(0);
     assert_eq!(credential(&folder, "clients/worker-1.jwt").groups(), [name("db")]);
@@ -237,7 +244,7 @@ fn the_issuer_may_be_elsewhere_until_something_is_to_be_issued() {
     let run = folder.run(&["init", "--client", "worker-2"]).expect(5);
     assert_eq!(
         run.stderr,
-        "error: keys/issuer.pem is not here, and keys/nats/client-worker-2.nk is to be made\n\
+        "error: keys/issuer.pem is not here, and keys/clients/worker-2.pem is to be made\n\
          expected: the issuer's folder of keys; this one is of a realm whose issuer is elsewhere\n\
          try: run it on the machine that has issuer.pem, and fetch from there what is missing here\n"
     );

@@ -48,7 +48,7 @@ fn init_a_client_and_an_operator_refuse_what_others_may_write_to_and_name_the_fi
         ("trust.json", &[init, client, operator]),
         ("operators/alice.jwt", &[init, operator]),
         ("clients/worker-1.jwt", &[init, client]),
-        ("nats/users.conf", &[init]),
+        ("nats/accounts.conf", &[init]),
         ("", &[client, operator]),
         ("clients", &[client]),
     ];

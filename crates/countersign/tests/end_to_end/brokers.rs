@@ -1,8 +1,6 @@
 //! A broker that stops, starts again, refuses, or swallows everything.
 
-use countersign_protocol::credential::Role;
 use countersign_testkit::hostile::FakeBroker;
-use countersign_testkit::realm::name;
 use serde_json::json;
 
 use crate::fleet::Fleet;
@@ -60,24 +58,6 @@ fn a_client_waits_for_a_broker_that_is_not_there_yet_and_announces_itself_when_i
     fleet.resubscribe();
     fleet.run(&["stop", "worker-1"]).exits(0);
     assert_eq!(fleet.presence("worker-1", "unready")["data"]["state"], "unready");
-}
-
-#[test]
-fn a_client_that_is_removed_from_the_brokers_list_reports_it_and_reconnects_once_it_is_listed_again() {
-    let (fleet, mut worker) = Fleet::ready();
-    let (users, seed) = (fleet.keys().users(), fleet.keys().seed(Role::Client, &name("worker-1")));
-    let before = std::fs::read_to_string(&users).unwrap();
-    let public = countersign_keys::read_seed(&seed).unwrap().public_key().unwrap();
-    let stranger = countersign_keys::Seed::from_random([7; 32]).unwrap().public_key().unwrap();
-    assert!(before.contains(&public));
-    std::fs::write(&users, before.replace(&public, &stranger)).unwrap();
-    fleet.broker.reload();
-    worker.stderr.wait_for("refuses us");
-    let ran = fleet.run(&["ping", "worker-1", "--timeout", "300ms", "-o", "json"]).exits(3);
-    assert_eq!(ran.verdict("worker-1"), "no_reply");
-    std::fs::write(&users, before).unwrap();
-    fleet.broker.reload();
-    assert_eq!(fleet.run(&["ping", "worker-1", "--retry", "-o", "json"]).exits(0).verdict("worker-1"), "succeeded");
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn a_host_claims_again_the_name_that_it_had_though_one_before_it_is_free() {
 #[test]
 fn a_name_whose_key_is_elsewhere_is_not_claimed() {
     let fleet = Fleet::of(&NAMES[..2]);
-    for path in [fleet.keys().key(Role::Client, &name("worker-1")), fleet.keys().seed(Role::Client, &name("worker-1"))]
+    for path in [fleet.keys().key(Role::Client, &name("worker-1")), fleet.keys().creds(Role::Client, &name("worker-1"))]
     {
         fs::remove_file(path).unwrap();
     }

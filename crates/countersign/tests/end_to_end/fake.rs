@@ -40,7 +40,7 @@ impl FakeWorker {
         let (keys, client) = (fleet.keys(), name(client));
         let trust = load_trust(&keys).unwrap();
         let member = load_member(&keys, Role::Client, &client, &trust, clock::wall(), SKEW).unwrap();
-        let mut peer = fleet.peer(&keys.seed(Role::Client, &client));
+        let mut peer = fleet.peer(&keys.creds(Role::Client, &client));
         for subject in subject::subscriptions(&name("demo"), &client, member.identity.credential().groups()) {
             peer.subscribe(&subject);
         }
@@ -150,7 +150,7 @@ impl FakeWorker {
 /// Waits until this body is the last that the broker stores on the subject of a presence.
 pub fn wait_until_stored(fleet: &Fleet, subject: &str, body: &[u8]) {
     const INBOX: &str = "_INBOX.operator-alice.test";
-    let mut alice = fleet.peer(&fleet.keys().seed(Role::Operator, &name("alice")));
+    let mut alice = fleet.peer(&fleet.keys().creds(Role::Operator, &name("alice")));
     alice.subscribe(INBOX);
     let deadline = Instant::now() + TIMEOUT;
     let request = serde_json::json!({ "last_by_subj": subject }).to_string();
@@ -165,17 +165,13 @@ pub fn wait_until_stored(fleet: &Fleet, subject: &str, body: &[u8]) {
 
 /// Lets a client publish anywhere from its next connection on, as a broker that is not honest does.
 pub fn unleash(fleet: &Fleet, client: &str) {
-    let users = fs::read_to_string(fleet.keys().users()).unwrap();
-    let own = format!("\"cs.demo.reply.*.*.*.{client}\", \"cs.demo.event.{client}.*\"");
-    assert!(users.contains(&own), "{users}");
-    fs::write(fleet.keys().users(), users.replace(&own, "\"cs.>\"")).unwrap();
-    fleet.broker.reload();
+    let commands = format!("cs.demo.cmd.client.{client}");
+    fleet.allow(&fleet.keys().creds(Role::Client, &name(client)), &["cs.>"], &[&commands, "cs.demo.cmd.>"]);
 }
 
 /// Adds an operator to the realm, with this grant. From now on operators have to be named.
 pub fn enrol(fleet: &Fleet, operator: &str, grant: Grant) {
     fleet.run(&["init", "--operator", operator]).exits(0);
-    fleet.broker.reload();
     let (keys, operator) = (fleet.keys(), name(operator));
     let now = clock::wall().seconds();
     let claims = Claims {

@@ -18,9 +18,9 @@ fn a_key_file_that_others_can_reach_or_replace_is_refused_and_the_reason_is_repo
     let operator = || fleet.run(&["ping", "worker-1", "--timeout", "100ms"]);
     let cases: [(_, &dyn Fn() -> crate::process::Ran); 4] = [
         (keys.key(Role::Client, &worker), &client),
-        (keys.seed(Role::Client, &worker), &client),
+        (keys.creds(Role::Client, &worker), &client),
         (keys.key(Role::Operator, &alice), &operator),
-        (keys.seed(Role::Operator, &alice), &operator),
+        (keys.creds(Role::Operator, &alice), &operator),
     ];
     for (path, run) in cases {
         let shown = path.strip_prefix(fleet.path()).unwrap().display().to_string();
@@ -55,8 +55,9 @@ fn a_connection_key_that_is_the_key_that_signs_is_refused() {
     let fleet = Fleet::new();
     let (keys, worker) = (fleet.keys(), name("worker-1"));
     // The very key that the client's nkey seed holds, as the message-signing key.
-    let seed = fs::read_to_string(keys.seed(Role::Client, &worker)).unwrap();
-    let raw = data_encoding::BASE32_NOPAD.decode(seed.trim().as_bytes()).unwrap();
+    let seed = fs::read_to_string(keys.creds(Role::Client, &worker)).unwrap();
+    let seed = countersign_testkit::accounts::seed_in(&seed);
+    let raw = data_encoding::BASE32_NOPAD.decode(seed.as_bytes()).unwrap();
     let same = countersign_protocol::key::SecretKey::from_seed(raw[2..34].try_into().unwrap());
     fs::write(keys.key(Role::Client, &worker), same.to_pem().as_bytes()).unwrap();
     let refused = fleet.run(&["client", "--name", "worker-1"]).exits(5);

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use countersign_keys::{KeyFolder, read_seed};
+use countersign_keys::KeyFolder;
 use countersign_protocol::credential::Role;
+use countersign_testkit::accounts;
 use countersign_testkit::broker::{Broker, TIMEOUT};
 use countersign_testkit::hostile::Peer;
 use countersign_testkit::realm::name;
@@ -52,7 +53,7 @@ impl Fleet {
         let configuration = folder.path().join("nats.conf");
         fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../nats.conf"), &configuration).unwrap();
         let broker = Broker::with_file(&configuration);
-        let mut events = peer(&broker, &keys(folder.path()).seed(Role::Operator, &name("alice")));
+        let mut events = peer(&broker, &keys(folder.path()).creds(Role::Operator, &name("alice")));
         events.subscribe("cs.demo.event.>");
         Self { folder, broker, events: RefCell::new(events) }
     }
@@ -132,19 +133,29 @@ impl Fleet {
 
     /// Connects and subscribes to the events again, after the broker was down.
     pub fn resubscribe(&self) {
-        let mut events = self.peer(&self.keys().seed(Role::Operator, &name("alice")));
+        let mut events = self.peer(&self.keys().creds(Role::Operator, &name("alice")));
         events.subscribe("cs.demo.event.>");
         self.events.replace(events);
     }
 
-    /// A raw connection to the broker with one of its users' keys.
-    pub fn peer(&self, seed: &Path) -> Peer {
-        peer(&self.broker, seed)
+    /// Gives a user of the realm's account permissions of its own from its next connection on, as whoever holds the account's
+    /// key can, or a broker that is not honest.
+    pub fn allow(&self, creds: &Path, publish: &[&str], subscribe: &[&str]) {
+        let account = accounts::key(&fs::read_to_string(self.keys().authority()).unwrap(), "realm");
+        let before = fs::read_to_string(creds).unwrap();
+        fs::write(creds, accounts::user(&account, accounts::seed_in(&before), publish, subscribe)).unwrap();
+        // It would be taken for the newer one.
+        fs::remove_file(creds.with_extension("jwt")).unwrap();
+    }
+
+    /// A raw connection to the broker with one of its users' credentials.
+    pub fn peer(&self, creds: &Path) -> Peer {
+        peer(&self.broker, creds)
     }
 
     /// A raw connection with the observer's key, which receives everything from now on.
     pub fn observer(&self) -> Peer {
-        let mut observer = self.peer(&self.keys().observer_seed());
+        let mut observer = self.peer(&self.keys().observer_creds());
         observer.subscribe("cs.>");
         observer
     }
@@ -191,8 +202,8 @@ fn keys(folder: &Path) -> KeyFolder {
     KeyFolder::new(folder.join("keys"))
 }
 
-fn peer(broker: &Broker, seed: &Path) -> Peer {
-    Peer::connect(broker.port(), Some(read_seed(seed).unwrap().as_str()))
+fn peer(broker: &Broker, creds: &Path) -> Peer {
+    Peer::connect(broker.port(), Some(&fs::read_to_string(creds).unwrap()))
 }
 
 fn command(folder: &Path, url: &str) -> Command {

@@ -42,7 +42,7 @@ impl Forger {
         let (keys, alice) = (fleet.keys(), name("alice"));
         let trust = load_trust(&keys).unwrap();
         let member = load_member(&keys, Role::Operator, &alice, &trust, clock::wall(), SKEW).unwrap();
-        let mut peer = fleet.peer(&keys.seed(Role::Operator, &alice));
+        let mut peer = fleet.peer(&keys.creds(Role::Operator, &alice));
         peer.subscribe("cs.demo.reply.alice.>");
         Self {
             identity: Arc::new(member.identity),

@@ -17,7 +17,6 @@ fn an_operator_with_a_narrow_grant_can_do_what_it_says_and_is_forbidden_the_rest
     let fleet = Fleet::of(&["worker-1:web", "worker-2:db"]);
     let issue = ["credential", "issue", "operator", "bob", "--command", "ping", "--target", "@web", "--ttl", "10s"];
     fleet.run(&issue).exits(0);
-    fleet.broker.reload();
     let _workers = ["worker-1", "worker-2"].map(|client| settled(&fleet, client));
     fleet.run(&["start", "@all", "--as", "alice"]).exits(0);
     let as_bob = |words: &[&str]| fleet.run(&[words, &["--as", "bob", "-o", "json"]].concat());

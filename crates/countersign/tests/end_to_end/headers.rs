@@ -37,7 +37,7 @@ fn after_malformed_headers_from_a_peer_a_client_reconnects_and_loses_nothing_tha
 #[test]
 fn an_operator_whose_connection_is_broken_by_malformed_headers_still_gets_its_verdict() {
     let (fleet, worker) = Fleet::ready();
-    let insider = fleet.peer(&fleet.keys().seed(Role::Client, &name("worker-1")));
+    let insider = fleet.peer(&fleet.keys().creds(Role::Client, &name("worker-1")));
     let mut observer = fleet.observer();
     let operator = fleet.spawn(&["calculate", "worker-1", "5", "once", "-o", "json"]);
     let accepted =

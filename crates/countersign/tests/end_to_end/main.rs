@@ -7,6 +7,7 @@
     reason = "a test that cannot make what it needs is to fail there"
 )]
 
+mod accounts;
 mod addresses;
 mod at_most_once;
 mod brokers;

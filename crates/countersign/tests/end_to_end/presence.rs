@@ -15,7 +15,7 @@ fn request(peer: &mut Peer, subject: &str, inbox: &str) -> Message {
 
 /// How many messages the stream holds, which the setup key may request.
 pub fn stored_messages(fleet: &Fleet) -> u64 {
-    let mut setup = fleet.peer(&fleet.keys().setup_seed());
+    let mut setup = fleet.peer(&fleet.keys().setup_creds());
     setup.subscribe("_INBOX.setup.test");
     let info = request(&mut setup, "$JS.API.STREAM.INFO.cs-demo-presence", "_INBOX.setup.test").json();
     info["state"]["messages"].as_u64().unwrap_or_else(|| panic!("{info}"))
@@ -23,7 +23,7 @@ pub fn stored_messages(fleet: &Fleet) -> u64 {
 
 /// The last presence of a client, as an operator requests it.
 fn stored_presence(fleet: &Fleet, client: &str) -> Value {
-    let mut alice = fleet.peer(&fleet.keys().seed(Role::Operator, &name("alice")));
+    let mut alice = fleet.peer(&fleet.keys().creds(Role::Operator, &name("alice")));
     alice.subscribe("_INBOX.operator-alice.test");
     let subject = format!("cs.demo.event.{client}.presence");
     let request = json!({ "last_by_subj": subject }).to_string();
@@ -63,7 +63,7 @@ fn the_stream_acknowledges_nothing_and_only_the_setup_key_may_change_it() {
     fleet.run(&["stop", "worker-1"]).exits(0);
     let is_it = |it: &Message| it.subject == "cs.demo.event.worker-1.presence";
     let presence = observer.wait_for("a presence", is_it);
-    let mut worker = fleet.peer(&fleet.keys().seed(Role::Client, &name("worker-1")));
+    let mut worker = fleet.peer(&fleet.keys().creds(Role::Client, &name("worker-1")));
     // An acknowledgement would go where an operator receives replies.
     let reply = "cs.demo.reply.alice.k3v9q2m8x7c1b5n0.x.worker-1";
     worker.publish(&presence.subject, Some(reply), Some(&presence.headers), &presence.body);
@@ -73,9 +73,9 @@ fn the_stream_acknowledges_nothing_and_only_the_setup_key_may_change_it() {
     assert!(observer.so_far().iter().all(|message| message.subject != reply));
 
     for seed in [
-        fleet.keys().seed(Role::Operator, &name("alice")),
-        fleet.keys().seed(Role::Client, &name("worker-1")),
-        fleet.keys().observer_seed(),
+        fleet.keys().creds(Role::Operator, &name("alice")),
+        fleet.keys().creds(Role::Client, &name("worker-1")),
+        fleet.keys().observer_creds(),
     ] {
         let mut peer = fleet.peer(&seed);
         for verb in ["DELETE", "PURGE", "UPDATE", "INFO"] {

@@ -186,9 +186,9 @@ fn a_retired_client_is_removed_and_one_that_is_present_or_unknown_is_not() {
     // The suggestion, pasted as it stands, must not remove a client that was not named.
     refused(&["worker-3", "wroker-2"], 2, &["wroker-2 is not in the roster", "try: did you mean worker-2?"]);
     refused(&["press"], 2, &["press is not in the roster", "expected: one that is: worker-1, worker-2, worker-3"]);
-    fs::rename(fleet.keys().setup_seed(), fleet.path().join("elsewhere.nk")).unwrap();
-    refused(&["worker-2"], 5, &["setup.nk"]);
-    fs::rename(fleet.path().join("elsewhere.nk"), fleet.keys().setup_seed()).unwrap();
+    fs::rename(fleet.keys().setup_creds(), fleet.path().join("elsewhere.creds")).unwrap();
+    refused(&["worker-2"], 5, &["setup.creds"]);
+    fs::rename(fleet.path().join("elsewhere.creds"), fleet.keys().setup_creds()).unwrap();
     assert_eq!(states(), before);
 
     let ping = || fleet.run(&["ping", "@all", "--timeout", "5s", "-o", "json"]);
@@ -275,7 +275,7 @@ fn an_old_presence_that_is_replayed_keeps_its_age() {
     let ready = observer.wait_for("its presence", |it| is_presence(it) && it.json()["state"] == "ready");
     fleet.run(&["terminate", "worker-1"]).exits(0);
     worker.wait().exits(0);
-    let replayer = fleet.peer(&fleet.keys().seed(Role::Client, &name("worker-1")));
+    let replayer = fleet.peer(&fleet.keys().creds(Role::Client, &name("worker-1")));
     replayer.send(&ready.signed());
     wait_until_stored(&fleet, &ready.subject, &ready.body);
     let shown = entry(&fleet, "worker-1");

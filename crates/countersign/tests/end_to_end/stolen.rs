@@ -23,7 +23,7 @@ use crate::watch::watching;
 const LONG: usize = 300_000;
 
 fn stolen(fleet: &Fleet, client: &str) -> Peer {
-    fleet.peer(&fleet.keys().seed(Role::Client, &name(client)))
+    fleet.peer(&fleet.keys().creds(Role::Client, &name(client)))
 }
 
 fn presence(client: &str) -> String {
@@ -156,7 +156,6 @@ fn messages_that_break_an_observers_connection_end_no_watch_which_reports_that_i
  {
     let (fleet, _worker) = Fleet::ready();
     fleet.run(&["init", "--client", "thief"]).exits(0);
-    fleet.broker.reload();
     let mut watch = watching(&fleet, &["--kind", "command", "-o", "ndjson"]);
     let noise = Noise::on(&fleet, "thief");
     watch.stderr.wait_for("the connection to the broker is lost; connecting again");

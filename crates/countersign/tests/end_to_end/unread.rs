@@ -41,7 +41,7 @@ fn a_client_whose_log_nobody_reads_answers_after_a_thousand_unsigned_messages_an
         command.stderr(stderr);
     });
     let peer =
-        fleet.peer(&fleet.keys().seed(countersign_protocol::credential::Role::Operator, &"alice".parse().unwrap()));
+        fleet.peer(&fleet.keys().creds(countersign_protocol::credential::Role::Operator, &"alice".parse().unwrap()));
     for number in 0..1_000 {
         peer.publish("cs.demo.cmd.client.worker-1", None, None, format!("unsigned {number}").as_bytes());
     }

@@ -125,7 +125,7 @@ fn what_the_broker_removes_holds_back_or_repeats_is_reported() {
     worker.kill();
 
     let watch = watching(&fleet, &["-o", "ndjson", "--count", "5"]);
-    let peer = fleet.peer(&fleet.keys().seed(Role::Client, &name("worker-1")));
+    let peer = fleet.peer(&fleet.keys().creds(Role::Client, &name("worker-1")));
     for index in [0, 2, 1, 1] {
         peer.send(&presences[index].signed());
     }
@@ -180,7 +180,7 @@ fn filters_select_and_every_line_of_ndjson_is_one_object() {
 fn a_trust_bundle_that_is_published_is_verified_too() {
     let fleet = Fleet::new();
     let watch = watching(&fleet, &["--kind", "trust", "--count", "2"]);
-    let peer = fleet.peer(&fleet.keys().trust_seed());
+    let peer = fleet.peer(&fleet.keys().trust_creds());
     let bundle = std::fs::read(fleet.keys().trust()).unwrap();
     peer.publish("cs.demo.trust", None, None, &bundle);
     peer.publish("cs.demo.trust", None, None, &bundle[1..]);

@@ -7,7 +7,7 @@
 Every line on standard output is JSON. It needs nats-py and pycryptodome (tools/requirements-peer.txt).
 """
 
-import asyncio, base64, binascii, hashlib, json, re, secrets, sys, time, uuid
+import asyncio, base64, hashlib, json, re, secrets, sys, time, uuid
 from pathlib import Path
 
 import nats.aio.client
@@ -127,21 +127,20 @@ def uuid7():
     return str(uuid.UUID(int=bits & ~(0xF << 76 | 3 << 62) | 7 << 76 | 2 << 62))
 
 async def connect(url, file):
-    """Logs in with an nkey: base32 of two bytes for its type, the seed, and two bytes of a checksum."""
-    text = file.read_text().strip()
+    """Logs in with NATS credentials: a JWT, and a seed, the base32 of two bytes for its type, the seed, and a checksum of two."""
+    lines = file.read_text().split()
+    jwt, text = (next(line for line in lines if line.startswith(prefix)) for prefix in ("eyJ", "SU"))
     key = ECC.construct(curve="Ed25519", seed=base64.b32decode(text + "=" * (-len(text) % 8))[2:34])
-    public = bytes([20 << 3]) + key.public_key().export_key(format="raw")
-    public += binascii.crc_hqx(public, 0).to_bytes(2, "little")
     connection = nats.aio.client.Client()
-    # What nats-py does with a seed, which it would want another package for.
-    connection._public_nkey, connection._auth_configured = base64.b32encode(public).decode().rstrip("="), True
+    # What nats-py does with a file of credentials, which it would want another package for.
+    connection._auth_configured = True
     sign_nonce = lambda nonce: base64.b64encode(eddsa.new(key, "rfc8032").sign(nonce.encode()))
-    await connection.connect(url, signature_cb=sign_nonce, allow_reconnect=False)
+    await connection.connect(url, user_jwt_cb=jwt.encode, signature_cb=sign_nonce, allow_reconnect=False)
     return connection
 
 async def operator(keys, url, name, client, command, args="{}"):
     me = Party(keys, "operators", name)
-    connection, session = await connect(url, keys / "nats" / f"operator-{name}.nk"), secrets.token_hex(10)
+    connection, session = await connect(url, keys / "nats" / f"operator-{name}.creds"), secrets.token_hex(10)
 
     async def request(members):
         message = me.envelope(to={"client": client}, subject=f"cs.{me.realm.name}.cmd.client.{client}")
@@ -163,7 +162,7 @@ async def operator(keys, url, name, client, command, args="{}"):
     emit(await request({"epoch": epoch, "command": {"name": command, "args": json.loads(args)}}))
 
 async def observer(keys, url):
-    connection = await connect(url, keys / "nats" / "observer.nk")
+    connection = await connect(url, keys / "nats" / "observer.creds")
     passing = await connection.subscribe("cs.>")
     await connection.flush()
     emit("watching")
@@ -233,7 +232,7 @@ class Worker(Party):
         return [reply] if self.state == before else [reply, self.presence()]
 
 async def worker(keys, url, name):
-    me, connection = Worker(keys, name), await connect(url, keys / "nats" / f"client-{name}.nk")
+    me, connection = Worker(keys, name), await connect(url, keys / "nats" / f"client-{name}.creds")
     commands = await connection.subscribe(f"cs.{me.realm.name}.cmd.client.{name}")
     await connection.flush()
     outgoing = [me.presence()]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_nats::{Client, ConnectOptions, HeaderMap, Subscriber};
 use countersign_host::clock;
-use countersign_keys::{Member, Seed};
+use countersign_keys::{Login, Member, Seed};
 use countersign_protocol::command::{Command, Version};
 use countersign_protocol::credential::{Claims, Confirmation, Credential, Grant, Role};
 use countersign_protocol::digest::Digest;
@@ -34,6 +34,11 @@ pub fn uuid(n: u8) -> Uuid {
 
 pub fn seed(n: u8) -> Seed {
     Seed::from_random([n; 32]).unwrap()
+}
+
+/// What logs in with that key to a broker that has a list of keys.
+pub fn login(n: u8) -> Login {
+    Login::new(seed(n), "")
 }
 
 /// The realm `demo` with `alice` and `worker-1`, and a broker with their connection keys.
@@ -71,12 +76,12 @@ impl Demo {
     }
 
     pub async fn operator(&self) -> Operator {
-        self.connect(&self.broker.url(), seed(10)).await.unwrap()
+        self.connect(&self.broker.url(), login(10)).await.unwrap()
     }
 
-    pub async fn connect(&self, url: &str, seed: Seed) -> Result<Operator, OperatorError> {
+    pub async fn connect(&self, url: &str, login: Login) -> Result<Operator, OperatorError> {
         let identity = self.identity("alice", 3, Role::Operator, Some(full_grant()), None);
-        let member = Member { identity, seed, inbox_prefix: "_INBOX.operator-alice".to_owned() };
+        let member = Member { identity, login, inbox_prefix: "_INBOX.operator-alice".to_owned() };
         let (url, trust) = (url.to_owned(), Arc::clone(&self.trust));
         let (follow, enrolled) = (Follow::Everything, vec![name("worker-1")]);
         Operator::connect(OperatorConfig { url, member, trust, follow, enrolled }).await

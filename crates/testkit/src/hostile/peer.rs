@@ -13,6 +13,7 @@ use data_encoding::BASE64URL_NOPAD;
 use nkeys::KeyPair;
 
 use super::wire::{self, Message, Operation, publish_frame, signed_headers};
+use crate::accounts::{jwt_in, seed_in};
 use crate::broker::{TIMEOUT, local};
 
 /// A connection to a broker that publishes any bytes and stores all that it is sent. It blocks; a thread reads for it.
@@ -26,8 +27,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Connects to a broker on this machine, with the nkey seed of one of its users where it asks for one.
-    pub fn connect(port: u16, seed: Option<&str>) -> Self {
+    /// Connects to a broker on this machine, with the credentials of one of its users, or a seed, where it asks for them.
+    pub fn connect(port: u16, creds: Option<&str>) -> Self {
         let mut stream = TcpStream::connect(local(port)).unwrap();
         stream.set_nodelay(true).unwrap();
         let mut reader = BufReader::new(stream.try_clone().unwrap());
@@ -36,8 +37,9 @@ impl Peer {
             "verbose": false, "pedantic": false, "headers": true, "no_responders": true, "protocol": 1,
             "lang": "test", "version": "1", "name": "peer", "echo": true,
         });
-        if let Some(seed) = seed {
-            let pair = KeyPair::from_seed(seed).unwrap();
+        if let Some(creds) = creds {
+            let pair = KeyPair::from_seed(seed_in(creds)).unwrap();
+            connect["jwt"] = jwt_in(creds).into();
             let signature = pair.sign(info["nonce"].as_str().expect("a nonce").as_bytes()).unwrap();
             connect["nkey"] = pair.public_key().into();
             connect["sig"] = BASE64URL_NOPAD.encode(&signature).into();
