@@ -9,6 +9,7 @@ mod journal;
 mod part;
 mod pings;
 mod processes;
+mod programs;
 mod samples;
 mod table;
 mod world;
@@ -28,8 +29,8 @@ use tokio::time::timeout;
 pub(crate) type BenchResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The benchmarks, by the names that the command line takes.
-const NAMES: [&str; 10] =
-    ["sequential", "in-flight", "all", "one-shot", "start", "idle", "flood", "worst", "journal", "size"];
+const NAMES: [&str; 11] =
+    ["sequential", "in-flight", "all", "one-shot", "start", "idle", "programs", "flood", "worst", "journal", "size"];
 /// Longer than any one benchmark takes.
 const TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -85,6 +86,7 @@ async fn benchmark(name: &str, floor: &Floor) -> BenchResult<Vec<Line>> {
         "one-shot" => processes::one_shot().await,
         "start" => processes::start().await,
         "idle" => processes::idle().await,
+        "programs" => programs::programs().await,
         "flood" => flood::flood().await,
         "worst" => worst::worst().await,
         "journal" => journal::journal().await,

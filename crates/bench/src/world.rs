@@ -75,8 +75,7 @@ impl World {
         let world = Self::new()?;
         let mut operator = world.operator(Follow::Presence).await?;
         let worker = world.client("state")?;
-        until_state(&mut operator, State::Unready).await?;
-        report(&mut operator, Builtin::Start, &Audience::Clients(vec![WORKER.parse()?])).await?;
+        start(&mut operator).await?;
         Ok((world, worker, operator))
     }
 
@@ -122,7 +121,12 @@ impl World {
 
     /// `worker-1` as a process, with its journal in a folder of this name.
     pub(crate) fn client(&self, state: &str) -> BenchResult<Process> {
-        let mut command = self.countersign(&["client", "--name", WORKER])?;
+        self.client_with(state, &[])
+    }
+
+    /// The same, with further arguments.
+    pub(crate) fn client_with(&self, state: &str, arguments: &[&str]) -> BenchResult<Process> {
+        let mut command = self.countersign(&[&["client", "--name", WORKER], arguments].concat())?;
         Process::spawn(command.arg("--state").arg(self.state(state)))
     }
 
@@ -222,6 +226,12 @@ pub(crate) async fn report(operator: &mut Operator, builtin: Builtin, to: &Audie
         0 => Ok(report.replies.len()),
         _ => Err(format!("{builtin} {to}: {:?}", report.summary()).into()),
     }
+}
+
+/// Starts `worker-1`, which has just been run as a process.
+pub(crate) async fn start(operator: &mut Operator) -> BenchResult<()> {
+    until_state(operator, State::Unready).await?;
+    report(operator, Builtin::Start, &worker()?).await.map(drop)
 }
 
 /// Waits until a client reports that it is in a state in which it was not before.

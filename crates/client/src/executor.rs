@@ -9,12 +9,13 @@ use countersign_machine::client::{Execution, ExecutionResult, JobKey};
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::Progress;
 use countersign_protocol::time::Millis;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, Id, JoinSet};
 
 use crate::command::{Context, JobContext};
 use crate::console::Console;
 use crate::output::{JobOutput, OutputStore};
+use crate::programs;
 use crate::registry::Run;
 
 /// How many progress reports wait to be taken, at most; later ones are passed over.
@@ -22,6 +23,7 @@ const MAX_REPORTS: usize = 64;
 
 /// The jobs that run, and what they report.
 pub(crate) struct Executor {
+    client: Name,
     runs: HashMap<Name, Run>,
     console: Console,
     output: Arc<OutputStore>,
@@ -29,9 +31,17 @@ pub(crate) struct Executor {
     prefix: Option<Name>,
     tasks: JoinSet<ExecutionResult>,
     keys: HashMap<Id, JobKey>,
-    handles: HashMap<JobKey, AbortHandle>,
+    handles: HashMap<JobKey, CancelHandle>,
     report: mpsc::Sender<(JobKey, Progress)>,
     reports: mpsc::Receiver<(JobKey, Progress)>,
+}
+
+/// How a job is cancelled.
+enum CancelHandle {
+    /// By dropping its future.
+    Abort(AbortHandle),
+    /// By asking it: a program is ended with all that it started, and says what became of it.
+    Ask(watch::Sender<bool>),
 }
 
 /// Something that a job reports.
@@ -42,10 +52,10 @@ pub(crate) enum JobEvent {
 }
 
 impl Executor {
-    pub(crate) fn new(runs: HashMap<Name, Run>, console: Console, output: Arc<OutputStore>) -> Self {
+    pub(crate) fn new(client: Name, runs: HashMap<Name, Run>, console: Console, output: Arc<OutputStore>) -> Self {
         let (report, reports) = mpsc::channel(MAX_REPORTS);
         let (tasks, keys, handles) = (JoinSet::new(), HashMap::new(), HashMap::new());
-        Self { runs, console, output, prefix: None, tasks, keys, handles, report, reports }
+        Self { client, runs, console, output, prefix: None, tasks, keys, handles, report, reports }
     }
 
     /// The same, where the client's name, the command and its id stand before each line that a job prints.
@@ -64,12 +74,7 @@ impl Executor {
                 Some(finished.unwrap_or_else(|_| panicked()))
             }
             Some(Run::LongRunning(start)) => {
-                let (progress, console) = (self.report.clone(), self.console.clone());
-                self.output.begin(key);
-                let output = JobOutput::new(Arc::clone(&self.output), key);
-                let prefix = self.prefix.as_ref().map(|client| format!("{client}/{}/{}: ", execution.name(), key.id));
-                let prefix = prefix.unwrap_or_default();
-                let job = JobContext { context, key, progress, console, output, prefix };
+                let job = self.job(key, execution.name(), context);
                 let started = catch_unwind(AssertUnwindSafe(|| start(execution.into_args(), job)));
                 let Ok(job) = started else {
                     self.output.end(key);
@@ -77,17 +82,43 @@ impl Executor {
                 };
                 let handle = self.tasks.spawn(job);
                 self.keys.insert(handle.id(), key);
-                self.handles.insert(key, handle);
+                self.handles.insert(key, CancelHandle::Abort(handle));
+                None
+            }
+            Some(Run::Program(program)) => {
+                let job = self.job(key, execution.name(), context);
+                let (ask, is_cancelled) = watch::channel(false);
+                let running =
+                    programs::run(Arc::clone(program), execution.into_args(), job, self.client.clone(), is_cancelled);
+                self.keys.insert(self.tasks.spawn(running).id(), key);
+                self.handles.insert(key, CancelHandle::Ask(ask));
                 None
             }
             None => Some(ExecutionResult::Broken("it is not registered".to_owned())),
         }
     }
 
-    /// Cancels a job by dropping its future. [`Self::next_event`] reports whether it finished before.
+    fn job(&self, key: JobKey, command: &Name, context: Context) -> JobContext {
+        self.output.begin(key);
+        let output = JobOutput::new(Arc::clone(&self.output), key);
+        let prefix = self.prefix.as_ref().map(|client| format!("{client}/{command}/{}: ", key.id));
+        let (progress, console) = (self.report.clone(), self.console.clone());
+        JobContext { context, key, progress, console, output, prefix: prefix.unwrap_or_default() }
+    }
+
+    /// Runs these commands from now on. Jobs that run go on.
+    pub(crate) fn replace(&mut self, runs: HashMap<Name, Run>) {
+        self.runs = runs;
+    }
+
+    /// Cancels a job. [`Self::next_event`] reports whether it finished before.
     pub(crate) fn cancel(&mut self, key: JobKey) {
-        if let Some(handle) = self.handles.get(&key) {
-            handle.abort();
+        match self.handles.get(&key) {
+            Some(CancelHandle::Abort(handle)) => handle.abort(),
+            Some(CancelHandle::Ask(ask)) => {
+                ask.send_replace(true);
+            }
+            None => {}
         }
     }
 
@@ -108,7 +139,7 @@ async fn next_end(tasks: &mut JoinSet<ExecutionResult>, keys: &mut HashMap<Id, J
     while let Some(joined) = tasks.join_next_with_id().await {
         let (id, finished) = match joined {
             Ok((id, finished)) => (id, finished),
-            Err(error) if error.is_cancelled() => (error.id(), ExecutionResult::Cancelled),
+            Err(error) if error.is_cancelled() => (error.id(), cancelled()),
             Err(error) => (error.id(), panicked()),
         };
         if let Some(key) = keys.remove(&id) {
@@ -116,6 +147,10 @@ async fn next_end(tasks: &mut JoinSet<ExecutionResult>, keys: &mut HashMap<Id, J
         }
     }
     pending().await
+}
+
+fn cancelled() -> ExecutionResult {
+    ExecutionResult::Cancelled { message: "the job was cancelled".to_owned(), details: None }
 }
 
 fn panicked() -> ExecutionResult {

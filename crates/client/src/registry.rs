@@ -15,9 +15,10 @@ use serde_json::Value;
 
 use crate::command::{Context, DataCommand, Failure, Immediate, JobContext, LongRunning};
 use crate::commands::{Calculate, Ping};
+use crate::programs::{Helper, Program, Programs};
 
 /// The depth of a result in the deepest reply that carries it, the answer to `result` (section 3).
-const DEPTH_OF_RESULT: usize = 3;
+pub(crate) const DEPTH_OF_RESULT: usize = 3;
 /// The depth of an error's details there.
 const DEPTH_OF_DETAILS: usize = 4;
 
@@ -43,6 +44,7 @@ pub struct Commands {
 pub(crate) enum Run {
     Immediate(RunAtOnce),
     LongRunning(Begin),
+    Program(Arc<Program>),
 }
 
 type RunAtOnce = Box<dyn Fn(&Value, &Context) -> ExecutionResult + Send + Sync>;
@@ -93,6 +95,28 @@ impl Commands {
         })
     }
 
+    /// Registers programs, which run as jobs (section 13). Their helper shows that this program can be one.
+    ///
+    /// # Errors
+    /// A name that is taken.
+    pub fn programs(mut self, programs: Programs, _: Helper) -> Result<Self, RegistrationError> {
+        for program in programs.into_programs() {
+            let name = program.name().clone();
+            self.known.push(machine::DataCommand {
+                name: name.clone(),
+                arguments: Arc::clone(&program.args),
+                result: Arc::clone(&program.result),
+                long_running: true,
+                description: program.description().to_owned(),
+                concurrency: program.concurrency,
+                grace: i64::try_from(program.grace.as_millis()).unwrap_or(i64::MAX),
+            });
+            Catalogue::new(self.known.iter().cloned())?;
+            self.runs.insert(name, Run::Program(Arc::new(program)));
+        }
+        Ok(self)
+    }
+
     /// What the machine is to know of them, and what runs them.
     pub(crate) fn into_parts(self) -> Result<(Catalogue, HashMap<Name, Run>), RegistrationError> {
         Ok((Catalogue::new(self.known)?, self.runs))
@@ -111,6 +135,8 @@ impl Commands {
             result: Arc::clone(&result),
             long_running,
             description: C::DESCRIPTION.to_owned(),
+            concurrency: None,
+            grace: 0,
         });
         // The machine knows what is taken; it is checked here so that whoever registers gets the error.
         Catalogue::new(self.known.iter().cloned())?;

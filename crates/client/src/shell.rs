@@ -1,6 +1,6 @@
 //! The one loop that owns the machine.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use countersign_protocol::id::Uuid;
 use countersign_protocol::limits::MIN_MAX_PAYLOAD;
 use countersign_protocol::subject;
 use countersign_protocol::trust::Trust;
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::console::Console;
@@ -95,12 +96,13 @@ pub struct Client {
     config: ClientConfig,
     commands: Commands,
     folder: Option<LockedStateDir>,
+    updates: Option<mpsc::Receiver<Commands>>,
 }
 
 impl Client {
     /// A client with these data commands.
     pub fn new(config: ClientConfig, commands: Commands) -> Self {
-        Self { config, commands, folder: None }
+        Self { config, commands, folder: None, updates: None }
     }
 
     /// With its folder, which was taken before: [`ClientConfig::state`] has no meaning then. It must have been taken for this
@@ -110,23 +112,31 @@ impl Client {
         Self { folder: Some(folder), ..self }
     }
 
+    /// With commands that replace its own while it runs: each set as a whole, announced by a presence. Jobs that run go on.
+    #[must_use]
+    pub fn updated_by(self, updates: mpsc::Receiver<Commands>) -> Self {
+        Self { updates: Some(updates), ..self }
+    }
+
     /// Runs until the command `terminate`, or until it is asked to end. A broker that is not there is waited for.
     ///
     /// Call it in a runtime with time and input/output enabled. The 5 seconds that a client may take to end are kept by that
     /// runtime's timer: where jobs block its threads, only the end of the process ends it.
-    pub async fn run(self, mut shutdown: Shutdown) -> Result<Stopped, ClientError> {
+    pub async fn run(mut self, mut shutdown: Shutdown) -> Result<Stopped, ClientError> {
+        let mut updates = self.updates.take();
         let mut shell = Shell::start(self).await?;
         let mut arrived = Vec::with_capacity(TURN);
         while !shell.is_ending {
             shell.judge_health();
-            let idle = shell.idle_time();
+            let (idle, grace) = (shell.idle_time(), shell.grace());
             let taken = tokio::select! {
                 taken = shell.events.recv_many(&mut arrived, TURN) => Taken::Arrived(taken),
                 next_event = shell.executor.next_event() => Taken::JobEvent(next_event),
                 synced = shell.syncer.synced() => Taken::Synced(synced),
                 () = sleep(idle) => Taken::Tick,
                 next_request = shell.journal.next_request() => Taken::CompactionRequest(next_request),
-                request = shutdown.requested() => Taken::Shutdown(request),
+                commands = next_update(&mut updates) => Taken::Commands(commands),
+                request = shutdown.requested(grace) => Taken::Shutdown(request),
             };
             match taken {
                 // The link's last handle is here, so that this is a defect of it.
@@ -138,6 +148,7 @@ impl Client {
                 Taken::JobEvent(next_event) => shell.on_job_event(next_event),
                 Taken::CompactionRequest(next_request) => shell.compact(next_request),
                 Taken::Synced(synced) => shell.synced(synced),
+                Taken::Commands(commands) => shell.replace_commands(commands)?,
                 Taken::Tick => {
                     shell.turn(|machine, now| machine.tick(now));
                     shell.forget_output();
@@ -149,7 +160,7 @@ impl Client {
         let fault = shell.fault.take();
         tokio::select! {
             () = shell.finish() => fault.map_or(Ok(Stopped::Cleanly), |fault| Err(fault.into())),
-            () = shutdown.at_once() => Ok(Stopped::AtOnce),
+            () = shutdown.at_once(Duration::ZERO) => Ok(Stopped::AtOnce),
         }
     }
 }
@@ -161,6 +172,8 @@ enum Taken {
     /// Of the journal that is being compacted.
     CompactionRequest(CompactionRequest),
     Synced(io::Result<Mark>),
+    /// In place of those until now.
+    Commands(Commands),
     Tick,
     Shutdown(ShutdownRequest),
 }
@@ -193,7 +206,7 @@ struct Shell {
 }
 
 impl Shell {
-    async fn start(Client { config, commands, folder }: Client) -> Result<Self, ClientError> {
+    async fn start(Client { config, commands, folder, updates: _ }: Client) -> Result<Self, ClientError> {
         let ClientConfig { member, trust, url, state, limits, start_ready, version, console, prefix_output, health } =
             config;
         let Member { identity, login, inbox_prefix } = member;
@@ -223,7 +236,7 @@ impl Shell {
         let link = LinkConfig { url, name: name_there, login, inbox_prefix, subscriptions, max_waiting, wait: true };
         let (link, events) = Link::connect(link).await?;
         let threads = available_parallelism().map_or(1, usize::from);
-        let executor = Executor::new(runs, console.clone(), Arc::clone(&output));
+        let executor = Executor::new(name.clone(), runs, console.clone(), Arc::clone(&output));
         let executor = executor.prefixed(prefix_output.then(|| name.clone()));
         let mut shell = Self {
             machine,
@@ -316,6 +329,18 @@ impl Shell {
             && self.machine.is_presentable()
             && self.machine.is_in_force();
         self.sign.follow(is_well, clock::since_boot());
+    }
+
+    /// How much longer than others some jobs may take to end.
+    fn grace(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.machine.grace()).unwrap_or(0))
+    }
+
+    fn replace_commands(&mut self, commands: Commands) -> Result<(), ClientError> {
+        let (catalogue, runs) = commands.into_parts()?;
+        self.executor.replace(runs);
+        self.turn(|machine, now| machine.replace_catalogue(catalogue, now));
+        Ok(())
     }
 
     fn on_job_event(&mut self, next_event: JobEvent) {
@@ -475,6 +500,16 @@ impl Shell {
         }
         tracing::info!("ended");
     }
+}
+
+async fn next_update(updates: &mut Option<mpsc::Receiver<Commands>>) -> Commands {
+    if let Some(receiver) = updates
+        && let Some(commands) = receiver.recv().await
+    {
+        return commands;
+    }
+    *updates = None;
+    pending().await
 }
 
 fn grows(error: &std::io::Error) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// How long a client may take to end once it was asked to.
+/// How long a client may take to end once it was asked to, beyond the grace of its programs.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A pair: who requests the end, and who ends.
@@ -37,18 +37,18 @@ pub(crate) enum ShutdownRequest {
 
 impl Stopper {
     /// Asks once more. The first time the client ends as the command `terminate` makes it: jobs are cancelled, replies are
-    /// flushed, in 5 seconds at most. The second time it ends at once.
+    /// flushed, in 5 seconds at most and the longest `grace` of its programs. The second time it ends at once.
     pub fn stop(&self) {
         self.0.send_modify(|requests| *requests = requests.saturating_add(1));
     }
 }
 
 impl Shutdown {
-    /// Waits for a request: an orderly one first, then, when asked again or after 5 seconds, the other.
-    pub(crate) async fn requested(&mut self) -> ShutdownRequest {
+    /// Waits for a request: an orderly one first, then, when asked again or after 5 seconds and `grace`, the other.
+    pub(crate) async fn requested(&mut self, grace: Duration) -> ShutdownRequest {
         let Some(deadline) = self.deadline else {
             self.request_count_reaches(1).await;
-            self.deadline = Some(Instant::now() + TIMEOUT);
+            self.deadline = Some(Instant::now() + TIMEOUT + grace);
             return ShutdownRequest::Orderly;
         };
         tokio::select! {
@@ -59,8 +59,8 @@ impl Shutdown {
     }
 
     /// Waits until it is to end at once.
-    pub(crate) async fn at_once(&mut self) {
-        while self.requested().await != ShutdownRequest::AtOnce {}
+    pub(crate) async fn at_once(&mut self, grace: Duration) {
+        while self.requested(grace).await != ShutdownRequest::AtOnce {}
     }
 
     async fn request_count_reaches(&mut self, times: u32) {
@@ -78,10 +78,10 @@ mod tests {
     async fn the_second_request_ends_it_at_once() {
         let (stopper, mut shutdown) = shutdown();
         stopper.stop();
-        assert_eq!(shutdown.requested().await, ShutdownRequest::Orderly);
+        assert_eq!(shutdown.requested(Duration::ZERO).await, ShutdownRequest::Orderly);
         let before = Instant::now();
         stopper.stop();
-        assert_eq!(shutdown.requested().await, ShutdownRequest::AtOnce);
+        assert_eq!(shutdown.requested(Duration::ZERO).await, ShutdownRequest::AtOnce);
         assert_eq!(before.elapsed(), Duration::ZERO);
     }
 
@@ -89,9 +89,9 @@ mod tests {
     async fn five_seconds_after_the_first_request_it_ends_at_once() {
         let (stopper, mut shutdown) = shutdown();
         stopper.stop();
-        assert_eq!(shutdown.requested().await, ShutdownRequest::Orderly);
+        assert_eq!(shutdown.requested(Duration::ZERO).await, ShutdownRequest::Orderly);
         let before = Instant::now();
-        assert_eq!(shutdown.requested().await, ShutdownRequest::AtOnce);
+        assert_eq!(shutdown.requested(Duration::ZERO).await, ShutdownRequest::AtOnce);
         assert_eq!(before.elapsed(), TIMEOUT);
     }
 
@@ -99,6 +99,6 @@ mod tests {
     async fn without_a_stopper_there_is_never_a_request() {
         let (stopper, mut shutdown) = shutdown();
         drop(stopper);
-        assert!(tokio::time::timeout(Duration::from_secs(60), shutdown.at_once()).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_secs(60), shutdown.at_once(Duration::ZERO)).await.is_err());
     }
 }

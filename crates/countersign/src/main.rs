@@ -24,11 +24,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use args::ParseExit;
 use cli_error::{CliError, Exit};
+use countersign_client::Helper;
 use output::Output;
 use signals::Signals;
 use text::Place;
 
 fn main() -> Exit {
+    let helper = Helper::take_turn();
     let signals = Signals::listen();
     let line: Vec<_> = std::env::args_os().collect();
     if line.iter().any(|word| word == "--no-color") {
@@ -36,7 +38,7 @@ fn main() -> Exit {
     }
     catch_panics();
     let done = catch_unwind(AssertUnwindSafe(|| match args::parse(&line) {
-        Ok(cli) => commands::run(&cli, Output::new(&cli.verbosity), signals),
+        Ok(cli) => commands::run(&cli, Output::new(&cli.verbosity), signals, helper),
         Err(ParseExit::Help(help)) => Ok(output::help(&help)),
         Err(ParseExit::Wrong(failure)) => Err(failure),
     }));

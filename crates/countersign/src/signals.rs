@@ -4,7 +4,7 @@
 
 use std::process::exit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -25,16 +25,18 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Signals {
     received: watch::Receiver<Option<Exit>>,
     spares_interrupts: Arc<AtomicBool>,
+    /// How much longer the process may take to end, in milliseconds.
+    grace: Arc<AtomicU64>,
 }
 
 impl Signals {
     /// Handles them from now on. Where that is impossible, they end the process by themselves.
     pub(crate) fn listen() -> Self {
         let (received, listening) = (watch::Sender::new(None), sync_channel(1));
-        let signals = Self { received: received.subscribe(), spares_interrupts: Arc::default() };
-        let spares_interrupts = Arc::clone(&signals.spares_interrupts);
+        let signals = Self { received: received.subscribe(), spares_interrupts: Arc::default(), grace: Arc::default() };
+        let (spares_interrupts, grace) = (Arc::clone(&signals.spares_interrupts), Arc::clone(&signals.grace));
         let thread = std::thread::Builder::new().name("countersign-signals".to_owned());
-        if thread.spawn(move || handle(&received, &spares_interrupts, &listening.0)).is_ok() {
+        if thread.spawn(move || handle(&received, &spares_interrupts, &grace, &listening.0)).is_ok() {
             // An error means that the thread has given up.
             let _ = listening.1.recv();
         }
@@ -49,13 +51,23 @@ impl Signals {
         }
     }
 
+    /// Gives the process so much longer to end, for programs that take their time; what was given before stays.
+    pub(crate) fn allow(&self, grace: Duration) {
+        self.grace.fetch_max(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     /// From now on SIGINT is a key of the prompt, and ends nothing here.
     pub(crate) fn spare_interrupts(&self) {
         self.spares_interrupts.store(true, Ordering::Relaxed);
     }
 }
 
-fn handle(received: &watch::Sender<Option<Exit>>, spares_interrupts: &AtomicBool, listening: &SyncSender<()>) {
+fn handle(
+    received: &watch::Sender<Option<Exit>>,
+    spares_interrupts: &AtomicBool,
+    grace: &AtomicU64,
+    listening: &SyncSender<()>,
+) {
     let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
     runtime.block_on(async {
         let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
@@ -77,7 +89,7 @@ fn handle(received: &watch::Sender<Option<Exit>>, spares_interrupts: &AtomicBool
         received.send_replace(Some(first));
         let why = tokio::select! {
             _ = next() => "a second signal",
-            () = sleep(END_TIMEOUT) => "it did not end within 5 seconds",
+            () = sleep(END_TIMEOUT + Duration::from_millis(grace.load(Ordering::Relaxed))) => "it did not end in time",
         };
         tracing::warn!("ended at once: {why}; the next start of a client answers for what was left");
         output::flush_at_once();

@@ -64,6 +64,14 @@ pub fn parse(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
     parser::parse(bytes)
 }
 
+/// Parses one value of any kind by the rules of section 3, which is to stand in a message at a depth; see [`check`].
+///
+/// # Errors
+/// The first rule that the bytes break, and at which byte that was found.
+pub fn parse_value(bytes: &[u8], depth: usize) -> Result<Value, (JsonError, usize)> {
+    parser::parse_value(bytes, depth)
+}
+
 /// Parses one object by the rules of section 3 and reads it as a type.
 ///
 /// # Errors

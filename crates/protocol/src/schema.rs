@@ -1,5 +1,9 @@
 //! JSON Schemas (section 3), generated from the types and compiled once. Nothing is ever fetched.
 
+mod written;
+
+pub use self::written::InvalidSchema;
+
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -96,7 +100,11 @@ impl Schema {
     pub fn of<T: JsonSchema>(name: &str) -> Self {
         let mut schema = generate::<T>(false);
         schema.insert("$id".to_owned(), json!(format!("urn:countersign:schema:1:{name}")));
-        let mut value = schema.to_value();
+        Self::compile(name, schema.to_value())
+            .unwrap_or_else(|error| panic!("the schema `{name}` is not valid: {error}"))
+    }
+
+    fn compile(name: &str, mut value: Value) -> Result<Self, Box<ValidationError<'static>>> {
         // The text is the same whether or not some other crate makes `serde_json` keep the order of insertion.
         value.sort_all_objects();
         let validator = jsonschema::options()
@@ -105,9 +113,9 @@ impl Schema {
             .should_validate_formats(true)
             .offline()
             .build(&value)
-            .unwrap_or_else(|error| panic!("the schema `{name}` is not valid: {error}"));
+            .map_err(Box::new)?;
         let text = format!("{value:#}\n");
-        Self { name: name.to_owned(), digest: Digest::of(text.as_bytes()), text, validator, read: None }
+        Ok(Self { name: name.to_owned(), digest: Digest::of(text.as_bytes()), text, validator, read: None })
     }
 
     /// As [`Schema::of`], and what the schema accepts must be readable as the type as well: `1.0` is an integer to a

@@ -131,6 +131,8 @@ fn execution(number: u64, command: &str, args: Value) -> Execution {
         result: anything,
         long_running: true,
         description: String::new(),
+        concurrency: None,
+        grace: 0,
     };
     let start = StartUp {
         limits: Limits::default(),
@@ -161,7 +163,7 @@ fn nowhere() -> Arc<OutputStore> {
 }
 
 fn executor(commands: Commands, paper: Paper) -> Executor {
-    Executor::new(commands.into_parts().unwrap().1, Console::without_limit(paper), nowhere())
+    Executor::new(name("worker-1"), commands.into_parts().unwrap().1, Console::without_limit(paper), nowhere())
 }
 
 async fn next_event(executor: &mut Executor) -> JobEvent {
@@ -219,7 +221,7 @@ async fn a_cancelled_job_is_dropped_and_reported_as_cancelled() {
     tokio::task::yield_now().await;
     executor.cancel(key(1));
     executor.cancel(key(99));
-    assert_eq!(next_event(&mut executor).await, JobEvent::Finished(key(1), ExecutionResult::Cancelled));
+    assert_eq!(next_event(&mut executor).await, JobEvent::Finished(key(1), cancelled()));
     timeout(Duration::from_secs(30), dropped.notified()).await.unwrap();
     go.notify_waiters();
     assert_eq!(next_event(&mut executor).await, JobEvent::Finished(key(2), ExecutionResult::Done(json!("done"))));
@@ -263,7 +265,7 @@ async fn calculate_reports_every_two_seconds_and_prints_its_message_escaped_at_t
     let (paper, folder) = (Paper::default(), tempfile::tempdir().unwrap());
     let runs = Commands::standard().unwrap().into_parts().unwrap().1;
     let output = Arc::new(OutputStore::open(folder.path().join("output")));
-    let mut executor = Executor::new(runs, Console::without_limit(paper.clone()), output);
+    let mut executor = Executor::new(name("worker-1"), runs, Console::without_limit(paper.clone()), output);
     let start = Instant::now();
     let args = json!({"x": 5.0, "msg": "done\u{1b}[2J\n"});
     assert_eq!(executor.execute(execution(1, "calculate", args.clone()), START), None);
@@ -303,7 +305,7 @@ async fn a_message_that_cannot_be_printed_fails_the_calculation() {
         }
     }
     let runs = Commands::standard().unwrap().into_parts().unwrap().1;
-    let mut executor = Executor::new(runs, Console::new(Full), nowhere());
+    let mut executor = Executor::new(name("worker-1"), runs, Console::new(Full), nowhere());
     assert_eq!(executor.execute(execution(1, "calculate", json!({"x": 0.0, "msg": "m"})), START), None);
     let failed = ExecutionResult::Failed { message: "no room on the paper".to_owned(), details: None };
     assert_eq!(next_event(&mut executor).await, JobEvent::Finished(key(1), failed));
@@ -325,7 +327,7 @@ async fn jobs_that_print_where_nobody_reads_end_and_what_is_lost_is_an_error() {
     }
     let (over, until_over) = std::sync::mpsc::channel();
     let runs = Commands::standard().unwrap().into_parts().unwrap().1;
-    let mut executor = Executor::new(runs, Console::new(Stuck(until_over)), nowhere());
+    let mut executor = Executor::new(name("worker-1"), runs, Console::new(Stuck(until_over)), nowhere());
     let args = json!({"x": 0.0, "msg": "m".repeat(4_096)});
     let mut number = 0;
     let mut end_of_next = async || {

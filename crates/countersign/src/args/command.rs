@@ -92,6 +92,13 @@ A new operator or client needs nothing new at the broker.")]
     #[command(group = clap::ArgGroup::new("who").required(true))]
     Client(ClientArgs),
 
+    /// Check the programs that a client of this machine is to offer as commands
+    ///
+    /// A folder of commands holds a definition of ten lines for each program, NAME.toml; `countersign client --commands DIR` makes
+    /// them commands.
+    #[command(subcommand, disable_help_subcommand = true)]
+    Commands(CommandsAction),
+
     /// Report whether a client of this machine runs and is connected
     ///
     /// Reads the file that `countersign client --health FILE` writes: at every heartbeat (10 s) while it is healthy, that
@@ -240,6 +247,22 @@ pub(crate) struct ClientsArgs<S: Sender> {
     pub(crate) output: OutputArgs,
 }
 
+/// What can be done with a folder of commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CommandsAction {
+    /// Name what is wrong with the definitions of a folder, and what in it is ignored
+    ///
+    /// Reads every definition as `countersign client --commands DIR` does, and starts nothing. Exits with 0 if a client would
+    /// start with this set and the system would start each of its programs now, else with 1.
+    #[command(after_long_help = "Example:
+  countersign commands check commands.d")]
+    Check {
+        /// The folder
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+}
+
 /// What can be done to the roster.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientsAction<S: Sender> {
@@ -328,6 +351,9 @@ pub(crate) struct ClientArgs {
     /// Put the client, the command and its id before each line that a job prints: CLIENT/COMMAND/COMMAND-ID
     #[arg(long)]
     pub(crate) prefix_output: bool,
+    /// A folder of programs that are commands, NAME.toml each; read again on SIGHUP
+    #[arg(long, env = "COUNTERSIGN_COMMANDS", value_name = "DIR")]
+    pub(crate) commands: Option<PathBuf>,
     /// How many jobs may run at once
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) jobs: u16,

@@ -3,17 +3,22 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use countersign_client::{Client, ClientConfig, ClientError, Commands, LockedStateDir, Stopped, Stopper, shutdown};
+use countersign_client::{
+    Client, ClientConfig, ClientError, Commands, Helper, LockedStateDir, Programs, Stopped, Stopper, shutdown,
+};
 use countersign_protocol::credential::Role;
 use countersign_protocol::name::Name;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::args::ClientArgs;
 use crate::cli_error::{CliError, CliResult, Exit};
+use crate::commands::definitions::wrong;
 use crate::realm::{Realm, listed};
 use crate::signals::Signals;
 
 /// Runs until a command or a signal ends it.
-pub(crate) async fn run(args: &ClientArgs, mut signals: Signals) -> CliResult<Exit> {
+pub(crate) async fn run(args: &ClientArgs, mut signals: Signals, helper: Helper) -> CliResult<Exit> {
     let state = match &args.state {
         Some(state) => state.clone(),
         None => default_state()?,
@@ -33,7 +38,9 @@ pub(crate) async fn run(args: &ClientArgs, mut signals: Signals) -> CliResult<Ex
     env!("CARGO_PKG_VERSION").clone_into(&mut config.version);
     config.health.clone_from(&args.health);
 
-    let client = Client::new(config, Commands::standard().map_err(ClientError::from)?);
+    let programs = args.commands.as_deref().map(Programs::read).transpose().map_err(|errors| wrong(&errors))?;
+    let commands = registered(programs, helper, &signals)?;
+    let client = Client::new(config, commands).updated_by(updates(args.commands.clone(), helper, &signals)?);
     let client = match folder {
         Some(folder) => client.holding(folder),
         None => client,
@@ -47,6 +54,58 @@ pub(crate) async fn run(args: &ClientArgs, mut signals: Signals) -> CliResult<Ex
             Ok(signals.first().await)
         }
     }
+}
+
+/// The protocol's own data commands, and these programs.
+fn registered(programs: Option<Programs>, helper: Helper, signals: &Signals) -> Result<Commands, ClientError> {
+    let commands = Commands::standard()?;
+    let Some(programs) = programs else { return Ok(commands) };
+    for program in programs.iter() {
+        if let Some(why) = program.obstacle() {
+            tracing::warn!("the command {} cannot be started now: {why}", program.name());
+        }
+    }
+    tracing::info!("{} programs are commands", programs.iter().count());
+    // One that ran before may still take as long as it was granted.
+    signals.allow(programs.grace());
+    Ok(commands.programs(programs, helper)?)
+}
+
+/// What follows the folder: read again at every SIGHUP, as a whole. A set that is wrong changes nothing.
+fn updates(folder: Option<PathBuf>, helper: Helper, signals: &Signals) -> CliResult<mpsc::Receiver<Commands>> {
+    let (sender, receiver) = mpsc::channel(1);
+    let signals = signals.clone();
+    let mut hang_ups = signal(SignalKind::hangup()).map_err(|error| {
+        CliError::new(Exit::Failed, format!("SIGHUP cannot be handled: {error}"))
+            .expected("a system that lets a process handle its signals")
+            .hint("check the limits of this process (`ulimit -a`)")
+    })?;
+    tokio::spawn(async move {
+        while hang_ups.recv().await.is_some() {
+            let Some(folder) = &folder else {
+                tracing::info!("SIGHUP: there is no folder of commands to read again");
+                continue;
+            };
+            let programs = match Programs::read(folder) {
+                Ok(programs) => programs,
+                Err(errors) => {
+                    for error in errors {
+                        tracing::error!("the commands stay as they were: {error}; expected: {}", error.expected);
+                    }
+                    continue;
+                }
+            };
+            match registered(Some(programs), helper, &signals) {
+                Ok(commands) => {
+                    if sender.send(commands).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => tracing::error!("the commands stay as they were: {error}"),
+            }
+        }
+    });
+    Ok(receiver)
 }
 
 /// Asks once for an orderly end. The second signal, and the end of the 5 seconds, end the process.

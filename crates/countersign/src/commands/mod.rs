@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod clients;
 mod context;
 mod credential;
+pub(crate) mod definitions;
 mod health;
 pub(crate) mod history;
 mod init;
@@ -12,9 +13,10 @@ mod send;
 mod setup;
 mod watch;
 
+use countersign_client::Helper;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, CommandsAction};
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::logs;
 use crate::output::Output;
@@ -22,12 +24,13 @@ use crate::prompt;
 use crate::signals::Signals;
 
 /// Executes the command line.
-pub(crate) fn run(cli: &Cli, output: Output, signals: Signals) -> CliResult<Exit> {
+pub(crate) fn run(cli: &Cli, output: Output, signals: Signals, helper: Helper) -> CliResult<Exit> {
     match &cli.command {
         // What stays on this machine logs nothing.
         Command::Init(_)
         | Command::Credential(_)
         | Command::Context(_)
+        | Command::Commands(_)
         | Command::Health { .. }
         | Command::History(_) => {}
         Command::Schema(_) | Command::Schemas { .. } => {}
@@ -39,7 +42,8 @@ pub(crate) fn run(cli: &Cli, output: Output, signals: Signals) -> CliResult<Exit
         Command::Credential(action) => credential::run(action, output),
         Command::Context(action) => context::run(action, output),
         Command::Setup(args) => block_on(or_interrupted(signals, setup::run(args, output))),
-        Command::Client(args) => block_on(client::run(args, signals)),
+        Command::Client(args) => block_on(client::run(args, signals, helper)),
+        Command::Commands(CommandsAction::Check { folder }) => definitions::check(folder, output),
         Command::Health { file } => health::run(file, output),
         Command::History(args) => history::run(args, output),
         Command::Request(args) => block_on(send::run(args, output, signals)),

@@ -34,6 +34,7 @@ mod output;
 mod payload;
 mod presence;
 mod process;
+mod programs;
 mod prompt;
 mod pty;
 mod readme;

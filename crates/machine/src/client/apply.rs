@@ -13,7 +13,7 @@ use super::refusal::ReplyContext;
 use super::state::{self, State};
 use super::{Client, Moment, Termination, message};
 
-/// How long `terminate` waits for cancelled jobs to end, in milliseconds.
+/// How long `terminate` waits for cancelled jobs to end, in milliseconds, beyond the grace of programs.
 const TERMINATION_TIMEOUT: i64 = 2_000;
 
 impl Client {
@@ -98,7 +98,7 @@ impl Client {
 
     pub(super) fn begin_termination(&mut self, command: Option<JobKey>, moment: Moment, step: &mut Step) {
         self.state = State::Terminated;
-        let deadline = moment.since_boot.saturating_add(TERMINATION_TIMEOUT);
+        let deadline = moment.since_boot.saturating_add(TERMINATION_TIMEOUT).saturating_add(self.grace);
         let jobs = self.records.running().filter(|record| record.long_running).map(|record| record.key());
         let jobs: Vec<Effect> = jobs.map(Effect::Cancel).collect();
         self.termination = Some(Termination { command, cancelled: jobs.len(), deadline });

@@ -24,6 +24,11 @@ pub struct DataCommand {
     pub long_running: bool,
     /// What it does, for people; what is past 1,024 characters is cut off. Empty: nothing is said.
     pub description: String,
+    /// How many jobs of it run at a time, within [`super::Limits::jobs`]; without it, as many as that. The next one is refused
+    /// with `busy`.
+    pub concurrency: Option<usize>,
+    /// How long a job of it may take to end once it is cancelled, in milliseconds: `terminate` waits so much longer.
+    pub grace: i64,
 }
 
 impl fmt::Debug for DataCommand {
@@ -89,6 +94,11 @@ impl Catalogue {
         &self.listed
     }
 
+    /// The longest time that a job may take to end once it is cancelled, in milliseconds.
+    pub(super) fn grace(&self) -> i64 {
+        self.data.values().map(|command| command.grace).max().unwrap_or(0)
+    }
+
     pub(super) fn find(&self, name: &Name) -> Option<Known<'_>> {
         match Builtin::from_name(name.as_str()) {
             Some(builtin) if builtin.kind() != CommandKind::Data => Some(Known::Own(builtin)),
@@ -142,6 +152,13 @@ impl Known<'_> {
 
     pub(super) fn is_long_running(&self) -> bool {
         matches!(self, Self::Data(command) if command.long_running)
+    }
+
+    pub(super) fn concurrency(&self) -> Option<usize> {
+        match self {
+            Self::Own(_) => None,
+            Self::Data(command) => command.concurrency,
+        }
     }
 
     /// What is wrong with some arguments: nothing, or pairs of a JSON pointer and a message.

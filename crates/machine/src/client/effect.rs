@@ -68,8 +68,13 @@ pub enum ExecutionResult {
         /// What went wrong, for programs.
         details: Option<Map<String, Value>>,
     },
-    /// By [`Effect::Cancel`], before it was done.
-    Cancelled,
+    /// By [`Effect::Cancel`], before it was done: a message for people, and details if it has some.
+    Cancelled {
+        /// What became of it, for people.
+        message: String,
+        /// What became of it, for programs.
+        details: Option<Map<String, Value>>,
+    },
     /// By a defect (`internal`): it panicked, or its result does not satisfy its own schema.
     Broken(String),
 }

@@ -62,6 +62,8 @@ pub struct Client {
     limits: Limits,
     version: String,
     catalogue: Arc<Catalogue>,
+    /// How much longer than other jobs a program may take to end, in milliseconds.
+    grace: i64,
     trust: Arc<Trust>,
     epoch_start: EpochStart,
     started_at: Millis,
@@ -141,8 +143,9 @@ impl Client {
                 let message = message::shorten(&message);
                 Outcome::Failed(ErrorBody { code: ErrorCode::Failed, message, details })
             }
-            ExecutionResult::Cancelled => {
-                Outcome::Cancelled(ErrorBody::new(ErrorCode::Cancelled, "the job was cancelled"))
+            ExecutionResult::Cancelled { message, details } => {
+                let message = message::shorten(&message);
+                Outcome::Cancelled(ErrorBody { code: ErrorCode::Cancelled, message, details })
             }
             ExecutionResult::Broken(text) => {
                 Outcome::Failed(ErrorBody::new(ErrorCode::Internal, message::shorten(&text)))
@@ -163,6 +166,17 @@ impl Client {
             running.progressed = moment.since_boot;
             self.interim(key, Outcome::Progress(progress), moment, &mut step);
         }
+        step
+    }
+
+    /// Knows other commands from now on, and says so in a presence. Jobs that run go on.
+    pub fn replace_catalogue(&mut self, catalogue: Catalogue, now: Now) -> Step {
+        let mut step = Step::default();
+        let moment = self.observe(now, &mut step);
+        // Jobs of the commands until now may still run.
+        self.grace = self.grace.max(catalogue.grace());
+        self.catalogue = Arc::new(catalogue);
+        self.presence(moment, &mut step);
         step
     }
 
@@ -271,6 +285,11 @@ impl Client {
     /// The moment that messages are to be verified at: the wall clock's, but never before the high-water mark of its epoch.
     pub fn time(&self, now: Now) -> Millis {
         self.clock.at(now)
+    }
+
+    /// How much longer than other jobs some may take to end once they are cancelled, in milliseconds.
+    pub fn grace(&self) -> i64 {
+        self.grace
     }
 
     /// Where the client stands.

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use countersign_protocol::command::{Command, CommandKind};
 use countersign_protocol::envelope::Authentic;
-use countersign_protocol::key::Thumbprint;
 use countersign_protocol::time::Millis;
 
 pub(super) use self::address::LocalIdentity;
@@ -24,7 +23,7 @@ use self::decide::{Capacity, decide};
 use self::fresh::{Freshness, fresh};
 pub use self::record::Execution;
 pub(super) use self::record::{Action, Recorded};
-use self::validate::validate;
+use self::validate::{Valid, validate};
 use super::effect::Step;
 use super::refusal::Rejection;
 use super::{Client, EpochStart, Limits, Moment};
@@ -46,7 +45,7 @@ impl Client {
         let authorised = authorise(addressed, &self.local_identity())?;
         let fresh = fresh(authorised, &self.freshness(moment.now))?;
         let valid = validate(fresh, &catalogue, self.trust_expired)?;
-        let capacity = self.capacity(valid.operator(), valid.kind());
+        let capacity = self.capacity(&valid);
         let decided = decide(valid, &capacity)?;
         let recorded = self.record(decided, step);
         self.apply(recorded, moment, step);
@@ -64,8 +63,10 @@ impl Client {
         Freshness { now, skew, max_ttl, epoch, since, is_assured: self.is_assured(now) }
     }
 
-    fn capacity(&mut self, operator: Thumbprint, kind: CommandKind) -> Capacity {
+    fn capacity(&mut self, valid: &Valid) -> Capacity {
+        let (operator, kind) = (valid.operator(), valid.kind());
         Capacity {
+            running: self.records.running().filter(|record| record.command() == valid.command()).count(),
             state: self.state,
             free_slots: self.running_jobs() < self.limits.jobs,
             slots: self.limits.jobs,

@@ -51,6 +51,7 @@ pub(super) enum Refusal {
     NotReady,
     Terminating,
     JobsBusy(usize),
+    CommandBusy(Name, usize),
     RecordFull,
     IdConflict,
     NotRecorded,
@@ -70,7 +71,7 @@ impl Refusal {
             Self::InvalidArgs(_) => ErrorCode::InvalidArgs,
             Self::NotReady => ErrorCode::NotReady,
             Self::Terminating => ErrorCode::Terminating,
-            Self::JobsBusy(_) | Self::RecordFull => ErrorCode::Busy,
+            Self::JobsBusy(_) | Self::CommandBusy(..) | Self::RecordFull => ErrorCode::Busy,
             Self::IdConflict => ErrorCode::IdConflict,
             Self::NotRecorded => ErrorCode::NotRecorded,
         }
@@ -107,6 +108,9 @@ impl Refusal {
             Self::NotReady => "the client is not ready; `start` it first".into(),
             Self::Terminating => "the client is terminating".into(),
             Self::JobsBusy(limit) => format!("all {limit} job slots are taken"),
+            Self::CommandBusy(name, limit) => {
+                format!("`{}` runs {limit} times already, which is its limit", text::echo(name.as_str()))
+            }
             Self::RecordFull => "the journal of recent commands is full".into(),
             Self::IdConflict => "another command with this id was received before".into(),
             Self::NotRecorded => "the command could not be recorded, and was not run by this delivery".into(),

@@ -96,6 +96,7 @@ impl Client {
         let since = restored.latest().map_or(at, |latest| latest.max(at));
         let epoch_start = EpochStart { at, epoch, since, trust: trust.version() };
         let mut client = Self {
+            grace: catalogue.grace(),
             catalogue: Arc::new(catalogue),
             epoch_start: epoch_start.clone(),
             started_at: at,

@@ -58,6 +58,8 @@ pub fn catalogue() -> Catalogue {
         result: Arc::new(result),
         long_running: builtin.is_long_running(),
         description: String::new(),
+        concurrency: None,
+        grace: 0,
     };
     let data = [
         command(Builtin::Ping, Schema::typed::<NoArgs>("ping.args"), Schema::typed::<PingResult>("ping.result")),
@@ -230,7 +232,9 @@ impl Worker {
                 }
                 Effect::Cancel(key) => {
                     self.running.retain(|execution| execution.key() != key);
-                    let step = self.client.finished(key, ExecutionResult::Cancelled, self.now);
+                    let cancelled =
+                        ExecutionResult::Cancelled { message: "the job was cancelled".to_owned(), details: None };
+                    let step = self.client.finished(key, cancelled, self.now);
                     published.extend(self.apply(step));
                 }
                 Effect::ReadOutput(read) => {

@@ -25,6 +25,19 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
     if parser.at == text.len() { Ok(object) } else { Err(JsonError::Trailing(parser.at)) }
 }
 
+/// One value of any kind, which is to stand at a depth; with an error the byte at which it was found.
+pub(super) fn parse_value(bytes: &[u8], depth: usize) -> Result<Value, (JsonError, usize)> {
+    let text = std::str::from_utf8(bytes).map_err(|error| (JsonError::NotUtf8, error.valid_up_to()))?;
+    if text.starts_with('\u{feff}') {
+        return Err((JsonError::ByteOrderMark, 0));
+    }
+    let mut parser = Parser { text, at: 0, values: 0 };
+    parser.skip_white_space();
+    let value = parser.value(depth).map_err(|error| (error, parser.at))?;
+    parser.skip_white_space();
+    if parser.at == text.len() { Ok(value) } else { Err((JsonError::Trailing(parser.at), parser.at)) }
+}
+
 /// A place in a text, always at the start of a character.
 struct Parser<'a> {
     text: &'a str,

@@ -16,6 +16,8 @@ pub(super) struct Capacity {
     pub(super) state: State,
     pub(super) free_slots: bool,
     pub(super) slots: usize,
+    /// How many jobs of the same command run.
+    pub(super) running: usize,
     pub(super) room: bool,
     /// Whether the journal could be written the last time.
     pub(super) writable: bool,
@@ -53,12 +55,16 @@ pub(in crate::client) enum OwnCommand {
 pub(super) fn decide(valid: Valid, capacity: &Capacity) -> Result<Decided, Rejection> {
     let (kind, builtin, is_dry_run) = (valid.kind(), valid.builtin(), valid.is_dry_run());
     let long_running = valid.is_long_running();
+    let full = valid.concurrency().filter(|limit| capacity.running >= *limit);
     let refusal = match (kind, capacity.state) {
         (CommandKind::Query, _) => None,
         (CommandKind::Control | CommandKind::Data, State::Terminated) => Some(Refusal::Terminating),
         (CommandKind::Data, State::Unready) => Some(Refusal::NotReady),
         (CommandKind::Data, State::Ready) if long_running && !capacity.free_slots => {
             Some(Refusal::JobsBusy(capacity.slots))
+        }
+        (CommandKind::Data, State::Ready) if let Some(limit) = full => {
+            Some(Refusal::CommandBusy(valid.command().clone(), limit))
         }
         (CommandKind::Control, State::Unready | State::Ready) | (CommandKind::Data, State::Ready) => match capacity {
             Capacity { writable: false, .. } => Some(Refusal::NotRecorded),

@@ -4,6 +4,7 @@
 use countersign_protocol::command::{Builtin, CommandKind};
 use countersign_protocol::key::Thumbprint;
 use countersign_protocol::limits::MAX_ERRORS;
+use countersign_protocol::name::Name;
 use serde_json::Value;
 
 use super::fresh::Fresh;
@@ -17,6 +18,7 @@ pub(super) struct Valid {
     kind: CommandKind,
     own: Option<Builtin>,
     long_running: bool,
+    concurrency: Option<usize>,
     dry_run: bool,
     args: Value,
 }
@@ -44,8 +46,8 @@ pub(super) fn validate(fresh: Fresh, catalogue: &Catalogue, trust_expired: bool)
         Known::Own(builtin) => Some(builtin),
         Known::Data(_) => None,
     };
-    let (kind, long_running, dry_run) = (known.kind(), known.is_long_running(), message.dry_run.is_some());
-    Ok(Valid { started, kind, own, long_running, dry_run, args })
+    let (kind, long_running, concurrency) = (known.kind(), known.is_long_running(), known.concurrency());
+    Ok(Valid { started, kind, own, long_running, concurrency, dry_run: message.dry_run.is_some(), args })
 }
 
 impl Valid {
@@ -55,6 +57,14 @@ impl Valid {
 
     pub(super) fn operator(&self) -> Thumbprint {
         self.started.reply_context.key.operator
+    }
+
+    pub(super) fn command(&self) -> &Name {
+        &self.started.command
+    }
+
+    pub(super) fn concurrency(&self) -> Option<usize> {
+        self.concurrency
     }
 
     pub(super) fn is_long_running(&self) -> bool {
