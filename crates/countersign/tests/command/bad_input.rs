@@ -149,7 +149,7 @@ fn a_message_that_looks_like_an_option_needs_two_dashes() {
 fn what_is_not_the_id_of_a_command_is_refused() {
     let expected = [
         "`worker-2` is not the id of a command",
-        "a UUID of version 7 in lower case with hyphens, after the targets",
+        "a UUID of version 7 in lower case with hyphens, or its last 4 digits or more, after the targets",
         "`countersign jobs TARGET` lists the ids",
     ];
     assert_eq!(wrong(&["cancel", "worker-1", "worker-2"]), expected);
