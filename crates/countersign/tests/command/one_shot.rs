@@ -210,9 +210,10 @@ fn a_detached_job_is_listed_cancelled_and_remembered() {
 
     let run = realm.run(&["jobs", "worker-1"]).expect(0);
     let job: Vec<&str> = run.stdout.lines().nth(1).unwrap().split_whitespace().collect();
-    assert_eq!(job[..5], ["worker-1", &id, "calculate", "alice", "accepted"]);
-    let run = realm.run(&["result", "worker-1", &id]).expect(0);
-    assert!(run.stdout.starts_with("worker-1: accepted (requested by alice): it runs, in "), "{run:#?}");
+    let args = r#"{"msg":"done","x":600.0}"#;
+    assert_eq!(job[..6], ["worker-1", &id[id.len() - 6..], "calculate", args, "alice", "accepted"]);
+    let run = realm.run(&["result", "worker-1", &id]).expect(6);
+    assert!(run.stdout.starts_with("worker-1: runs (requested by alice)"), "{run:#?}");
     let run = realm.run(&["stop", "worker-1"]).expect(0);
     assert!(run.stdout.starts_with("worker-1: unready; 1 job running on, in "), "{run:#?}");
 
@@ -223,7 +224,7 @@ fn a_detached_job_is_listed_cancelled_and_remembered() {
     realm.run(&["start", "worker-1"]).expect(0);
     let run = realm.run(&["calculate", "worker-1", "600", "done", "--detach"]).expect(0);
     assert_eq!(run.stdout, "worker-1: accepted; it runs on\n");
-    assert!(run.stderr.starts_with("note: `countersign result worker-1 0"), "{run:#?}");
+    assert!(run.stderr.starts_with("note: `countersign wait worker-1 0"), "{run:#?}");
 }
 
 #[test]
