@@ -101,7 +101,7 @@ fn a_clock_that_was_ahead_at_the_start_and_is_corrected_heals_at_once() {
         assert_eq!(worker.client.time(worker.now), worker.now.wall);
         assert_eq!(worker.security_events()[reported..], [("clock".to_owned(), 1, None)]);
         assert!(
-            worker.logged.iter().any(|line| line.contains("set back by 7") && line.contains("`starting`")),
+            worker.logged.iter().any(|line| line.contains("set back by 2 h") && line.contains("`starting`")),
             "{:?}",
             worker.logged
         );
