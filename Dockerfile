@@ -1,4 +1,4 @@
-# Three images: `countersign` (the clients, the server, `setup`), `init` (makes the keys) and `broker`.
+# Four images: `countersign` (the server, `setup`), `client` (the clients, with Python), `init` (makes the keys) and `broker`.
 # compose.yaml builds and runs them. No layer contains a key: a container makes the keys on volumes.
 
 FROM rust:1.95-slim-bookworm AS build
@@ -36,6 +36,23 @@ COPY --chmod=0555 docker/init.sh /usr/local/bin/countersign-init
 COPY --from=build --chown=10001:10001 /out/init/ /
 USER 10001:10001
 ENTRYPOINT ["/usr/local/bin/countersign-init"]
+
+# What programs need that are commands: a system with a shell and Python. Nothing of it is the client's own.
+FROM debian:bookworm-slim AS client
+LABEL org.opencontainers.image.title="countersign-client" \
+    org.opencontainers.image.description="A client of Countersign that runs programs, with Python and the example commands" \
+    org.opencontainers.image.source="https://github.com/countersign/countersign" \
+    org.opencontainers.image.licenses="MIT OR Apache-2.0"
+RUN apt-get update && apt-get install --yes --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*
+COPY --from=build /out/countersign /usr/local/bin/countersign
+COPY --from=build --chown=10001:10001 /out/run/ /
+COPY --chmod=0444 examples/commands.d/ /commands.d/
+# Only their owner, root, may write to the folder of definitions, or a client refuses it.
+RUN chmod 0755 /commands.d
+ENV COUNTERSIGN_KEYS=/keys COUNTERSIGN_STATE=/state COUNTERSIGN_COMMANDS=/commands.d
+WORKDIR /
+USER 10001:10001
+ENTRYPOINT ["/usr/local/bin/countersign"]
 
 # Only the C library and the binary: no shell, no package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot AS countersign
