@@ -4,7 +4,7 @@ use std::fs::{self, File};
 
 use serde_json::json;
 
-use super::{Workshop, ended, shell, write};
+use super::{Workshop, ended, eventually, shell, write};
 
 #[test]
 fn what_cannot_be_started_is_told_in_words_and_never_run_by_a_shell() {
@@ -47,7 +47,11 @@ fn a_file_that_is_being_written_is_tried_again_for_a_second() {
     super::define(&super::folder(&shop.fleet), &[("run", &format!("program = [\"{}\"]\n", path.display()))]);
     let Workshop { fleet, worker } = shop;
     worker.printed();
-    let worker = super::client(&fleet);
+    let temporary = fleet.path().join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let mut client = fleet.command(&["client", "--name", "worker-1", "--commands", "commands.d"]);
+    client.env("TMPDIR", &temporary);
+    let worker = fleet.client_as("worker-1", client);
     fleet.run(&["start", "worker-1"]).exits(0);
     let shop = Workshop { fleet, worker };
     let writing = File::options().append(true).open(&path).unwrap();
@@ -55,6 +59,8 @@ fn a_file_that_is_being_written_is_tried_again_for_a_second() {
     assert_eq!(ended(&busy), ("failed".to_owned(), &json!("not_started")), "{busy}");
     assert!(busy["error"]["message"].as_str().unwrap().contains("Text file busy"), "{busy}");
     let waiting = shop.spawn("run", &json!({}));
+    // Its folder is made just before it is started.
+    eventually("it is tried", || fs::read_dir(&temporary).unwrap().next()).unwrap();
     drop(writing);
     assert_eq!(waiting.wait().of("worker-1")["result"]["stdout"]["text"], "fresh\n");
 }
