@@ -19,8 +19,8 @@ mod request;
 mod settings;
 
 pub(crate) use command::{
-    ClientArgs, ClientsAction, ClientsArgs, Command, CommandsAction, HistoryArgs, HistoryFilter, InitArgs,
-    PromptCommand, ServerArgs, WatchArgs,
+    ClientArgs, ClientsAction, ClientsArgs, Command, CommandsAction, CommandsArgs, HistoryArgs, HistoryFilter,
+    InitArgs, ListArgs, PromptCommand, ServerArgs, WatchArgs,
 };
 pub(crate) use context::{ContextAction, ContextSetArgs};
 pub(crate) use credential::{

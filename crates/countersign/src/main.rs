@@ -1,6 +1,7 @@
 //! The command `countersign`: signed commands and verified replies for fleets of workers over NATS.
 
 mod args;
+mod arguments;
 mod builtin;
 mod cli_error;
 mod commands;

@@ -12,6 +12,7 @@ use countersign_protocol::text::echo;
 use serde_json::{Map, Value, json};
 
 use crate::args::{CallArgs, WAIT_EXAMPLE, Words};
+use crate::arguments::{self, Pairs};
 use crate::builtin::{self, COMMAND_ID, command_id, command_id_args};
 use crate::cli_error::{CliError, CliResult};
 use crate::short_id::ShortId;
@@ -24,6 +25,8 @@ pub(crate) struct Request {
     pub(crate) audience: Audience,
     /// The command and its arguments.
     pub(crate) call: Call,
+    /// Arguments as `key=value`, which become JSON by a schema that a client tells; none where the call has them all.
+    pub(crate) pairs: Pairs,
     /// Whether the end of the command that `call` queries is awaited.
     pub(crate) awaits: bool,
 }
@@ -44,6 +47,12 @@ impl Request {
     /// The command that is meant, where all of its id is there.
     pub(crate) fn command_id(&self) -> Option<MessageId> {
         self.call.args.get("command_id").filter(|_| self.names_command())?.as_str()?.parse().ok()
+    }
+
+    /// Takes the arguments that its pairs have become.
+    pub(crate) fn take_args(&mut self, args: Map<String, Value>) {
+        self.call.args = args;
+        self.pairs.clear();
     }
 
     /// The same with the whole id.
@@ -72,6 +81,7 @@ pub(crate) enum InputContext<'a> {
 
 /// What the words ask for.
 pub(crate) fn request(line: &Words, context: InputContext<'_>) -> CliResult<Request> {
+    let mut pairs = Pairs::new();
     let (words, params, example) = match line {
         Words::Builtin(builtin, words) => {
             let descriptor = builtin::describe(*builtin);
@@ -80,6 +90,8 @@ pub(crate) fn request(line: &Words, context: InputContext<'_>) -> CliResult<Requ
         }
         Words::Wait(words) => (words.as_slice(), vec![COMMAND_ID.name], WAIT_EXAMPLE),
         Words::Call(CallArgs { words, .. }) => {
+            let (words, typed) = arguments::split(words);
+            pairs = typed;
             (words.strip_suffix(&["-".to_owned()]).unwrap_or(words), vec!["NAME"], "call worker-1 ping")
         }
     };
@@ -106,25 +118,35 @@ pub(crate) fn request(line: &Words, context: InputContext<'_>) -> CliResult<Requ
                     .expected("the name of a command, after the targets")
                     .hint(code("status TARGET") + " lists the commands that a client knows")
             })?;
-            Call { name, args: call_args(args, context)? }
+            let mut call = Call { name, args: call_args(args, !pairs.is_empty(), context)? };
+            if !pairs.is_empty()
+                && let Some(known) = arguments::of_builtin(&call.name, &pairs)
+            {
+                (call.args, pairs) = (known?, Pairs::new());
+            }
+            call
         }
     };
-    Ok(Request { audience, call, awaits: matches!(line, Words::Wait(_)) })
+    Ok(Request { audience, call, pairs, awaits: matches!(line, Words::Wait(_)) })
 }
 
 /// To cancel what runs, and nothing else that runs under the same id.
 pub(crate) fn cancel(clients: Vec<Name>, command: CommandId) -> Request {
     let call = Call { name: Builtin::Cancel.into(), args: command_id_args(command) };
-    Request { audience: Audience::Clients(clients), call, awaits: false }
+    Request { audience: Audience::Clients(clients), call, pairs: Pairs::new(), awaits: false }
 }
 
 /// The arguments of `call`: from one option, or from standard input.
 fn call_args(
     CallArgs { words, args, args_file }: &CallArgs,
+    has_pairs: bool,
     context: InputContext<'_>,
 ) -> CliResult<Map<String, Value>> {
     match (args, args_file, words.last().is_some_and(|word| word == "-")) {
         (None, None, false) => Ok(Map::new()),
+        _ if has_pairs => Err(CliError::usage("the arguments are given twice")
+            .expected("one of KEY=VALUE, --args, --args-file and `-`")
+            .hint("leave one out")),
         (None, None, true) if matches!(context, InputContext::Prompt(_)) => {
             Err(CliError::usage("standard input is the prompt's own: `-` cannot read arguments from it")
                 .expected("arguments on the line, or in a file")

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Worker, outcomes};
-use countersign_machine::client::Limits;
+use countersign_machine::client::{JobKey, Limits};
 use countersign_protocol::command::{Builtin, Description};
 use countersign_protocol::digest::Digest;
 use countersign_protocol::json;
@@ -92,6 +92,8 @@ fn what_is_no_job_or_kept_nowhere_is_not_found() {
     let ping = worker.draft("ping", json!({}));
     let ping_id = ping.command.id;
     worker.send(&ping.sign(&worker.alice));
+    let key = JobKey { id: ping_id, operator: worker.alice.kid() };
+    worker.outputs.insert(key, b"not a job's".to_vec());
     assert_eq!(code(&worker.run_command("output", query(ping_id, 0))), ErrorCode::NotFound, "it is no job");
     let unknown = "019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90";
     assert_eq!(code(&worker.run_command("output", query(unknown, 0))), ErrorCode::NotFound);

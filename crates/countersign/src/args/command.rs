@@ -20,6 +20,7 @@ use crate::text::Place;
 
 const CLIENTS: [&str; 3] = ["clients", "clients -o json", "clients forget worker-7"];
 const HISTORY: [&str; 3] = ["history", "history --since 7d", "history 8a2b90"];
+const COMMANDS: [&str; 3] = ["commands", "commands @web", "commands check commands.d"];
 const SCHEMA: [&str; 2] = ["schema", "schema calculate.args"];
 
 /// The subcommands in a shell.
@@ -92,12 +93,8 @@ A new operator or client needs nothing new at the broker.")]
     #[command(group = clap::ArgGroup::new("who").required(true))]
     Client(ClientArgs),
 
-    /// Check the programs that a client of this machine is to offer as commands
-    ///
-    /// A folder of commands holds a definition of ten lines for each program, NAME.toml; `countersign client --commands DIR` makes
-    /// them commands.
-    #[command(subcommand, disable_help_subcommand = true)]
-    Commands(CommandsAction),
+    #[command(after_long_help = examples(Place::Shell, &COMMANDS))]
+    Commands(CommandsArgs),
 
     /// Report whether a client of this machine runs and is connected
     ///
@@ -193,6 +190,9 @@ pub(crate) enum PromptCommand {
     #[command(after_long_help = examples(Place::Prompt, &HISTORY))]
     History(HistoryArgs<NoOptions>),
 
+    #[command(after_long_help = examples(Place::Prompt, &COMMANDS[..2]))]
+    Commands(ListArgs<NoOptions>),
+
     #[command(after_long_help = examples(Place::Prompt, &SCHEMA))]
     Schema(SchemaArgs),
 
@@ -241,6 +241,37 @@ pub(crate) struct InitArgs {
 pub(crate) struct ClientsArgs<S: Sender> {
     #[command(subcommand)]
     pub(crate) action: Option<ClientsAction<S>>,
+    #[command(flatten)]
+    pub(crate) sender: S,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// List the commands of the clients that are there, or check a folder of programs
+///
+/// One line for each command: its kind, how many clients have it, and where its definition is another one, by the digests of
+/// its schemas in the presences that the clients sign. `describe` shows what one takes.
+///
+/// `commands check` looks at a folder of this machine. Such a folder holds a definition of ten lines for each program, NAME.toml;
+/// `countersign client --commands DIR` makes them commands.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+pub(crate) struct CommandsArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<CommandsAction>,
+    #[command(flatten)]
+    pub(crate) list: ListArgs<OperatorArgs>,
+}
+
+/// List the commands of the clients that are there
+///
+/// One line for each command: its kind, how many clients have it, and where its definition is another one, by the digests of
+/// its schemas in the presences that the clients sign. `describe` shows what one takes.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs<S: Sender> {
+    /// Clients, or one @group, or @all; by default all
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<String>,
     #[command(flatten)]
     pub(crate) sender: S,
     #[command(flatten)]

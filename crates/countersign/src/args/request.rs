@@ -26,7 +26,7 @@ const FOLLOW: &str = "follow";
 const STDERR: &str = "stderr";
 const FOLLOW_ABOUT: &str = "Show what the job writes, while it runs";
 /// What `call` does.
-pub(crate) const CALL_ABOUT: &str = "Send any registered command, arguments as JSON";
+pub(crate) const CALL_ABOUT: &str = "Send any registered command, with its arguments";
 
 /// A command for clients, as it was typed.
 #[derive(Debug)]
@@ -161,16 +161,21 @@ fn wait<S: Sender>() -> clap::Command {
 
 fn call<S: Sender>() -> clap::Command {
     const NAME: Param = Param { name: "NAME", about: "one of the commands that a client lists in its status" };
+    const PAIRS: Param =
+        Param { name: "[KEY=VALUE]...", about: "its arguments, typed by the schema that the client tells" };
     const STDIN: Param = Param { name: "[-]", about: "read the command's arguments from standard input" };
     let command = CallArgs::augment_args(clap::Command::new(CALL)).arg(flag(FOLLOW, FOLLOW_ABOUT));
-    let notes = code("status TARGET") + " lists the commands that a client knows.";
-    let calls = ["call worker-1 ping", "call worker-1 calculate --args '{\"x\": 2.5, \"msg\": \"done\"}'"];
+    let notes = code("commands") + " lists what there is, and " + code("describe") + " what a command takes.";
+    let calls = [
+        "call worker-1 calculate x=2.5 msg=\"all done\"",
+        "call worker-1 calculate --args '{\"x\": 2.5, \"msg\": \"done\"}'",
+    ];
     match S::PLACE {
         Place::Shell => {
             let stdin = "call worker-1 calculate - < arguments.json";
-            described::<S>(command, CALL_ABOUT, &[NAME, STDIN], &notes, &[calls[0], calls[1], stdin])
+            described::<S>(command, CALL_ABOUT, &[NAME, PAIRS, STDIN], &notes, &[calls[0], calls[1], stdin])
         }
-        Place::Prompt => described::<S>(command, CALL_ABOUT, &[NAME], &notes, &calls),
+        Place::Prompt => described::<S>(command, CALL_ABOUT, &[NAME, PAIRS], &notes, &calls),
     }
 }
 

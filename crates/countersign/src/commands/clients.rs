@@ -88,7 +88,7 @@ pub(crate) async fn remove(args: &RealmArgs, names: &[Name], operator: &mut Oper
 }
 
 /// There is no roster to show, or to remove from.
-fn no_roster(error: OperatorError) -> CliError {
+pub(super) fn no_roster(error: OperatorError) -> CliError {
     match error {
         OperatorError::Roster(_) => CliError::new(Exit::Broker, error)
             .expected("the stream of presences, which is the roster")

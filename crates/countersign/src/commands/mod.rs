@@ -8,6 +8,7 @@ pub(crate) mod definitions;
 mod health;
 pub(crate) mod history;
 mod init;
+pub(crate) mod listing;
 pub(crate) mod schemas;
 mod send;
 mod setup;
@@ -16,7 +17,7 @@ mod watch;
 use countersign_client::Helper;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::args::{Cli, Command, CommandsAction};
+use crate::args::{Cli, Command, CommandsAction, CommandsArgs};
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::logs;
 use crate::output::Output;
@@ -27,12 +28,8 @@ use crate::signals::Signals;
 pub(crate) fn run(cli: &Cli, output: Output, signals: Signals, helper: Helper) -> CliResult<Exit> {
     match &cli.command {
         // What stays on this machine logs nothing.
-        Command::Init(_)
-        | Command::Credential(_)
-        | Command::Context(_)
-        | Command::Commands(_)
-        | Command::Health { .. }
-        | Command::History(_) => {}
+        Command::Init(_) | Command::Credential(_) | Command::Context(_) | Command::History(_) => {}
+        Command::Commands(CommandsArgs { action: Some(_), .. }) | Command::Health { .. } => {}
         Command::Schema(_) | Command::Schemas { .. } => {}
         Command::Client(_) => logs::start(&cli.verbosity, LevelFilter::INFO),
         _ => logs::start(&cli.verbosity, LevelFilter::WARN),
@@ -43,7 +40,12 @@ pub(crate) fn run(cli: &Cli, output: Output, signals: Signals, helper: Helper) -
         Command::Context(action) => context::run(action, output),
         Command::Setup(args) => block_on(or_interrupted(signals, setup::run(args, output))),
         Command::Client(args) => block_on(client::run(args, signals, helper)),
-        Command::Commands(CommandsAction::Check { folder }) => definitions::check(folder, output),
+        Command::Commands(CommandsArgs { action: Some(CommandsAction::Check { folder }), .. }) => {
+            definitions::check(folder, output)
+        }
+        Command::Commands(CommandsArgs { action: None, list }) => {
+            block_on(or_interrupted(signals, listing::run(list, output)))
+        }
         Command::Health { file } => health::run(file, output),
         Command::History(args) => history::run(args, output),
         Command::Request(args) => block_on(send::run(args, output, signals)),

@@ -1,18 +1,22 @@
 //! The one-shot commands: connect, send, gather, print.
 
 use std::cell::Cell;
+use std::future::pending;
 use std::pin::pin;
 
 use countersign_host::clock;
-use countersign_machine::server::Audience;
-use countersign_server::{Follow, OperatorError, OperatorEvent};
+use countersign_machine::server::{Audience, CommandRequest, Options, Update};
+use countersign_protocol::command::Call;
+use countersign_server::{Follow, Operator, OperatorError, OperatorEvent};
+use serde_json::{Map, Value};
 
 use crate::args::{CommandArgs, OperatorArgs};
+use crate::arguments;
 use crate::cli_error::{CliResult, Exit};
 use crate::follow::{self, Following};
 use crate::history::History;
 use crate::output::{Gathering, Output};
-use crate::parsing::{self, InputContext};
+use crate::parsing::{self, InputContext, Request};
 use crate::realm::Realm;
 use crate::requests;
 use crate::signals::Signals;
@@ -44,7 +48,7 @@ pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut si
     };
 
     let known = requests::known(&typed, &history);
-    let request = match typed.short_id() {
+    let mut request = match typed.short_id() {
         None => typed,
         Some(short) => {
             let jobs = operator.request(requests::jobs()?, &typed.audience, options, &mut end, |_| {}).await;
@@ -56,8 +60,16 @@ pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut si
             typed.with_id(short.choose(&ids)?)
         }
     };
-    let audience = &request.audience;
     let mut gathering = Gathering::new(output, format);
+    if !request.pairs.is_empty() {
+        let typed = describe(&mut operator, &request, options, &mut gathering);
+        let args = tokio::select! {
+            typed = typed => typed?,
+            () = &mut end => return Err(cut_short()),
+        };
+        request.take_args(args);
+    }
+    let audience = &request.audience;
     if let Some(job) = follow::job(&request.call, args.send.dry_run) {
         let read = async {
             let mut following = Following::of_job(&mut operator, job, audience, options, args.follow, output).await?;
@@ -99,4 +111,26 @@ pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut si
     let read = following.as_mut().map_or(Ok(Exit::Succeeded), Following::finish)?;
     gathering.finish(&report, clock::wall())?;
     Ok(ended.get().unwrap_or_else(|| requests::exit(&report).worse(read)))
+}
+
+/// The arguments by the schemas that the targets tell.
+async fn describe(
+    operator: &mut Operator,
+    Request { audience, call: Call { name, .. }, pairs, .. }: &Request,
+    options: Options,
+    gathering: &mut Gathering,
+) -> CliResult<Map<String, Value>> {
+    if !matches!(audience, Audience::Clients(_)) {
+        operator.refresh().await.map_err(|error| requests::failure(error, None))?;
+    }
+    let (call, asked) = arguments::question(operator, audience, name);
+    let notices = |update| {
+        if !matches!(update, Update::Reply { .. }) {
+            gathering.update(&update);
+        }
+    };
+    let request = CommandRequest::new(call, false)?;
+    let report = operator.request(request, &asked, options, pending(), notices).await;
+    let report = report.map_err(|error| requests::failure(error, Some(operator)))?;
+    arguments::by_answers(name, pairs, &report)
 }

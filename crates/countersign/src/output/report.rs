@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_machine::server::{Report, TargetReport, Update, Verdict};
-use countersign_protocol::command::{Builtin, ClientInfo, CommandKind, JobList};
+use countersign_protocol::command::{Builtin, ClientInfo, CommandKind, Description, JobList};
 use countersign_protocol::id::MessageId;
 use countersign_protocol::json::{JsonText, read};
 use countersign_protocol::name::Name;
@@ -13,7 +13,7 @@ use countersign_protocol::time::Millis;
 use serde::Serialize;
 
 use super::answer::{MAX_ANSWER, reply_text, verdict};
-use super::{Output, status, table};
+use super::{Output, describe, status, table};
 use crate::args::{Format, WAIT};
 use crate::cli_error::{CliError, CliResult};
 use crate::duration::humanize;
@@ -31,6 +31,8 @@ pub(crate) struct Gathering {
     format: Format,
     /// Whose verdict was shown as it arrived: printed, in `ndjson`, else counted.
     shown: BTreeSet<Name>,
+    /// How far each target is that has replied, from 0 to 1.
+    fractions: BTreeMap<Name, f64>,
     /// The first line that could not be printed.
     failed: Option<CliError>,
     /// Why the roster was not read completely for this request, if it was not.
@@ -45,7 +47,8 @@ impl Gathering {
     /// Nothing has arrived yet.
     pub(crate) fn new(output: Output, format: Format) -> Self {
         let (recording, known) = (None, BTreeMap::new());
-        Self { output, format, shown: BTreeSet::new(), failed: None, roster_incomplete: None, recording, known }
+        let (shown, fractions) = (BTreeSet::new(), BTreeMap::new());
+        Self { output, format, shown, fractions, failed: None, roster_incomplete: None, recording, known }
     }
 
     /// Adds to the verdicts that there may be clients of which nothing is known.
@@ -75,9 +78,12 @@ impl Gathering {
             // It is for a prompt; a single command shows its own replies only.
             Update::ClientEvent { .. } => {}
             Update::Reply { client, command_id, outcome, state, latency_ms, .. } => {
+                self.fractions.insert(client.clone(), fraction(outcome));
                 if self.format == Format::Ndjson {
                     let printed = self.output.json(&self.arrival(client, *command_id, outcome, *state, *latency_ms));
                     self.failed = self.failed.take().or(printed.err());
+                } else if !outcome.status().is_final() && self.fractions.len() > 1 {
+                    self.output.progress(&overall(&self.fractions));
                 } else if let Outcome::Accepted = outcome {
                     self.output.progress(&format!("{client}: accepted; Ctrl-C stops waiting, not the job"));
                 } else if let Outcome::Progress(progress) = outcome {
@@ -314,6 +320,25 @@ pub(super) fn for_people(
     format!("{table}\n\n{}", summary(report))
 }
 
+/// How far a target is, by its latest reply.
+fn fraction(outcome: &Outcome) -> f64 {
+    match outcome {
+        Outcome::Accepted => 0.0,
+        Outcome::Progress(progress) => progress.fraction,
+        _ => 1.0,
+    }
+}
+
+/// How far all targets are that have replied, and which of them is last.
+fn overall(fractions: &BTreeMap<Name, f64>) -> String {
+    let percent = |fraction: f64| format!("{:.0} %", fraction * 100.0);
+    let mean = fractions.values().sum::<f64>() / f64::from(u32::try_from(fractions.len()).unwrap_or(u32::MAX)).max(1.0);
+    let last = fractions.iter().min_by(|(_, one), (_, other)| one.total_cmp(other));
+    let last = last.map(|(client, fraction)| format!(", {client} last at {}", percent(*fraction))).unwrap_or_default();
+    let targets = counted(fractions.len() as u64, "target");
+    format!("{} of {targets}{last}; Ctrl-C stops waiting, not the jobs", percent(mean))
+}
+
 /// `3 targets: 2 succeeded, 1 no_reply`.
 fn summary(report: &Report) -> String {
     let counts: Vec<String> = report.summary().iter().map(|(word, count)| format!("{count} {word}")).collect();
@@ -338,6 +363,11 @@ fn alone(
         && let Some(list) = result.as_ref().and_then(|result| read::<JobList>(result).ok())
     {
         return status::jobs([(client, &list)], known, now);
+    }
+    if command == Builtin::Describe.name()
+        && let Some(description) = result.as_ref().and_then(|result| read::<Description>(result).ok())
+    {
+        return describe::block(client, &description);
     }
     let text = escape(&verdict(command, about, &reply.verdict)).into_owned();
     match reply.latency_ms {
@@ -368,4 +398,21 @@ fn jobs_of_many(report: &Report, known: &BTreeMap<MessageId, SentEntry>, now: Mi
 
 fn are(count: u64, one: &str, many: &str) -> String {
     if count == 1 { format!("1 {one} is") } else { format!("{count} {many} are") }
+}
+
+#[cfg(test)]
+mod progress_tests {
+    #![allow(clippy::unwrap_used, reason = "a test may")]
+
+    use super::*;
+
+    #[test]
+    fn the_progress_of_many_is_one_line_that_names_the_last() {
+        let done = Outcome::Succeeded(serde_json::Value::Null);
+        let half = Outcome::Progress(Progress { fraction: 0.5, message: None });
+        let replies = [("worker-1", &done), ("worker-2", &Outcome::Accepted), ("worker-3", &half)];
+        let fractions = replies.map(|(client, outcome)| (client.parse().unwrap(), fraction(outcome))).into();
+        let expected = "50 % of 3 targets, worker-2 last at 0 %; Ctrl-C stops waiting, not the jobs";
+        assert_eq!(overall(&fractions), expected);
+    }
 }

@@ -1,6 +1,6 @@
 //! What Tab completes: commands, targets, options, ids.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use countersign_protocol::command::Builtin;
@@ -23,6 +23,8 @@ pub(super) struct Vocabulary {
     pub(super) ids: BTreeSet<String>,
     /// The data commands that the clients know.
     pub(super) commands: BTreeSet<String>,
+    /// The arguments of commands whose schemas are known: built in, or told by a client in this session.
+    pub(super) args: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// The editor's helper.
@@ -44,7 +46,9 @@ impl Completer for Completion {
         let vocabulary = self.vocabulary.lock().map(|known| known.clone()).unwrap_or_default();
         let before = line.get(..pos).unwrap_or(line);
         let (start, candidates) = candidates(before, &vocabulary);
-        let pair = |word: String| Pair { replacement: format!("{word} "), display: word };
+        // What follows an equals sign follows at once.
+        let space = |word: &str| if word.ends_with('=') { "" } else { " " };
+        let pair = |word: String| Pair { replacement: format!("{word}{}", space(&word)), display: word };
         Ok((start, candidates.into_iter().map(pair).collect()))
     }
 }
@@ -75,8 +79,12 @@ fn candidates(before: &str, vocabulary: &Vocabulary) -> (usize, Vec<String>) {
         ["schema"] => schema::all().into_iter().map(|schema| schema.name().to_owned()).collect(),
         [command, ..] if takes_id(command) => targets().into_iter().chain(vocabulary.ids.iter().cloned()).collect(),
         ["wait", ..] => targets().into_iter().chain(vocabulary.ids.iter().cloned()).collect(),
-        ["call", ..] => targets().into_iter().chain(vocabulary.commands.iter().cloned()).collect(),
-        ["use", ..] => targets(),
+        ["call", words @ ..] => match words.iter().find_map(|name| vocabulary.args.get(*name)) {
+            Some(keys) => keys.iter().map(|key| format!("{key}=")).collect(),
+            None => targets().into_iter().chain(vocabulary.commands.iter().cloned()).collect(),
+        },
+        ["use" | "commands", ..] => targets(),
+        ["describe", ..] => targets().into_iter().chain(vocabulary.commands.iter().cloned()).collect(),
         [command, ..] if Builtin::from_name(command).is_some() => targets(),
         _ => Vec::new(),
     };
@@ -93,6 +101,7 @@ mod tests {
             targets: words(&["worker-1", "worker-2", "press", "@web", "@all"]),
             ids: words(&["019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90"]),
             commands: words(&["calculate", "disk_usage", "ping"]),
+            args: [("disk_usage".to_owned(), words(&["path"]))].into_iter().collect(),
         };
         candidates(line, &vocabulary).1
     }
@@ -109,6 +118,8 @@ mod tests {
         assert_eq!(complete("cancel worker-1 01"), ["019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90"]);
         assert_eq!(complete("call d"), ["disk_usage"]);
         assert_eq!(complete("call worker-1 p"), ["press", "ping"]);
+        assert_eq!(complete("call worker-1 disk_usage p"), ["path="]);
+        assert_eq!(complete("describe worker-1 d"), ["disk_usage"]);
         assert_eq!(complete("clients f"), ["forget"]);
         assert_eq!(complete("clients forget @"), [""; 0]);
         assert_eq!(complete("schema calculate.a"), ["calculate.args"]);

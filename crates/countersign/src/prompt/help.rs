@@ -32,6 +32,7 @@ Here:
   use TARGET · use            set the target · set none
   clients                     who is there, in which groups and states
   clients forget NAME…        remove retired ones
+  commands [TARGET…]          what there is to call, and where it differs
   history [COMMAND-ID]        what was sent from here, and what came of it
   schema [NAME]               a JSON Schema, or the names of all
   help [COMMAND]              this, or more on one command and its options

@@ -273,7 +273,7 @@ impl Terminal<'_> {
         let infos = operator.roster().entries().map(|presence| presence.info());
         let data = infos.flat_map(|info| &info.commands).filter(|command| command.kind == CommandKind::Data);
         let commands = data.map(|command| command.name.to_string()).collect();
-        self.editor.update(Vocabulary { targets, ids, commands });
+        self.editor.update(Vocabulary { targets, ids, commands, args: self.session.known_args() });
     }
 }
 

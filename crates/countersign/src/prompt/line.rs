@@ -24,6 +24,8 @@ pub(super) enum Line {
     Use(Option<Audience>),
     /// Show the roster.
     Clients(OutputArgs),
+    /// Show the commands of these targets, or of all.
+    Commands(Vec<String>, OutputArgs),
     /// Remove these from the roster.
     Forget(Vec<Name>),
     /// Show what was sent from here.
@@ -64,6 +66,7 @@ pub(super) fn read(line: &str, default: Option<&Audience>) -> CliResult<Line> {
         }
         PromptCommand::Clients(args) => Line::Clients(args.output),
         PromptCommand::History(args) => Line::History(args),
+        PromptCommand::Commands(args) => Line::Commands(args.targets, args.output),
         PromptCommand::Schema(args) => Line::Schema(args.name),
         PromptCommand::Use { targets } if targets.is_empty() => Line::Use(None),
         PromptCommand::Use { targets } => Line::Use(Some(parsing::target(&targets)?)),
@@ -263,7 +266,7 @@ mod tests {
             ("calculate", "[TARGET]... <X> <MSG>"),
             ("cancel", "[TARGET]... <COMMAND-ID>"),
             ("result", "[TARGET]... <COMMAND-ID>"),
-            ("call", "[TARGET]... <NAME>"),
+            ("call", "[TARGET]... <NAME> [KEY=VALUE]..."),
         ] {
             let help = text(&format!("help {command}"));
             assert!(help.contains(&format!("Usage: {command} [OPTIONS] {form}\n")), "{help}");

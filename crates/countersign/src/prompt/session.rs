@@ -1,26 +1,31 @@
 //! One session at the prompt: the operator, the target, and the commands whose verdicts are awaited.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_host::clock;
-use countersign_machine::server::{Audience, Options, Presence, Report, RequestId, Update};
-use countersign_protocol::command::CommandId;
+use countersign_machine::server::{Audience, CommandRequest, Options, Presence, Report, RequestId, Update};
+use countersign_protocol::command::{Call, CommandId};
 use countersign_protocol::credential::Grant;
 use countersign_protocol::envelope::Expired;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::State;
 use countersign_server::{Operator, OperatorEvent};
+use serde_json::{Map, Value};
 
 use super::line::{self, Line};
 use crate::args::{FollowArgs, Format, SendArgs, ServerArgs};
+use crate::arguments;
 use crate::cli_error::{CliError, CliResult, Exit};
-use crate::commands::{clients, history, schemas};
+use crate::commands::{clients, history, listing, schemas};
 use crate::follow::{self, Following};
 use crate::history::History;
 use crate::output::{Gathering, Output, event_line, late_line};
 use crate::parsing::Request;
 use crate::realm::listed;
 use crate::requests;
+
+/// Of how many commands the arguments are remembered, for completion.
+const MAX_DESCRIBED: usize = 256;
 
 /// Who sends commands, and those that have no report yet.
 pub(super) struct Session<'a> {
@@ -33,6 +38,8 @@ pub(super) struct Session<'a> {
     /// What `use` set.
     target: Option<Audience>,
     open: BTreeMap<RequestId, OpenRequest>,
+    /// The arguments of commands that a client has described.
+    described: BTreeMap<String, BTreeSet<String>>,
     /// Whether the output of a job is being read.
     is_reading: bool,
     /// Whether there was a note that the operator's credential ends soon.
@@ -70,8 +77,18 @@ impl<'a> Session<'a> {
         output: Output,
         shows_events: bool,
     ) -> Self {
-        let (target, open, is_reading, warned) = (None, BTreeMap::new(), false, false);
-        let mut session = Self { args, operator, history, output, shows_events, target, open, is_reading, warned };
+        let mut session = Self {
+            args,
+            operator,
+            history,
+            output,
+            shows_events,
+            target: None,
+            open: BTreeMap::new(),
+            described: BTreeMap::new(),
+            is_reading: false,
+            warned: false,
+        };
         session.note_expiry();
         session
     }
@@ -95,8 +112,16 @@ impl<'a> Session<'a> {
             Line::Forget(names) => {
                 clients::remove(&self.args.sender.realm, &names, &mut self.operator, self.output).await?;
             }
-            Line::Request(request, send, output, follow) => {
+            Line::Commands(targets, output) => {
+                let format = output.or(self.args.output).format();
+                listing::show(&mut self.operator, &listing::audience(&targets)?, format, self.output).await?;
+            }
+            Line::Request(mut request, send, output, follow) => {
                 let (send, format) = (send.or(&self.args.send), output.or(self.args.output).format());
+                if !request.pairs.is_empty() {
+                    let args = self.describe(&request, &send).await?;
+                    request.take_args(args);
+                }
                 if follow::reads(&request.call, send.dry_run) {
                     follow::check_format(true, format)?;
                 }
@@ -261,6 +286,25 @@ impl<'a> Session<'a> {
         Ok(id)
     }
 
+    /// The arguments by the schemas that the targets tell.
+    async fn describe(&mut self, request: &Request, send: &SendArgs) -> CliResult<Map<String, Value>> {
+        let Request { audience, call: Call { name, .. }, pairs, .. } = request;
+        let options = requests::options(send, self.operator.identity())?;
+        let (question, asked) = arguments::question(&self.operator, audience, name);
+        let submitted = self.operator.submit(CommandRequest::new(question, false)?, &asked, options).await;
+        let id = submitted.map_err(|error| requests::failure(error, Some(&self.operator)))?;
+        loop {
+            match self.operator.next().await.map_err(|error| requests::failure(error, None))? {
+                OperatorEvent::Done { id: done, report } if done == id => {
+                    self.learn(&report);
+                    return arguments::by_answers(name, pairs, &report);
+                }
+                OperatorEvent::Update { id: about, update: Update::Reply { .. } } if about == Some(id) => {}
+                event => drop(self.on_event(event)?),
+            }
+        }
+    }
+
     /// Sends a command, and reads what its jobs write until they end. Once this is dropped, the command goes on in the
     /// background.
     async fn submit_and_read(
@@ -394,7 +438,26 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// The arguments of commands whose schemas are known, for completion.
+    pub(super) fn known_args(&self) -> BTreeMap<String, BTreeSet<String>> {
+        self.described
+            .iter()
+            .map(|(name, keys)| (name.clone(), keys.clone()))
+            .chain(arguments::builtin_keys())
+            .collect()
+    }
+
+    /// Remembers what clients describe.
+    fn learn(&mut self, report: &Report) {
+        for (name, keys) in arguments::described_keys(report) {
+            if self.described.len() < MAX_DESCRIBED || self.described.contains_key(&name) {
+                self.described.insert(name, keys);
+            }
+        }
+    }
+
     fn done(&mut self, id: RequestId, report: &Report) -> CliResult<Exit> {
+        self.learn(report);
         if let Some(request) = self.open.remove(&id) {
             if request.in_background {
                 self.output.note(format!("what came of `{}`:", request.text));

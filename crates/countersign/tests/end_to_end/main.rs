@@ -15,6 +15,7 @@ mod claim;
 mod clone;
 mod cluster;
 mod credentials;
+mod describe;
 mod exits;
 mod fake;
 mod files;
