@@ -13,6 +13,19 @@
 //! # }
 //! ```
 //!
+//! Programs in any language can be commands beside them (section 13). Each runs under a helper, which is the embedding program
+//! started again; `main` begins with [`Helper::take_turn`]:
+//!
+//! ```no_run
+//! # use countersign_client::{Commands, Helper, Programs, RegistrationError};
+//! # fn main() -> Result<(), RegistrationError> {
+//! let helper = Helper::take_turn();
+//! let programs = Programs::read("commands.d".as_ref()).unwrap_or_default();
+//! let commands = Commands::standard()?.programs(programs, helper)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! What is decided lives in `countersign-machine`; here are the connection, the journal on disk, the jobs, and the one loop
 //! that joins them: [`Client::run`].
 
