@@ -97,8 +97,8 @@ impl World {
     /// A connected operator in this process.
     pub(crate) async fn operator(&self, follow: Follow) -> BenchResult<Operator> {
         let (member, trust) = (self.member()?, Arc::new(self.trust()?));
-        let (url, enrolled) = (self.broker.url(), self.keys().names(Role::Client));
-        Ok(Operator::connect(OperatorConfig { url, member, trust, follow, enrolled }).await?)
+        let (broker, enrolled) = (self.broker.url().into(), self.keys().names(Role::Client));
+        Ok(Operator::connect(OperatorConfig { broker, member, trust, follow, enrolled }).await?)
     }
 
     /// A connection of whoever is not Countersign.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use countersign_host::clock;
 use countersign_host::verify::open_all;
 use countersign_keys::Member;
-use countersign_link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING};
+use countersign_link::{BrokerAddress, Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING};
 use countersign_machine::client::{self as machine, Effect, Entry, Execution, Level, Limits, Mark, Now, StartUp, Step};
 use countersign_protocol::envelope::{Delivery, Verifier};
 use countersign_protocol::id::Uuid;
@@ -50,8 +50,8 @@ pub struct ClientConfig {
     pub member: Member,
     /// The trust bundle that it judges by.
     pub trust: Trust,
-    /// The broker: `nats://host:port`, or several with commas between.
-    pub url: String,
+    /// The broker: `nats://host:port`, or several with commas between, and the files of TLS.
+    pub broker: BrokerAddress,
     /// The folder below which each client has one for its journal, named like the client. A limit on the size of files
     /// counts as a full disk, in a program that does not let SIGXFSZ end it.
     pub state: PathBuf,
@@ -72,12 +72,12 @@ pub struct ClientConfig {
 
 impl ClientConfig {
     /// A configuration with every default.
-    pub fn new(member: Member, trust: Trust, url: impl Into<String>, state: impl Into<PathBuf>) -> Self {
+    pub fn new(member: Member, trust: Trust, broker: impl Into<BrokerAddress>, state: impl Into<PathBuf>) -> Self {
         let (limits, console) = (Limits::default(), Console::default());
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let (url, state) = (url.into(), state.into());
+        let (broker, state) = (broker.into(), state.into());
         let (start_ready, prefix_output, health) = (false, false, None);
-        Self { member, trust, url, state, limits, start_ready, version, console, prefix_output, health }
+        Self { member, trust, broker, state, limits, start_ready, version, console, prefix_output, health }
     }
 }
 
@@ -194,6 +194,8 @@ struct Shell {
     sign: Liveness,
     threads: usize,
     is_connected: bool,
+    /// Whether it was said that others can read what goes to the broker.
+    has_warned: bool,
     /// Whether nothing can begin, because the journal could not be written.
     is_failing: bool,
     /// The latest mark that was written, to be brought to the disk.
@@ -207,7 +209,7 @@ struct Shell {
 
 impl Shell {
     async fn start(Client { config, commands, folder, updates: _ }: Client) -> Result<Self, ClientError> {
-        let ClientConfig { member, trust, url, state, limits, start_ready, version, console, prefix_output, health } =
+        let ClientConfig { member, trust, broker, state, limits, start_ready, version, console, prefix_output, health } =
             config;
         let Member { identity, login, inbox_prefix } = member;
         let (catalogue, runs) = commands.into_parts()?;
@@ -233,7 +235,7 @@ impl Shell {
         journal.append_for_good(&first.entries).map_err(|error| journal.error(&error))?;
         first.entries.clear();
         let (name_there, max_waiting) = (name.to_string(), MAX_WAITING);
-        let link = LinkConfig { url, name: name_there, login, inbox_prefix, subscriptions, max_waiting, wait: true };
+        let link = LinkConfig { broker, name: name_there, login, inbox_prefix, subscriptions, max_waiting, wait: true };
         let (link, events) = Link::connect(link).await?;
         let threads = available_parallelism().map_or(1, usize::from);
         let executor = Executor::new(name.clone(), runs, console.clone(), Arc::clone(&output));
@@ -252,6 +254,7 @@ impl Shell {
             sign,
             threads,
             is_connected: false,
+            has_warned: false,
             is_failing: false,
             unsynced: None,
             is_unsynced: false,
@@ -281,7 +284,12 @@ impl Shell {
                     deliveries.push(Delivery::new(&subject, true, [], bytes::Bytes::new()));
                 }
                 LinkEvent::Shed(count) => steps.push(self.machine.shed(count, now())),
-                LinkEvent::Connected => self.connected(),
+                LinkEvent::Connected => {
+                    if self.link.is_readable_by_others() && !std::mem::replace(&mut self.has_warned, true) {
+                        tracing::warn!("{}", countersign_link::READABLE);
+                    }
+                    self.connected();
+                }
                 LinkEvent::Disconnected { why } => {
                     self.is_connected = false;
                     self.judge_health();

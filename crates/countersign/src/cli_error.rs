@@ -176,6 +176,7 @@ impl From<LinkError> for CliError {
     fn from(error: LinkError) -> Self {
         let exit = match error {
             LinkError::Url { .. } => Exit::Usage,
+            LinkError::TlsFile { .. } => Exit::Keys,
             LinkError::NoBroker { .. } | LinkError::Refused { .. } => Exit::Broker,
             LinkError::System(_) => Exit::Failed,
         };

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use countersign_keys::Member;
+use countersign_link::READABLE;
 use countersign_machine::server::{
     self as machine, Audience, CommandRequest, Report, RequestError, TargetReport, Update,
 };
@@ -22,7 +23,7 @@ use crate::args::{BrokerArgs, SendArgs};
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::duration::Span;
 use crate::history::{History, Recording, SentEntry};
-use crate::output::Gathering;
+use crate::output::{Gathering, Output};
 use crate::parsing::Request;
 use crate::realm::{Realm, listed};
 use crate::suggest::suggest;
@@ -37,15 +38,25 @@ const TTL: i64 = 30_000;
 pub(crate) const HOW_TO_START: &str = "`./just up` where that started it, else `countersign client --name NAME`";
 
 /// Connects as an operator of a realm.
-pub(crate) async fn connect(broker: &BrokerArgs, realm: Realm, member: Member, follow: Follow) -> CliResult<Operator> {
+pub(crate) async fn connect(
+    broker: &BrokerArgs,
+    realm: Realm,
+    member: Member,
+    follow: Follow,
+    output: Output,
+) -> CliResult<Operator> {
     let folder = realm.folder;
     let enrolled = folder.names(Role::Client);
-    let (url, trust) = (broker.nats_url.to_string(), Arc::new(realm.trust));
-    let config = OperatorConfig { url, member, trust, follow, enrolled };
-    Operator::connect(config).await.map_err(|error| match error {
+    let (address, trust) = (broker.address(), Arc::new(realm.trust));
+    let config = OperatorConfig { broker: address, member, trust, follow, enrolled };
+    let operator = Operator::connect(config).await.map_err(|error| match error {
         OperatorError::Link(error) => CliError::no_broker(error, broker, &folder),
         error => failure(error, None),
-    })
+    })?;
+    if operator.is_readable_by_others() {
+        output.note(READABLE);
+    }
+    Ok(operator)
 }
 
 /// How a command is sent. What every client would refuse is not: a command that lives longer than the grant allows.

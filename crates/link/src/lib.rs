@@ -8,6 +8,7 @@
 
 mod account;
 mod address;
+mod broker;
 mod inbox;
 mod obstacle;
 mod pump;
@@ -18,7 +19,7 @@ mod supervisor;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout;
 
 pub use self::account::{AccountUpdateError, update_account};
+pub use self::broker::{BrokerAddress, READABLE, TlsFiles};
 pub use self::inbox::{Answer, Inbox};
 pub use self::obstacle::Obstacle;
 use self::queue::Shedding;
@@ -80,9 +82,8 @@ static TOO_LONG: LazyLock<Bytes> = LazyLock::new(|| vec![0; MAX_BODY + 1].into()
 /// How to connect.
 #[derive(Debug, Clone)]
 pub struct LinkConfig {
-    /// The broker: `nats://host:port` or `tls://host:port`, or several with commas between, of which any will do. Every
-    /// address of every name is tried.
-    pub url: String,
+    /// The broker.
+    pub broker: BrokerAddress,
     /// What the broker's own monitoring calls the connection.
     pub name: String,
     /// What logs in; a newer JWT is taken from its file for each connection.
@@ -149,6 +150,14 @@ pub enum LinkError {
         /// Why it is not.
         why: String,
     },
+    /// A file of TLS cannot be read.
+    #[error("{file} cannot be read: {why}")]
+    TlsFile {
+        /// The file, escaped.
+        file: String,
+        /// Why not.
+        why: String,
+    },
     /// Nobody answers there, or not as a broker does.
     #[error("no NATS server answers at {at}: {why}")]
     NoBroker {
@@ -180,6 +189,7 @@ impl LinkError {
         match self {
             Self::Url { .. } => "nats://host:port or tls://host:port, or several with commas between",
             Self::NoBroker { obstacle, .. } | Self::Refused { obstacle, .. } => obstacle.expected(),
+            Self::TlsFile { .. } => "a file in PEM, for TLS to the broker",
             Self::System(_) => "a thread and a few file descriptors",
         }
     }
@@ -189,6 +199,7 @@ impl LinkError {
         match self {
             Self::Url { .. } => "correct the URL (`--nats-url`, NATS_URL)",
             Self::NoBroker { obstacle, .. } | Self::Refused { obstacle, .. } => obstacle.hint(),
+            Self::TlsFile { .. } => "correct --tls-ca, --tls-cert or --tls-key, or the file's permissions",
             Self::System(_) => "check the limits of this process",
         }
     }
@@ -197,7 +208,7 @@ impl LinkError {
     fn rank(&self) -> u8 {
         match self {
             Self::System(_) => 0,
-            Self::Url { .. } | Self::NoBroker { .. } => 1,
+            Self::TlsFile { .. } | Self::Url { .. } | Self::NoBroker { .. } => 1,
             Self::Refused { .. } => 2,
         }
     }
@@ -219,7 +230,8 @@ pub struct LinkEvents {
 impl Link {
     /// Connects, or starts to where [`LinkConfig::wait`] says so.
     pub async fn connect(config: LinkConfig) -> Result<(Self, LinkEvents), LinkError> {
-        let servers = address::parse(&config.url)?;
+        let servers = address::parse(&config.broker.url)?;
+        config.broker.tls.check()?;
         let shared = Arc::new(Shared::new(config.max_waiting, config.subscriptions.clone()));
         let (closing, closing_seen) = watch::channel(false);
         let (first, first_connected) = oneshot::channel();
@@ -276,6 +288,11 @@ impl Link {
     /// where there is none now, and `None` before the first.
     pub fn max_payload(&self) -> Option<usize> {
         Some(self.shared.max_payload.load(Ordering::Relaxed)).filter(|limit| *limit > 0)
+    }
+
+    /// Whether the present connection, or the last one, has no TLS and leaves this machine: whoever can listen can read.
+    pub fn is_readable_by_others(&self) -> bool {
+        self.shared.is_readable.load(Ordering::Relaxed)
     }
 
     /// The subscriptions that the broker refuses on the present connection, and its errors.
@@ -339,6 +356,7 @@ struct Shared {
     subscriptions: Subscriptions,
     /// 0 before the first connection.
     max_payload: AtomicUsize,
+    is_readable: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -367,6 +385,7 @@ impl Shared {
             client: Mutex::new(None),
             subscriptions: Subscriptions::new(subscriptions),
             max_payload: AtomicUsize::new(0),
+            is_readable: AtomicBool::new(false),
         }
     }
 

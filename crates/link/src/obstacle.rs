@@ -105,7 +105,7 @@ impl Obstacle {
             }
             Self::NotNats => "name the port for clients by `--nats-url` or NATS_URL, not one for routes or leaf nodes",
             Self::Tls => {
-                "nats:// where the server has no TLS, tls:// where it requires it; SSL_CERT_FILE names an authority"
+                "nats:// without --tls-ca where the server has no TLS; --tls-ca names its authority, --tls-cert what it may ask of us"
             }
             Self::Key => {
                 "run `countersign init`, which renews what has expired; a server needs the nats/accounts.conf of this realm"

@@ -4,7 +4,7 @@ use async_nats::Client;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 use countersign_keys::Login;
 
-use super::{Link, LinkConfig, LinkError, MAX_WAITING, lock};
+use super::{BrokerAddress, Link, LinkConfig, LinkError, MAX_WAITING, lock};
 
 /// On how many servers of a cluster a stream is stored, so that it outlives the loss of one.
 const REPLICAS: usize = 3;
@@ -12,8 +12,8 @@ const REPLICAS: usize = 3;
 /// Who asks the broker for something, and where.
 #[derive(Debug)]
 pub struct BrokerAccess<'a> {
-    /// The broker's URL.
-    pub url: &'a str,
+    /// The broker.
+    pub broker: BrokerAddress,
     /// What logs in.
     pub login: Login,
     /// Below which subject the broker answers.
@@ -103,7 +103,7 @@ pub async fn purge_stream(access: BrokerAccess<'_>, name: &str, subjects: &[Stri
 /// Connects under a name for the broker's own monitoring.
 pub(super) async fn connect(name: &str, access: BrokerAccess<'_>) -> Result<(Link, Client), LinkError> {
     let (link, _events) = Link::connect(LinkConfig {
-        url: access.url.to_owned(),
+        broker: access.broker,
         name: name.to_owned(),
         login: access.login,
         inbox_prefix: access.inbox_prefix.to_owned(),

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{interval, sleep, timeout};
 
 use super::address::{addresses, named, place, race, shuffled};
+use super::broker::leaves_this_machine;
 use super::pump::Pump;
 use super::{LinkConfig, LinkError, LinkEvent, Obstacle, Shared, Unsent, lock};
 use countersign_host::clock;
@@ -193,7 +194,7 @@ async fn connect(
         // A certificate is for the name: the library itself must look it up, and goes through the addresses one by one.
         let all = handshake * u32::try_from(addresses.len()).unwrap_or(1).saturating_add(1);
         let by_name = || introduce(config, server.clone(), shared, events, (handshake, all));
-        if server.tls_required() {
+        if server.tls_required() || config.broker.tls.require() {
             return by_name().await;
         }
         match race(addresses, one).await {
@@ -253,9 +254,13 @@ async fn introduce(
             process_events(&event, &for_events, &for_shared);
             ready(())
         });
+    let options = config.broker.tls.apply(options);
     let at = place(&server);
+    let (asks_for_tls, leaves) = (server.tls_required() || config.broker.tls.require(), leaves_this_machine(&server));
     match timeout(all, options.connect(server)).await {
         Ok(Ok(client)) => {
+            let has_tls = asks_for_tls || client.server_info().tls_required;
+            shared.is_readable.store(leaves && !has_tls, Ordering::Relaxed);
             connected.store(true, Ordering::Relaxed);
             Ok(client)
         }

@@ -39,7 +39,7 @@ fn login(number: u8) -> Login {
 
 fn config(url: &str, subscriptions: &[&str]) -> LinkConfig {
     LinkConfig {
-        url: url.to_owned(),
+        broker: url.into(),
         name: "test".to_owned(),
         login: login(1),
         inbox_prefix: "_INBOX.test".to_owned(),

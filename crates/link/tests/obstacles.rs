@@ -21,7 +21,7 @@ fn seed() -> Seed {
 
 fn config(url: &str) -> LinkConfig {
     LinkConfig {
-        url: url.to_owned(),
+        broker: url.into(),
         name: "test".to_owned(),
         login: Login::new(seed(), ""),
         inbox_prefix: "_INBOX.test".to_owned(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use countersign_host::clock::{self, RandomError};
 use countersign_host::verify::open_all;
 use countersign_keys::Member;
-use countersign_link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents};
+use countersign_link::{BrokerAddress, Link, LinkConfig, LinkError, LinkEvent, LinkEvents};
 use countersign_machine::server::{
     self as machine, Audience, CommandRequest, Effect, Ignored, Now, OperatorEvent, OperatorSetup, Options, Report,
     RequestError, RequestId, Roster, Update,
@@ -40,7 +40,7 @@ const MAX_WAITING: usize = 32_768;
 #[derive(Debug, Clone)]
 pub struct OperatorConfig {
     /// The broker.
-    pub url: String,
+    pub broker: BrokerAddress,
     /// Who signs the requests, and the key that connects.
     pub member: Member,
     /// What replies are judged by; it also names the realm.
@@ -134,7 +134,7 @@ impl Operator {
     /// Connects and subscribes to the replies of this session and to the events that are followed. Fails at once where no
     /// broker answers.
     pub async fn connect(config: OperatorConfig) -> Result<Self, OperatorError> {
-        let OperatorConfig { url, member, trust, follow, enrolled } = config;
+        let OperatorConfig { broker, member, trust, follow, enrolled } = config;
         let realm = trust.realm().clone();
         let operator = member.identity.name().clone();
         let session = Session::from_random(clock::random()?);
@@ -147,7 +147,7 @@ impl Operator {
             Follow::Everything => vec![subject::every_event(&realm)],
         };
         let config = LinkConfig {
-            url,
+            broker,
             name: format!("operator-{operator}"),
             login: member.login,
             inbox_prefix: member.inbox_prefix,
@@ -183,6 +183,11 @@ impl Operator {
             arrived: Vec::with_capacity(BATCH),
             emitted: VecDeque::new(),
         })
+    }
+
+    /// Whether the connection has no TLS and leaves this machine: whoever can listen can read.
+    pub fn is_readable_by_others(&self) -> bool {
+        self.link.is_readable_by_others()
     }
 
     /// Sends a request and collects one verdict for each target. `updates` is called meanwhile with what arrives;

@@ -1,7 +1,7 @@
 //! The broker's streams, and what the setup key may do with them.
 
 use countersign_keys::Login;
-use countersign_link::{BrokerAccess, LinkError, StreamContent, StreamError, make_stream, purge_stream};
+use countersign_link::{BrokerAccess, BrokerAddress, LinkError, StreamContent, StreamError, make_stream, purge_stream};
 use countersign_protocol::event::EventKind;
 use countersign_protocol::name::Name;
 use countersign_protocol::{subject, text};
@@ -43,9 +43,9 @@ pub enum SetupError {
 /// Makes the stream of presences, or makes it again what it should be: the last message of each client's presence subject,
 /// read by Direct Get. Nothing longer than [`MAX_PRESENCE`] is stored. A cluster stores it on three of its servers if it has as
 /// many; a stream that is on three stays there.
-pub async fn setup(url: &str, realm: &Name, login: Login) -> Result<PresenceStream, SetupError> {
+pub async fn setup(broker: impl Into<BrokerAddress>, realm: &Name, login: Login) -> Result<PresenceStream, SetupError> {
     let stream = subject::presence_stream(realm);
-    let access = BrokerAccess { url, login, inbox_prefix: INBOX_PREFIX };
+    let access = BrokerAccess { broker: broker.into(), login, inbox_prefix: INBOX_PREFIX };
     let content = StreamContent { subjects: vec![subject::every_presence(realm)], max_message: MAX_PRESENCE };
     let made = make_stream(access, &stream, content).await.map_err(|error| failed("make", &stream, error))?;
     let has_fewer = made.has_fewer.map(|why| text::escape(&why).into_owned());
@@ -54,9 +54,14 @@ pub async fn setup(url: &str, realm: &Name, login: Login) -> Result<PresenceStre
 
 /// Removes retired clients from the stream of presences, and so from every operator's roster. A client that is still there
 /// comes back with its next heartbeat. After an error some of them may be removed; removing them again does no harm.
-pub async fn forget(url: &str, realm: &Name, login: Login, clients: &[Name]) -> Result<(), SetupError> {
+pub async fn forget(
+    broker: impl Into<BrokerAddress>,
+    realm: &Name,
+    login: Login,
+    clients: &[Name],
+) -> Result<(), SetupError> {
     let stream = subject::presence_stream(realm);
-    let access = BrokerAccess { url, login, inbox_prefix: INBOX_PREFIX };
+    let access = BrokerAccess { broker: broker.into(), login, inbox_prefix: INBOX_PREFIX };
     let presences = clients.iter().map(|client| subject::event(realm, client, EventKind::Presence));
     let presences: Vec<String> = presences.collect();
     purge_stream(access, &stream, &presences).await.map_err(|error| failed("change", &stream, error))

@@ -12,3 +12,4 @@ pub mod broker;
 pub mod hostile;
 pub mod realm;
 pub mod slow;
+pub mod tls;

@@ -116,7 +116,9 @@ A new operator or client needs nothing new at the broker.")]
     Clients(ClientsArgs<OperatorArgs>),
 
     // It is read without a broker.
-    #[command(after_long_help = examples(Place::Shell, &HISTORY), mut_arg("nats_url", |arg| arg.hide(true)))]
+    #[command(after_long_help = examples(Place::Shell, &HISTORY), mut_arg("nats_url", |arg| arg.hide(true)),
+        mut_arg("tls-ca", |arg| arg.hide(true)), mut_arg("tls-cert", |arg| arg.hide(true)),
+        mut_arg("tls-key", |arg| arg.hide(true)))]
     History(HistoryArgs<OperatorArgs>),
 
     /// Send commands from a prompt, or from a script on standard input

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::{NonEmptyStringValueParser, ValueParser};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Error, FromArgMatches};
+use countersign_link::{BrokerAddress, TlsFiles};
 use countersign_protocol::name::Name;
 
 use crate::context::Context;
@@ -19,6 +20,12 @@ pub(crate) const DEFAULT_KEYS: &str = "keys";
 
 /// The ids of the options whose values a context may give.
 const URL: &str = "nats_url";
+const TLS_CA: &str = "tls-ca";
+const TLS_CERT: &str = "tls-cert";
+const TLS_KEY: &str = "tls-key";
+const CA_HELP: &str = "Require TLS, with a certificate of the broker from one of these authorities, in PEM; by default those \
+                       that the system trusts, where the URL or the broker requires TLS";
+const CERT_HELP: &str = "A certificate of your own, in PEM, for a broker that asks for one";
 const KEYS: &str = "keys";
 const REALM: &str = "realm";
 const OPERATOR: &str = "operator_name";
@@ -83,6 +90,15 @@ impl<T> Deref for Setting<T> {
 pub(crate) struct BrokerArgs {
     /// One URL, or several with commas between.
     pub(crate) nats_url: Setting<String>,
+    /// The files of TLS.
+    tls: TlsFiles,
+}
+
+impl BrokerArgs {
+    /// Where it is, and what proves that it is it.
+    pub(crate) fn address(&self) -> BrokerAddress {
+        BrokerAddress { url: self.nats_url.to_string(), tls: self.tls.clone() }
+    }
 }
 
 /// Which realm.
@@ -157,7 +173,9 @@ fn named() -> ValueParser {
 impl FromArgMatches for BrokerArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         let default = || Setting { value: DEFAULT_URL.to_owned(), source: Source::Default };
-        Ok(Self { nats_url: URL_NAMES.read(matches).unwrap_or_else(default) })
+        let file = |id| matches.try_get_one::<PathBuf>(id).ok().flatten().cloned();
+        let tls = TlsFiles { ca: file(TLS_CA), own: file(TLS_CERT).zip(file(TLS_KEY)) };
+        Ok(Self { nats_url: URL_NAMES.read(matches).unwrap_or_else(default), tls })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
@@ -170,7 +188,15 @@ impl Args for BrokerArgs {
     fn augment_args(command: clap::Command) -> clap::Command {
         let help = format!("The broker; by default {DEFAULT_URL}");
         let url = URL_NAMES.arg().value_name("URL").help(help).display_order(100);
-        command.arg(url.value_parser(NonEmptyStringValueParser::new()))
+        let file = |id: &'static str, variable: &'static str, order, help: &'static str| {
+            let arg = Arg::new(id).long(id).env(variable).value_name("FILE").display_order(order).help(help);
+            arg.value_parser(ValueParser::path_buf())
+        };
+        command
+            .arg(url.value_parser(NonEmptyStringValueParser::new()))
+            .arg(file(TLS_CA, "COUNTERSIGN_TLS_CA", 101, CA_HELP))
+            .arg(file(TLS_CERT, "COUNTERSIGN_TLS_CERT", 102, CERT_HELP).requires(TLS_KEY))
+            .arg(file(TLS_KEY, "COUNTERSIGN_TLS_KEY", 103, "The key of --tls-cert, in PEM").requires(TLS_CERT))
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {

@@ -29,7 +29,7 @@ pub(crate) async fn run(args: &ClientArgs, mut signals: Signals, helper: Helper)
         None => claim(&realm, &state).map(|(name, folder)| (name, Some(folder)))?,
     };
     let member = realm.member(Role::Client, &name, args.skew.millis())?;
-    let mut config = ClientConfig::new(member, realm.trust, args.realm.broker.nats_url.as_str(), state);
+    let mut config = ClientConfig::new(member, realm.trust, args.realm.broker.address(), state);
     config.limits.skew = args.skew.millis();
     config.limits.jobs = args.jobs.into();
     config.limits.retain = args.retain.millis();

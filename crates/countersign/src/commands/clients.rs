@@ -26,7 +26,7 @@ pub(crate) async fn run(args: &ClientsArgs<OperatorArgs>, output: Output) -> Cli
     let realm = Realm::open(&sender.realm.keys)?;
     let member = realm.operator(sender)?;
     let format = args.output.format();
-    let mut operator = requests::connect(&sender.realm.broker, realm, member, Follow::Presence).await?;
+    let mut operator = requests::connect(&sender.realm.broker, realm, member, Follow::Presence, output).await?;
     let done = match &args.action {
         None => show(&mut operator, format, output).await,
         Some(ClientsAction::Forget { names, .. }) => remove(&sender.realm, names, &mut operator, output).await,
@@ -69,7 +69,7 @@ pub(crate) async fn remove(args: &RealmArgs, names: &[Name], operator: &mut Oper
     let login = Login::read(&realm.folder.setup_creds())?;
     let names: BTreeSet<Name> = names.iter().cloned().collect();
     let removed: Vec<Name> = names.iter().cloned().collect();
-    match forget(&args.broker.nats_url, realm.trust.realm(), login, &removed).await {
+    match forget(args.broker.address(), realm.trust.realm(), login, &removed).await {
         Ok(()) => {}
         Err(SetupError::Link(error)) => return Err(CliError::no_broker(error, &args.broker, &realm.folder)),
         Err(error @ SetupError::Stream { .. }) => {

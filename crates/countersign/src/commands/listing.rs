@@ -41,7 +41,7 @@ pub(crate) async fn run(args: &ListArgs<OperatorArgs>, output: Output) -> CliRes
     let realm = Realm::open(&args.sender.realm.keys)?;
     let member = realm.operator(&args.sender)?;
     let format = args.output.format();
-    let mut operator = requests::connect(&args.sender.realm.broker, realm, member, Follow::Presence).await?;
+    let mut operator = requests::connect(&args.sender.realm.broker, realm, member, Follow::Presence, output).await?;
     let shown = show(&mut operator, &audience, format, output).await;
     // What did not verify may be why a client is missing.
     requests::show_updates(&mut operator, &mut Gathering::new(output, format));

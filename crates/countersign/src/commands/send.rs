@@ -43,7 +43,7 @@ pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut si
     let mut end = pin!(async { ended.set(Some(signals.first().await)) });
     let cut_short = || requests::interrupted(ended.get().unwrap_or(Exit::Interrupted));
     let mut operator = tokio::select! {
-        operator = requests::connect(&args.sender.realm.broker, realm, member, follow) => operator?,
+        operator = requests::connect(&args.sender.realm.broker, realm, member, follow, output) => operator?,
         () = &mut end => return Err(cut_short()),
     };
 

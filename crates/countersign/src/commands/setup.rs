@@ -12,7 +12,7 @@ use crate::realm::Realm;
 pub(crate) async fn run(args: &RealmArgs, output: Output) -> CliResult<Exit> {
     let realm = Realm::open(&args.keys)?;
     let login = Login::read(&realm.folder.setup_creds())?;
-    let made = setup(&args.broker.nats_url, realm.trust.realm(), login).await.map_err(|error| match error {
+    let made = setup(args.broker.address(), realm.trust.realm(), login).await.map_err(|error| match error {
         SetupError::Link(error) => CliError::no_broker(error, &args.broker, &realm.folder),
         error => error.into(),
     })?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use countersign_host::clock;
 use countersign_keys::{Login, load_pin};
-use countersign_link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING, without_secrets};
+use countersign_link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING, READABLE, without_secrets};
 use countersign_protocol::credential::Role;
 use countersign_protocol::envelope::Delivery;
 use countersign_protocol::name::Name;
@@ -37,7 +37,7 @@ pub(crate) async fn run(args: &WatchArgs, output: Output, mut signals: Signals) 
     }
     let everything = subject::everything(realm.trust.realm());
     let connecting = Link::connect(LinkConfig {
-        url: args.realm.broker.nats_url.to_string(),
+        broker: args.realm.broker.address(),
         name: "observer".to_owned(),
         login,
         // Nothing is ever requested from the broker, and the observer could not receive the answer.
@@ -52,6 +52,9 @@ pub(crate) async fn run(args: &WatchArgs, output: Output, mut signals: Signals) 
         }
         exit = signals.first() => return Ok(exit),
     };
+    if link.is_readable_by_others() {
+        output.note(READABLE);
+    }
     output.note(format!("watching {everything} at {}; Ctrl-C ends", without_secrets(&args.realm.broker.nats_url)));
 
     let filter = Filter {

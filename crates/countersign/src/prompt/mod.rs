@@ -29,7 +29,8 @@ pub(crate) async fn run(args: &ServerArgs, output: Output, mut signals: Signals)
     // A --ttl that the grant does not allow is refused now, and not at the first command.
     requests::options(&args.send, &member.identity)?;
     let connected = async {
-        let mut operator = requests::connect(&args.sender.realm.broker, realm, member, Follow::Everything).await?;
+        let mut operator =
+            requests::connect(&args.sender.realm.broker, realm, member, Follow::Everything, output).await?;
         // Without a roster, clients can be named all the same.
         if let Err(error) = operator.refresh().await {
             output.note(format!("{error}; nobody is known but by name"));

@@ -20,4 +20,5 @@ mod one_shot;
 mod permissions;
 mod renewal;
 mod schemas;
+mod tls;
 mod writable;

@@ -17,7 +17,7 @@ use crate::fleet::Fleet;
 fn revoke(fleet: &Fleet, keys: &[String], at: i64) {
     let keeper = AccountKeeper::open(&fleet.keys()).unwrap();
     let (url, login) = (fleet.broker.url(), Login::read(&fleet.keys().accounts_creds()).unwrap());
-    let access = BrokerAccess { url: &url, login, inbox_prefix: "_INBOX.accounts" };
+    let access = BrokerAccess { broker: url.into(), login, inbox_prefix: "_INBOX.accounts" };
     let change = |present: &str| keeper.revoke(present, keys, Millis::from_seconds(at));
     Runtime::new().unwrap().block_on(update_account(access, &keeper.realm_account(), change)).unwrap();
 }
@@ -25,7 +25,7 @@ fn revoke(fleet: &Fleet, keys: &[String], at: i64) {
 /// Whether the broker lets somebody in.
 fn is_let_in(fleet: &Fleet, creds: &Path) -> bool {
     let config = LinkConfig {
-        url: fleet.broker.url(),
+        broker: fleet.broker.url().into(),
         name: "test".to_owned(),
         login: Login::read(creds).unwrap(),
         inbox_prefix: "_INBOX.test".to_owned(),

@@ -82,9 +82,9 @@ impl Demo {
     pub async fn connect(&self, url: &str, login: Login) -> Result<Operator, OperatorError> {
         let identity = self.identity("alice", 3, Role::Operator, Some(full_grant()), None);
         let member = Member { identity, login, inbox_prefix: "_INBOX.operator-alice".to_owned() };
-        let (url, trust) = (url.to_owned(), Arc::clone(&self.trust));
+        let (broker, trust) = (url.into(), Arc::clone(&self.trust));
         let (follow, enrolled) = (Follow::Everything, vec![name("worker-1")]);
-        Operator::connect(OperatorConfig { url, member, trust, follow, enrolled }).await
+        Operator::connect(OperatorConfig { broker, member, trust, follow, enrolled }).await
     }
 
     pub async fn worker(&self) -> Worker {
