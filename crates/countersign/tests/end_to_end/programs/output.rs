@@ -1,9 +1,11 @@
 //! What programs write, return and report.
 
+use std::fs::{self, File};
+
 use countersign_protocol::digest::{Digest, Digester};
 use serde_json::json;
 
-use super::{ANY_X, Workshop, ended, shell};
+use super::{ANY_X, Workshop, ended, eventually, shell};
 
 #[test]
 fn bytes_that_are_no_text_are_counted_and_digested_as_they_are() {
@@ -90,4 +92,38 @@ fn progress_is_a_line_of_a_fraction_and_a_message() {
     assert!(line.contains("0.5"), "{reply}");
     shop.fleet.run(&["terminate", "worker-1"]).exits(0);
     waiting.wait().exits(1);
+}
+
+#[test]
+fn what_a_program_wrote_is_read_into_a_file_exactly_and_fits_its_final_reply() {
+    let shop = Workshop::script(r"printf 'caf\351 \377\0x\n'; echo oh >&2; exit 3", "");
+    let id = shop.detached();
+    let path = shop.fleet.path().join("output");
+    let mut command = shop.fleet.command(&["output", "worker-1", &id, "--follow"]);
+    let status = command.stdout(File::create(&path).unwrap()).status().unwrap();
+    assert!(status.success() && fs::read(path).unwrap() == b"caf\xe9 \xff\0x\n");
+    assert_eq!(shop.fleet.run(&["output", "worker-1", &id, "--stderr"]).exits(0).stdout, "oh\n");
+}
+
+#[test]
+fn what_a_program_wrote_beyond_its_bound_is_named_as_missing() {
+    let shop = Workshop::script("head -c 300000 /dev/zero; echo end", "max_output = \"100KiB\"");
+    let ran = shop.fleet.run(&["call", "worker-1", "run", "-o", "json"]).exits(0).json();
+    let read = shop.fleet.run(&["output", "worker-1", ran["command_id"].as_str().unwrap()]).exits(1);
+    assert!(read.stdout.len() == 100 * 1024 && read.stdout.ends_with("\0end\n"));
+    assert!(read.stderr.contains("stdout is not complete: 197604 of 300004 bytes are not kept"), "{}", read.stderr);
+}
+
+#[test]
+fn a_line_without_its_end_is_there_before_the_program_ends() {
+    let gate = tempfile::tempdir().unwrap();
+    let go = gate.path().join("go");
+    let shop = Workshop::script(&format!("printf ...; until [ -e {} ]; do sleep 0.1; done; echo .", go.display()), "");
+    let path = shop.fleet.path().join("output");
+    let mut command = shop.fleet.command(&["call", "worker-1", "run", "--follow"]);
+    let mut following = command.stdout(File::create(&path).unwrap()).spawn().unwrap();
+    eventually("the dots are there", || (fs::read(&path).unwrap() == b"...").then_some(()));
+    fs::write(go, "").unwrap();
+    assert!(following.wait().unwrap().success());
+    assert!(fs::read(path).unwrap().starts_with(b"....\nworker-1: "));
 }
