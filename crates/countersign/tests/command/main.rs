@@ -16,6 +16,7 @@ mod credential;
 mod folder;
 mod help;
 mod init;
+mod nats_tool;
 mod one_shot;
 mod permissions;
 mod renewal;
