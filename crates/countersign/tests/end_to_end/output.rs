@@ -10,6 +10,7 @@ use crate::fake::{FakeWorker, HOSTILE, harmless};
 use crate::fleet::Fleet;
 use crate::groups::settled;
 use crate::process::{Process, Ran};
+use crate::pty::Pty;
 
 /// Runs a job to its end, and gives its id.
 fn job(fleet: &Fleet, targets: &[&str], msg: &str) -> String {
@@ -53,6 +54,17 @@ fn at_the_prompt_output_is_read_by_the_same_words() {
     let ran = Process::spawn_with(fleet.command(&["server"]), &script).wait().exits(2);
     let expected = "all done\nworker-1: printed \"all done\" after 1 s, in ";
     assert!(ran.stdout.contains(expected) && ran.stdout.ends_with("done before\u{1b}[2J\n"), "{ran:#?}");
+}
+
+#[test]
+fn on_a_terminal_what_a_job_wrote_moves_no_cursor() {
+    let (fleet, _worker) = Fleet::ready();
+    let id = job(&fleet, &["worker-1"], "red\u{1b}[31m\r\u{202e}over");
+    let mut terminal = Pty::spawn(&fleet.command(&["output", "worker-1", &id]));
+    terminal.wait_for("red\\u{1b}[31m\\r\\u{202e}over");
+    let raw = terminal.raw();
+    assert!(!raw.windows(4).any(|bytes| bytes == b"\x1b[31"), "{raw:?}");
+    assert_eq!(terminal.wait().0, Some(0));
 }
 
 #[test]
