@@ -28,7 +28,7 @@ pub(crate) use credential::{
 };
 pub(crate) use options::{Format, OutputArgs, SendArgs, VerbosityArgs};
 pub(crate) use request::{CALL_ABOUT, CallArgs, CommandArgs, FollowArgs, WAIT, WAIT_ABOUT, WAIT_EXAMPLE, Words};
-pub(crate) use settings::{BrokerArgs, KeysArgs, OperatorArgs, RealmArgs, Source};
+pub(crate) use settings::{BrokerArgs, DEFAULT_URL, KeysArgs, OperatorArgs, RealmArgs, Source};
 
 /// Signed commands and verified replies for fleets of workers over NATS.
 ///

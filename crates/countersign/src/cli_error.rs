@@ -151,15 +151,19 @@ impl CliError {
     /// not know.
     pub(crate) fn no_broker(error: LinkError, broker: &BrokerArgs, folder: &KeyFolder) -> Self {
         let source = broker.nats_url.source();
-        let is_strange = matches!(error, LinkError::Refused { obstacle: Obstacle::Key, .. });
-        let error = Self::from(error).of_setting("the URL", source);
-        if !is_strange {
-            return error;
-        }
         let which = match source {
             Source::Default => "no --nats-url, NATS_URL or context names a broker".to_owned(),
             source => format!("the URL is from {source}"),
         };
+        let is_strange = matches!(error, LinkError::Refused { obstacle: Obstacle::Key, .. });
+        let is_absent = matches!(error, LinkError::NoBroker { obstacle: Obstacle::Absent, .. });
+        let error = Self::from(error).of_setting("the URL", source);
+        if is_absent && *source == Source::Default {
+            return error.hint(format!("start the server, or name another: {which}"));
+        }
+        if !is_strange {
+            return error;
+        }
         error.hint(match folder.kind() {
             FolderKind::Issuer => format!(
                 "check that it is this realm's broker ({which}); if it is, `countersign init`, which renews what has \

@@ -259,7 +259,7 @@ fn nobody(error: &OperatorError, audience: &Audience, ended: usize, operator: Op
                 None => code("clients") + " shows who is there, and in which groups",
             })
         }
-        _ if ended > 0 => failure.expected("a client that is there").hint(format!("start it again: {HOW_TO_START}")),
+        _ if ended > 0 => failure.expected("a client that is there").hint(format!("start one again: {HOW_TO_START}")),
         _ => failure
             .expected("a client that is there, and that the operator's grant reaches")
             .hint(code("clients") + " shows who is there"),

@@ -6,7 +6,7 @@ use countersign_link::without_secrets;
 use countersign_protocol::name::Name;
 use serde::Serialize;
 
-use crate::args::{ContextAction, ContextSetArgs, Format};
+use crate::args::{ContextAction, ContextSetArgs, DEFAULT_URL, Format};
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::context::{self, Settings};
 use crate::output::{Output, table};
@@ -62,7 +62,7 @@ fn list(format: Format, output: Output) -> CliResult<()> {
                 let [keys, operator, broker] = columns(settings);
                 vec![if *in_use { "*" } else { "" }.to_owned(), name.to_string(), operator, broker, keys]
             });
-            output.text(&table(&["", "NAME", "OPERATOR", "BROKER", "FILE"], rows.collect()))
+            output.text(&table(&["", "NAME", "OPERATOR", "BROKER", "KEYS"], rows.collect()))
         }
     }
 }
@@ -127,6 +127,9 @@ fn set(args: &ContextSetArgs, output: Output) -> CliResult<()> {
     }
     check(&args.name, &settings)?;
     context::write(&args.name, &settings)?;
+    if settings.nats_url.is_none() && settings.nats_context.is_none() {
+        output.note(format!("it names no broker: that is NATS_URL, else {DEFAULT_URL}; --nats-url names one"));
+    }
     let (name, did) = (&args.name, if is_new { "made" } else { "changed" });
     output.note(match context::current()? {
         Some(current) if current == *name => format!("the context {name} is {did}, and in use"),

@@ -10,9 +10,9 @@ use super::columns;
 use crate::text::cut;
 
 /// The columns whose cells are wrapped. The words of all others are names, ids, states and times, which never break.
-const WRAPPED: [&str; 5] = ["ANSWER", "NOTE", "GROUPS", "GROUPS OR GRANT", "FILE"];
+const WRAPPED: [&str; 6] = ["ANSWER", "NOTE", "GROUPS", "GROUPS OR GRANT", "FILE", "KEYS"];
 /// The columns that are left out, from the first on, where a terminal is too narrow for all.
-const OPTIONAL: [&str; 8] = ["TIME", "ARGUMENTS", "VERSION", "JOBS", "BY", "STATE", "LAST SEEN", "TARGETS"];
+const OPTIONAL: [&str; 8] = ["TIME", "ARGUMENTS", "VERSION", "JOBS", "BY", "LAST SEEN", "STATE", "TARGETS"];
 /// The columns whose cells are cut, with an ellipsis, to what a terminal has room for.
 const CUT: [&str; 2] = ["ARGUMENTS", "TARGETS"];
 /// A cell that is cut keeps at least this width, in characters.
@@ -49,7 +49,10 @@ fn fitting(head: &[&str], rows: Vec<Vec<String>>, width: Option<u16>) -> String 
     for (column, shown) in table.column_iter_mut().zip(&shown) {
         column.set_padding((0, GAP));
         column.set_constraint(match WRAPPED.contains(&head[*shown]) {
-            true => ColumnConstraint::LowerBoundary(Width::Fixed(MIN_WRAPPED + GAP)),
+            true => {
+                let needed = u16::try_from(needed(head, &rows, *shown)).unwrap_or(MIN_WRAPPED + GAP);
+                ColumnConstraint::LowerBoundary(Width::Fixed(needed))
+            }
             false => ColumnConstraint::ContentWidth,
         });
     }
@@ -143,6 +146,16 @@ mod tests {
             assert_eq!((table.lines().count(), table.contains(args)), (2, width == 200), "{width}:\n{table}");
         }
         assert!(fitting(&head, vec![row.to_vec()], Some(80)).contains("…"));
+    }
+
+    #[test]
+    fn a_narrow_roster_keeps_the_states_and_a_column_is_no_wider_than_its_cells() {
+        let head = ["CLIENT", "STATE", "GROUPS", "VERSION", "LAST SEEN", "JOBS"];
+        let rows = || vec![["worker-1", "unready", "web", "0.1.0", "12.5 s ago", "0"].map(str::to_owned).to_vec()];
+        let narrow = fitting(&head, rows(), Some(30));
+        assert!(narrow.contains("unready") && !narrow.contains("LAST SEEN"), "{narrow}");
+        let wide = fitting(&head, rows(), Some(80));
+        assert!(wide.contains("worker-1  unready  web     0.1.0    12.5 s ago  0"), "{wide}");
     }
 
     #[test]

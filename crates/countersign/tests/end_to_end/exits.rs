@@ -78,7 +78,7 @@ fn a_client_that_hangs_gives_no_reply_and_one_that_ended_is_offline() {
     assert!(ran.stderr.contains("to start a client that does not run: `./just up` where"), "{ran:#?}");
     let ran = fleet.run(&["ping", "@all"]).exits(2);
     assert!(
-        ran.stderr.contains("try: start it again: `./just up` where that started it, else `countersign client"),
+        ran.stderr.contains("try: start one again: `./just up` where that started it, else `countersign client"),
         "{ran:#?}"
     );
 }

@@ -77,7 +77,8 @@ fn every_recipe_uses_the_broker_of_its_folder_wherever_that_listens() {
     assert!(up.stdout.contains(&format!("Started the broker at {url}.")), "{up:#?}");
 
     // Another terminal, whose environment names no broker.
-    clone.run(&["scripts/client", "worker-2:web"], &[]).exits(0);
+    let client = clone.run(&["scripts/client", "worker-2:web"], &[]).exits(0);
+    assert!(client.stdout.contains("made ") && !client.stdout.contains("left "), "{client:#?}");
     let status = clone.run(&["scripts/server", "status", "@web"], &[]).exits(0);
     assert!(status.stdout.contains("worker-2"), "{status:#?}");
     let again = clone.run(&["scripts/up"], &[]).exits(0);
