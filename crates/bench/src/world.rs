@@ -98,7 +98,7 @@ impl World {
     pub(crate) async fn operator(&self, follow: Follow) -> BenchResult<Operator> {
         let (member, trust) = (self.member()?, Arc::new(self.trust()?));
         let (broker, enrolled) = (self.broker.url().into(), self.keys().names(Role::Client));
-        Ok(Operator::connect(OperatorConfig { broker, member, trust, follow, enrolled }).await?)
+        Ok(Operator::connect(OperatorConfig { broker, member, trust, accepted: None, follow, enrolled }).await?)
     }
 
     /// A connection of whoever is not Countersign.

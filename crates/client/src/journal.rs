@@ -17,10 +17,11 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use countersign_keys::{KeyFileError, refuse_exposed, shell_word};
+use countersign_keys::{KeyFileError, accepted_after, refuse_exposed, shell_word};
 use countersign_machine::client::{Entry, JobKey, Part, Restored};
 use countersign_protocol::name::Name;
 use countersign_protocol::text::escape;
+use countersign_protocol::trust::Trust;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -156,6 +157,16 @@ impl LockedStateDir {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The trust bundle in force: the one that the keys came with, or what this client has accepted after it.
+    pub fn trust(&self, given: &Trust) -> Result<Trust, KeyFileError> {
+        accepted_after(given, &self.accepted_trust(given))
+    }
+
+    /// Where that is written. What was accepted under another pin does not count.
+    pub(crate) fn accepted_trust(&self, given: &Trust) -> PathBuf {
+        self.path.join(format!("trust.{}.json", given.pin()))
     }
 
     fn at(path: PathBuf) -> Result<Self, JournalError> {

@@ -1,5 +1,7 @@
 //! The one loop that owns the machine.
 
+mod trust;
+
 use std::future::{pending, poll_fn};
 use std::io;
 use std::path::PathBuf;
@@ -11,13 +13,14 @@ use std::time::Duration;
 use countersign_host::clock;
 use countersign_host::verify::open_all;
 use countersign_keys::Member;
-use countersign_link::{BrokerAddress, Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING};
+use countersign_link::{BrokerAddress, Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING, TrustRequest};
 use countersign_machine::client::{self as machine, Effect, Entry, Execution, Level, Limits, Mark, Now, StartUp, Step};
 use countersign_protocol::envelope::{Delivery, Verifier};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::limits::MIN_MAX_PAYLOAD;
+use countersign_protocol::name::Name;
 use countersign_protocol::subject;
-use countersign_protocol::trust::Trust;
+use countersign_protocol::trust::{StoredTrust, Trust};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -48,7 +51,7 @@ const CLOSE: Duration = Duration::from_millis(1_500);
 pub struct ClientConfig {
     /// The client's identity and its connection key.
     pub member: Member,
-    /// The trust bundle that it judges by.
+    /// The trust bundle that it begins with; what it accepts later is in its folder, and comes first.
     pub trust: Trust,
     /// The broker: `nats://host:port`, or several with commas between, and the files of TLS.
     pub broker: BrokerAddress,
@@ -132,6 +135,7 @@ impl Client {
             let taken = tokio::select! {
                 taken = shell.events.recv_many(&mut arrived, TURN) => Taken::Arrived(taken),
                 next_event = shell.executor.next_event() => Taken::JobEvent(next_event),
+                answer = shell.fetching.answer() => Taken::Trust(answer),
                 synced = shell.syncer.synced() => Taken::Synced(synced),
                 () = sleep(idle) => Taken::Tick,
                 next_request = shell.journal.next_request() => Taken::CompactionRequest(next_request),
@@ -147,6 +151,7 @@ impl Client {
                 }
                 Taken::JobEvent(next_event) => shell.on_job_event(next_event),
                 Taken::CompactionRequest(next_request) => shell.compact(next_request),
+                Taken::Trust(answer) => shell.turn(|machine, now| machine.trust_answered(answer, now)),
                 Taken::Synced(synced) => shell.synced(synced),
                 Taken::Commands(commands) => shell.replace_commands(commands)?,
                 Taken::Tick => {
@@ -174,6 +179,8 @@ enum Taken {
     Synced(io::Result<Mark>),
     /// In place of those until now.
     Commands(Commands),
+    /// The broker's answer to a request for a trust bundle.
+    Trust(StoredTrust),
     Tick,
     Shutdown(ShutdownRequest),
 }
@@ -182,6 +189,11 @@ enum Taken {
 struct Shell {
     machine: machine::Client,
     verifier: Verifier,
+    realm: Name,
+    /// Where the trust bundle is written that was accepted last.
+    accepted: PathBuf,
+    /// The request for the next one, while it is under way.
+    fetching: TrustRequest,
     journal: Journal,
     syncer: Syncer,
     link: Link,
@@ -215,10 +227,14 @@ impl Shell {
         let (catalogue, runs) = commands.into_parts()?;
         let folder = folder.map_or_else(|| LockedStateDir::take(&state, identity.name()), Ok)?;
         let output = Arc::new(OutputStore::open(folder.path().join("output")));
+        let accepted = folder.accepted_trust(&trust);
+        let trust = folder.trust(&trust)?;
         let (mut journal, restored) = Journal::open(folder, limits.retain)?;
         let sign = Liveness::new(health, limits.heartbeat);
         let (name, trust) = (identity.name().clone(), Arc::new(trust));
-        let subscriptions = subject::subscriptions(trust.realm(), &name, identity.credential().groups());
+        let realm = trust.realm().clone();
+        let mut subscriptions = subject::subscriptions(&realm, &name, identity.credential().groups());
+        subscriptions.push(subject::every_trust_bundle(&realm));
         let verifier = Verifier::new(Arc::clone(&trust), limits.skew).sparing_copies();
         let start = StartUp {
             limits,
@@ -243,6 +259,9 @@ impl Shell {
         let mut shell = Self {
             machine,
             verifier,
+            realm,
+            accepted,
+            fetching: TrustRequest::default(),
             journal,
             syncer: Syncer::new(),
             link,
@@ -278,7 +297,14 @@ impl Shell {
         let mut deliveries = Vec::new();
         for event in arrived {
             match event {
-                LinkEvent::Message(delivery) => deliveries.push(delivery),
+                LinkEvent::Message(delivery) => match subject::trust_version(&self.realm, delivery.subject()) {
+                    // In force before anything else that came with it is opened.
+                    Some(version) => {
+                        steps.push(self.machine.trust_bundle(version, delivery.body(), now()));
+                        self.commit(std::mem::take(&mut steps));
+                    }
+                    None => deliveries.push(delivery),
+                },
                 // A message with a status line is not ours, and is counted as such.
                 LinkEvent::NoResponders { subject, .. } => {
                     deliveries.push(Delivery::new(&subject, true, [], bytes::Bytes::new()));
@@ -321,6 +347,7 @@ impl Shell {
         self.is_connected = true;
         self.judge_health();
         tracing::info!("connected");
+        self.machine.connected(now());
         if let Some(limit) = self.link.max_payload() {
             self.machine.broker_takes(limit);
             if limit < MIN_MAX_PAYLOAD {
@@ -484,6 +511,8 @@ impl Shell {
                 Level::Warn => tracing::warn!("{}", note.text),
                 Level::Dropped => tracing::warn!("{}", note.text),
             },
+            Effect::KeepTrust(trust) => return Some(self.keep_trust(trust)),
+            Effect::FetchTrust(version) => self.fetching.begin(&self.link, &self.realm, version),
             Effect::Exit => self.is_ending = true,
         }
         None

@@ -17,6 +17,7 @@ mod error;
 mod options;
 mod request;
 mod settings;
+mod trust;
 
 pub(crate) use command::{
     ClientArgs, ClientsAction, ClientsArgs, Command, CommandsAction, CommandsArgs, HistoryArgs, HistoryFilter,
@@ -29,6 +30,7 @@ pub(crate) use credential::{
 pub(crate) use options::{Format, OutputArgs, SendArgs, VerbosityArgs};
 pub(crate) use request::{CALL_ABOUT, CallArgs, CommandArgs, FollowArgs, WAIT, WAIT_ABOUT, WAIT_EXAMPLE, Words};
 pub(crate) use settings::{BrokerArgs, DEFAULT_URL, KeysArgs, OperatorArgs, RealmArgs, Source};
+pub(crate) use trust::{RevokeArgs, Rotation, TrustAction};
 
 /// Signed commands and verified replies for fleets of workers over NATS.
 ///
@@ -42,7 +44,7 @@ pub(crate) use settings::{BrokerArgs, DEFAULT_URL, KeysArgs, OperatorArgs, Realm
     after_long_help = "From nothing to a first verified reply:
   countersign init                       make keys and credentials in ./keys
   nats-server -c nats.conf -sd /tmp/cs   start the broker
-  countersign setup                      make the broker's stream of presences
+  countersign setup                      make the broker's streams
   countersign client --name worker-1     run a client; in another terminal:
   countersign start worker-1
   countersign calculate worker-1 2.5 \"all done\"

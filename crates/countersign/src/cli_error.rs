@@ -71,6 +71,11 @@ pub(crate) struct CliError {
 pub(crate) type CliResult<T> = Result<T, CliError>;
 
 impl CliError {
+    /// What happened, without the rest.
+    pub(crate) fn what(&self) -> String {
+        self.what.render(Place::Shell)
+    }
+
     /// A failure that ends the command with this status.
     pub(crate) fn new(exit: Exit, what: impl Into<Text>) -> Self {
         Self { exit, what: what.into(), expected: None, hint: None }

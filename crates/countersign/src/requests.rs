@@ -16,6 +16,7 @@ use countersign_protocol::json::read;
 use countersign_protocol::limits::{MAX_TTL, MIN_MAX_PAYLOAD};
 use countersign_protocol::name::Name;
 use countersign_protocol::time::Millis;
+use countersign_protocol::trust::Trust;
 use countersign_server::{Follow, Operator, OperatorConfig, OperatorError, OperatorEvent};
 use serde_json::{Map, Value};
 
@@ -48,7 +49,8 @@ pub(crate) async fn connect(
     let folder = realm.folder;
     let enrolled = folder.names(Role::Client);
     let (address, trust) = (broker.address(), Arc::new(realm.trust));
-    let config = OperatorConfig { broker: address, member, trust, follow, enrolled };
+    let accepted = Some(folder.accepted_trust(&trust.pin()));
+    let config = OperatorConfig { broker: address, member, trust, accepted, follow, enrolled };
     let operator = Operator::connect(config).await.map_err(|error| match error {
         OperatorError::Link(error) => CliError::no_broker(error, broker, &folder),
         error => failure(error, None),
@@ -142,9 +144,16 @@ pub(crate) fn show_alarms(operator: &mut Operator, gathering: &mut Gathering) {
     }
 }
 
-/// The warning in the last day of a credential; none before.
-pub(crate) fn expiry_warning(identity: &Identity, now: Millis) -> Option<String> {
+/// The warning in the last third of a credential's life, or in the last 30 days of the trust bundle; none before.
+pub(crate) fn expiry_warning(identity: &Identity, trust: &Trust, now: Millis) -> Option<String> {
     let credential = identity.credential();
+    if now >= trust.warns_at() && now < credential.warns_at() {
+        let until = trust.expires_at().utc();
+        return Some(format!(
+            "the trust bundle ends on {until}, and clients obey nothing then; `countersign init` where root.pem is renews \
+             it, and `countersign trust publish` brings it to all"
+        ));
+    }
     let (operator, until) = (credential.name(), credential.expires_at().utc());
     (credential.warns_at() <= now).then(|| {
         format!(
@@ -187,6 +196,9 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> CliE
         OperatorError::Request(RequestError::NotInForce { .. }) => CliError::keys(format!("{error}; nothing was sent"))
             .expected("a credential that is in force; what is under way is still waited for")
             .hint("run `countersign credential renew` where issuer.pem is, and start again with the new credential"),
+        OperatorError::Request(RequestError::Revoked { .. }) => CliError::keys(format!("{error}; nothing was sent"))
+            .expected("a credential that the trust bundle in force vouches for")
+            .hint("ask whoever keeps the realm; `countersign trust show` lists what is revoked"),
         OperatorError::Request(RequestError::Disconnected) => {
             CliError::new(Exit::Broker, "the connection to the broker is lost; nothing was sent")
                 .expected("a broker; the connection is being made again by itself")

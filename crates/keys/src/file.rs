@@ -79,7 +79,7 @@ impl KeyFileError {
         Self { path: path.to_owned(), fault }
     }
 
-    fn io(path: &Path, error: &io::Error) -> Self {
+    pub(super) fn io(path: &Path, error: &io::Error) -> Self {
         let fault = match error.kind() {
             io::ErrorKind::NotFound => Fault::Missing,
             io::ErrorKind::AlreadyExists => Fault::Exists,
@@ -197,6 +197,12 @@ pub fn create_secret(path: &Path, secret: &[u8]) -> Result<(), KeyFileError> {
         let _ = std::fs::remove_file(path);
         KeyFileError::io(path, &error)
     })
+}
+
+/// Puts a secret file in the place of another, at once and on disk when this returns.
+pub fn replace_key(fresh: &Path, path: &Path) -> Result<(), KeyFileError> {
+    let replaced = std::fs::rename(fresh, path).and_then(|()| sync_folder(folder_of(path)));
+    replaced.map_err(|error| KeyFileError::io(path, &error))
 }
 
 /// Reads a file of the keys folder that is no secret, of at most so many bytes. It may be a link to a regular file, which
@@ -344,13 +350,13 @@ fn read_bounded(path: &Path, file: File, max: usize, into: &mut Vec<u8>) -> Resu
     if into.len() > max { Err(KeyFileError::new(path, Fault::TooLong { max })) } else { Ok(()) }
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(super) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     }
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }

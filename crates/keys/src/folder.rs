@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use countersign_protocol::credential::Role;
+use countersign_protocol::key::Thumbprint;
 use countersign_protocol::name::Name;
 
 use super::file::{KeyFileError, make_private, refuse_exposed};
@@ -89,6 +90,16 @@ impl KeyFolder {
     /// The pin: a root's thumbprint, which the trust bundle is checked against.
     pub fn pin(&self) -> PathBuf {
         self.root.join("root.thumbprint")
+    }
+
+    /// The trust bundle that was accepted last under a pin, by the processes of this machine that share the folder.
+    pub fn accepted_trust(&self, pin: &Thumbprint) -> PathBuf {
+        self.root.join("trust").join(format!("accepted.{pin}.json"))
+    }
+
+    /// A version of the trust bundle, where the realm is kept: what `trust publish` publishes.
+    pub fn trust_version(&self, version: u64) -> PathBuf {
+        self.root.join("trust").join(format!("{version}.json"))
     }
 
     /// The message-signing key of an operator or a client.

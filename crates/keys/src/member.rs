@@ -4,20 +4,17 @@ use std::fmt;
 
 use countersign_protocol::credential::{Credential, Role};
 use countersign_protocol::envelope::Identity;
-use countersign_protocol::key::{SecretKey, Thumbprint};
+use countersign_protocol::key::SecretKey;
 use countersign_protocol::limits::MAX_CREDENTIAL;
 use countersign_protocol::name::Name;
 use countersign_protocol::time::Millis;
-use countersign_protocol::trust::{MAX_TRUST, Trust};
+use countersign_protocol::trust::Trust;
 use nkeys::{KeyPair, KeyPairType};
 use zeroize::Zeroizing;
 
 use super::file::{Fault, KeyFileError, read_key, read_public};
 use super::folder::{FolderKind, KeyFolder};
 use super::login::Login;
-
-/// The longest pin file, in bytes; a thumbprint has 43.
-const MAX_PIN: usize = 1024;
 
 /// What an operator or a client needs to take part: its identity, and what it logs in to the broker with.
 #[derive(Debug, Clone)]
@@ -69,30 +66,6 @@ impl fmt::Debug for Seed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Seed").field(&self.public_key().unwrap_or_default()).finish()
     }
-}
-
-/// The trust bundle of a keys folder, verified against its pin (section 7).
-pub fn load_trust(folder: &KeyFolder) -> Result<Trust, KeyFileError> {
-    let pin = load_pin(folder)?;
-    let path = folder.trust();
-    Trust::verify(&read_public(&path, MAX_TRUST)?, pin).map_err(|error| {
-        let expected = "a trust bundle that lists the pinned root and carries its signature";
-        let hint = "fetch trust.json again; if the root was replaced, root.thumbprint must be given again by a person";
-        KeyFileError::new(&path, Fault::Content { what: error.to_string(), expected, hint })
-    })
-}
-
-/// The pin of a keys folder: the thumbprint of the root that a trust bundle is verified against (section 7).
-pub fn load_pin(folder: &KeyFolder) -> Result<Thumbprint, KeyFileError> {
-    let path = folder.pin();
-    let text = read_public(&path, MAX_PIN)?;
-    let pin = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse::<Thumbprint>().ok());
-    pin.ok_or_else(|| {
-        let what = "not the thumbprint of a key".to_owned();
-        let expected = "43 characters of base64url: the thumbprint of the root key, as whoever runs the realm gives it";
-        let hint = "ask for it again, by a way that nobody else can write to";
-        KeyFileError::new(&path, Fault::Content { what, expected, hint })
-    })
 }
 
 /// The identity of an operator or a client, and what it logs in with (sections 6, 7 and 10).

@@ -13,9 +13,11 @@ mod inbox;
 mod obstacle;
 mod pump;
 mod queue;
+mod stored;
 mod stream;
 mod subscriptions;
 mod supervisor;
+mod trust;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,8 +37,10 @@ pub use self::broker::{BrokerAddress, READABLE, TlsFiles};
 pub use self::inbox::{Answer, Inbox};
 pub use self::obstacle::Obstacle;
 use self::queue::Shedding;
+pub use self::stored::{StoredError, StoredMessage, stored_message};
 pub use self::stream::{BrokerAccess, StreamContent, StreamError, StreamReplicas, make_stream, purge_stream};
 use self::subscriptions::Subscriptions;
+pub use self::trust::{PublishError, TrustPublisher, TrustRequest};
 use countersign_keys::Login;
 
 /// The name of the thread that the NATS library runs on. Hostile headers make the library panic there; that is expected and

@@ -27,6 +27,8 @@ pub struct StreamContent {
     pub subjects: Vec<String>,
     /// The longest message that is stored, in bytes, its headers included.
     pub max_message: i32,
+    /// How many messages are stored, at most; `None` for no bound. The oldest goes first.
+    pub max_messages: Option<i64>,
 }
 
 /// A stream as it was made.
@@ -64,6 +66,7 @@ pub async fn make_stream(
         name: name.to_owned(),
         subjects: content.subjects.clone(),
         max_messages_per_subject: 1,
+        max_messages: content.max_messages.unwrap_or(-1),
         max_message_size: content.max_message,
         discard: DiscardPolicy::Old,
         storage: StorageType::File,

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod observer;
 pub mod server;
+pub mod trust;
 
 // What the binary's tests share with those here names this crate.
 #[cfg(test)]

@@ -19,9 +19,6 @@ use crate::text::words;
 use crate::time::Millis;
 use crate::trust::Trust;
 
-/// The longest time before its end during which the holder of a credential is warned, in milliseconds.
-const DAY: i64 = 86_400_000;
-
 /// The claims of a credential, exactly these. An operator's has `grant` and no `groups`, a client's `groups` and no `grant`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -299,6 +296,22 @@ impl Credential {
     /// Whether a credential that was verified before holds now, and under this trust bundle: everything but the issuer's
     /// signature over bytes that have not changed since.
     pub fn still_valid(&self, now: Millis, skew: i64, trust: &Trust) -> Result<(), CredentialError> {
+        self.vouched_for(trust)?;
+        let claims = &self.0.claims;
+        // 128 bits hold every sum of 64-bit times and skews, so no claim overflows.
+        let [at, skew] = [now.get(), skew].map(i128::from);
+        if i128::from(claims.nbf) * 1_000 - skew > at {
+            return Err(CredentialError::NotYetValid { nbf: claims.nbf, now });
+        }
+        if at >= i128::from(claims.exp) * 1_000 + skew {
+            return Err(CredentialError::Expired { exp: claims.exp, now });
+        }
+        Ok(())
+    }
+
+    /// Whether a trust bundle vouches for it, whatever the time: it lists the issuer under its name, is of the same realm, and
+    /// revokes neither it nor a key of it.
+    pub fn vouched_for(&self, trust: &Trust) -> Result<(), CredentialError> {
         let Verified { issuer, claims, kid, .. } = &*self.0;
         let (name, _) = trust.issuer(issuer).ok_or(CredentialError::UnknownIssuer { got: *issuer })?;
         if claims.iss != *name {
@@ -310,14 +323,6 @@ impl Credential {
         // Before the times: one that has expired and is not revoked holds but for that.
         if trust.is_revoked(&claims.jti, kid) || trust.is_revoked(&claims.jti, issuer) {
             return Err(CredentialError::Revoked { jti: claims.jti });
-        }
-        // 128 bits hold every sum of 64-bit times and skews, so no claim overflows.
-        let [at, skew] = [now.get(), skew].map(i128::from);
-        if i128::from(claims.nbf) * 1_000 - skew > at {
-            return Err(CredentialError::NotYetValid { nbf: claims.nbf, now });
-        }
-        if at >= i128::from(claims.exp) * 1_000 + skew {
-            return Err(CredentialError::Expired { exp: claims.exp, now });
         }
         Ok(())
     }
@@ -385,10 +390,10 @@ impl Credential {
         Millis::from_seconds(self.0.claims.exp)
     }
 
-    /// From when on its holder is to be warned: the last day of its life, or the last third if that is shorter.
+    /// From when on its holder is to be warned: the last third of its life.
     pub fn warns_at(&self) -> Millis {
         let life = self.expires_at().since(Millis::from_seconds(self.0.claims.nbf));
-        self.expires_at().plus(-(life / 3).clamp(0, DAY))
+        self.expires_at().plus(-(life / 3).max(0))
     }
 
     /// Whether the holder may sign with it at a moment of its own clock, `nbf − skew ≤ now < exp`. Its receivers allow the

@@ -94,22 +94,29 @@ pub fn roster_message(realm: &Name) -> String {
     format!("cs.{realm}.roster.message")
 }
 
-/// The subject on which the bytes of `trust.json` are published.
-pub fn trust(realm: &Name) -> String {
-    format!("cs.{realm}.trust")
+/// The subject on which one version of the trust bundle is published.
+pub fn trust(realm: &Name, version: u64) -> String {
+    format!("cs.{realm}.trust.bundle.{version}")
 }
 
-/// What matches every trust bundle: the subjects of the stream `cs-<realm>-trust`.
+/// What matches every version of the trust bundle: the subjects of the stream `cs-<realm>-trust`.
 pub fn every_trust_bundle(realm: &Name) -> String {
     format!("cs.{realm}.trust.bundle.*")
 }
 
-/// The broker's stream that keeps the trust bundles (section 10).
+/// The version of which this would be the subject, in its one form. Nobody has verified it.
+pub fn trust_version(realm: &Name, subject: &str) -> Option<u64> {
+    let version = subject.strip_prefix("cs.")?.strip_prefix(realm.as_str())?.strip_prefix(".trust.bundle.")?;
+    let parsed = version.parse().ok()?;
+    (subject == trust(realm, parsed)).then_some(parsed)
+}
+
+/// The broker's stream that keeps the versions of the trust bundle (section 10).
 pub fn trust_stream(realm: &Name) -> String {
     format!("cs-{realm}-trust")
 }
 
-/// Where the trust bundles that the broker keeps are asked for: a Direct Get of the stream (section 10).
+/// Where a kept version of the trust bundle is asked for (section 10).
 pub fn trust_get(realm: &Name) -> String {
     format!("cs.{realm}.trust.get")
 }
@@ -180,15 +187,13 @@ mod tests {
         assert_eq!(command(&realm, &Target::Group(name("web"))), "cs.demo.cmd.group.web");
         assert_eq!(command(&realm, &Target::All(crate::command::True)), "cs.demo.cmd.all");
         assert_eq!(event(&realm, &name("worker-1"), EventKind::Presence), "cs.demo.event.worker-1.presence");
-        assert_eq!(trust(&realm), "cs.demo.trust");
-        assert_eq!(
-            (presence_stream(&realm), trust_stream(&realm)),
-            ("cs-demo-presence".into(), "cs-demo-trust".into())
-        );
+        assert_eq!(trust(&realm, 7), "cs.demo.trust.bundle.7");
         assert_eq!(
             (every_trust_bundle(&realm), trust_get(&realm)),
             ("cs.demo.trust.bundle.*".into(), "cs.demo.trust.get".into())
         );
+        assert_eq!(trust_stream(&realm), "cs-demo-trust");
+        assert_eq!(presence_stream(&realm), "cs-demo-presence");
         assert_eq!(
             (roster_page(&realm), roster_message(&realm)),
             ("cs.demo.roster.get".into(), "cs.demo.roster.message".into())
@@ -257,6 +262,17 @@ mod tests {
         assert_eq!(replies_to(&realm, &alice), "cs.demo.reply.alice.>");
         assert_eq!(replies_in(&realm, &alice, &session), "cs.demo.reply.alice.k3v9q2m8x7c1b5n0.>");
         assert_eq!(replies_of(&realm, &worker), "cs.demo.reply.*.*.*.worker-1");
+    }
+
+    #[test]
+    fn a_version_of_the_trust_bundle_has_one_subject() {
+        let realm = name("demo");
+        assert_eq!(trust_version(&realm, &trust(&realm, u64::MAX)), Some(u64::MAX));
+        for other in ["07", "+7", "-1", "", "7.8", "18446744073709551616", "*"] {
+            assert_eq!(trust_version(&realm, &format!("cs.demo.trust.bundle.{other}")), None, "{other}");
+        }
+        assert_eq!(trust_version(&realm, "cs.demos.trust.bundle.7"), None);
+        assert_eq!(trust_version(&realm, "cs.demo.trust.get"), None);
     }
 
     #[test]

@@ -1,113 +1,31 @@
 //! The trust bundle (section 7): the realm's roots, issuers and revocations, signed by the roots.
 
+mod body;
+mod chain;
+mod error;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use data_encoding::BASE64URL_NOPAD;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::command::Version;
 use crate::digest::Digest;
-use crate::envelope::body::{self, BodyError};
-use crate::envelope::{HeaderError, MessageType, jws};
+use crate::envelope::body as payload;
+use crate::envelope::body::BodyError;
+use crate::envelope::{MessageType, jws};
 use crate::id::Uuid;
-use crate::json::{self, JsonError};
-use crate::key::{Jwk, KeyError, PublicKey, SecretKey, Thumbprint};
+use crate::json;
+use crate::key::{Jwk, PublicKey, SecretKey, Thumbprint};
 use crate::name::Name;
 use crate::time::Millis;
 
+pub use self::body::{Issuer, Revoked, TrustBody};
+pub use self::error::TrustError;
+
 /// The longest trust bundle, in bytes.
 pub const MAX_TRUST: usize = 65_536;
-
-/// What a trust bundle says, exactly this.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TrustBody {
-    /// 1.
-    pub v: Version,
-    /// The realm.
-    pub realm: Name,
-    /// Counts the realm's bundles; an older one is never accepted.
-    #[schemars(range(min = 1))]
-    pub version: u64,
-    /// When a client stops obeying under it.
-    pub expires_at: Millis,
-    /// The keys that may sign a bundle.
-    pub roots: Vec<Jwk>,
-    /// How many of them must.
-    #[schemars(range(min = 1))]
-    pub threshold: u64,
-    /// Those who may issue credentials.
-    pub issuers: Vec<Issuer>,
-    /// What is refused at once.
-    pub revoked: Vec<Revoked>,
-}
-
-/// One who may issue credentials.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Issuer {
-    /// Its name, the `iss` of what it issues.
-    pub name: Name,
-    /// Its key.
-    pub jwk: Jwk,
-}
-
-/// What is no longer to be trusted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "RevokedWire", into = "RevokedWire")]
-pub enum Revoked {
-    /// One credential.
-    Credential {
-        /// Its id.
-        jti: Uuid,
-        /// From when on messages under it are to be doubted; for auditors.
-        since: Millis,
-    },
-    /// Every credential of a key, or from an issuer's key.
-    Key {
-        /// The key's thumbprint.
-        kid: Thumbprint,
-        /// From when on messages under it are to be doubted; for auditors.
-        since: Millis,
-    },
-}
-
-/// A [`Revoked`] as it is written: exactly one of `jti` and `kid`.
-#[derive(Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("oneOf" = [{ "required": ["jti"] }, { "required": ["kid"] }]))]
-struct RevokedWire {
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "json::present")]
-    #[schemars(with = "Uuid")]
-    jti: Option<Uuid>,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "json::present")]
-    #[schemars(with = "Thumbprint")]
-    kid: Option<Thumbprint>,
-    since: Millis,
-}
-
-impl TryFrom<RevokedWire> for Revoked {
-    type Error = &'static str;
-
-    fn try_from(wire: RevokedWire) -> Result<Self, Self::Error> {
-        match (wire.jti, wire.kid) {
-            (Some(jti), None) => Ok(Self::Credential { jti, since: wire.since }),
-            (None, Some(kid)) => Ok(Self::Key { kid, since: wire.since }),
-            _ => Err("exactly one of `jti` and `kid` was expected"),
-        }
-    }
-}
-
-impl From<Revoked> for RevokedWire {
-    fn from(revoked: Revoked) -> Self {
-        match revoked {
-            Revoked::Credential { jti, since } => Self { jti: Some(jti), kid: None, since },
-            Revoked::Key { kid, since } => Self { jti: None, kid: Some(kid), since },
-        }
-    }
-}
 
 /// A bundle around its signatures: a JWS in general JSON serialisation (RFC 7515, section 7.2.1).
 #[derive(Serialize, Deserialize)]
@@ -124,177 +42,118 @@ struct BundleSignature {
     signature: String,
 }
 
-/// A trust bundle that the pinned root and as many roots as its threshold signed. Two are equal when their bytes are.
+/// How long before its end a bundle is renewed, and people are told, in milliseconds: 30 days. A bundle names no beginning
+/// by which its last third could be known.
+const WARN_BEFORE: i64 = 30 * 86_400_000;
+
+/// A trust bundle that the pinned root and as many roots as its threshold signed, or that follows such a one in the chain of
+/// versions. Two are equal when their bytes are.
 #[derive(Debug, Clone)]
 pub struct Trust {
-    realm: Name,
-    version: u64,
-    expires_at: Millis,
+    body: Arc<TrustBody>,
+    roots: BTreeMap<Thumbprint, PublicKey>,
+    threshold: usize,
     issuers: BTreeMap<Thumbprint, (Name, PublicKey)>,
     revoked_credentials: BTreeSet<Uuid>,
     revoked_keys: BTreeSet<Thumbprint>,
+    /// The root that a person gave this receiver, which the chain began with.
+    pin: Thumbprint,
+    bytes: Arc<[u8]>,
     digest: Digest,
 }
 
-/// Why a trust bundle is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TrustError {
-    /// It is too long.
-    #[error("a trust bundle of {got} bytes; at most {MAX_TRUST} are accepted")]
-    Size {
-        /// Its length, in bytes.
-        got: usize,
-    },
-    /// It is not a JWS in general JSON serialisation with exactly the members of section 7.
-    #[error("not a JWS in general JSON serialisation: {0}")]
-    Form(JsonError),
-    /// Its payload is not unpadded, canonical base64url.
-    #[error("the payload is not canonical, unpadded base64url")]
-    Encoding,
-    /// Its payload breaks a rule of section 3.
-    #[error("the payload is not strict JSON: {0}")]
-    Json(JsonError),
-    /// Its payload is not exactly what section 7 says.
-    #[error("the payload is not that of a trust bundle: {0}")]
-    Body(String),
-    /// The threshold is not met by all roots together.
-    #[error("a threshold of {threshold}, but {roots} roots")]
-    Threshold {
-        /// The threshold.
-        threshold: u64,
-        /// How many roots there are.
-        roots: usize,
-    },
-    /// A root or an issuer has a key that section 2 refuses.
-    #[error("a key in the bundle is refused: {0}")]
-    Key(KeyError),
-    /// Two roots or two issuers have the same key.
-    #[error("the key {kid} is listed twice")]
-    Duplicate {
-        /// The key.
-        kid: Thumbprint,
-    },
-    /// A signature's protected header is not exactly what section 2 says.
-    #[error(transparent)]
-    Header(#[from] HeaderError),
-    /// A root has signed twice.
-    #[error("two signatures by the root {kid}")]
-    SignedTwice {
-        /// The root.
-        kid: Thumbprint,
-    },
-    /// A signature by a root does not hold.
-    #[error("the signature by the root {kid} does not hold")]
-    Signature {
-        /// The root.
-        kid: Thumbprint,
-    },
-    /// The pinned root is not among the roots.
-    #[error("the pinned root {pin} is not among the bundle's roots")]
-    PinNotListed {
-        /// The pin.
-        pin: Thumbprint,
-    },
-    /// The pinned root has not signed.
-    #[error("the pinned root {pin} has not signed the bundle")]
-    PinNotSigned {
-        /// The pin.
-        pin: Thumbprint,
-    },
-    /// Fewer roots have signed than the threshold says.
-    #[error("signed by {got} roots; the threshold is {threshold}")]
-    TooFewSignatures {
-        /// The threshold.
-        threshold: u64,
-        /// How many roots have signed.
-        got: usize,
-    },
+/// What the broker answers to a request for a version. Nothing of it is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredTrust {
+    /// The bundle that it stores of this version.
+    Bundle(u64, Vec<u8>),
+    /// It stores none of that version.
+    Absent,
+    /// It does not answer, or stores none at all; the text is escaped.
+    Failed(String),
+}
+
+/// A bundle whose form is right and whose signatures were not looked at.
+struct Unverified {
+    bundle: Bundle,
+    body: TrustBody,
+    roots: BTreeMap<Thumbprint, PublicKey>,
+    threshold: usize,
 }
 
 impl Trust {
     /// Verifies a bundle against the pin, the thumbprint of a root that came another way. An expired one is accepted: it
     /// still says who may ask (section 7). Signatures by keys that are no roots are passed over.
     pub fn verify(bytes: &[u8], pin: Thumbprint) -> Result<Self, TrustError> {
-        if bytes.len() > MAX_TRUST {
-            return Err(TrustError::Size { got: bytes.len() });
-        }
-        let bundle: Bundle = json::parse_as(bytes).map_err(TrustError::Form)?;
-        let payload = BASE64URL_NOPAD.decode(bundle.payload.as_bytes()).map_err(|_| TrustError::Encoding)?;
-        let body: TrustBody = body::read(MessageType::Trust, &payload).map_err(|error| match error {
-            BodyError::Json(error) => TrustError::Json(error),
-            BodyError::Shape(detail) => TrustError::Body(detail),
-        })?;
-
-        let roots = keys(body.roots.into_iter().map(|jwk| (jwk, ())))?;
-        let issuers = keys(body.issuers.into_iter().map(|issuer| (issuer.jwk, issuer.name)))?;
-        let threshold = usize::try_from(body.threshold).unwrap_or(usize::MAX);
-        if threshold > roots.len() {
-            return Err(TrustError::Threshold { threshold: body.threshold, roots: roots.len() });
-        }
-        if !roots.contains_key(&pin) {
+        let unverified = Unverified::read(bytes)?;
+        if !unverified.roots.contains_key(&pin) {
             return Err(TrustError::PinNotListed { pin });
         }
-        let signatures = by_root(&bundle, &roots)?;
+        let signatures = by_root(&unverified.bundle, &unverified.roots)?;
         let pinned = signatures.get(&pin).ok_or(TrustError::PinNotSigned { pin })?;
         // The pin first: who cannot sign for it can make nobody check more than this one signature.
         let others = signatures.iter().filter(|(kid, _)| **kid != pin);
         for (kid, signature) in std::iter::once((&pin, pinned)).chain(others) {
-            let input = format!("{}.{}", signature.protected, bundle.payload);
-            if !roots.get(kid).is_some_and(|((), key)| jws::verify(key, &input, &signature.signature)) {
-                return Err(TrustError::Signature { kid: *kid });
-            }
+            unverified.check(&unverified.roots, kid, signature)?;
         }
-        if signatures.len() < threshold {
-            return Err(TrustError::TooFewSignatures { threshold: body.threshold, got: signatures.len() });
-        }
-
-        let mut trust = Self {
-            realm: body.realm,
-            version: body.version,
-            expires_at: body.expires_at,
-            issuers,
-            revoked_credentials: BTreeSet::new(),
-            revoked_keys: BTreeSet::new(),
-            digest: Digest::of(bytes),
-        };
-        for revoked in body.revoked {
-            match revoked {
-                Revoked::Credential { jti, .. } => trust.revoked_credentials.insert(jti),
-                Revoked::Key { kid, .. } => trust.revoked_keys.insert(kid),
-            };
-        }
-        Ok(trust)
+        unverified.meets_own_threshold(signatures.len())?;
+        unverified.trusted(bytes, pin)
     }
 
     /// Signs a bundle with roots' keys: the bytes of `trust.json`. Nothing is checked; whoever signs verifies it.
     pub fn sign(body: &TrustBody, roots: &[&SecretKey]) -> Vec<u8> {
-        let json = body::write(body);
+        let json = payload::write(body);
         let signatures = roots.iter().map(|root| {
             let protected = jws::protect(MessageType::Trust, root.public().thumbprint());
             let signature = jws::sign(root, &jws::signing_input(&protected, &json));
             BundleSignature { protected, signature }
         });
-        body::write(&Bundle { payload: BASE64URL_NOPAD.encode(&json), signatures: signatures.collect() })
+        payload::write(&Bundle { payload: BASE64URL_NOPAD.encode(&json), signatures: signatures.collect() })
     }
 
     /// The realm.
     pub fn realm(&self) -> &Name {
-        &self.realm
+        &self.body.realm
     }
 
     /// The bundle's version, from 1.
     pub fn version(&self) -> u64 {
-        self.version
+        self.body.version
     }
 
     /// From when on it is expired.
     pub fn expires_at(&self) -> Millis {
-        self.expires_at
+        self.body.expires_at
     }
 
     /// Whether it is expired: a client then answers queries and `terminate` only (section 7).
     pub fn is_expired(&self, now: Millis) -> bool {
-        now >= self.expires_at
+        now >= self.body.expires_at
+    }
+
+    /// From when on people are told that it ends: 30 days before.
+    pub fn warns_at(&self) -> Millis {
+        warns_at(self.body.expires_at)
+    }
+
+    /// All that it says: what the next version is made of.
+    pub fn body(&self) -> &TrustBody {
+        &self.body
+    }
+
+    /// The very bytes that were verified.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The root that the chain of versions began with: the pin.
+    pub fn pin(&self) -> Thumbprint {
+        self.pin
+    }
+
+    /// Whether a key is one of its roots.
+    pub fn is_root(&self, kid: &Thumbprint) -> bool {
+        self.roots.contains_key(kid)
     }
 
     /// The issuer with a key: its name and the key. One that is revoked is still listed.
@@ -313,11 +172,71 @@ impl Trust {
     }
 }
 
+/// From when on people are told that a bundle ends at a moment: 30 days before.
+pub fn warns_at(expires_at: Millis) -> Millis {
+    expires_at.plus(-WARN_BEFORE)
+}
+
+impl Unverified {
+    fn read(bytes: &[u8]) -> Result<Self, TrustError> {
+        if bytes.len() > MAX_TRUST {
+            return Err(TrustError::Size { got: bytes.len() });
+        }
+        let bundle: Bundle = json::parse_as(bytes).map_err(TrustError::Form)?;
+        let json = BASE64URL_NOPAD.decode(bundle.payload.as_bytes()).map_err(|_| TrustError::Encoding)?;
+        let body: TrustBody = payload::read(MessageType::Trust, &json).map_err(|error| match error {
+            BodyError::Json(error) => TrustError::Json(error),
+            BodyError::Shape(detail) => TrustError::Body(detail),
+        })?;
+        let roots = keys(body.roots.iter().map(|jwk| (jwk, ())))?;
+        let roots: BTreeMap<_, _> = roots.into_iter().map(|(kid, ((), key))| (kid, key)).collect();
+        let threshold = usize::try_from(body.threshold).unwrap_or(usize::MAX);
+        if threshold > roots.len() {
+            return Err(TrustError::Threshold { threshold: body.threshold, roots: roots.len() });
+        }
+        Ok(Self { bundle, body, roots, threshold })
+    }
+
+    /// Whether the signature by one of these roots holds.
+    fn check(
+        &self,
+        roots: &BTreeMap<Thumbprint, PublicKey>,
+        kid: &Thumbprint,
+        signature: &BundleSignature,
+    ) -> Result<(), TrustError> {
+        let input = format!("{}.{}", signature.protected, self.bundle.payload);
+        let holds = roots.get(kid).is_some_and(|key| jws::verify(key, &input, &signature.signature));
+        if holds { Ok(()) } else { Err(TrustError::Signature { kid: *kid }) }
+    }
+
+    fn meets_own_threshold(&self, got: usize) -> Result<(), TrustError> {
+        if got < self.threshold {
+            return Err(TrustError::TooFewSignatures { threshold: self.body.threshold, got });
+        }
+        Ok(())
+    }
+
+    /// Its signatures hold.
+    fn trusted(self, bytes: &[u8], pin: Thumbprint) -> Result<Trust, TrustError> {
+        let Self { body, roots, threshold, .. } = self;
+        let issuers = keys(body.issuers.iter().map(|issuer| (&issuer.jwk, issuer.name.clone())))?;
+        let (mut revoked_credentials, mut revoked_keys) = (BTreeSet::new(), BTreeSet::new());
+        for revoked in &body.revoked {
+            match revoked {
+                Revoked::Credential { jti, .. } => revoked_credentials.insert(*jti),
+                Revoked::Key { kid, .. } => revoked_keys.insert(*kid),
+            };
+        }
+        let (body, digest, bytes) = (Arc::new(body), Digest::of(bytes), bytes.into());
+        Ok(Trust { body, roots, threshold, issuers, revoked_credentials, revoked_keys, pin, bytes, digest })
+    }
+}
+
 /// Keys by their thumbprints, each listed once, with what belongs to them.
-fn keys<T>(listed: impl Iterator<Item = (Jwk, T)>) -> Result<BTreeMap<Thumbprint, (T, PublicKey)>, TrustError> {
+fn keys<'a, T>(listed: impl Iterator<Item = (&'a Jwk, T)>) -> Result<BTreeMap<Thumbprint, (T, PublicKey)>, TrustError> {
     let mut keys = BTreeMap::new();
     for (jwk, owner) in listed {
-        let key = PublicKey::try_from(&jwk).map_err(TrustError::Key)?;
+        let key = PublicKey::try_from(jwk).map_err(TrustError::Key)?;
         let kid = key.thumbprint();
         if keys.insert(kid, (owner, key)).is_some() {
             return Err(TrustError::Duplicate { kid });

@@ -1,6 +1,7 @@
 //! A realm's life: its root and issuer, the keys and credentials of its members, its trust bundle, and the broker's accounts.
 //! What is there is never overwritten; what is missing is made, and what is past half its life is renewed (section 7).
 
+mod chain;
 mod changes;
 mod error;
 mod former;
@@ -24,6 +25,9 @@ use countersign_protocol::key::SecretKey;
 use countersign_protocol::name::{InvalidName, Name};
 use countersign_protocol::time::Millis;
 
+pub use self::chain::{
+    Advanced, OldIssuers, adopt, member_key, replace_lost_root, revoke, rotate_issuer, rotate_root, versions,
+};
 use self::changes::ChangeReport;
 pub use self::changes::{Action, FileChange};
 pub use self::error::{ProvisionError, ProvisionFault};

@@ -2,12 +2,11 @@
 
 use countersign_keys::load_trust;
 use countersign_protocol::command::Version;
-use countersign_protocol::json;
 use countersign_protocol::key::{SecretKey, Thumbprint};
 use countersign_protocol::name::Name;
-use countersign_protocol::trust::{Issuer, MAX_TRUST, Trust, TrustBody};
-use data_encoding::BASE64URL_NOPAD;
+use countersign_protocol::trust::{Issuer, Trust, TrustBody};
 
+use super::chain::commit;
 use super::changes::{Action, ChangeReport};
 use super::{create_key, existing_key, until};
 use crate::error::ProvisionError;
@@ -118,21 +117,19 @@ fn make(changes: &mut ChangeReport, root: Option<SecretKey>, wanted: Option<&Nam
 
 /// The next version of a bundle, the same in everything but its end.
 fn renew(changes: &mut ChangeReport, root: &SecretKey, trust: &Trust) -> Result<Trust, ProvisionError> {
-    let folder = changes.folder().clone();
-    let mut body = body_of(&countersign_keys::read_public(&folder.trust(), MAX_TRUST)?).ok_or_else(|| {
-        ProvisionError::keys(format!("{} changed while it was read", folder.trust().display())).hinting("run it again")
-    })?;
-    body.version = trust.version().saturating_add(1);
-    body.expires_at = changes.now().plus(LIFE);
-    let bytes = Trust::sign(&body, &[root]);
-    if let Err(error) = Trust::verify(&bytes, pin_of(root)) {
+    let body = TrustBody {
+        version: trust.version().saturating_add(1),
+        expires_at: changes.now().plus(LIFE),
+        ..trust.body().clone()
+    };
+    if let Err(error) = trust.successor(&Trust::sign(&body, &[root])) {
         let note = format!("past half its life, and this root alone cannot renew it: {error}");
-        changes.note(Action::Left, &folder.trust(), note);
+        changes.note(Action::Left, &changes.folder().trust(), note);
         return Ok(trust.clone());
     }
-    let note = format!("version {}, {}; clients take it at their next start", body.version, until(body.expires_at));
-    changes.write(Action::Renewed, &folder.trust(), &bytes, note)?;
-    Ok(load_trust(&folder)?)
+    let note =
+        format!("version {}, {}; `countersign trust publish` brings it to all", body.version, until(body.expires_at));
+    commit(changes, trust, &body, &[root], &note)
 }
 
 fn pin(changes: &mut ChangeReport, root: &SecretKey) -> Result<(), ProvisionError> {
@@ -147,10 +144,4 @@ fn pin(changes: &mut ChangeReport, root: &SecretKey) -> Result<(), ProvisionErro
 
 fn pin_of(root: &SecretKey) -> Thumbprint {
     root.public().thumbprint()
-}
-
-/// The content of a bundle that was verified already.
-fn body_of(bundle: &[u8]) -> Option<TrustBody> {
-    let payload = json::parse(bundle).ok()?.remove("payload")?;
-    json::parse_as(&BASE64URL_NOPAD.decode(payload.as_str()?.as_bytes()).ok()?).ok()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use countersign_link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents};
 use countersign_protocol::envelope::Delivery;
+use countersign_protocol::subject;
 use tokio::time::timeout;
 
 use crate::operator::{BATCH, Operator, now};
@@ -37,7 +38,14 @@ impl Operator {
     pub(crate) fn collect_events(&mut self, deliveries: &mut Vec<Delivery>) {
         for event in std::mem::take(&mut self.event_link.arrived) {
             match event {
-                LinkEvent::Message(delivery) => deliveries.push(delivery),
+                LinkEvent::Message(delivery) => match subject::trust_version(&self.realm, delivery.subject()) {
+                    // In force before anything else that came with it is opened.
+                    Some(version) => {
+                        let effects = self.machine.trust_bundle(version, delivery.body(), now());
+                        self.apply(effects);
+                    }
+                    None => deliveries.push(delivery),
+                },
                 // Nothing is published here, so that only a client can have sent this.
                 LinkEvent::NoResponders { .. } | LinkEvent::Unsent { .. } => {}
                 LinkEvent::Allowed { subject } => {
@@ -46,6 +54,7 @@ impl Operator {
                 }
                 LinkEvent::Connected => {
                     self.up_to_date.clear();
+                    self.machine.trust_missed(now());
                     let lost = self.event_link.lost.take();
                     let is_excused = std::mem::take(&mut self.event_link.excused);
                     let notified_at = self.event_link.notified_at.unwrap_or(0);
@@ -64,6 +73,7 @@ impl Operator {
                 LinkEvent::Denied { why } => self.notice(true, format!("the broker does not allow it: {why}")),
                 LinkEvent::Shed(count) => {
                     self.up_to_date.clear();
+                    self.machine.trust_missed(now());
                     self.notice(false, format!("{count} messages were lost: more arrived than could be taken"));
                 }
             }

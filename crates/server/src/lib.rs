@@ -10,7 +10,8 @@ mod operator;
 mod presence;
 mod stored;
 mod stream;
+mod trust;
 
 pub use countersign_machine::server::OperatorEvent;
 pub use operator::{Follow, Operator, OperatorConfig, OperatorError};
-pub use stream::{MAX_PRESENCE, PresenceStream, SetupError, forget, setup};
+pub use stream::{MAX_PRESENCE, MAX_VERSIONS, MadeStream, SetupError, forget, setup};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use countersign_host::clock::{self, RandomError};
 use countersign_host::verify::open_all;
 use countersign_keys::Member;
-use countersign_link::{BrokerAddress, Link, LinkConfig, LinkError, LinkEvent, LinkEvents};
+use countersign_link::{BrokerAddress, Link, LinkConfig, LinkError, LinkEvent, LinkEvents, TrustRequest};
 use countersign_machine::server::{
     self as machine, Audience, CommandRequest, Effect, Ignored, Now, OperatorEvent, OperatorSetup, Options, Report,
     RequestError, RequestId, Roster, Update,
@@ -43,8 +44,11 @@ pub struct OperatorConfig {
     pub broker: BrokerAddress,
     /// Who signs the requests, and the key that connects.
     pub member: Member,
-    /// What replies are judged by; it also names the realm.
+    /// What replies are judged by at first; it also names the realm.
     pub trust: Arc<Trust>,
+    /// Where the trust bundle is written that was accepted last. Without it, or where it cannot be written, a new bundle is in
+    /// force for this process only.
+    pub accepted: Option<PathBuf>,
     /// Which events are received.
     pub follow: Follow,
     /// The clients that the folder of keys knows. By name, nothing is sent to one that neither it nor the roster knows.
@@ -108,8 +112,11 @@ pub struct Operator {
     /// The subject that replies arrive on.
     replies: String,
     pub(crate) verifier: Verifier,
+    pub(crate) accepted: Option<PathBuf>,
+    /// The request for the next trust bundle, while it is under way.
+    pub(crate) fetching: TrustRequest,
     /// For what comes over the links; what the broker stores comes again with each reading.
-    live: Verifier,
+    pub(crate) live: Verifier,
     pub(crate) machine: machine::Operator,
     pub(crate) realm: Name,
     pub(crate) threads: usize,
@@ -134,18 +141,19 @@ impl Operator {
     /// Connects and subscribes to the replies of this session and to the events that are followed. Fails at once where no
     /// broker answers.
     pub async fn connect(config: OperatorConfig) -> Result<Self, OperatorError> {
-        let OperatorConfig { broker, member, trust, follow, enrolled } = config;
+        let OperatorConfig { broker, member, trust, accepted, follow, enrolled } = config;
         let realm = trust.realm().clone();
         let operator = member.identity.name().clone();
         let session = Session::from_random(clock::random()?);
         let replies = subject::replies_in(&realm, &operator, &session);
-        let events = match &follow {
+        let events: Vec<String> = match &follow {
             Follow::Clients(clients) => {
                 clients.iter().map(|it| subject::event(&realm, it, EventKind::Presence)).collect()
             }
             Follow::Presence => vec![subject::every_presence(&realm)],
             Follow::Everything => vec![subject::every_event(&realm)],
         };
+        let events = [events, vec![subject::every_trust_bundle(&realm)]].concat();
         let config = LinkConfig {
             broker,
             name: format!("operator-{operator}"),
@@ -157,15 +165,15 @@ impl Operator {
         };
         let (event_link, connected) = tokio::join!(EventLink::connect(&config, events), Link::connect(config.clone()));
         let (link, events) = connected?;
-        let (event_link, verifier) = (event_link?, Verifier::new(trust, SKEW));
+        let (event_link, verifier) = (event_link?, Verifier::new(Arc::clone(&trust), SKEW));
         let machine = machine::Operator::new(OperatorSetup {
-            realm: realm.clone(),
+            trust,
             identity: Arc::new(member.identity),
             session,
             enrolled: enrolled.into_iter().collect(),
             seed: clock::random()?,
         });
-        Ok(Self {
+        let mut operator = Self {
             link,
             events,
             was_lost: false,
@@ -175,6 +183,8 @@ impl Operator {
             replies,
             live: verifier.clone().sparing_copies(),
             verifier,
+            accepted,
+            fetching: TrustRequest::default(),
             machine,
             realm,
             threads: available_parallelism().map_or(1, NonZero::get),
@@ -182,7 +192,9 @@ impl Operator {
             up_to_date: BTreeSet::new(),
             arrived: Vec::with_capacity(BATCH),
             emitted: VecDeque::new(),
-        })
+        };
+        operator.catch_up_trust().await;
+        Ok(operator)
     }
 
     /// Whether the connection has no TLS and leaves this machine: whoever can listen can read.
@@ -242,7 +254,7 @@ impl Operator {
         audience: &Audience,
         options: Options,
     ) -> Result<RequestId, OperatorError> {
-        machine::may_sign(self.machine.identity(), now().wall)?;
+        machine::may_sign(self.machine.identity(), self.machine.trust(), now().wall)?;
         self.catch_up();
         match audience {
             Audience::Clients(clients) => {
@@ -292,6 +304,7 @@ impl Operator {
                     }
                     self.process_events();
                 }
+                answer = self.fetching.answer() => self.trust_answered(answer),
                 () = sleep(Duration::from_micros(wait)) => {
                     let effects = self.machine.tick(now());
                     self.apply(effects);
@@ -380,6 +393,8 @@ impl Operator {
         for effect in effects {
             match effect {
                 Effect::Publish { message, reply } => self.link.publish(message, Some(reply)),
+                Effect::KeepTrust(trust) => self.keep_trust(trust),
+                Effect::FetchTrust(version) => self.fetching.begin(&self.link, &self.realm, version),
                 Effect::Emit(event) => self.emitted.push_back(event),
             }
         }
@@ -444,6 +459,7 @@ impl Operator {
         // The first connection is no reconnection.
         if std::mem::take(&mut self.was_lost) {
             self.notice(false, "the connection to the broker is back".to_owned());
+            self.machine.trust_missed(now());
             return self.machine.reconnected(now());
         }
         Vec::new()

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use countersign_host::clock;
 use countersign_host::verify::open_all;
-use countersign_link::{Inbox, Link, LinkConfig};
+use countersign_link::{Inbox, Link, LinkConfig, StoredMessage};
 use countersign_machine::server::RequestError;
 use countersign_protocol::envelope::Delivery;
 use countersign_protocol::event::{Event, EventKind};
@@ -22,7 +22,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::operator::{Operator, OperatorError, now};
-use crate::stored::{PAGE, Page, StoredPresence, stored_presence};
+use crate::stored::{PAGE, Page, stored_presence};
 
 /// How long the broker may take to answer for the last presences of named clients: more than a slow round trip. A presence
 /// that does not arrive is not known, which is no error.
@@ -156,7 +156,7 @@ impl Operator {
     }
 
     /// Takes what may have broken a page; the number that the next page begins with.
-    fn take_one(&mut self, stored: StoredPresence, reading: &mut Reading) -> Option<u64> {
+    fn take_one(&mut self, stored: StoredMessage, reading: &mut Reading) -> Option<u64> {
         reading.count += 1;
         self.take_stored(&[stored.delivery], reading);
         stored.sequence.checked_add(1)
@@ -192,7 +192,7 @@ impl Operator {
     }
 
     /// The message of this number or the one after it, alone.
-    async fn fetch_next(&self, reader: &Link, number: u64) -> Result<Option<StoredPresence>, OperatorError> {
+    async fn fetch_next(&self, reader: &Link, number: u64) -> Result<Option<StoredMessage>, OperatorError> {
         let request = json!({ "seq": number, "next_by_subj": subject::every_presence(&self.realm) });
         let mut inbox = reader.inbox().await.ok_or(RequestError::Disconnected)?;
         let sent = inbox.request(subject::roster_message(&self.realm), "message", &request).await;

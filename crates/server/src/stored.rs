@@ -4,23 +4,15 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use countersign_link::Answer;
+use countersign_link::{Answer, StoredError, StoredMessage, stored_message};
 use countersign_protocol::envelope::Delivery;
-use countersign_protocol::json;
 use countersign_protocol::limits::MAX_BODY;
 use countersign_protocol::text::echo;
-use data_encoding::BASE64;
-use serde_json::{Map, Value};
 
 /// How many presences are requested at a time, and verified together.
 pub(crate) const PAGE: usize = 512;
 /// How long an answer may be, in bytes: the longest body, and the subjects and headers that come with it.
 const MAX_ANSWER: usize = MAX_BODY + 16_384;
-
-/// JetStream's error code where there is no such message.
-const NO_MESSAGE: u64 = 10_037;
-/// Its error code where there is no such stream.
-const NO_STREAM: u64 = 10_059;
 
 /// The error where there is no stream.
 const NO_PRESENCES: &str = "it keeps none (`countersign setup` makes the stream)";
@@ -77,50 +69,12 @@ impl Page {
     }
 }
 
-/// One message of the stream.
-#[derive(Debug)]
-pub(crate) struct StoredPresence {
-    pub(crate) sequence: u64,
-    pub(crate) delivery: Delivery,
-}
-
-/// Reads the answer to a request for a single message: JSON, in which its headers and body are encoded. `None` where the
-/// broker stores no such message.
-pub(crate) fn stored_presence(answer: &Answer) -> Result<Option<StoredPresence>, String> {
-    if answer.status == Some(503) {
-        return Err(NO_PRESENCES.to_owned());
-    }
-    // Encoded, everything is longer by a third.
-    if answer.length > MAX_ANSWER / 2 * 3 {
-        return Err(format!("an answer is {} bytes long", answer.length));
-    }
-    let unreadable = |_| "it answers what is not JSON".to_owned();
-    let answer = json::parse(&answer.body).map_err(unreadable)?;
-    if let Some(error) = answer.get("error") {
-        return match error.get("err_code").and_then(Value::as_u64) {
-            Some(NO_MESSAGE) => Ok(None),
-            Some(NO_STREAM) => Err(NO_PRESENCES.to_owned()),
-            _ => Err(format!(
-                "it answers {}",
-                echo(error.get("description").and_then(Value::as_str).unwrap_or("an error"))
-            )),
-        };
-    }
-    let message = answer.get("message").and_then(Value::as_object).and_then(stored);
-    message.map(Some).ok_or_else(|| "it answers with no message".to_owned())
-}
-
-fn stored(message: &Map<String, Value>) -> Option<StoredPresence> {
-    let bytes = |name: &str| match message.get(name) {
-        None => Some(Vec::new()),
-        Some(text) => BASE64.decode(text.as_str()?.as_bytes()).ok(),
-    };
-    let subject = message.get("subject")?.as_str()?;
-    let (headers, body) = (bytes("hdrs")?, bytes("data")?);
-    let headers = String::from_utf8_lossy(&headers);
-    let lines = headers.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
-    let delivery = Delivery::new(subject, false, lines.map(|(name, value)| (name, value.trim())), body.into());
-    Some(StoredPresence { sequence: message.get("seq")?.as_u64()?, delivery })
+/// Reads the answer to a request for a single message. `None` where the broker stores no such message.
+pub(crate) fn stored_presence(answer: &Answer) -> Result<Option<StoredMessage>, String> {
+    stored_message(answer, MAX_ANSWER).map_err(|error| match error {
+        StoredError::NoStream => NO_PRESENCES.to_owned(),
+        StoredError::Other(why) => why,
+    })
 }
 
 /// An answer carries the stored message's own headers and body. The body is copied: the library hands out a slice of all that
@@ -139,7 +93,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may")]
 
     use countersign_protocol::envelope::{CREDENTIAL_HEADER, SIGNATURE_HEADER};
-    use serde_json::json;
+    use data_encoding::BASE64;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -204,7 +159,7 @@ mod tests {
     }
 
     /// The answer to a request for a single message.
-    fn read(json: &Value) -> Result<Option<StoredPresence>, String> {
+    fn read(json: &Value) -> Result<Option<StoredMessage>, String> {
         stored_presence(&Answer { body: json.to_string().into(), ..presence(0, 0) })
     }
 

@@ -4,6 +4,7 @@ use countersign_keys::Login;
 use countersign_link::{BrokerAccess, BrokerAddress, LinkError, StreamContent, StreamError, make_stream, purge_stream};
 use countersign_protocol::event::EventKind;
 use countersign_protocol::name::Name;
+use countersign_protocol::trust::MAX_TRUST;
 use countersign_protocol::{subject, text};
 
 /// The longest presence that is stored, in bytes, its headers included: one with thousands of groups or commands still fits.
@@ -11,9 +12,12 @@ pub const MAX_PRESENCE: i32 = 65_536;
 /// Below which subject the broker answers the setup key.
 const INBOX_PREFIX: &str = "_INBOX.setup";
 
-/// The stream of presences, as it was made.
+/// How many versions of the trust bundle are stored, at most.
+pub const MAX_VERSIONS: i64 = 1_024;
+
+/// A stream, as it was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PresenceStream {
+pub struct MadeStream {
     /// Its name at the broker.
     pub name: String,
     /// How many servers keep it.
@@ -40,16 +44,36 @@ pub enum SetupError {
     },
 }
 
-/// Makes the stream of presences, or makes it again what it should be: the last message of each client's presence subject,
-/// read by Direct Get. Nothing longer than [`MAX_PRESENCE`] is stored. A cluster stores it on three of its servers if it has as
-/// many; a stream that is on three stays there.
-pub async fn setup(broker: impl Into<BrokerAddress>, realm: &Name, login: Login) -> Result<PresenceStream, SetupError> {
-    let stream = subject::presence_stream(realm);
-    let access = BrokerAccess { broker: broker.into(), login, inbox_prefix: INBOX_PREFIX };
-    let content = StreamContent { subjects: vec![subject::every_presence(realm)], max_message: MAX_PRESENCE };
+/// Makes the two streams, or makes them again what they should be: the last message of each client's presence subject, and
+/// every version of the trust bundle. Nothing longer than [`MAX_PRESENCE`], or than a bundle may be, is stored. A cluster stores
+/// a stream on three of its servers if it has as many; one that is on three stays there.
+pub async fn setup(
+    broker: impl Into<BrokerAddress>,
+    realm: &Name,
+    login: Login,
+) -> Result<[MadeStream; 2], SetupError> {
+    let broker = broker.into();
+    let presences =
+        StreamContent { subjects: vec![subject::every_presence(realm)], max_message: MAX_PRESENCE, max_messages: None };
+    let trust = StreamContent {
+        subjects: vec![subject::every_trust_bundle(realm)],
+        max_message: i32::try_from(MAX_TRUST).unwrap_or(i32::MAX),
+        max_messages: Some(MAX_VERSIONS),
+    };
+    let presences = make(broker.clone(), login.clone(), subject::presence_stream(realm), presences).await?;
+    Ok([presences, make(broker, login, subject::trust_stream(realm), trust).await?])
+}
+
+async fn make(
+    broker: BrokerAddress,
+    login: Login,
+    stream: String,
+    content: StreamContent,
+) -> Result<MadeStream, SetupError> {
+    let access = BrokerAccess { broker, login, inbox_prefix: INBOX_PREFIX };
     let made = make_stream(access, &stream, content).await.map_err(|error| failed("make", &stream, error))?;
     let has_fewer = made.has_fewer.map(|why| text::escape(&why).into_owned());
-    Ok(PresenceStream { replicas: made.replicas, has_fewer, name: stream })
+    Ok(MadeStream { replicas: made.replicas, has_fewer, name: stream })
 }
 
 /// Removes retired clients from the stream of presences, and so from every operator's roster. A client that is still there

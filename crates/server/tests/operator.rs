@@ -133,7 +133,10 @@ async fn a_roster_that_comes_slowly_is_read_to_its_end_however_long_that_takes()
 async fn the_stream_can_be_made_again_and_its_presence_gives_the_epoch() {
     let demo = Demo::start();
     for _ in 0..2 {
-        assert_eq!(setup(&demo.broker.url(), &name("demo"), login(12)).await.unwrap().name, "cs-demo-presence");
+        assert_eq!(
+            setup(&demo.broker.url(), &name("demo"), login(12)).await.unwrap().map(|it| it.name),
+            ["cs-demo-presence", "cs-demo-trust"]
+        );
     }
     let mut worker = demo.worker().await;
     worker.present(uuid(30), State::Unready).await;

@@ -14,6 +14,7 @@ use super::credential::CredentialAction;
 use super::options::{OutputArgs, SendArgs};
 use super::request::{CommandArgs, Sender};
 use super::settings::{KeysArgs, OperatorArgs, RealmArgs};
+use super::trust::{RevokeArgs, TrustAction};
 use super::{NoOptions, examples};
 use crate::duration::{Span, positive_span, span, span_within};
 use crate::text::Place;
@@ -70,11 +71,38 @@ A new operator or client needs nothing new at the broker.")]
     #[command(subcommand, disable_help_subcommand = true)]
     Context(ContextAction),
 
-    /// Make the broker's stream of presences
+    /// Revoke the keys of clients or operators, everywhere and at once
     ///
-    /// Makes, or brings up to date, the stream cs-<realm>-presence: the last presence of every client, from which an
-    /// operator learns who is there. It uses the setup key, which may do this and remove clients from that stream (`clients
-    /// forget`), and nothing else.
+    /// Makes the next version of the trust bundle, signed by the root, publishes it, and reports it once the broker stores it.
+    /// Every running client, operator and `watch` applies it as it arrives, and remembers it across restarts; who is away
+    /// fetches it when it is back. What a revoked key signs is dropped from then on, whatever credential comes with it.
+    ///
+    /// It needs root.pem. Without a broker the new version is in the folder of keys only, which is said, and `trust publish`
+    /// does the rest.
+    #[command(after_long_help = "Examples:
+  countersign revoke worker-7
+  countersign revoke bob --role operator
+  countersign revoke --jti 5b1c7c9e-0d1f-4a53-8a4e-2f6a1f0b7c11
+  countersign trust show")]
+    Revoke(RevokeArgs),
+
+    /// Show, publish and renew the keys that everything rests on
+    ///
+    /// The trust bundle (trust.json) lists the roots, the issuers and what is revoked. Each version is signed by the roots of
+    /// the one before it and by its own.
+    #[command(after_long_help = "Examples:
+  countersign trust show
+  countersign trust publish
+  countersign trust rotate issuer")]
+    #[command(subcommand, disable_help_subcommand = true)]
+    Trust(TrustAction),
+
+    /// Make the broker's streams of presences and of trust bundles
+    ///
+    /// Makes, or brings up to date, the streams cs-<realm>-presence, the last presence of every client, from which an
+    /// operator learns who is there; and cs-<realm>-trust, the versions of the trust bundle, from which everybody fetches
+    /// what they missed. It uses the setup key, which may do this and remove clients from the first (`clients forget`), and
+    /// nothing else.
     #[command(after_long_help = "Example:
   countersign setup --nats-url nats://broker.example:4222")]
     Setup(RealmArgs),

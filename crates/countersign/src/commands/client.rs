@@ -23,11 +23,16 @@ pub(crate) async fn run(args: &ClientArgs, mut signals: Signals, helper: Helper)
         Some(state) => state.clone(),
         None => default_state()?,
     };
-    let realm = Realm::open(&args.realm.keys)?;
+    let mut realm = Realm::open(&args.realm.keys)?;
     let (name, folder) = match &args.name {
-        Some(name) => (name.clone(), None),
-        None => claim(&realm, &state).map(|(name, folder)| (name, Some(folder)))?,
+        Some(name) => {
+            realm.expect_member(Role::Client, name)?;
+            (name.clone(), LockedStateDir::take(&state, name).map_err(ClientError::from)?)
+        }
+        None => claim(&realm, &state)?,
     };
+    // What it has accepted since vouches for its credential.
+    realm.trust = folder.trust(&realm.trust)?;
     let member = realm.member(Role::Client, &name, args.skew.millis())?;
     let mut config = ClientConfig::new(member, realm.trust, args.realm.broker.address(), state);
     config.limits.skew = args.skew.millis();
@@ -40,11 +45,8 @@ pub(crate) async fn run(args: &ClientArgs, mut signals: Signals, helper: Helper)
 
     let programs = args.commands.as_deref().map(Programs::read).transpose().map_err(|errors| wrong(&errors))?;
     let commands = registered(programs, helper, &signals)?;
-    let client = Client::new(config, commands).updated_by(updates(args.commands.clone(), helper, &signals)?);
-    let client = match folder {
-        Some(folder) => client.holding(folder),
-        None => client,
-    };
+    let client =
+        Client::new(config, commands).holding(folder).updated_by(updates(args.commands.clone(), helper, &signals)?);
     let (stopper, shutdown) = shutdown();
     tokio::spawn(pass_on(signals.clone(), stopper));
     match client.run(shutdown).await? {
@@ -169,7 +171,7 @@ impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
         let exit = match error {
             ClientError::Link(error) => return error.into(),
-            ClientError::Start(_) => Exit::Keys,
+            ClientError::Start(_) | ClientError::Trust(_) => Exit::Keys,
             ClientError::Registration(_) | ClientError::Record(_) | ClientError::Random(_) => Exit::Failed,
         };
         Self::new(exit, &error).expected(error.expected()).hint(error.hint())

@@ -12,6 +12,7 @@ pub(crate) mod listing;
 pub(crate) mod schemas;
 mod send;
 mod setup;
+mod trust;
 mod watch;
 
 use countersign_client::Helper;
@@ -38,6 +39,8 @@ pub(crate) fn run(cli: &Cli, output: Output, signals: Signals, helper: Helper) -
         Command::Init(args) => init::run(args, output),
         Command::Credential(action) => credential::run(action, output),
         Command::Context(action) => context::run(action, output),
+        Command::Revoke(args) => block_on(or_interrupted(signals, trust::revoke_members(args, output))),
+        Command::Trust(action) => block_on(or_interrupted(signals, trust::run(action, output))),
         Command::Setup(args) => block_on(or_interrupted(signals, setup::run(args, output))),
         Command::Client(args) => block_on(client::run(args, signals, helper)),
         Command::Commands(CommandsArgs { action: Some(CommandsAction::Check { folder }), .. }) => {

@@ -16,12 +16,14 @@ pub(crate) async fn run(args: &RealmArgs, output: Output) -> CliResult<Exit> {
         SetupError::Link(error) => CliError::no_broker(error, &args.broker, &realm.folder),
         error => error.into(),
     })?;
-    let servers = if made.replicas == 1 { "1 server".to_owned() } else { format!("{} servers", made.replicas) };
-    output.note(format!("the stream {} is as it should be, kept on {servers}", made.name));
-    if let Some(why) = made.has_fewer {
-        output.note(format!(
-            "the cluster does not keep it on 3 servers: {why}; run `countersign setup` when it has them"
-        ));
+    for made in made {
+        let servers = if made.replicas == 1 { "1 server".to_owned() } else { format!("{} servers", made.replicas) };
+        output.note(format!("the stream {} is as it should be, kept on {servers}", made.name));
+        if let Some(why) = made.has_fewer {
+            output.note(format!(
+                "the cluster does not keep it on 3 servers: {why}; run `countersign setup` when it has them"
+            ));
+        }
     }
     Ok(Exit::Succeeded)
 }

@@ -17,6 +17,7 @@ mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -47,6 +48,7 @@ pub(crate) use report::Gathering;
 pub(crate) use roster::print_roster;
 pub(crate) use stream::StreamPrinter;
 pub(crate) use table::table;
+pub(crate) use trust::{Published, print_published, print_trust};
 
 /// How long the end waits for standard error.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);

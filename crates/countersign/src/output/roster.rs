@@ -10,6 +10,7 @@ use countersign_protocol::name::Name;
 use countersign_protocol::reply::State;
 use countersign_protocol::text::echo;
 use countersign_protocol::time::Millis;
+use countersign_protocol::trust::warns_at;
 use countersign_server::Operator;
 use serde::Serialize;
 
@@ -21,7 +22,8 @@ use crate::cli_error::CliResult;
 /// Prints every client that commands can name, with its latest verified presence.
 pub(crate) fn print_roster(operator: &Operator, format: Format, now: Millis, output: Output) -> CliResult<()> {
     let roster = operator.roster();
-    let entry = |client| Entry::of(client, roster.entry(client), roster.expired(client), now);
+    let trust = operator.trust().version();
+    let entry = |client| Entry::of(client, roster.entry(client), roster.expired(client), trust, now);
     let entries: Vec<Entry<'_>> = operator.known().into_iter().map(entry).collect();
     match format {
         Format::Table if entries.is_empty() => {
@@ -51,6 +53,9 @@ struct Entry<'a> {
     /// Whether it has: the client executes nothing, and cannot prove its replies.
     #[serde(skip_serializing_if = "Not::not")]
     expired: bool,
+    /// Whether it is in the last third of its life.
+    #[serde(skip_serializing_if = "Not::not")]
+    credential_ends_soon: bool,
     #[serde(flatten)]
     seen: Option<LastSeen<'a>>,
     #[serde(skip)]
@@ -64,6 +69,14 @@ struct LastSeen<'a> {
     silent: bool,
     groups: &'a [Name],
     version: &'a str,
+    /// The version of its trust bundle.
+    trust_version: u64,
+    /// Whether that is older than the one in force here.
+    #[serde(skip_serializing_if = "Not::not")]
+    trust_behind: bool,
+    /// Whether that bundle ends within 30 days.
+    #[serde(skip_serializing_if = "Not::not")]
+    trust_ends_soon: bool,
     /// In milliseconds since the Unix epoch, by the client's clock.
     last_seen: Millis,
     /// How far that clock is ahead of this machine's, in milliseconds; 0 where they are not known to differ.
@@ -75,12 +88,21 @@ struct LastSeen<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn of(client: &'a Name, presence: Option<&'a Presence>, expired: Option<&'a Expired>, now: Millis) -> Self {
+    fn of(
+        client: &'a Name,
+        presence: Option<&'a Presence>,
+        expired: Option<&'a Expired>,
+        trust: u64,
+        now: Millis,
+    ) -> Self {
         let seen = presence.map(|presence| LastSeen {
             state: presence.state(),
             silent: presence.is_silent(now),
             groups: presence.groups(),
             version: &presence.info().version,
+            trust_version: presence.info().trust.version,
+            trust_behind: presence.info().trust.version < trust,
+            trust_ends_soon: now >= warns_at(presence.info().trust.expires_at),
             last_seen: presence.issued_at(),
             clock_ahead_ms: presence.clock(),
             started_at: presence.info().started_at,
@@ -90,7 +112,29 @@ impl<'a> Entry<'a> {
         });
         let until = presence.map(Presence::expires_at).or(expired.map(Expired::expired_at));
         let is_expired = until.is_some_and(|until| until <= now);
-        Self { client, credential_expires_at: until, expired: is_expired, seen, presence }
+        let ends_soon = !is_expired && presence.is_some_and(|presence| now >= presence.warns_at());
+        Self {
+            client,
+            credential_expires_at: until,
+            expired: is_expired,
+            credential_ends_soon: ends_soon,
+            seen,
+            presence,
+        }
+    }
+}
+
+impl Entry<'_> {
+    /// What somebody should see to.
+    fn marks(&self) -> impl Iterator<Item = &'static str> {
+        let seen = self.seen.as_ref().filter(|seen| seen.state != State::Terminated);
+        [
+            (self.credential_ends_soon, "credential ends soon"),
+            (seen.is_some_and(|seen| seen.trust_behind), "trust older"),
+            (seen.is_some_and(|seen| seen.trust_ends_soon), "trust ends soon"),
+        ]
+        .into_iter()
+        .filter_map(|(holds, mark)| holds.then_some(mark))
     }
 }
 
@@ -106,7 +150,12 @@ fn for_people(entries: &[Entry<'_>], now: Millis) -> String {
         let state = if seen.silent { format!("{}, silent", seen.state) } else { seen.state.to_string() };
         vec![
             entry.client.to_string(),
-            expired.map_or_else(|| state.clone(), |expired| format!("{state}, {expired}")),
+            [Some(state), expired]
+                .into_iter()
+                .flatten()
+                .chain(entry.marks().map(str::to_owned))
+                .collect::<Vec<_>>()
+                .join(", "),
             if groups.is_empty() { "-".to_owned() } else { groups.join(",") },
             echo(seen.version),
             entry.presence.map(|presence| last_seen(presence, now)).unwrap_or_default(),

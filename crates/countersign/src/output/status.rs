@@ -8,6 +8,7 @@ use countersign_protocol::name::Name;
 use countersign_protocol::reply::Progress;
 use countersign_protocol::text::echo;
 use countersign_protocol::time::Millis;
+use countersign_protocol::trust::warns_at;
 
 use super::table;
 use crate::duration::humanize;
@@ -28,13 +29,18 @@ pub(super) fn block(client: &Name, info: &ClientInfo, now: Millis) -> String {
     };
     let groups: Vec<&str> = info.groups.iter().map(Name::as_str).collect();
     let dropped: Vec<String> = info.dropped.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let ends = match info.trust.expires_at {
+        until if until <= now => ", expired",
+        until if warns_at(until) <= now => ", ends soon",
+        _ => "",
+    };
     let rows = [
         ("state", info.state.to_string()),
         ("jobs", format!("{} of {}", info.jobs.running, info.jobs.limit)),
         ("started", format!("{}, {} ago", info.started_at.utc(), age(info.started_at, now))),
         ("version", echo(&info.version)),
         ("groups", groups.join(", ")),
-        ("trust", format!("version {}, until {}", info.trust.version, info.trust.expires_at.utc())),
+        ("trust", format!("version {}, until {}{ends}", info.trust.version, info.trust.expires_at.utc())),
         ("commands", commands(CommandKind::Data)),
         ("epoch", info.epoch.to_string()),
         ("boot", info.boot.to_string()),

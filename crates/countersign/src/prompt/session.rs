@@ -376,7 +376,8 @@ impl<'a> Session<'a> {
     /// Notes once that the operator's credential ends soon: a prompt may stay open longer.
     fn note_expiry(&mut self) {
         if !self.warned
-            && let Some(warning) = requests::expiry_warning(self.operator.identity(), clock::wall())
+            && let Some(warning) =
+                requests::expiry_warning(self.operator.identity(), self.operator.trust(), clock::wall())
         {
             self.warned = true;
             self.output.note(&warning);

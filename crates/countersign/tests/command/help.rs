@@ -8,10 +8,13 @@ use crate::folder::Folder;
 /// All subcommands, in the order of the help.
 fn subcommands() -> Vec<&'static str> {
     let builtins = Builtin::ALL.iter().map(|builtin| builtin.name());
-    let before = ["init", "credential", "context", "setup", "client", "commands", "health"];
+    let before = ["init", "credential", "context", "revoke", "trust", "setup", "client", "commands", "health"];
     let after = ["wait", "call", "clients", "history", "server", "watch", "schema", "schemas"];
     before.into_iter().chain(builtins).chain(after).collect()
 }
+
+/// The subcommands of `trust`, as they are typed.
+const TRUST: [&str; 5] = ["trust show", "trust publish", "trust rotate", "trust rotate issuer", "trust rotate root"];
 
 /// The subcommands of `credential`, as they are typed.
 const CREDENTIALS: [&str; 8] = [
@@ -46,7 +49,9 @@ fn the_help_is_as_committed() {
 
 #[test]
 fn every_subcommand_has_a_help_as_committed() {
-    for subcommand in subcommands().into_iter().chain(CREDENTIALS).chain(CONTEXTS).chain(["commands check"]) {
+    for subcommand in
+        subcommands().into_iter().chain(CREDENTIALS).chain(TRUST).chain(CONTEXTS).chain(["commands check"])
+    {
         check(&[&words(subcommand)[..], &["--help"]].concat(), &subcommand.replace(' ', "-"));
     }
 }
@@ -62,7 +67,9 @@ fn every_subcommand_is_in_the_help() {
 
 #[test]
 fn no_line_of_a_help_is_wider_than_80_columns() {
-    for subcommand in subcommands().into_iter().chain(CREDENTIALS).chain(CONTEXTS).chain(["commands check"]) {
+    for subcommand in
+        subcommands().into_iter().chain(CREDENTIALS).chain(TRUST).chain(CONTEXTS).chain(["commands check"])
+    {
         for form in ["-h", "--help"] {
             let help = Folder::new().run(&[&words(subcommand)[..], &[form]].concat()).expect(0).stdout;
             for line in help.lines() {

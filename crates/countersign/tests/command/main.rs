@@ -22,4 +22,5 @@ mod permissions;
 mod renewal;
 mod schemas;
 mod tls;
+mod trust;
 mod writable;

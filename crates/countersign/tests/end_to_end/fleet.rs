@@ -28,6 +28,8 @@ pub struct Fleet {
     pub broker: Broker,
     /// Receives every event, from the start: this is how a test knows that a client is present.
     events: RefCell<Peer>,
+    /// With which presence each client started.
+    started: RefCell<BTreeMap<String, Value>>,
 }
 
 impl Fleet {
@@ -55,7 +57,7 @@ impl Fleet {
         let broker = Broker::with_file(&configuration);
         let mut events = peer(&broker, &keys(folder.path()).creds(Role::Operator, &name("alice")));
         events.subscribe("cs.demo.event.>");
-        Self { folder, broker, events: RefCell::new(events) }
+        Self { folder, broker, events: RefCell::new(events), started: RefCell::default() }
     }
 
     /// With `worker-1` started and ready, and its process.
@@ -108,7 +110,8 @@ impl Fleet {
         self.events.borrow_mut().so_far();
         let process = Process::spawn(command);
         // It is published after the subscriptions, on the same connection.
-        self.presence(client, "unready");
+        let presence = self.presence(client, "unready");
+        self.started.borrow_mut().insert(client.to_owned(), presence);
         process
     }
 
@@ -118,6 +121,19 @@ impl Fleet {
         let is_it = |subject_of: &str, body: &Value| subject_of == subject && body["state"] == state;
         let mut events = self.events.borrow_mut();
         events.wait_for(&format!("{client} {state}"), |event| is_it(&event.subject, &event.json())).json()
+    }
+
+    /// Waits for the next presence of a client that is what a test waits for.
+    pub fn presence_that(&self, client: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let subject = format!("cs.demo.event.{client}.presence");
+        let mut events = self.events.borrow_mut();
+        let found = events.wait_for(&format!("{client}: {what}"), |it| it.subject == subject && fits(&it.json()));
+        found.json()
+    }
+
+    /// The presence with which a client started that was started last.
+    pub fn last_presence(&self, client: &str) -> Value {
+        self.started.borrow()[client].clone()
     }
 
     /// Waits for the next event of a kind.

@@ -49,6 +49,7 @@ mod stolen;
 mod story;
 mod subscriptions;
 mod terminal;
+mod trust;
 mod unread;
 mod wait;
 mod watch;

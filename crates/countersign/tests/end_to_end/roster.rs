@@ -78,6 +78,7 @@ fn every_client_is_shown_as_it_is_from_its_start_to_its_end() {
         "epoch",
         "boot",
         "credential_expires_at",
+        "trust_version",
     ];
     expected.sort_unstable();
     assert_eq!(members, expected);

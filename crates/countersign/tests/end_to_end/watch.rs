@@ -182,12 +182,15 @@ fn a_trust_bundle_that_is_published_is_verified_too() {
     let watch = watching(&fleet, &["--kind", "trust", "--count", "2"]);
     let peer = fleet.peer(&fleet.keys().trust_creds());
     let bundle = std::fs::read(fleet.keys().trust()).unwrap();
-    peer.publish("cs.demo.trust", None, None, &bundle);
-    peer.publish("cs.demo.trust", None, None, &bundle[1..]);
+    peer.publish("cs.demo.trust.bundle.1", None, None, &bundle);
+    peer.publish("cs.demo.trust.bundle.2", None, None, &bundle[1..]);
     let ran = watch.wait().exits(0);
     let lines: Vec<&str> = ran.stdout.lines().map(|line| &line[26..]).collect();
     assert!(lines[0].starts_with("ok          trust     roots → everyone          version 1, until "), "{ran:#?}");
-    assert!(lines[1].starts_with("json        trust     ?                         cs.demo.trust: "), "{ran:#?}");
+    assert!(
+        lines[1].starts_with("json        trust     ?                         cs.demo.trust.bundle.2: "),
+        "{ran:#?}"
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The client's own credential: a command whose reply could not be verified is not executed (section 6).
 
+use countersign_protocol::credential::Credential;
 use countersign_protocol::envelope::{Reason, Rejected};
 use countersign_protocol::event::SecurityReason;
 
@@ -32,12 +33,19 @@ impl Client {
         Err(Rejection::Drop(Rejected::new(Reason::Credential, None, detail)))
     }
 
+    /// A command may have been opened under the trust bundle before this one.
+    pub(super) fn still_vouched_for(&self, operator: &Credential) -> Result<(), Rejection> {
+        let vouched = operator.vouched_for(self.trust());
+        vouched.map_err(|error| Rejection::Drop(Rejected::new(Reason::Credential, None, error.to_string())))
+    }
+
     /// Looks at the client's own credential, and reports once what has changed: a warning before the end, and at the end an
     /// event too, which receivers take until the skew is over.
     pub(super) fn observe_credential(&mut self, moment: Moment, step: &mut Step) {
         let credential = self.outbox.identity().credential();
         let (warns_at, until) = (credential.warns_at(), credential.expires_at());
-        let standing = if !credential.is_in_force(moment.now, self.limits.skew) {
+        let refused = credential.vouched_for(self.trust()).err();
+        let standing = if refused.is_some() || !credential.is_in_force(moment.now, self.limits.skew) {
             Standing::Over
         } else if moment.now >= warns_at {
             Standing::Ending
@@ -55,6 +63,16 @@ impl Client {
             return;
         }
         let (name, until) = (self.outbox.identity().name(), until.utc());
+        if let (Standing::Over, Some(error)) = (standing, refused) {
+            let text = format!(
+                "this client's own credential is not in force under version {} of the trust bundle: {error}. Its answers \
+                 cannot be verified, so no command is carried out. If that is not meant: issue {name} a new credential, put \
+                 it here, and start this client again",
+                self.trust().version()
+            );
+            step.effects.push(Effect::Log(Note { level: Level::Warn, text }));
+            return;
+        }
         let renew = format!("run `countersign init` where the issuer's key is, put the new {name}.jwt in its place");
         let (level, text) = match standing {
             Standing::InForce => (Level::Info, "this client's own credential is in force".to_owned()),

@@ -1,11 +1,13 @@
 //! What the shell has to do for the machine.
 
 use std::fmt;
+use std::sync::Arc;
 
 use countersign_protocol::envelope::Signed;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::key::Thumbprint;
 use countersign_protocol::name::Name;
+use countersign_protocol::trust::Trust;
 use serde_json::{Map, Value};
 
 use super::journal::Entry;
@@ -52,6 +54,11 @@ pub enum Effect {
     ReadOutput(OutputRead),
     /// Write a line to the log; the text is escaped.
     Log(Note),
+    /// Write a trust bundle where the next start finds it, then call [`super::Client::trust_kept`], or
+    /// [`super::Client::trust_not_kept`].
+    KeepTrust(Arc<Trust>),
+    /// Ask the broker for a version of the trust bundle, and call [`super::Client::trust_answered`].
+    FetchTrust(u64),
     /// Flush everything that was published, and end the process with status 0.
     Exit,
 }

@@ -70,7 +70,7 @@ impl Client {
         unique.copy_from_slice(&Digest::of(&seed).as_bytes()[..16]);
         let epoch = Uuid::from_random(unique);
         let since = before.since.max(set.mark).max(moment.now);
-        self.epoch_start = EpochStart { at: moment.now, epoch, since, trust: before.trust };
+        self.epoch_start = EpochStart { at: moment.now, epoch, since, trust: self.trust().version() };
         // Until the disk has this entry, the next start may find what was there before it.
         self.synced = self.synced.min(moment.now);
         self.outbox.begin_epoch(epoch);

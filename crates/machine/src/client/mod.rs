@@ -17,6 +17,7 @@ mod refusal;
 mod reject;
 mod start;
 mod state;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +30,6 @@ use countersign_protocol::name::Name;
 use countersign_protocol::reply::{ErrorBody, ErrorCode, Outcome, Progress};
 use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
-use countersign_protocol::trust::Trust;
 
 pub use self::catalogue::{Catalogue, DataCommand, RegistrationError};
 pub use self::clock::Now;
@@ -50,6 +50,7 @@ use self::message::Outbox;
 use self::rate::ReplyBudget;
 use self::refusal::Refusal;
 use self::reject::Alarm;
+use crate::trust::Follower;
 
 /// How soon a record that could not be written is tried again, in milliseconds.
 const RETRY: i64 = 1_000;
@@ -64,7 +65,7 @@ pub struct Client {
     catalogue: Arc<Catalogue>,
     /// How much longer than other jobs a program may take to end, in milliseconds.
     grace: i64,
-    trust: Arc<Trust>,
+    follower: Follower,
     epoch_start: EpochStart,
     started_at: Millis,
     clock: Clock,
@@ -73,6 +74,8 @@ pub struct Client {
     /// When the next mark is due, in milliseconds since boot.
     mark_at: i64,
     trust_expired: bool,
+    /// Whether the end of the bundle in force was reported as near.
+    trust_warned: bool,
     standing: Standing,
     /// When the standing changes next, in milliseconds since boot.
     standing_until: i64,
@@ -130,6 +133,8 @@ impl Client {
         let moment = self.observe(now, &mut step);
         *self.dropped.entry(Reason::Overload).or_default() += count;
         self.alarm(SecurityReason::Overload, count, None, moment, &mut step);
+        // There may have been a trust bundle among them.
+        self.follower.missed(moment.since_boot);
         step
     }
 
@@ -197,6 +202,7 @@ impl Client {
         }
         self.exit_if_idle(moment, &mut step);
         self.mark_if_due(moment, &mut step);
+        self.fetch_trust(moment, &mut step);
         if moment.since_boot >= self.heartbeat_at {
             self.release_alarms(moment, &mut step);
             self.presence(moment, &mut step);
@@ -210,7 +216,12 @@ impl Client {
             return i64::MIN;
         }
         let deadline = self.termination.as_ref().map_or(i64::MAX, |termination| termination.deadline);
-        self.heartbeat_at.min(self.mark_at).min(deadline).min(self.retry_at).min(self.standing_until)
+        self.heartbeat_at
+            .min(self.mark_at)
+            .min(deadline)
+            .min(self.retry_at)
+            .min(self.standing_until)
+            .min(self.follower.wake_at())
     }
 
     /// Ends the client as the command `terminate` does, without an answer to anybody: for SIGTERM and SIGINT.
@@ -277,6 +288,7 @@ impl Client {
             Effect::Publish(_) | Effect::ReadOutput(_) => true,
             Effect::Log(note) => matches!(note.level, Level::Command | Level::Query),
             Effect::Execute(_) | Effect::Cancel(_) | Effect::Exit => false,
+            Effect::KeepTrust(_) | Effect::FetchTrust(_) => false,
         };
         step.effects.retain(|effect| !speaks_of_a_command(effect));
         step
@@ -357,7 +369,7 @@ impl Client {
         if step.effects.contains(&Effect::Exit) {
             return;
         }
-        let own = subject::event(self.trust.realm(), self.outbox.identity().name(), EventKind::Presence);
+        let own = subject::event(self.trust().realm(), self.outbox.identity().name(), EventKind::Presence);
         let before = step.effects.len();
         step.effects.retain(|effect| !matches!(effect, Effect::Publish(message) if message.subject == own));
         if step.effects.len() < before {
@@ -373,14 +385,7 @@ impl Client {
         }
         self.records.purge(moment.now);
         self.queries.purge(moment.now);
-        let expired = self.trust.is_expired(moment.now);
-        if expired && !self.trust_expired {
-            self.alarm(SecurityReason::Trust, 1, None, moment, step);
-            let text =
-                "the trust bundle has expired: only queries and `terminate` are obeyed until there is a newer one";
-            step.effects.push(Effect::Log(Note { level: Level::Warn, text: text.to_owned() }));
-        }
-        self.trust_expired = expired;
+        self.observe_trust(moment, step);
         self.observe_credential(moment, step);
         moment
     }

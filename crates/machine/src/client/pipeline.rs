@@ -37,7 +37,9 @@ impl Client {
         step: &mut Step,
     ) -> Result<(), Rejection> {
         let catalogue = Arc::clone(&self.catalogue);
+        let operator = command.credential().clone();
         let addressed = address(command, &self.local_identity(), moment.now, self.limits.skew)?;
+        self.still_vouched_for(&operator)?;
         self.can_prove()?;
         if self.knows(addressed.started()) {
             return self.repeat(addressed.into_started(), moment, step);
@@ -54,7 +56,7 @@ impl Client {
 
     fn local_identity(&self) -> LocalIdentity<'_> {
         let identity = self.outbox.identity();
-        LocalIdentity { realm: self.trust.realm(), name: identity.name(), groups: identity.credential().groups() }
+        LocalIdentity { realm: self.trust().realm(), name: identity.name(), groups: identity.credential().groups() }
     }
 
     fn freshness(&self, now: Millis) -> Freshness {

@@ -28,7 +28,7 @@ impl Client {
             jobs: JobsInfo { running: self.running_jobs() as u64, limit: self.limits.jobs as u64 },
             dropped: self.dropped.clone(),
             commands: self.catalogue.listed().to_vec(),
-            trust: TrustInfo { version: self.trust.version(), expires_at: self.trust.expires_at() },
+            trust: TrustInfo { version: self.trust().version(), expires_at: self.trust().expires_at() },
         }
     }
 

@@ -19,6 +19,7 @@ use super::message::Outbox;
 use super::rate::ReplyBudget;
 use super::state::State;
 use super::{Client, Moment};
+use crate::trust::Follower;
 
 /// How many queries are remembered, in memory only; the next ones are answered all the same.
 const MAX_QUERIES: usize = 16_384;
@@ -104,6 +105,7 @@ impl Client {
             synced: at,
             mark_at: now.since_boot.saturating_add(MARK_EVERY),
             trust_expired: false,
+            trust_warned: false,
             standing: Standing::InForce,
             standing_until: i64::MAX,
             state: if start_ready { State::Ready } else { State::Unready },
@@ -120,7 +122,7 @@ impl Client {
             retry_at: i64::MAX,
             limits,
             version,
-            trust,
+            follower: Follower::new(trust, *boot.as_bytes()),
         };
         client.records.begin_epoch(at);
         client.records.purge(at);

@@ -31,7 +31,7 @@ impl World {
         let realm = Realm::new("demo");
         let alice = realm.operator("alice", full_grant());
         let worker = realm.client("worker-1", &["web"]);
-        let watcher = Watcher::new(Arc::clone(&realm.trust), realm.root.public().thumbprint());
+        let watcher = Watcher::new(Arc::clone(&realm.trust));
         Self { realm, alice, worker, watcher, count: 0 }
     }
 

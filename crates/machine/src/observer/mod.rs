@@ -20,7 +20,6 @@ use countersign_protocol::envelope::{Delivery, Reason, Rejected, Verifier};
 use countersign_protocol::event::{Event, EventData, EventKind};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::json;
-use countersign_protocol::key::Thumbprint;
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{Outcome, Reply};
@@ -128,7 +127,6 @@ pub struct Gap {
 #[derive(Debug)]
 pub struct Watcher {
     verifier: Verifier,
-    pin: Thumbprint,
     memory: Memory,
 }
 
@@ -140,9 +138,9 @@ struct Judged {
 }
 
 impl Watcher {
-    /// Judges by this trust bundle, and new bundles by this pin.
-    pub fn new(trust: Arc<Trust>, pin: Thumbprint) -> Self {
-        Self { verifier: Verifier::new(trust, SKEW), pin, memory: Memory::new() }
+    /// Judges by this trust bundle.
+    pub fn new(trust: Arc<Trust>) -> Self {
+        Self { verifier: Verifier::new(trust, SKEW), memory: Memory::new() }
     }
 
     /// Takes what arrived: first what is missing before it, if anything is, then the message.
@@ -230,16 +228,23 @@ impl Watcher {
         Ok(Judged { message: VerifiedMessage::Event(message, data), occurrence, gap })
     }
 
-    /// A bundle as whoever has only the pin judges it: not whether it succeeds the one in force.
+    /// A bundle as every receiver judges it: it is the one in force, or follows it.
     fn trust(&self, delivery: &Delivery) -> Result<Judged, Rejected> {
         let unsigned = |reason, detail: &str| Rejected::new(reason, None, detail);
-        let trust = Trust::verify(delivery.body(), self.pin).map_err(|e| unsigned(reason(&e), &e.to_string()))?;
-        let realm = self.verifier.trust().realm();
-        if trust.realm() != realm {
-            return Err(unsigned(Reason::Realm, &format!("for the realm {}, but this is {realm}", trust.realm())));
+        let (present, bytes) = (self.verifier.trust(), delivery.body());
+        let known = bytes == present.bytes();
+        let trust = if known { Ok(Trust::clone(present)) } else { present.successor(bytes) };
+        let trust = trust.map_err(|e| unsigned(reason(&e), &e.to_string()))?;
+        if subject::trust_version(present.realm(), delivery.subject()) != Some(trust.version()) {
+            return Err(unsigned(Reason::Address, "the subject does not belong to this version"));
         }
-        let payload = payload(delivery.body()).unwrap_or_default();
+        let payload = payload(bytes).unwrap_or_default();
         Ok(Judged { message: VerifiedMessage::Trust(trust, payload), occurrence: Occurrence::First, gap: None })
+    }
+
+    /// Judges by another bundle from now on.
+    pub fn set_trust(&mut self, trust: Arc<Trust>) {
+        self.verifier.set_trust(trust);
     }
 
     /// What the number of a client's message shows; `fresh` says that it is never sent from a record.
@@ -337,7 +342,10 @@ fn reason(error: &TrustError) -> Reason {
         TrustError::Size { .. } => Reason::Size,
         TrustError::Form(_) | TrustError::Json(_) => Reason::Json,
         TrustError::Header(_) => Reason::Type,
+        TrustError::Realm { .. } => Reason::Realm,
+        TrustError::NotNext { .. } => Reason::Trust,
         TrustError::PinNotListed { .. }
+        | TrustError::NotByPredecessor { .. }
         | TrustError::PinNotSigned { .. }
         | TrustError::SignedTwice { .. }
         | TrustError::Signature { .. }

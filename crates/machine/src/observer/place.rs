@@ -44,7 +44,7 @@ impl<'a> Place<'a> {
                 Self { kind: known.map_or(Kind::Event, |known| (*known).into()), client: Some(client), ..place }
             }
             ("event", _) => Self { kind: Kind::Event, ..place },
-            ("trust", []) => Self { kind: Kind::Trust, ..place },
+            ("trust", ["bundle", _]) => Self { kind: Kind::Trust, ..place },
             _ => place,
         }
     }
@@ -68,8 +68,8 @@ mod tests {
             ("cs.demo.event.worker-1.security", Kind::Security),
             ("cs.demo.event.worker-1.other", Kind::Event),
             ("cs.demo.event.worker-1", Kind::Event),
-            ("cs.demo.trust", Kind::Trust),
-            ("cs.demo.trust.x", Kind::Other),
+            ("cs.demo.trust.bundle.2", Kind::Trust),
+            ("cs.demo.trust.get", Kind::Other),
             ("cs.demo.gap", Kind::Other),
             ("cs.demo", Kind::Other),
             ("$SYS.demo.cmd.all", Kind::Other),

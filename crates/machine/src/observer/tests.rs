@@ -94,10 +94,10 @@ fn every_event_has_its_kind_and_is_for_everyone() {
 }
 
 #[test]
-fn a_trust_bundle_is_judged_by_the_pin() {
+fn a_trust_bundle_is_judged_as_the_successor_of_the_one_in_force() {
     let mut world = World::new();
     let good = world.trust("demo");
-    let seen = only(world.take(&bare("cs.demo.trust", good.clone())));
+    let seen = only(world.take(&bare("cs.demo.trust.bundle.2", good.clone())));
     assert_eq!((seen.kind, route(&seen)), (Kind::Trust, (None, None)));
     let Ok(VerifiedMessage::Trust(trust, payload)) = seen.verdict else { panic!("{seen:?}") };
     assert_eq!((trust.version(), &payload["version"]), (2, &json!(2)));
@@ -114,7 +114,7 @@ fn a_trust_bundle_is_judged_by_the_pin() {
         (br#"{"payload":"","signatures":[]}"#.to_vec(), Reason::Json),
         (br#"{"payload":"=","signatures":[]}"#.to_vec(), Reason::Envelope),
     ] {
-        let seen = only(world.take(&bare("cs.demo.trust", bytes)));
+        let seen = only(world.take(&bare("cs.demo.trust.bundle.2", bytes)));
         assert_eq!((seen.kind, rejected(&seen)), (Kind::Trust, (reason, None)));
     }
 }
@@ -288,7 +288,9 @@ fn traffic() -> (World, Vec<(&'static str, Observation)>) {
         }
     }
     let trust = world.trust("demo");
-    for (label, delivery) in [("trust", bare("cs.demo.trust", trust)), ("other", bare("cs.demo.x", Vec::new()))] {
+    for (label, delivery) in
+        [("trust", bare("cs.demo.trust.bundle.2", trust)), ("other", bare("cs.demo.x", Vec::new()))]
+    {
         observations.extend(world.take(&delivery).into_iter().map(|observation| (label, observation)));
     }
     (world, observations)

@@ -15,10 +15,12 @@ mod request;
 mod result_queries;
 mod roster;
 mod sent_command;
+mod trust;
 mod verdict;
 mod wait;
 
 use std::fmt;
+use std::sync::Arc;
 
 use countersign_protocol::command::{Builtin, Call, Job};
 use countersign_protocol::envelope::Signed;
@@ -27,6 +29,7 @@ use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{Outcome, State};
 use countersign_protocol::time::Millis;
+use countersign_protocol::trust::Trust;
 
 pub use notices::recorded;
 pub use operator::{Operator, OperatorSetup};
@@ -62,6 +65,11 @@ pub struct Now {
 }
 
 impl Now {
+    /// The monotonic clock in milliseconds.
+    fn millis(self) -> i64 {
+        i64::try_from(self.micros / 1_000).unwrap_or(i64::MAX)
+    }
+
     /// The monotonic moment some milliseconds from now; a negative span counts as none.
     fn after(self, millis: i64) -> u64 {
         self.micros.saturating_add(micros(millis))
@@ -156,6 +164,10 @@ pub enum Effect {
         /// Its `reply_to`.
         reply: String,
     },
+    /// Write a trust bundle where the next start finds it, and call [`Operator::trust_kept`].
+    KeepTrust(Arc<Trust>),
+    /// Ask the broker for a version of the trust bundle, and call [`Operator::trust_answered`].
+    FetchTrust(u64),
     /// Report to the person.
     Emit(OperatorEvent),
 }

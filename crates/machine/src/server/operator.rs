@@ -12,6 +12,7 @@ use countersign_protocol::name::{Name, Session};
 use countersign_protocol::reply::{Reply, State};
 use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
+use countersign_protocol::trust::Trust;
 
 use super::client_events::emit_client_event;
 use super::pending_command::PendingCommand;
@@ -20,6 +21,7 @@ use super::{
     Audience, ClientEvent, CommandRequest, Effect, GRACE, Ignored, Now, OperatorEvent, Options, Presence, RequestError,
     RequestId, Roster, SILENCE, Update, micros,
 };
+use crate::trust::Follower;
 
 /// How many requests are remembered after their reports, so that a late or conflicting reply is known for what it is.
 const MAX_REMEMBERED: usize = 64;
@@ -29,8 +31,8 @@ const MAX_REMEMBERED_TARGETS: usize = 16_384;
 /// All that an [`Operator`] is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OperatorSetup {
-    /// The realm of the clients.
-    pub realm: Name,
+    /// The trust bundle that the operator begins with; it also names the realm.
+    pub trust: Arc<Trust>,
     /// Whose requests they are.
     pub identity: Arc<Identity>,
     /// The operator's process (section 1): the caller receives what comes on `cs.<realm>.reply.<operator>.<session>.>`.
@@ -46,6 +48,7 @@ pub struct OperatorSetup {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Operator {
     pub(super) setup: OperatorSetup,
+    pub(super) follower: Follower,
     pub(super) roster: Roster,
     /// When each client was last seen, monotonic, of those whose silence is an event.
     pub(super) alive: BTreeMap<Name, u64>,
@@ -70,6 +73,7 @@ impl Operator {
     pub fn new(setup: OperatorSetup) -> Self {
         Self {
             random: Random { seed: setup.seed, drawn: 0 },
+            follower: follower(&setup),
             setup,
             roster: Roster::default(),
             alive: BTreeMap::new(),
@@ -91,7 +95,7 @@ impl Operator {
         options: Options,
         now: Now,
     ) -> Result<(RequestId, Vec<Effect>), RequestError> {
-        may_sign(&self.setup.identity, now.wall)?;
+        may_sign(&self.setup.identity, self.trust(), now.wall)?;
         if self.is_cut_off {
             return Err(RequestError::Disconnected);
         }
@@ -100,7 +104,7 @@ impl Operator {
         self.submitted += 1;
         let id = RequestId(self.submitted);
         let context = RequestContext {
-            realm: self.setup.realm.clone(),
+            trust: Arc::clone(self.trust()),
             identity: Arc::clone(&self.setup.identity),
             session: self.setup.session.clone(),
             expires_at: now.wall.plus(options.ttl),
@@ -137,7 +141,8 @@ impl Operator {
     /// A reply that the verifier let pass. It counts only if it satisfies the rest of section 5.
     pub fn reply(&mut self, reply: &Authentic<Reply>, now: Now) -> Vec<Effect> {
         let message = reply.message();
-        let OperatorSetup { realm, identity, session, .. } = &self.setup;
+        let OperatorSetup { trust, identity, session, .. } = &self.setup;
+        let realm = trust.realm();
         let reply_to = subject::reply_to(realm, identity.name(), session, &message.command_id);
         let taken = if message.to != *identity.name() || message.subject != subject::reply(&reply_to, &message.from) {
             Err(Ignored::Elsewhere)
@@ -213,10 +218,12 @@ impl Operator {
     /// suspended, by a signal or by a machine that slept: nobody's silence is believed then before what has arrived could
     /// be read.
     pub fn tick(&mut self, now: Now) -> Vec<Effect> {
-        if self.wake_at().is_some_and(|at| at.saturating_add(micros(GRACE)) <= now.micros) {
-            return self.suspended(now);
+        let mut effects: Vec<Effect> = self.follower.fetch(now.millis()).map(Effect::FetchTrust).into_iter().collect();
+        if self.awaited_at().is_some_and(|at| at.saturating_add(micros(GRACE)) <= now.micros) {
+            effects.extend(self.suspended(now));
+            return effects;
         }
-        let mut effects: Vec<Effect> = self.pending.values_mut().flat_map(|pending| pending.tick(now)).collect();
+        effects.extend(self.pending.values_mut().flat_map(|pending| pending.tick(now)));
         let is_silent = |last_seen: u64| !self.is_cut_off && last_seen.saturating_add(micros(SILENCE)) <= now.micros;
         let silent: Vec<Name> = self
             .alive
@@ -243,6 +250,13 @@ impl Operator {
 
     /// When [`tick`](Self::tick) has something to do, by [`Now::micros`]; `None` when nothing is awaited.
     pub fn wake_at(&self) -> Option<u64> {
+        let fetch_at = self.follower.wake_at();
+        let fetch_at = (fetch_at < i64::MAX).then(|| u64::try_from(fetch_at).unwrap_or(0).saturating_mul(1_000));
+        self.awaited_at().into_iter().chain(fetch_at).min()
+    }
+
+    /// When a wait ends.
+    fn awaited_at(&self) -> Option<u64> {
         let silent_at = self
             .alive
             .values()
@@ -339,6 +353,12 @@ impl Operator {
             stays
         });
     }
+}
+
+fn follower(setup: &OperatorSetup) -> Follower {
+    let mut seed = [0; 16];
+    seed.copy_from_slice(&setup.seed[..16]);
+    Follower::new(Arc::clone(&setup.trust), seed)
 }
 
 pub(super) fn emit(update: Update) -> Effect {

@@ -1,6 +1,7 @@
 //! A command that was sent: replies and silence become one verdict for each target (sections 5 and 8).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use countersign_protocol::command::{Builtin, CommandId, CommandKind, Target};
 use countersign_protocol::digest::Digest;
@@ -9,6 +10,7 @@ use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::Reply;
 use countersign_protocol::time::span;
+use countersign_protocol::trust::Trust;
 
 use super::expected::Expected;
 use super::pending_target::PendingTarget;
@@ -39,6 +41,11 @@ struct Broadcast {
 }
 
 impl PendingCommand {
+    /// Another trust bundle is in force: what it does not allow is not signed any more.
+    pub(super) fn set_trust(&mut self, trust: &Arc<Trust>) {
+        self.context.trust = Arc::clone(trust);
+    }
+
     /// One command to each client, all under one id and one `reply_to`. Everything is validated and signed before the first
     /// effect: after an error nothing was sent.
     pub(super) fn to_each(

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use countersign_protocol::command::{Builtin, Call, Command, DryRun, Target, True, Version};
+use countersign_protocol::credential::CredentialError;
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::{Identity, MessageType, Signed};
 use countersign_protocol::id::{MessageId, Uuid};
@@ -15,6 +16,7 @@ use countersign_protocol::reply::Outcome;
 use countersign_protocol::schema::{self, SchemaError};
 use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
+use countersign_protocol::trust::Trust;
 use serde_json::{Value, json};
 
 use super::{Audience, CommandRequest, Effect, Now, OperatorEvent, Options, RequestId, Update, micros};
@@ -53,6 +55,16 @@ pub enum RequestError {
         /// The time, by this machine's clock.
         now: Millis,
     },
+    /// The trust bundle does not vouch for the operator's own credential: no client would take the command.
+    #[error("version {version} of the trust bundle does not vouch for the credential of {operator}: {why}")]
+    Revoked {
+        /// The operator.
+        operator: Name,
+        /// The version of the bundle.
+        version: u64,
+        /// Why not.
+        why: CredentialError,
+    },
     /// There is no connection for the moment: what is published now would be sent when it is back, and run then.
     #[error("the connection to the broker is lost")]
     Disconnected,
@@ -78,7 +90,8 @@ pub enum RequestError {
 /// What is the same for all targets of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct RequestContext {
-    pub(super) realm: Name,
+    /// The bundle in force.
+    pub(super) trust: Arc<Trust>,
     pub(super) identity: Arc<Identity>,
     pub(super) session: Session,
     pub(super) request: CommandRequest,
@@ -163,7 +176,7 @@ impl RequestContext {
     }
 
     pub(super) fn reply_to(&self, id: &MessageId) -> String {
-        subject::reply_to(&self.realm, self.identity.name(), &self.session, id)
+        subject::reply_to(self.trust.realm(), self.identity.name(), &self.session, id)
     }
 
     /// A remark on one of its targets.
@@ -177,15 +190,15 @@ impl RequestContext {
 
     /// Signs a command once it satisfies the schema of the envelope and section 3.
     pub(super) fn sign(&self, unsigned: UnsignedCommand<'_>) -> Result<Signed, RequestError> {
-        may_sign(&self.identity, unsigned.issued_at)?;
+        may_sign(&self.identity, &self.trust, unsigned.issued_at)?;
         let to = unsigned.to;
         let command = Command {
             v: Version,
             id: unsigned.id,
-            realm: self.realm.clone(),
+            realm: self.trust.realm().clone(),
             from: self.identity.name().clone(),
             credential: self.identity.credential().jti(),
-            subject: subject::command(&self.realm, &to),
+            subject: subject::command(self.trust.realm(), &to),
             to,
             reply_to: self.reply_to(&unsigned.id),
             issued_at: unsigned.issued_at,
@@ -222,8 +235,11 @@ impl Random {
 
 /// Whether the operator's own credential is in force. From its end on nothing is signed and no request is sent; what was
 /// sent before is waited for, since the replies are the clients'.
-pub fn may_sign(identity: &Identity, now: Millis) -> Result<(), RequestError> {
+pub fn may_sign(identity: &Identity, trust: &Trust, now: Millis) -> Result<(), RequestError> {
     let credential = identity.credential();
+    if let Err(why) = credential.vouched_for(trust) {
+        return Err(RequestError::Revoked { operator: identity.name().clone(), version: trust.version(), why });
+    }
     if credential.is_in_force(now, SKEW) {
         return Ok(());
     }

@@ -12,6 +12,7 @@ use countersign_protocol::name::Name;
 use countersign_protocol::reply::{Reply, State};
 use countersign_protocol::subject;
 use countersign_protocol::time::Millis;
+use countersign_protocol::trust::Trust;
 
 use super::SILENCE;
 
@@ -100,6 +101,11 @@ impl Presence {
     /// When the credential under which it was signed expires: from then on the client executes nothing (section 6).
     pub fn expires_at(&self) -> Millis {
         self.credential.expires_at()
+    }
+
+    /// From when on its end is near: the last third of its life.
+    pub fn warns_at(&self) -> Millis {
+        self.credential.warns_at()
     }
 
     /// Whether the client is there, as far as this shows: it has not ended, and is not silent.
@@ -274,6 +280,14 @@ impl Roster {
     /// The latest presence of every client, by name.
     pub fn entries(&self) -> impl Iterator<Item = &Presence> {
         self.entries.values()
+    }
+
+    /// Removes the clients for whose credential a trust bundle does not vouch.
+    pub(super) fn forget_unvouched(&mut self, trust: &Trust) {
+        self.entries.retain(|_, presence| presence.credential.vouched_for(trust).is_ok());
+        self.expired.retain(|_, expired| expired.is_vouched_for(trust));
+        self.earlier.retain(|client, _| self.entries.contains_key(client));
+        self.replied.retain(|client, _| self.entries.contains_key(client));
     }
 
     /// Removes the clients that do not belong to it any more; of those that have expired, all but the ones that are stored.

@@ -18,6 +18,7 @@ use countersign_protocol::output::{Data, OutputPiece};
 use countersign_protocol::reply::{ErrorCode, Outcome, Reply, State};
 use countersign_protocol::schema::Schema;
 use countersign_protocol::time::Millis;
+use countersign_protocol::trust::Trust;
 use countersign_testkit::realm::{Draft, Realm, START, full_grant, to};
 use serde_json::{Value, json};
 
@@ -40,6 +41,10 @@ pub struct Worker {
     pub logged: Vec<String>,
     /// What jobs wrote to both streams.
     pub outputs: BTreeMap<JobKey, Vec<u8>>,
+    /// The trust bundle that was written last; a restart finds it.
+    pub kept: Option<Arc<Trust>>,
+    /// The versions of it that were asked for.
+    pub fetched: Vec<u64>,
     /// Whether the disk takes marks as soon as they are written.
     pub syncs: bool,
     /// How much of the log is safely on the disk.
@@ -106,7 +111,7 @@ impl Worker {
     pub fn with_identity(realm: Realm, identity: Arc<Identity>, limits: Limits) -> Self {
         let alice = realm.operator("alice", full_grant());
         let now = Now { wall: START, since_boot: 1_000_000 };
-        let (client, step) = start(&realm, &identity, &limits, false, Restored::default(), 1, now);
+        let (client, step) = start(&realm.trust, &identity, &limits, false, Restored::default(), 1, now);
         let mut worker = Self {
             realm,
             alice,
@@ -124,6 +129,8 @@ impl Worker {
             disk_has_reserve: false,
             logged: Vec::new(),
             outputs: BTreeMap::new(),
+            kept: None,
+            fetched: Vec::new(),
             syncs: true,
             synced: 0,
             mark: None,
@@ -184,13 +191,17 @@ impl Worker {
         self.log = change(std::mem::take(&mut self.log));
         let mut restored = Restored::retaining(self.limits.retain);
         self.log.iter().cloned().for_each(|entry| restored.apply(entry));
-        let Self { realm, identity, limits, start_ready, boots, now, .. } = self;
-        let (client, step) = start(realm, identity, limits, *start_ready, restored, *boots, *now);
+        let (client, step) = self.started(restored);
         self.client = client;
         let started = self.log.len() + step.entries.len();
         let published = self.apply(step);
         self.synced = self.synced.max(started);
         self.replies(&published)
+    }
+
+    fn started(&self, restored: Restored) -> (Client, Step) {
+        let trust = self.kept.as_ref().unwrap_or(&self.realm.trust);
+        start(trust, &self.identity, &self.limits, self.start_ready, restored, self.boots, self.now)
     }
 
     /// Whether the disk takes a step's entries: a full one takes none, an almost full one only the end of a command without
@@ -243,6 +254,16 @@ impl Worker {
                     published.extend(self.apply(step));
                 }
                 Effect::Log(note) => self.logged.push(note.text),
+                Effect::KeepTrust(_) if self.disk_full => {
+                    let step = self.client.trust_not_kept("no space left on device", self.now);
+                    published.extend(self.apply(step));
+                }
+                Effect::KeepTrust(trust) => {
+                    self.kept = Some(Arc::clone(&trust));
+                    let step = self.client.trust_kept(trust, self.now);
+                    published.extend(self.apply(step));
+                }
+                Effect::FetchTrust(version) => self.fetched.push(version),
                 Effect::Exit => self.exited = true,
             }
         }
@@ -351,7 +372,7 @@ impl Worker {
 }
 
 fn start(
-    realm: &Realm,
+    trust: &Arc<Trust>,
     identity: &Arc<Identity>,
     limits: &Limits,
     start_ready: bool,
@@ -364,7 +385,7 @@ fn start(
         version: "0.1.0".to_owned(),
         identity: Arc::clone(identity),
         catalogue: catalogue(),
-        trust: Arc::clone(&realm.trust),
+        trust: Arc::clone(trust),
         restored,
         boot: Uuid::from_random([boots; 16]),
         epoch: Uuid::from_random([100 + boots; 16]),

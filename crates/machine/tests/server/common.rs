@@ -112,7 +112,7 @@ impl World {
     /// An operator's process that has submitted no request.
     pub fn server(&self) -> Server {
         let setup = OperatorSetup {
-            realm: self.realm.name.clone(),
+            trust: Arc::clone(&self.realm.trust),
             identity: Arc::clone(&self.alice),
             session: SESSION.parse().unwrap(),
             enrolled: self.workers.keys().map(|worker| name(worker)).collect(),
@@ -318,6 +318,7 @@ impl Server {
                     assert!(self.report.is_none(), "nothing is sent after the report");
                     self.sent.push(message);
                 }
+                Effect::KeepTrust(_) | Effect::FetchTrust(_) => {}
                 Effect::Emit(OperatorEvent::Update { update, .. }) => self.updates.push(update),
                 Effect::Emit(OperatorEvent::Done { report, .. }) => {
                     assert!(self.report.is_none(), "there is one report");

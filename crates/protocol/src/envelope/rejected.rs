@@ -5,6 +5,7 @@ use crate::name::Name;
 use crate::reply::State;
 use crate::text::words;
 use crate::time::Millis;
+use crate::trust::Trust;
 
 words! {
     /// Why a message was dropped in silence (section 9); each is a counter in `dropped` of a client info.
@@ -39,6 +40,8 @@ words! {
         Overload = "overload",
         /// It was refused as `busy` (section 8): the one thing counted here that is answered.
         Busy = "busy",
+        /// A trust bundle that was not accepted (section 7).
+        Trust = "trust",
     }
 }
 
@@ -84,6 +87,11 @@ impl Expired {
     /// The groups that the issuer had put it in.
     pub fn groups(&self) -> &[Name] {
         self.credential.groups()
+    }
+
+    /// Whether a trust bundle vouches for that credential, but for its end.
+    pub fn is_vouched_for(&self, trust: &Trust) -> bool {
+        self.credential.vouched_for(trust).is_ok()
     }
 
     /// When its credential expired.

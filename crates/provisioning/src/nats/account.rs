@@ -39,7 +39,7 @@ pub(super) fn account_claims(account: Account, realm: &Name, authority: &Authori
             format!("$JS.API.STREAM.MSG.GET.{}", subject::presence_stream(realm)),
             subject::roster_message(realm),
         ),
-        ("trust", format!("$JS.API.DIRECT.GET.{}", subject::trust_stream(realm)), subject::trust_get(realm)),
+        ("trust", format!("$JS.API.STREAM.MSG.GET.{}", subject::trust_stream(realm)), subject::trust_get(realm)),
     ];
     let id = |account| authority.id(account);
     let (name, exports, imports) = match account {

@@ -93,7 +93,6 @@ impl UserRole {
                     format!("cs.{realm}.cmd.client.{NAME}"),
                     format!("cs.{realm}.cmd.group.{GROUP}"),
                     format!("cs.{realm}.cmd.all"),
-                    subject::trust(realm),
                     subject::every_trust_bundle(realm),
                     format!("_INBOX.client-{NAME}.>"),
                 ],
@@ -108,7 +107,6 @@ impl UserRole {
                 vec![
                     format!("cs.{realm}.reply.{NAME}.>"),
                     subject::every_event(realm),
-                    subject::trust(realm),
                     subject::every_trust_bundle(realm),
                     format!("_INBOX.operator-{NAME}.>"),
                 ],
@@ -119,10 +117,9 @@ impl UserRole {
                 vec![text("cs.>"), text("_INBOX.observer.>")],
             ),
             Self::Setup => (setup_requests(realm), vec![text("_INBOX.setup.>")]),
-            Self::Trust => (
-                vec![subject::trust(realm), subject::every_trust_bundle(realm), subject::trust_get(realm)],
-                vec![text("_INBOX.trust.>")],
-            ),
+            Self::Trust => {
+                (vec![subject::every_trust_bundle(realm), subject::trust_get(realm)], vec![text("_INBOX.trust.>")])
+            }
             Self::Accounts => (
                 vec![text("$SYS.REQ.CLAIMS.UPDATE"), text("$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP")],
                 vec![text("_INBOX.accounts.>")],

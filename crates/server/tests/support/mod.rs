@@ -84,7 +84,7 @@ impl Demo {
         let member = Member { identity, login, inbox_prefix: "_INBOX.operator-alice".to_owned() };
         let (broker, trust) = (url.into(), Arc::clone(&self.trust));
         let (follow, enrolled) = (Follow::Everything, vec![name("worker-1")]);
-        Operator::connect(OperatorConfig { broker, member, trust, follow, enrolled }).await
+        Operator::connect(OperatorConfig { broker, member, trust, accepted: None, follow, enrolled }).await
     }
 
     pub async fn worker(&self) -> Worker {

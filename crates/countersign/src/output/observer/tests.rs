@@ -60,7 +60,7 @@ fn every_kind_has_its_line() {
     let mut observations: Vec<Observation> =
         messages.iter().flat_map(|message| world.take(&message.delivery())).collect();
     let trust = world.trust("demo");
-    observations.extend(world.take(&bare("cs.demo.trust", trust)));
+    observations.extend(world.take(&bare("cs.demo.trust.bundle.2", trust)));
     observations.extend(world.take(&bare("cs.demo.x", Vec::new())));
     let args = r#"{"msg":"done","x":2.5}"#;
     let unseen = id_of(&unseen);
@@ -105,7 +105,7 @@ fn an_object_has_the_verdict_the_names_and_the_whole_message() {
     ];
     observations.extend(messages.iter().flat_map(|message| world.take(&message.delivery())));
     let trust = world.trust("demo");
-    observations.extend(world.take(&bare("cs.demo.trust", trust)));
+    observations.extend(world.take(&bare("cs.demo.trust.bundle.2", trust)));
     let documents = documents(&observations);
     let at = 1_795_485_600_000_i64;
     let body = |message: &Signed| serde_json::from_slice::<Value>(&message.body).unwrap();
@@ -176,7 +176,7 @@ fn no_text_of_a_message_can_move_the_cursor_or_make_a_line_of_its_own() {
         bare(&format!("cs.demo.reply.{HOSTILE}.{HOSTILE}"), HOSTILE.into()),
         bare(&format!("cs.demo.event.{HOSTILE}.{HOSTILE}"), HOSTILE.into()),
         bare(&format!("cs.demo.{HOSTILE}"), HOSTILE.into()),
-        bare("cs.demo.trust", HOSTILE.into()),
+        bare("cs.demo.trust.bundle.2", HOSTILE.into()),
         Signed { subject: format!("cs.demo.cmd.{HOSTILE}"), ..ping.clone() }.delivery(),
         Signed { signature: format!("{HOSTILE}..{HOSTILE}"), ..ping.clone() }.delivery(),
         Signed { credential: HOSTILE.into(), ..ping.clone() }.delivery(),

@@ -1,0 +1,173 @@
+//! `countersign revoke` and `countersign trust`: the next version of the trust bundle, and its way to everybody.
+
+use std::collections::BTreeSet;
+
+use countersign_host::clock;
+use countersign_keys::Login;
+use countersign_link::{PublishError, TrustPublisher};
+use countersign_protocol::credential::Role;
+use countersign_protocol::name::Name;
+use countersign_protocol::trust::{Revoked, StoredTrust, Trust};
+use countersign_provisioning::{
+    Advanced, FileChange, OldIssuers, adopt, list, member_key, replace_lost_root, revoke, rotate_issuer, rotate_root,
+    versions,
+};
+use countersign_server::Follow;
+
+use crate::args::{OperatorArgs, OutputArgs, RealmArgs, RevokeArgs, Rotation, TrustAction};
+use crate::cli_error::{CliError, CliResult, Exit};
+use crate::output::{Output, Published, print_published, print_trust};
+use crate::realm::Realm;
+use crate::requests;
+
+/// Revokes members, keys and credentials, and publishes it.
+pub(crate) async fn revoke_members(args: &RevokeArgs, output: Output) -> CliResult<Exit> {
+    advance(&args.realm, args.output, output, |realm| {
+        let since = clock::wall();
+        let mut revoked: Vec<Revoked> = args.jti.iter().map(|jti| Revoked::Credential { jti: *jti, since }).collect();
+        let mut keys: BTreeSet<_> = args.kid.iter().copied().collect();
+        for name in &args.names {
+            let role = role_of(realm, name, args.role)?;
+            keys.insert(member_key(&realm.folder, &realm.trust, role, name)?);
+        }
+        revoked.extend(keys.into_iter().map(|kid| Revoked::Key { kid, since }));
+        Ok(revoke(&realm.folder, &realm.trust, &revoked)?)
+    })
+    .await
+}
+
+/// Does what is asked for with the trust bundle.
+pub(crate) async fn run(action: &TrustAction, output: Output) -> CliResult<Exit> {
+    match action {
+        TrustAction::Show { sender, output: format } => show(sender, *format, output).await,
+        TrustAction::Publish { realm, output: format } => {
+            advance(realm, *format, output, |realm| Ok(revoke(&realm.folder, &realm.trust, &[])?)).await
+        }
+        TrustAction::Rotate(Rotation::Issuer { revoke_old, realm, output: format }) => {
+            let old = if *revoke_old { OldIssuers::AreRevoked } else { OldIssuers::Stay };
+            let exit =
+                advance(realm, *format, output, |realm| Ok(rotate_issuer(&realm.folder, &realm.trust, old)?)).await;
+            if exit.is_ok() {
+                output.note("carry the new credentials to their members, who use them after their next restart");
+            }
+            exit
+        }
+        TrustAction::Rotate(Rotation::Root { lost: false, realm, output: format }) => {
+            advance(realm, *format, output, |realm| Ok(rotate_root(&realm.folder, &realm.trust)?)).await
+        }
+        TrustAction::Rotate(Rotation::Root { lost: true, realm, output: format }) => {
+            let exit =
+                advance(realm, *format, output, |realm| Ok(replace_lost_root(&realm.folder, &realm.trust)?)).await;
+            if exit.is_ok() {
+                output.note("give every member trust.json and root.thumbprint by hand, and start it again: nothing proves the new root to them");
+            }
+            exit
+        }
+    }
+}
+
+/// The role of a member of this name.
+fn role_of(realm: &Realm, name: &Name, wanted: Option<Role>) -> CliResult<Role> {
+    let has = |role| realm.folder.names(role).contains(name);
+    match wanted {
+        Some(role) => realm.expect_member(role, name).map(|()| role),
+        None if has(Role::Client) && has(Role::Operator) => {
+            Err(CliError::usage(format!("the folder has a client and an operator {name}"))
+                .expected("which of the two is meant")
+                .hint(format!("--role client, or --role operator, beside {name}")))
+        }
+        None if has(Role::Operator) => Ok(Role::Operator),
+        None => realm.expect_member(Role::Client, name).map(|()| Role::Client),
+    }
+}
+
+/// Takes what was published elsewhere, makes the next version, and publishes what the broker does not have. What cannot be
+/// published is said, after what was made.
+async fn advance(
+    args: &RealmArgs,
+    format: OutputArgs,
+    output: Output,
+    make: impl FnOnce(&Realm) -> CliResult<Advanced>,
+) -> CliResult<Exit> {
+    let mut realm = Realm::open(&args.keys)?;
+    let login = Login::read(&realm.folder.trust_creds())?;
+    let publisher = TrustPublisher::connect(args.broker.address(), realm.trust.realm(), login).await;
+    let mut files = match &publisher {
+        Ok(publisher) => catch_up(publisher, &mut realm).await?,
+        Err(_) => Vec::new(),
+    };
+    let Advanced { trust, is_new, files: made } = make(&realm)?;
+    files.extend(made);
+    let sent = match publisher {
+        Ok(publisher) => publish(&publisher, &versions(&realm.folder, &trust)?).await,
+        Err(error) => Err(error.into()),
+    };
+    let published = match &sent {
+        Ok(published) => Published { versions: published, why_not: None },
+        Err(error) => Published { versions: &[], why_not: Some(error.to_string()) },
+    };
+    print_published(&trust, is_new, &published, &files, format.format(), output)?;
+    sent.map_err(|error| not_published(&trust, error))?;
+    Ok(Exit::Succeeded)
+}
+
+/// Takes the versions that were published from another folder.
+async fn catch_up(publisher: &TrustPublisher, realm: &mut Realm) -> CliResult<Vec<FileChange>> {
+    let mut files = Vec::new();
+    while let Some(version) = realm.trust.version().checked_add(1) {
+        let StoredTrust::Bundle(_, bytes) = publisher.stored(version).await else { break };
+        let Ok(next) = realm.trust.successor(&bytes) else { break };
+        files.extend(adopt(&realm.folder, &next)?);
+        realm.trust = next;
+    }
+    Ok(files)
+}
+
+/// Publishes versions, the oldest first, and says which the broker did not have.
+async fn publish(publisher: &TrustPublisher, chain: &[Trust]) -> Result<Vec<u64>, PublishError> {
+    let mut published = Vec::new();
+    for (index, bundle) in chain.iter().enumerate() {
+        let before = index.checked_sub(1).and_then(|before| chain.get(before));
+        if publisher.publish(before, bundle).await? {
+            published.push(bundle.version());
+        }
+    }
+    Ok(published)
+}
+
+fn not_published(trust: &Trust, error: PublishError) -> CliError {
+    let what = format!("version {} of the trust bundle is in this folder only: {error}", trust.version());
+    match error {
+        PublishError::Fork { version } => CliError::keys(what)
+            .expected("one folder that makes versions of the trust bundle")
+            .hint(format!("copy trust.json and trust/{version}.json from the other folder, and revoke again here")),
+        PublishError::Link(_) | PublishError::NotStored { .. } => CliError::new(Exit::Broker, what)
+            .expected("a broker that stores it: until then it has no effect at anybody else's")
+            .hint(
+                "`countersign trust publish` when the broker is there; `countersign setup` where it has no such stream",
+            ),
+    }
+}
+
+async fn show(sender: &OperatorArgs, format: OutputArgs, output: Output) -> CliResult<Exit> {
+    let realm = Realm::open(&sender.realm.keys)?;
+    let members = list(&realm.folder, &realm.trust);
+    let broker = &sender.realm.broker;
+    let operator = match realm.operator(sender) {
+        Ok(member) => {
+            let opened = Realm::open(&sender.realm.keys)?;
+            match requests::connect(broker, opened, member, Follow::Presence, output).await {
+                Ok(mut operator) => match operator.refresh().await {
+                    Ok(()) => Ok(operator),
+                    Err(error) => Err(error.to_string()),
+                },
+                Err(error) => Err(error.what()),
+            }
+        }
+        Err(error) => Err(error.what()),
+    };
+    // What the operator has fetched meanwhile is what everybody is to have.
+    let trust = operator.as_ref().map_or_else(|_| realm.trust.clone(), |operator| Trust::clone(operator.trust()));
+    print_trust(&trust, &members, operator.as_ref().map_err(String::as_str), format.format(), output)?;
+    Ok(Exit::Succeeded)
+}
