@@ -24,7 +24,8 @@ impl Realm {
         let broker = Broker::start(&folder);
         let realm = Self { folder, broker };
         let run = realm.run(&["setup"]).expect(0);
-        assert_eq!(run.stderr, "note: the stream cs-demo-presence is as it should be, kept on 1 server\n");
+        let made = |stream| format!("note: the stream {stream} is as it should be, kept on 1 server\n");
+        assert_eq!(run.stderr, ["cs-demo-presence", "cs-demo-trust"].map(made).concat());
         realm
     }
 

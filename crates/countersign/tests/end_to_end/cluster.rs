@@ -21,7 +21,8 @@ fn setup_stores_the_presences_on_three_servers_and_the_loss_of_one_hides_no_clie
     };
     let run = |arguments: &[&str]| spawn(&all.join(","), arguments).wait();
     let made = run(&["setup"]).exits(0);
-    assert_eq!(made.stderr, "note: the stream cs-demo-presence is as it should be, kept on 3 servers\n");
+    let kept = |stream| format!("note: the stream {stream} is as it should be, kept on 3 servers\n");
+    assert_eq!(made.stderr, ["cs-demo-presence", "cs-demo-trust"].map(kept).concat());
 
     let _workers = ["worker-1", "worker-2"].map(|client| {
         let mut worker = spawn(&all[1..].join(","), &["client", "--name", client]);

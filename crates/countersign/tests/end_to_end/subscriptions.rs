@@ -14,9 +14,10 @@ fn a_client_is_not_healthy_until_it_has_credentials_that_allow_every_subscriptio
     let mut fleet = Fleet::of(&["worker-1:canary", "worker-2:canary"]);
     let creds = fleet.keys().creds(Role::Client, &name("worker-1"));
     let whole = fs::read_to_string(&creds).unwrap();
-    // worker-1 may subscribe to its own subject and to nothing else.
-    let publish = ["cs.demo.reply.*.*.*.worker-1", "cs.demo.event.worker-1.*"];
-    fleet.allow(&creds, &publish, &["cs.demo.cmd.client.worker-1"]);
+    // Of commands, worker-1 may subscribe to its own subject and to no other.
+    let publish = ["cs.demo.reply.*.*.*.worker-1", "cs.demo.event.worker-1.*", "cs.demo.trust.get"];
+    let subscribe = ["cs.demo.cmd.client.worker-1", "cs.demo.trust.bundle.*", "_INBOX.client-worker-1.>"];
+    fleet.allow(&creds, &publish, &subscribe);
     let _other = fleet.client("worker-2");
     let mut worker =
         fleet.client_as("worker-1", fleet.command(&["client", "--name", "worker-1", "--health", "health"]));

@@ -279,35 +279,39 @@ fn configuration(jetstream: bool) -> String {
             "permissions": { "publish": { "allow": publish }, "subscribe": { "allow": subscribe } },
         })
     };
-    let stream = ["CREATE", "UPDATE", "INFO", "PURGE"].map(|verb| format!("$JS.API.STREAM.{verb}.cs-demo-presence"));
+    let [presence, trust] = ["cs-demo-presence", "cs-demo-trust"]
+        .map(|stream| ["CREATE", "UPDATE", "INFO", "PURGE"].map(|verb| format!("$JS.API.STREAM.{verb}.{stream}")));
+    let streams: Vec<&str> = presence.iter().chain(&trust).map(String::as_str).collect();
     let users = [
         user(
             10,
-            &["cs.demo.cmd.>", "cs.demo.roster.*"],
-            &["cs.demo.reply.alice.>", "cs.demo.event.>", "_INBOX.operator-alice.>"],
+            &["cs.demo.cmd.>", "cs.demo.roster.*", "cs.demo.trust.get"],
+            &["cs.demo.reply.alice.>", "cs.demo.event.>", "cs.demo.trust.bundle.*", "_INBOX.operator-alice.>"],
         ),
         // Every reply and event subject, for attacks and for other clients.
         user(11, &["cs.demo.reply.>", "cs.demo.event.>"], &["cs.demo.cmd.client.worker-1"]),
         // May do what alice may, but hear replies to another.
         user(
             14,
-            &["cs.demo.cmd.>", "cs.demo.roster.*"],
-            &["cs.demo.reply.bob.>", "cs.demo.event.>", "_INBOX.operator-alice.>"],
+            &["cs.demo.cmd.>", "cs.demo.roster.*", "cs.demo.trust.get"],
+            &["cs.demo.reply.bob.>", "cs.demo.event.>", "cs.demo.trust.bundle.*", "_INBOX.operator-alice.>"],
         ),
         // Hears what the stream is asked for.
         user(13, &["test.passed"], &["cs.demo.roster.*", "test.passed"]),
     ];
-    let setup = user(12, &stream.each_ref().map(String::as_str), &["_INBOX.setup.>"]);
+    let setup = user(12, &streams, &["_INBOX.setup.>"]);
     let store = |subject: &str| format!("$JS.API.{subject}.cs-demo-presence");
+    let trust = "$JS.API.STREAM.MSG.GET.cs-demo-trust";
     let imported = |subject, to| json!({ "service": { "account": "store", "subject": store(subject) }, "to": to });
     let accounts = json!({
         "system": {},
         "realm": {
             "users": users,
-            "exports": [{ "stream": "cs.demo.event.*.presence" }],
+            "exports": [{ "stream": "cs.demo.event.*.presence" }, { "stream": "cs.demo.trust.bundle.*" }],
             "imports": [
                 imported("DIRECT.GET", "cs.demo.roster.get"),
                 imported("STREAM.MSG.GET", "cs.demo.roster.message"),
+                { "service": { "account": "store", "subject": trust }, "to": "cs.demo.trust.get" },
             ],
         },
         "store": {
@@ -316,8 +320,12 @@ fn configuration(jetstream: bool) -> String {
             "exports": [
                 { "service": store("DIRECT.GET"), "response_type": "stream" },
                 { "service": store("STREAM.MSG.GET") },
+                { "service": trust },
             ],
-            "imports": [{ "stream": { "account": "realm", "subject": "cs.demo.event.*.presence" } }],
+            "imports": [
+                { "stream": { "account": "realm", "subject": "cs.demo.event.*.presence" } },
+                { "stream": { "account": "realm", "subject": "cs.demo.trust.bundle.*" } },
+            ],
         },
     });
     json!({ "jetstream": jetstream, "system_account": "system", "accounts": accounts }).to_string()
