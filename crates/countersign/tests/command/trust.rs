@@ -56,11 +56,31 @@ fn a_kill_after_any_write_leaves_the_version_before_or_the_new_one_and_running_i
         let before = folder.files();
         let run = offline(&folder, &[words, &["-o", "json"]].concat()).expect(4);
         let after = folder.files();
-        // The order in which each file had its last change.
+        // The order in which each file had its last change: as it is reported, with what is not reported before what was not
+        // written until then. Two writes may have one time.
         let mut changed: Vec<&PathBuf> =
             after.iter().filter(|(path, now)| before.get(*path) != Some(*now)).map(|(path, _)| path).collect();
         let written = |path: &Path| fs::metadata(path).map(|about| (about.ctime(), about.ctime_nsec())).unwrap();
-        let order: BTreeMap<&PathBuf, _> = changed.iter().map(|path| (*path, written(path))).collect();
+        let json = run.json();
+        let reported: Vec<PathBuf> = json["files"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| folder.path("keys").join(it["file"].as_str().unwrap()))
+            .collect();
+        let position = |path: &PathBuf| reported.iter().rposition(|it| it == path);
+        let order: BTreeMap<&PathBuf, _> = changed
+            .iter()
+            .map(|path| match position(path) {
+                Some(at) => (*path, (at, true)),
+                None => {
+                    let from = written(path);
+                    let is_later = |other: &&&PathBuf| written(other) >= from;
+                    let next = changed.iter().filter(is_later).filter_map(|it| position(it)).min();
+                    (*path, (next.unwrap_or(reported.len()), false))
+                }
+            })
+            .collect();
         changed.sort_by_key(|path| order[*path]);
         assert!(changed.len() >= 4, "{words:?}: {changed:?} {run:#?}");
         for done in 0..changed.len() {

@@ -11,13 +11,18 @@ use crate::fleet::Fleet;
 use crate::forge::Forger;
 use crate::process::Signal;
 
-/// Copies the files of a folder into a new one, which is as private.
+/// Copies a folder into a new one, which is as private.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     fs::set_permissions(to, fs::Permissions::from_mode(0o700)).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
-        fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        let copied = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &copied);
+        } else {
+            fs::copy(&path, copied).unwrap();
+        }
     }
 }
 
@@ -26,7 +31,8 @@ fn whatever_files_are_removed_from_a_state_folder_a_second_client_on_it_does_not
     let (fleet, worker) = Fleet::ready();
     let folder = fleet.state_folder("worker-1");
     for entry in fs::read_dir(&folder).unwrap() {
-        fs::remove_file(entry.unwrap().path()).unwrap();
+        let path = entry.unwrap().path();
+        if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
     }
     let second = fleet.run(&["client", "--name", "worker-1"]).exits(1);
     assert!(second.stderr.contains("error: another client holds state/worker-1\n"), "{second:#?}");
