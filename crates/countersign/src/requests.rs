@@ -202,7 +202,7 @@ pub(crate) fn failure(error: OperatorError, operator: Option<&Operator>) -> CliE
         OperatorError::Request(RequestError::Disconnected) => {
             CliError::new(Exit::Broker, "the connection to the broker is lost; nothing was sent")
                 .expected("a broker; the connection is being made again by itself")
-                .hint("try again when the broker is back")
+                .hint("give the command again when the broker is back")
         }
         OperatorError::Request(_) => CliError::usage(error)
             .expected("a command that its own schema allows; nothing was sent")
