@@ -155,6 +155,15 @@ impl CliError {
     /// No connection to the broker that these options name; the folder of keys says what could be done about a key that it does
     /// not know.
     pub(crate) fn no_broker(error: LinkError, broker: &BrokerArgs, folder: &KeyFolder) -> Self {
+        if let LinkError::TlsFile { file, .. } = &error
+            && let Some(source) = broker.source_of(file)
+        {
+            let error = Self::from(error).of_setting("the file", source);
+            return match source {
+                Source::Context(name) => error.hint(format!("correct the context {name}, or the file's permissions")),
+                _ => error,
+            };
+        }
         let source = broker.nats_url.source();
         let which = match source {
             Source::Default => "no --nats-url, NATS_URL or context names a broker".to_owned(),

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use countersign_keys::{Fault, KeyFileError, read_own, read_public, replace_public, shell_word};
+use countersign_link::{BrokerAddress, TlsFiles};
 use countersign_protocol::name::Name;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,7 @@ pub(crate) struct Context {
     /// What it says.
     pub(crate) settings: Settings,
     /// The broker: its own, or that of the NATS context that it names.
-    pub(crate) url: Option<String>,
+    pub(crate) broker: Option<BrokerAddress>,
 }
 
 /// What a context may say. What it leaves out has the default.
@@ -44,16 +45,49 @@ pub(crate) struct Settings {
     /// The broker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) nats_url: Option<String>,
-    /// A context of the `nats` tool, whose URL is the broker's.
+    /// The authorities of the broker that `nats_url` names, an absolute path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// The user's certificate for that broker, an absolute path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its key, an absolute path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// A context of the `nats` tool, whose URL and files of TLS are the broker's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) nats_context: Option<String>,
 }
 
+impl Settings {
+    /// Where the broker is, and what proves that it is it; `None` where no broker is named.
+    pub(crate) fn broker(&self) -> CliResult<Option<BrokerAddress>> {
+        Ok(match (&self.nats_url, &self.nats_context) {
+            (Some(url), _) => Some(BrokerAddress { url: url.clone(), tls: self.tls() }),
+            (None, Some(context)) => Some(nats_broker(context)?),
+            (None, None) => None,
+        })
+    }
+
+    /// The files of TLS.
+    pub(crate) fn tls(&self) -> TlsFiles {
+        TlsFiles { ca: self.tls_ca.clone(), own: self.tls_cert.clone().zip(self.tls_key.clone()) }
+    }
+
+    /// Whether files of TLS are named, and no URL that they are for.
+    pub(crate) fn has_tls_without_url(&self) -> bool {
+        self.nats_url.is_none() && [&self.tls_ca, &self.tls_cert, &self.tls_key].into_iter().any(Option::is_some)
+    }
+}
+
 /// What is read of a context of the `nats` tool, which has many more members.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct NatsContext {
-    #[serde(default)]
     url: String,
+    ca: String,
+    cert: String,
+    key: String,
 }
 
 /// The context that holds: the one that is named, else the one in use.
@@ -66,12 +100,8 @@ pub(crate) fn chosen(name: Option<Name>) -> CliResult<Option<Context>> {
         },
     };
     let settings = read(&name)?;
-    let url = match (&settings.nats_url, &settings.nats_context) {
-        (Some(url), _) => Some(url.clone()),
-        (None, Some(context)) => Some(nats_url(context)?),
-        (None, None) => None,
-    };
-    Ok(Some(Context { name, settings, url }))
+    let broker = settings.broker()?;
+    Ok(Some(Context { name, settings, broker }))
 }
 
 /// The context in use; none where the user has no configuration folder, or chose none.
@@ -123,14 +153,25 @@ pub(crate) fn read(name: &Name) -> CliResult<Settings> {
         Err(KeyFileError { fault: Fault::Missing, .. }) => return Err(unknown(name)),
         Err(error) => return Err(unusable(&error)),
     };
-    let settings: Settings = parse(&path, &bytes, "an object with keys, realm, operator, nats_url or nats_context")?;
+    let members = "an object with keys, realm, operator, nats_url, tls_ca, tls_cert, tls_key or nats_context";
+    let settings: Settings = parse(&path, &bytes, members)?;
     let wrong = |what: String, expected: &str| {
         Err(CliError::usage(format!("{}: {what}", path.display()))
             .expected(expected)
             .hint(format!("correct it, or `countersign context set {name}`")))
     };
-    if let Some(keys) = settings.keys.as_ref().filter(|keys| !keys.is_absolute()) {
-        return wrong(format!("`keys` is {}", keys.display()), "an absolute path: a context holds in every folder");
+    let Settings { keys, tls_ca, tls_cert, tls_key, .. } = &settings;
+    for (member, path) in [("keys", keys), ("tls_ca", tls_ca), ("tls_cert", tls_cert), ("tls_key", tls_key)] {
+        if let Some(path) = path.as_ref().filter(|path| !path.is_absolute()) {
+            let what = format!("`{member}` is {}", path.display());
+            return wrong(what, "an absolute path: a context holds in every folder");
+        }
+    }
+    if tls_cert.is_some() != tls_key.is_some() {
+        return wrong("one of `tls_cert` and `tls_key` is there without the other".to_owned(), "both of them, or none");
+    }
+    if settings.has_tls_without_url() {
+        return wrong("it names files of TLS, and no URL".to_owned(), "`nats_url`, the broker that they are for");
     }
     if settings.nats_url.is_some() && settings.nats_context.is_some() {
         return wrong("both `nats_url` and `nats_context` name the broker".to_owned(), "one of them");
@@ -157,8 +198,8 @@ pub(crate) fn remove(name: &Name) -> CliResult<()> {
     remove_file(&folder.join(file(name)))
 }
 
-/// The broker of a context of the `nats` tool.
-pub(crate) fn nats_url(name: &str) -> CliResult<String> {
+/// The broker of a context of the `nats` tool, with its files of TLS.
+fn nats_broker(name: &str) -> CliResult<BrokerAddress> {
     let wrong = |what: String| {
         CliError::usage(what)
             .expected("a context of the `nats` tool with a URL (`nats context ls` lists them)")
@@ -176,8 +217,36 @@ pub(crate) fn nats_url(name: &str) -> CliResult<String> {
         }
         Err(error) => return Err(unusable(&error)),
     };
-    let NatsContext { url } = parse(&path, &bytes, "a context of the `nats` tool")?;
-    if url.is_empty() { Err(wrong(format!("{} has no URL", path.display()))) } else { Ok(url) }
+    let NatsContext { url, ca, cert, key } = parse(&path, &bytes, "a context of the `nats` tool")?;
+    if url.is_empty() {
+        return Err(wrong(format!("{} has no URL", path.display())));
+    }
+    if cert.is_empty() != key.is_empty() {
+        return Err(CliError::usage(format!("{}: one of `cert` and `key` is there without the other", path.display()))
+            .expected("both of them, or none")
+            .hint(format!("correct {}", shell_word(&path))));
+    }
+    let file = |member, value| nats_file(&path, member, value);
+    let own = file("cert", &cert)?.zip(file("key", &key)?);
+    Ok(BrokerAddress { url, tls: TlsFiles { ca: file("ca", &ca)?, own } })
+}
+
+/// A file that a context of the `nats` tool names; none where that is empty. The tool would also put the values of variables
+/// in, and look in the current folder.
+fn nats_file(context: &Path, member: &str, value: &str) -> CliResult<Option<PathBuf>> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let path = match value.strip_prefix("~/") {
+        Some(below) => absolute("HOME").map(|home| home.join(below)),
+        None => Some(PathBuf::from(value)),
+    };
+    match path.filter(|path| path.is_absolute() && !value.contains('$')) {
+        Some(path) => Ok(Some(path)),
+        None => Err(CliError::usage(format!("{}: `{member}` is {value}", context.display()))
+            .expected("an absolute path, or one that begins with ~/, without variables")
+            .hint(format!("correct {}", shell_word(context)))),
+    }
 }
 
 /// Where contexts are, for people.
@@ -230,8 +299,12 @@ fn file(name: &Name) -> String {
 
 /// The user's configuration: `$XDG_CONFIG_HOME`, else `~/.config`.
 fn base() -> Option<PathBuf> {
-    let absolute = |variable| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")))
+}
+
+/// A folder that the environment names by an absolute path.
+fn absolute(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
 fn folder() -> Option<PathBuf> {

@@ -54,7 +54,7 @@ impl TlsFiles {
     }
 
     /// Whether they can be read: the library would say that there is no broker.
-    pub(super) fn check(&self) -> Result<(), LinkError> {
+    pub fn check(&self) -> Result<(), LinkError> {
         let own = self.own.iter().flat_map(|(certificate, key)| [certificate, key]);
         for file in self.ca.iter().chain(own) {
             std::fs::File::open(file).map_err(|error| LinkError::TlsFile {

@@ -141,7 +141,7 @@ A new operator or client needs nothing new at the broker.")]
     Request(CommandArgs<OperatorArgs>),
 
     #[command(after_long_help = examples(Place::Shell, &CLIENTS))]
-    Clients(ClientsArgs<OperatorArgs>),
+    Clients(Box<ClientsArgs<OperatorArgs>>),
 
     // It is read without a broker.
     #[command(after_long_help = examples(Place::Shell, &HISTORY), mut_arg("nats_url", |arg| arg.hide(true)),

@@ -28,9 +28,11 @@ pub(crate) enum ContextAction {
 
     /// Make a context, or change what options name in one
     ///
-    /// The folder of keys must be usable, and the operator must be in it. What was set before and no option names stays.
+    /// The folder of keys must be usable, and the operator must be in it. What was set before and no option names stays; a NATS
+    /// context takes the place of the URL and the files of TLS.
     #[command(after_long_help = "Examples:
   countersign context set plant --keys keys --nats-url nats://broker:4222
+  countersign context set plant --tls-ca ca.pem
   countersign context set plant --as alice")]
     Set(ContextSetArgs),
 
@@ -67,7 +69,16 @@ pub(crate) struct ContextSetArgs {
     /// The broker
     #[arg(long, id = "set_nats_url", value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) nats_url: Option<String>,
-    /// The context of the `nats` tool whose URL is the broker's
+    /// The certificates of the authorities that the broker's must be from, in PEM; requires TLS
+    #[arg(long, id = "set_tls_ca", value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// A certificate of your own, in PEM, for a broker that asks for one
+    #[arg(long, id = "set_tls_cert", value_name = "FILE", requires = "set_tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The key of --tls-cert, in PEM
+    #[arg(long, id = "set_tls_key", value_name = "FILE", requires = "set_tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// The context of the `nats` tool whose URL and files of TLS are the broker's
     #[arg(long, value_name = "NAME", conflicts_with = "set_nats_url", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) nats_context: Option<String>,
 }

@@ -1,17 +1,19 @@
 //! The settings that an option, the environment or a context gives: which keys, which realm, which broker, which operator.
 //! Each knows where its value comes from, so that errors can say it.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::builder::{NonEmptyStringValueParser, ValueParser};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Error, FromArgMatches};
 use countersign_link::{BrokerAddress, TlsFiles};
 use countersign_protocol::name::Name;
+use countersign_protocol::text::escape;
 
-use crate::context::Context;
+use crate::context::{Context, Settings};
 
 /// The broker where nothing names another.
 pub(crate) const DEFAULT_URL: &str = "nats://127.0.0.1:4222";
@@ -90,14 +92,25 @@ impl<T> Deref for Setting<T> {
 pub(crate) struct BrokerArgs {
     /// One URL, or several with commas between.
     pub(crate) nats_url: Setting<String>,
-    /// The files of TLS.
-    tls: TlsFiles,
+    /// The certificates of its authorities.
+    ca: Option<Setting<PathBuf>>,
+    /// The user's own certificate, and its key.
+    own: Option<(Setting<PathBuf>, Setting<PathBuf>)>,
 }
 
 impl BrokerArgs {
     /// Where it is, and what proves that it is it.
     pub(crate) fn address(&self) -> BrokerAddress {
-        BrokerAddress { url: self.nats_url.to_string(), tls: self.tls.clone() }
+        let own = self.own.as_ref().map(|(certificate, key)| (certificate.value.clone(), key.value.clone()));
+        let tls = TlsFiles { ca: self.ca.as_ref().map(|ca| ca.value.clone()), own };
+        BrokerAddress { url: self.nats_url.to_string(), tls }
+    }
+
+    /// Where a file of TLS is named; `file` is its path, escaped.
+    pub(crate) fn source_of(&self, file: &str) -> Option<&Source> {
+        let own = self.own.iter().flat_map(|(certificate, key)| [certificate, key]);
+        let named = self.ca.iter().chain(own).find(|setting| escape(&setting.to_string_lossy()) == file);
+        named.map(Setting::source)
     }
 }
 
@@ -144,6 +157,9 @@ struct Names {
 }
 
 const URL_NAMES: Names = Names { id: URL, flag: "--nats-url", variable: "NATS_URL" };
+const CA_NAMES: Names = Names { id: TLS_CA, flag: "--tls-ca", variable: "COUNTERSIGN_TLS_CA" };
+const CERT_NAMES: Names = Names { id: TLS_CERT, flag: "--tls-cert", variable: "COUNTERSIGN_TLS_CERT" };
+const TLS_KEY_NAMES: Names = Names { id: TLS_KEY, flag: "--tls-key", variable: "COUNTERSIGN_TLS_KEY" };
 const KEYS_NAMES: Names = Names { id: KEYS, flag: "--keys", variable: "COUNTERSIGN_KEYS" };
 const REALM_NAMES: Names = Names { id: REALM, flag: "--realm", variable: "" };
 const OPERATOR_NAMES: Names = Names { id: OPERATOR, flag: "--as", variable: "COUNTERSIGN_OPERATOR" };
@@ -173,9 +189,8 @@ fn named() -> ValueParser {
 impl FromArgMatches for BrokerArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         let default = || Setting { value: DEFAULT_URL.to_owned(), source: Source::Default };
-        let file = |id| matches.try_get_one::<PathBuf>(id).ok().flatten().cloned();
-        let tls = TlsFiles { ca: file(TLS_CA), own: file(TLS_CERT).zip(file(TLS_KEY)) };
-        Ok(Self { nats_url: URL_NAMES.read(matches).unwrap_or_else(default), tls })
+        let own = CERT_NAMES.read(matches).zip(TLS_KEY_NAMES.read(matches));
+        Ok(Self { nats_url: URL_NAMES.read(matches).unwrap_or_else(default), ca: CA_NAMES.read(matches), own })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
@@ -188,15 +203,15 @@ impl Args for BrokerArgs {
     fn augment_args(command: clap::Command) -> clap::Command {
         let help = format!("The broker; by default {DEFAULT_URL}");
         let url = URL_NAMES.arg().value_name("URL").help(help).display_order(100);
-        let file = |id: &'static str, variable: &'static str, order, help: &'static str| {
-            let arg = Arg::new(id).long(id).env(variable).value_name("FILE").display_order(order).help(help);
+        let file = |names: Names, order, help: &'static str| {
+            let arg = names.arg().value_name("FILE").display_order(order).help(help);
             arg.value_parser(ValueParser::path_buf())
         };
         command
             .arg(url.value_parser(NonEmptyStringValueParser::new()))
-            .arg(file(TLS_CA, "COUNTERSIGN_TLS_CA", 101, CA_HELP))
-            .arg(file(TLS_CERT, "COUNTERSIGN_TLS_CERT", 102, CERT_HELP).requires(TLS_KEY))
-            .arg(file(TLS_KEY, "COUNTERSIGN_TLS_KEY", 103, "The key of --tls-cert, in PEM").requires(TLS_CERT))
+            .arg(file(CA_NAMES, 101, CA_HELP))
+            .arg(file(CERT_NAMES, 102, CERT_HELP).requires(TLS_KEY))
+            .arg(file(TLS_KEY_NAMES, 103, "The key of --tls-cert, in PEM").requires(TLS_CERT))
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
@@ -263,6 +278,7 @@ impl Args for OperatorArgs {
 pub(crate) struct Wanted {
     /// The folder of keys, and with it the realm and the operator.
     keys: bool,
+    /// The URL, and with it the files of TLS.
     url: bool,
 }
 
@@ -281,28 +297,32 @@ pub(super) fn wanted(matches: &ArgMatches) -> Option<(Wanted, Option<Name>)> {
 }
 
 /// The command, with what a context says as the defaults of every subcommand. A realm and an operator are those of a folder of
-/// keys, and hold for no other.
+/// keys, and hold for no other; files of TLS are those of a URL.
 pub(super) fn with_context(command: clap::Command, context: &Context, wanted: Wanted) -> clap::Command {
-    let of_keys = |value: Option<String>| value.filter(|_| wanted.keys);
-    let name = |name: &Option<Name>| name.as_ref().map(Name::to_string);
-    let settings = &context.settings;
+    let of_keys = |value: Option<OsString>| value.filter(|_| wanted.keys);
+    let name = |name: &Option<Name>| name.as_ref().map(|name| name.as_str().into());
+    let Settings { keys, realm, operator, .. } = &context.settings;
+    let broker = context.broker.as_ref().filter(|_| wanted.url);
+    let TlsFiles { ca, own } = broker.map(|broker| broker.tls.clone()).unwrap_or_default();
+    let (certificate, key) = own.unzip();
+    let path = |path: Option<PathBuf>| path.map(PathBuf::into_os_string);
     let values = [
-        (CONTEXT, Some(context.name.to_string())),
-        (URL, context.url.clone()),
-        (REALM, of_keys(name(&settings.realm))),
-        (OPERATOR, of_keys(name(&settings.operator))),
+        (CONTEXT, Some(context.name.as_str().into())),
+        (URL, broker.map(|broker| broker.url.clone().into())),
+        (TLS_CA, path(ca)),
+        (TLS_CERT, path(certificate)),
+        (TLS_KEY, path(key)),
+        (KEYS, of_keys(path(keys.clone()))),
+        (REALM, of_keys(name(realm))),
+        (OPERATOR, of_keys(name(operator))),
     ];
-    defaults(command, &values, settings.keys.as_deref().filter(|_| wanted.keys))
+    defaults(command, &values)
 }
 
-fn defaults(command: clap::Command, values: &[(&str, Option<String>)], keys: Option<&Path>) -> clap::Command {
-    let set = |arg: Arg| {
-        let value = values.iter().find(|(id, _)| arg.get_id() == *id).and_then(|(_, value)| value.clone());
-        match (value, keys) {
-            (Some(value), _) => arg.default_value(value),
-            (None, Some(keys)) if arg.get_id() == KEYS => arg.default_value(keys.as_os_str().to_owned()),
-            _ => arg,
-        }
+fn defaults(command: clap::Command, values: &[(&str, Option<OsString>)]) -> clap::Command {
+    let set = |arg: Arg| match values.iter().find(|(id, _)| arg.get_id() == *id) {
+        Some((_, Some(value))) => arg.default_value(value.clone()),
+        _ => arg,
     };
-    command.mut_args(set).mut_subcommands(|command| defaults(command, values, keys))
+    command.mut_args(set).mut_subcommands(|command| defaults(command, values))
 }

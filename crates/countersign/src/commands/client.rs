@@ -49,7 +49,11 @@ pub(crate) async fn run(args: &ClientArgs, mut signals: Signals, helper: Helper)
         Client::new(config, commands).holding(folder).updated_by(updates(args.commands.clone(), helper, &signals)?);
     let (stopper, shutdown) = shutdown();
     tokio::spawn(pass_on(signals.clone(), stopper));
-    match client.run(shutdown).await? {
+    let ended = client.run(shutdown).await.map_err(|error| match error {
+        ClientError::Link(error) => CliError::no_broker(error, &args.realm.broker, &realm.folder),
+        error => error.into(),
+    })?;
+    match ended {
         Stopped::Cleanly => Ok(Exit::Succeeded),
         Stopped::AtOnce => {
             tracing::warn!("ended at once; the next start answers for what was left");

@@ -1,6 +1,6 @@
 //! `countersign context`: named settings.
 
-use std::path::absolute;
+use std::path::{Path, PathBuf, absolute};
 
 use countersign_link::without_secrets;
 use countersign_protocol::name::Name;
@@ -60,23 +60,33 @@ fn list(format: Format, output: Output) -> CliResult<()> {
         Format::Table => {
             let rows = entries.iter().map(|Entry { name, in_use, settings }| {
                 let [keys, operator, broker] = columns(settings);
-                vec![if *in_use { "*" } else { "" }.to_owned(), name.to_string(), operator, broker, keys]
+                let tls = match (&settings.tls_ca, &settings.tls_cert) {
+                    (Some(_), Some(_)) => "ca, cert",
+                    (Some(_), None) => "ca",
+                    (None, Some(_)) => "cert",
+                    (None, None) => "-",
+                };
+                let mark = if *in_use { "*" } else { "" };
+                vec![mark.to_owned(), name.to_string(), operator, broker, tls.to_owned(), keys]
             });
-            output.text(&table(&["", "NAME", "OPERATOR", "BROKER", "KEYS"], rows.collect()))
+            output.text(&table(&["", "NAME", "OPERATOR", "BROKER", "TLS", "KEYS"], rows.collect()))
         }
     }
 }
 
 /// The folder of keys, the operator and the broker, for people.
 fn columns(settings: &Settings) -> [String; 3] {
-    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     let broker = settings.nats_url.clone();
     let broker = broker.or_else(|| settings.nats_context.as_ref().map(|name| format!("NATS context {name}")));
-    [
-        or_dash(settings.keys.as_ref().map(|keys| keys.display().to_string())),
-        or_dash(settings.operator.as_ref().map(Name::to_string)),
-        or_dash(broker),
-    ]
+    [shown(settings.keys.as_deref()), or_dash(settings.operator.as_ref().map(Name::to_string)), or_dash(broker)]
+}
+
+fn shown(path: Option<&Path>) -> String {
+    or_dash(path.map(|path| path.display().to_string()))
+}
+
+fn or_dash(value: Option<String>) -> String {
+    value.unwrap_or_else(|| "-".to_owned())
 }
 
 fn show(name: Option<&Name>, format: Format, output: Output) -> CliResult<()> {
@@ -91,13 +101,16 @@ fn show(name: Option<&Name>, format: Format, output: Output) -> CliResult<()> {
         return output.json(&entry);
     }
     let [keys, operator, broker] = columns(&entry.settings);
-    let realm = entry.settings.realm.map_or_else(|| "-".to_owned(), |realm| realm.to_string());
+    let Settings { realm, tls_ca, tls_cert, tls_key, .. } = &entry.settings;
     let rows = [
         ("in use", if entry.in_use { "yes" } else { "no" }.to_owned()),
         ("keys", keys),
-        ("realm", realm),
+        ("realm", or_dash(realm.as_ref().map(Name::to_string))),
         ("operator", operator),
         ("broker", broker),
+        ("TLS ca", shown(tls_ca.as_deref())),
+        ("TLS cert", shown(tls_cert.as_deref())),
+        ("TLS key", shown(tls_key.as_deref())),
         ("file", context::shown_file(name)?),
     ];
     let rows = rows.map(|(label, value)| format!("\n  {label:<8}  {value}"));
@@ -107,19 +120,19 @@ fn show(name: Option<&Name>, format: Format, output: Output) -> CliResult<()> {
 fn set(args: &ContextSetArgs, output: Output) -> CliResult<()> {
     let is_new = !context::names().contains(&args.name);
     let mut settings = if is_new { Settings::default() } else { context::read(&args.name)? };
-    if let Some(keys) = &args.keys {
-        let keys = absolute(keys).map_err(|error| {
-            CliError::usage(format!("{}: {error}", keys.display()))
-                .expected("the folder of keys")
-                .hint("name it by an absolute path")
-        })?;
-        settings.keys = Some(keys);
-    }
+    settings.keys = in_every_folder(args.keys.as_deref())?.or(settings.keys);
     settings.realm = args.realm.clone().or(settings.realm);
     settings.operator = args.operator.clone().or(settings.operator);
     if args.nats_url.is_some() || args.nats_context.is_some() {
         (settings.nats_url, settings.nats_context) = (args.nats_url.clone(), args.nats_context.clone());
     }
+    if args.nats_context.is_some() {
+        // That gives its own.
+        (settings.tls_ca, settings.tls_cert, settings.tls_key) = (None, None, None);
+    }
+    settings.tls_ca = in_every_folder(args.tls_ca.as_deref())?.or(settings.tls_ca);
+    settings.tls_cert = in_every_folder(args.tls_cert.as_deref())?.or(settings.tls_cert);
+    settings.tls_key = in_every_folder(args.tls_key.as_deref())?.or(settings.tls_key);
     if settings == Settings::default() {
         return Err(CliError::usage(format!("the context {} would say nothing", args.name))
             .expected("--keys, --realm, --as, --nats-url or --nats-context")
@@ -138,6 +151,16 @@ fn set(args: &ContextSetArgs, output: Output) -> CliResult<()> {
     Ok(())
 }
 
+/// The path that means the same in every folder.
+fn in_every_folder(path: Option<&Path>) -> CliResult<Option<PathBuf>> {
+    let Some(path) = path else { return Ok(None) };
+    absolute(path).map(Some).map_err(|error| {
+        CliError::usage(format!("{}: {error}", path.display()))
+            .expected("a path of this file system")
+            .hint("name it by an absolute path")
+    })
+}
+
 /// Refuses what could not be used: nobody would know where it came from later.
 fn check(name: &Name, settings: &Settings) -> CliResult<()> {
     if let Some(keys) = &settings.keys {
@@ -147,11 +170,19 @@ fn check(name: &Name, settings: &Settings) -> CliResult<()> {
             .expected("--keys beside them")
             .hint(format!("countersign context set {name} --keys DIR")));
     }
-    if let Some(url) = &settings.nats_url {
-        countersign_link::check_url(url)?;
+    if settings.has_tls_without_url() {
+        return Err(CliError::usage("files of TLS are for the broker that a URL names")
+            .expected("--nats-url beside them; a NATS context gives its own")
+            .hint(format!("countersign context set {name} --nats-url URL")));
     }
-    if let Some(nats) = &settings.nats_context {
-        countersign_link::check_url(&context::nats_url(nats)?)?;
+    if let Some(broker) = settings.broker()? {
+        countersign_link::check_url(&broker.url)?;
+        broker.tls.check().map_err(|error| match &settings.nats_context {
+            Some(nats) => CliError::from(error)
+                .at(&format!("the NATS context {nats}"))
+                .hint("correct the files that it names, or their permissions"),
+            None => error.into(),
+        })?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use countersign_host::clock;
 use countersign_keys::Login;
-use countersign_link::{PublishError, TrustPublisher};
+use countersign_link::{LinkError, PublishError, TrustPublisher};
 use countersign_protocol::credential::Role;
 use countersign_protocol::name::Name;
 use countersign_protocol::trust::{Revoked, StoredTrust, Trust};
@@ -14,7 +14,7 @@ use countersign_provisioning::{
 };
 use countersign_server::Follow;
 
-use crate::args::{OperatorArgs, OutputArgs, RealmArgs, RevokeArgs, Rotation, TrustAction};
+use crate::args::{BrokerArgs, OperatorArgs, OutputArgs, RealmArgs, RevokeArgs, Rotation, Source, TrustAction};
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::output::{Output, Published, print_published, print_trust};
 use crate::realm::Realm;
@@ -107,7 +107,7 @@ async fn advance(
         Err(error) => Published { versions: &[], why_not: Some(error.to_string()) },
     };
     print_published(&trust, is_new, &published, &files, format.format(), output)?;
-    sent.map_err(|error| not_published(&trust, error))?;
+    sent.map_err(|error| not_published(&trust, error, &args.broker))?;
     Ok(Exit::Succeeded)
 }
 
@@ -135,9 +135,13 @@ async fn publish(publisher: &TrustPublisher, chain: &[Trust]) -> Result<Vec<u64>
     Ok(published)
 }
 
-fn not_published(trust: &Trust, error: PublishError) -> CliError {
+fn not_published(trust: &Trust, error: PublishError, broker: &BrokerArgs) -> CliError {
+    let source = match &error {
+        PublishError::Link(LinkError::TlsFile { file, .. }) => broker.source_of(file).unwrap_or(&Source::Default),
+        _ => &Source::Default,
+    };
     let what = format!("version {} of the trust bundle is in this folder only: {error}", trust.version());
-    match error {
+    let error = match error {
         PublishError::Fork { version } => CliError::keys(what)
             .expected("one folder that makes versions of the trust bundle")
             .hint(format!("copy trust.json and trust/{version}.json from the other folder, and revoke again here")),
@@ -146,7 +150,8 @@ fn not_published(trust: &Trust, error: PublishError) -> CliError {
             .hint(
                 "`countersign trust publish` when the broker is there; `countersign setup` where it has no such stream",
             ),
-    }
+    };
+    error.of_setting("the file", source)
 }
 
 async fn show(sender: &OperatorArgs, format: OutputArgs, output: Output) -> CliResult<Exit> {

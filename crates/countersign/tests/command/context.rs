@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use countersign_testkit::tls;
 use serde_json::json;
 
 use crate::broker::{Broker, configure};
@@ -101,6 +102,57 @@ fn the_realm_and_the_operator_of_a_context_hold_for_its_own_keys_only() {
 }
 
 #[test]
+fn the_files_of_tls_of_a_context_hold_for_its_own_url_only() {
+    let folder = Folder::with_keys(&[]);
+    tls::write(&folder.path(""));
+    let own = ["--tls-cert", "own.pem", "--tls-key", "own.key"];
+    let all = [&["--keys", "keys", "--nats-url", "nats://127.0.0.1:1", "--tls-ca", "ca.pem"][..], &own].concat();
+    set(&folder, &all).expect(0);
+    folder.run(&["context", "use", "plant"]).expect(0);
+    let from = |file: &str, source: &str| {
+        let path = folder.path(file);
+        format!("{} cannot be read: No such file or directory (os error 2); the file is from {source}", path.display())
+    };
+    fs::remove_file(folder.path("ca.pem")).unwrap();
+    for words in [
+        &["setup"][..],
+        &["ping", "worker-1"],
+        &["clients"],
+        &["watch"],
+        &["server"],
+        &["client", "--name", "worker-1", "--state", "state"],
+    ] {
+        let hint = fails(run(elsewhere(&folder, words)), 5, &from("ca.pem", "the context plant"));
+        assert!(hint.contains("correct the context plant"), "{words:?}: {hint}");
+    }
+    fails(run(elsewhere(&folder, &["trust", "publish"])), 4, &from("ca.pem", "the context plant"));
+    // Another URL has nothing to do with them.
+    fails(folder.run(&["setup", "--nats-url", "nats://127.0.0.1:2"]), 4, "answers at 127.0.0.1:2");
+    let mut command = folder.command(&["setup"]);
+    fails(
+        run({
+            command.env("NATS_URL", "nats://127.0.0.1:3");
+            command
+        }),
+        4,
+        "answers at 127.0.0.1:3",
+    );
+    // An option comes before the environment, that before the context.
+    let with_variable = |args: &[&str]| {
+        let mut command = folder.command(args);
+        command.env("COUNTERSIGN_TLS_CA", "away.pem");
+        run(command)
+    };
+    let of_variable =
+        "error: away.pem cannot be read: No such file or directory (os error 2); the file is from COUNTERSIGN";
+    assert!(with_variable(&["setup"]).expect(5).stderr.starts_with(of_variable));
+    fails(with_variable(&["setup", "--tls-ca", "other.pem"]), 4, "no NATS server answers at 127.0.0.1:1");
+    // The one that an option leaves is still the context's.
+    fs::remove_file(folder.path("own.key")).unwrap();
+    fails(folder.run(&["setup", "--tls-ca", "other.pem"]), 5, &from("own.key", "the context plant"));
+}
+
+#[test]
 fn what_a_context_could_not_use_is_refused_and_nothing_is_written() {
     let folder = Folder::with_keys(&[]);
     fails(set(&folder, &["--keys", "no-such"]), 5, "there are no keys in the folder");
@@ -110,6 +162,10 @@ fn what_a_context_could_not_use_is_refused_and_nothing_is_written() {
     fails(set(&folder, &["--keys", "keys", "--nats-context", "nowhere"]), 2, "there is no NATS context nowhere");
     fails(set(&folder, &["--keys", "keys", "--nats-context", "../x"]), 2, "is no name of a NATS context");
     fails(set(&folder, &["--as", "alice"]), 2, "those of a folder of keys");
+    fails(set(&folder, &["--keys", "keys", "--tls-ca", "keys/trust.json"]), 2, "for the broker that a URL names");
+    let with_url = ["--nats-url", "nats://127.0.0.1:1"];
+    fails(set(&folder, &[&with_url[..], &["--tls-ca", "away.pem"]].concat()), 5, "away.pem cannot be read");
+    set(&folder, &[&with_url[..], &["--tls-cert", "keys/trust.json"]].concat()).expect(2);
     fails(set(&folder, &[]), 2, "would say nothing");
     folder.run(&["context", "set", "A", "--keys", "keys"]).expect(2);
     assert!(!folder.path(".config").exists());
@@ -134,6 +190,18 @@ fn contexts_are_listed_shown_changed_and_removed() {
     for (path, expected) in [(".config/countersign", 0o700), (".config/countersign/contexts/plant.json", 0o644)] {
         assert_eq!(mode(&folder.path(path)), expected, "{path}");
     }
+    tls::write(&folder.path(""));
+    set(&folder, &["--tls-ca", "ca.pem", "--tls-cert", "own.pem", "--tls-key", "own.key"]).expect(0);
+    // A new URL leaves them: nothing that was required is silently no longer.
+    set(&folder, &["--nats-url", "nats://127.0.0.1:2"]).expect(0);
+    let shown = folder.run(&["context", "show", "-o", "json"]).expect(0).json();
+    for (member, file) in [("tls_ca", "ca.pem"), ("tls_cert", "own.pem"), ("tls_key", "own.key")] {
+        assert_eq!(shown[member], json!(folder.path(file)));
+    }
+    let text = folder.run(&["context", "show"]).expect(0).stdout;
+    assert!(["ca.pem", "own.pem", "own.key"].iter().all(|file| text.contains(file)), "{text}");
+    let table = folder.run(&["context", "list"]).expect(0).stdout;
+    assert!(table.contains("  ca, cert  "), "{table}");
     folder.run(&["context", "remove", "plant"]).expect(0);
     fails(folder.run(&["context", "remove", "plant"]), 2, "there is no context plant");
     fails(folder.run(&["context", "show"]), 2, "no context is in use");
@@ -152,6 +220,9 @@ fn a_file_that_is_wrong_is_refused_with_its_line() {
         ("{\"keys\": ", "line 1, column 9: EOF while parsing"),
         ("{\"keys\": \"relative\"}", "`keys` is relative"),
         ("{\"nats_url\": \"nats://a\", \"nats_context\": \"b\"}", "both `nats_url` and `nats_context`"),
+        ("{\"nats_url\": \"nats://a\", \"tls_ca\": \"ca.pem\"}", "`tls_ca` is ca.pem"),
+        ("{\"nats_url\": \"nats://a\", \"tls_cert\": \"/own.pem\"}", "one of `tls_cert` and `tls_key`"),
+        ("{\"nats_context\": \"a\", \"tls_ca\": \"/ca.pem\"}", "files of TLS, and no URL"),
     ] {
         fs::write(&file, text).unwrap();
         fails(folder.run(&["clients"]), 2, happened);
@@ -180,6 +251,19 @@ fn a_context_of_the_nats_tool_names_the_broker() {
     set(&folder, &["--keys", "keys", "--nats-context", "Plant 1"]).expect(0);
     let run = folder.run(&["--context", "plant", "ping", "worker-1"]);
     fails(run, 4, "no NATS server answers at 127.0.0.1:1: ");
+    let with = |more: &str| {
+        let text = format!("{{\"url\": \"nats://127.0.0.1:1\", {more}}}");
+        fs::write(nats.join("Plant 1.json"), text).unwrap();
+        folder.run(&["--context", "plant", "ping", "worker-1"])
+    };
+    let expected = format!("{} cannot be read", folder.path("ca.pem").display());
+    let hint = fails(with("\"ca\": \"~/ca.pem\", \"cert\": \"\", \"key\": \"\""), 5, &expected);
+    assert!(hint.contains("correct the context plant"), "{hint}");
+    fails(set(&folder, &["--nats-context", "Plant 1"]), 5, &format!("the NATS context Plant 1: {expected}"));
+    for path in ["ca.pem", "$HOME/ca.pem", "/$HOME/ca.pem", "~other/ca.pem", "~"] {
+        fails(with(&format!("\"ca\": \"{path}\"")), 2, &format!("Plant 1.json: `ca` is {path}"));
+    }
+    fails(with("\"cert\": \"/own.pem\""), 2, "one of `cert` and `key` is there without the other");
     fs::write(nats.join("Plant 1.json"), "{\n\"url\": 7}").unwrap();
     fails(folder.run(&["--context", "plant", "ping", "worker-1"]), 2, "Plant 1.json, line 2");
     // XDG_CONFIG_HOME comes first.

@@ -49,6 +49,24 @@ fn a_command_and_its_reply_go_over_tls_with_certificates_on_both_sides() {
 }
 
 #[test]
+fn a_context_names_the_files_of_tls_by_itself_or_by_a_context_of_the_nats_tool() {
+    let (folder, broker) = with_tls();
+    let url = format!("tls://localhost:{}", broker.port);
+    let all = [&["--keys", "keys", "--nats-url", &url, "--tls-ca", "ca.pem"][..], &OWN].concat();
+    folder.run(&[&["context", "set", "plant"], &all[..]].concat()).expect(0);
+    let nats = folder.path(".config/nats/context");
+    fs::create_dir_all(&nats).unwrap();
+    let files = r#""ca": "~/ca.pem", "cert": "~/own.pem", "key": "~/own.key""#;
+    fs::write(nats.join("plant.json"), format!("{{\"url\": \"{url}\", {files}}}")).unwrap();
+    folder.run(&["context", "set", "by-nats", "--keys", "keys", "--nats-context", "plant"]).expect(0);
+    fs::create_dir(folder.path("elsewhere")).unwrap();
+    for context in ["plant", "by-nats"] {
+        let mut command = folder.command(&["--context", context, "setup"]);
+        Run::of(command.current_dir(folder.path("elsewhere")).output().unwrap()).expect(0);
+    }
+}
+
+#[test]
 fn what_does_not_prove_who_it_is_is_refused_on_either_side_and_nothing_falls_back_to_plain_text() {
     let (folder, broker) = with_tls();
     let [by_name, by_address, plain] =
