@@ -20,7 +20,7 @@ pub(crate) struct RevokeArgs {
     #[arg(long, value_name = "ROLE", value_parser = role, requires = "names")]
     pub(crate) role: Option<Role>,
     /// A key by its thumbprint, also an issuer's: every credential of that key ends
-    #[arg(long, value_name = "THUMBPRINT", value_parser = str::parse::<Thumbprint>, group = "revoked")]
+    #[arg(long, value_name = "THUMBPRINT", value_parser = str::parse::<Thumbprint>, group = "revoked", allow_hyphen_values = true)]
     pub(crate) kid: Vec<Thumbprint>,
     /// One credential by its id; another credential of the same key stays as it is
     #[arg(long, value_name = "UUID", value_parser = str::parse::<Uuid>, group = "revoked")]

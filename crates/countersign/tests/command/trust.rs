@@ -144,6 +144,14 @@ fn what_cannot_be_revoked_is_refused_and_nothing_is_written() {
 }
 
 #[test]
+fn a_thumbprint_that_begins_with_a_hyphen_is_no_option() {
+    let folder = Folder::with_keys(&[]);
+    let kid = "-2bkGKYX5_bP1SII5kd9drq0anxrvpwkRD_0JmjOFWo";
+    offline(&folder, &["revoke", "--kid", kid]).expect(4);
+    assert_eq!(trust(&folder).version(), 2);
+}
+
+#[test]
 fn what_is_revoked_is_listed_and_not_renewed() {
     let folder = Folder::with_keys(&[]);
     offline(&folder, &["revoke", "worker-1"]).expect(4);
