@@ -78,9 +78,7 @@ pub(super) fn is_on() -> bool {
 /// Prints a text above what is being typed; `false` where nobody types.
 pub(super) fn print(text: &str, source: Source) -> bool {
     let Some(above) = ABOVE.get() else { return false };
-    let is_full = above.texts.load(Ordering::Relaxed) >= MAX_UNREQUESTED
-        || above.bytes.load(Ordering::Relaxed) >= MAX_UNREQUESTED_BYTES;
-    if source == Source::Others && is_full {
+    if source == Source::Others && above.is_full() {
         above.shed.fetch_add(1, Ordering::Relaxed);
         return true;
     }
@@ -93,11 +91,30 @@ pub(super) fn print(text: &str, source: Source) -> bool {
     if !text.ends_with('\n') {
         text.push('\n');
     }
-    above.texts.fetch_add(1, Ordering::Relaxed);
-    above.bytes.fetch_add(text.len(), Ordering::Relaxed);
-    // A terminal that takes nothing while a person causes thousands of texts shows what it can.
-    let _ = above.waiting.try_send(Printing::Text(text));
+    above.send(text);
     true
+}
+
+/// Shows the prompt, and what is typed after it, once more: it has changed.
+pub(crate) fn repaint() {
+    if let Some(above) = ABOVE.get().filter(|above| !above.is_full()) {
+        // What is printed is nothing: a line up, and its end.
+        above.send("\x1b[A\n".to_owned());
+    }
+}
+
+impl Above {
+    fn is_full(&self) -> bool {
+        self.texts.load(Ordering::Relaxed) >= MAX_UNREQUESTED
+            || self.bytes.load(Ordering::Relaxed) >= MAX_UNREQUESTED_BYTES
+    }
+
+    fn send(&self, text: String) {
+        self.texts.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(text.len(), Ordering::Relaxed);
+        // A terminal that takes nothing while a person causes thousands of texts shows what it can.
+        let _ = self.waiting.try_send(Printing::Text(text));
+    }
 }
 
 /// Waits until everything is printed, but not for ever.

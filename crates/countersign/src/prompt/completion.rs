@@ -1,5 +1,6 @@
 //! What Tab completes: commands, targets, options, ids.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
@@ -11,6 +12,7 @@ use rustyline::hint::Hinter;
 use rustyline::validate::Validator;
 use rustyline::{Context, Helper};
 
+use super::live::LivePrompt;
 use crate::args;
 use crate::builtin::describe;
 
@@ -31,11 +33,12 @@ pub(super) struct Vocabulary {
 #[derive(Debug)]
 pub(super) struct Completion {
     vocabulary: Arc<Mutex<Vocabulary>>,
+    prompt: LivePrompt,
 }
 
 impl Completion {
-    pub(super) fn new(vocabulary: Arc<Mutex<Vocabulary>>) -> Self {
-        Self { vocabulary }
+    pub(super) fn new(vocabulary: Arc<Mutex<Vocabulary>>, prompt: LivePrompt) -> Self {
+        Self { vocabulary, prompt }
     }
 }
 
@@ -57,7 +60,13 @@ impl Hinter for Completion {
     type Hint = String;
 }
 
-impl Highlighter for Completion {}
+impl Highlighter for Completion {
+    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, is_own: bool) -> Cow<'b, str> {
+        // The search in the history has a prompt of its own.
+        self.prompt.shown().filter(|_| is_own).map_or(Cow::Borrowed(prompt), Cow::Owned)
+    }
+}
+
 impl Validator for Completion {}
 impl Helper for Completion {}
 

@@ -16,6 +16,7 @@ use rustyline::{ColorMode, Config, ExternalPrinter};
 use tokio::sync::mpsc;
 
 use super::completion::{Completion, Vocabulary};
+use super::live::LivePrompt;
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::commands::client::default_state;
 use crate::output;
@@ -46,6 +47,7 @@ pub(super) struct Editor {
     questions: Sender<Question>,
     answers: mpsc::Receiver<Typed>,
     vocabulary: Arc<Mutex<Vocabulary>>,
+    prompt: LivePrompt,
     /// Whether a line was requested and has not been typed yet.
     is_reading: bool,
     /// How the terminal was, and will be again whatever happens to the thread.
@@ -73,11 +75,13 @@ impl Editor {
             .and_then(|config| config.history_ignore_dups(true))
             .map_err(|error| failed(&error))?
             .completion_type(CompletionType::List)
-            .color_mode(ColorMode::Disabled)
+            // What it calls highlighting is how the prompt changes; nothing of it is a colour.
+            .color_mode(ColorMode::Forced)
             .build();
         let vocabulary = Arc::new(Mutex::new(Vocabulary::default()));
+        let prompt = LivePrompt::default();
         let mut editor = rustyline::Editor::<Completion, FileHistory>::with_config(config).map_err(|e| failed(&e))?;
-        editor.set_helper(Some(Completion::new(Arc::clone(&vocabulary))));
+        editor.set_helper(Some(Completion::new(Arc::clone(&vocabulary), prompt.clone())));
         editor.set_auto_add_history(false);
         if let Some(history) = &history {
             // There is none before the first time.
@@ -88,14 +92,22 @@ impl Editor {
         let (questions, requested) = channel();
         let (typed, answers) = mpsc::channel(1);
         std::thread::spawn(move || ask(editor, history.as_deref(), &requested, &typed));
-        Ok(Self { questions, answers, vocabulary, is_reading: false, before })
+        Ok(Self { questions, answers, vocabulary, prompt, is_reading: false, before })
     }
 
     /// Shows the prompt and reads a line, which [`typed`](Self::typed) then returns.
     pub(super) fn read_line(&mut self, prompt: String, remember: bool) {
         self.is_reading = true;
+        self.prompt.begin(&prompt);
         // Where the thread has ended, `typed` returns that.
         let _ = self.questions.send(Question { prompt, remember });
+    }
+
+    /// Shows another prompt before the line that is being typed, if it is another one.
+    pub(super) fn change_prompt(&self, prompt: &str) {
+        if self.prompt.change(prompt) {
+            output::repaint();
+        }
     }
 
     /// Waits for the line. Nothing is lost when this is dropped while it waits.

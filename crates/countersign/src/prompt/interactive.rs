@@ -6,21 +6,25 @@ use std::time::Duration;
 
 use countersign_machine::server::{Audience, RequestId};
 use countersign_protocol::command::{Builtin, CommandKind};
+use countersign_protocol::text::echo;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::completion::Vocabulary;
 use super::editor::{Editor, Typed, history_file};
 use super::session::{LineOutcome, Session};
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::text::{Place, counted};
-use crate::{output, parsing, requests};
+use crate::{args, output, parsing, requests};
 
 /// How long the prompt waits for the end of what was accepted, before it goes on without it.
 const BACKGROUND_AFTER: Duration = Duration::from_millis(300);
 
 /// A line that comes sooner after Ctrl-C was typed before it.
 const TYPED_BEFORE: Duration = Duration::from_millis(250);
+
+/// How often the prompt is compared with what it says: clients fall silent and credentials end without an event.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Asks for lines until the person leaves.
 pub(super) async fn run(session: Session<'_>) -> CliResult<Exit> {
@@ -62,6 +66,15 @@ enum LoopFlow {
     Leave,
 }
 
+/// What stands before the cursor.
+#[derive(Clone, Copy)]
+enum Prompt<'a> {
+    /// The prompt of a line whose commands are for this target if they name none.
+    Line(Option<&'a Audience>),
+    /// A question. Its answer is not a line to remember.
+    Question(&'a str),
+}
+
 /// What a wait ended with.
 enum WakeReason {
     /// Something happened, and was shown.
@@ -78,7 +91,7 @@ impl Terminal<'_> {
             // A command without a target is for the one that the prompt showed, whoever came and went while it was typed.
             let target = self.session.target();
             if self.pending.is_empty() {
-                match self.ask(self.session.prompt(target.as_ref()), true).await? {
+                match self.ask(Prompt::Line(target.as_ref())).await? {
                     // What was pasted may be several.
                     Typed::Line(lines) => self.pending.extend(lines.lines().map(str::to_owned)),
                     Typed::Garbled => self.session.output.note("that was no text in UTF-8; it is forgotten"),
@@ -129,12 +142,18 @@ impl Terminal<'_> {
     }
 
     /// Reads a line, and shows meanwhile what happens.
-    async fn ask(&mut self, prompt: String, remember: bool) -> CliResult<Typed> {
+    async fn ask(&mut self, prompt: Prompt<'_>) -> CliResult<Typed> {
         self.update_vocabulary();
         // What was printed without a line to be typed must not wait for one, and come after what is printed later.
         output::print_all();
-        self.editor.read_line(prompt, remember);
+        let shown = match prompt {
+            Prompt::Line(target) => self.session.prompt(target),
+            Prompt::Question(question) => question.to_owned(),
+        };
+        self.editor.read_line(shown, matches!(prompt, Prompt::Line(_)));
         let mut interrupted = None;
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let [terminations, hangups] = &mut self.endings;
             tokio::select! {
@@ -144,6 +163,11 @@ impl Terminal<'_> {
                 }
                 event = self.session.operator.next() => {
                     self.session.on_event(event.map_err(|error| requests::failure(error, None))?)?;
+                }
+                _ = looks.tick() => {
+                    if let Prompt::Line(target) = prompt {
+                        self.editor.change_prompt(&self.session.prompt(target));
+                    }
                 }
                 // While a line is edited, Ctrl-C is a key. As a signal it comes before that, when there is nothing that it
                 // could mean, or after Enter.
@@ -217,20 +241,33 @@ impl Terminal<'_> {
         self.session.output.note(format!("under way: {}", texts.join(", ")));
         let cancel = if requests.len() == 1 { "cancel (c)" } else { "cancel all (c) or one (its number)" };
         let question = format!("{cancel}, stop waiting (s, Ctrl-C), or go on (Enter)? ");
-        match self.ask(question, false).await? {
-            Typed::Line(line) => match (line.trim().to_lowercase().as_str(), one_of(&requests, line.trim())) {
-                (_, Some(one)) => return self.cancel(&[one]).await,
-                ("" | "go on", _) => {}
-                ("c" | "cancel", _) => return self.cancel(&requests).await,
-                ("s" | "stop" | "stop waiting", _) => self.session.stop_waiting()?,
-                _ => self.pending.extend(line.lines().map(str::to_owned)),
-            },
-            Typed::Garbled => {}
-            Typed::Interrupted => self.session.stop_waiting()?,
-            Typed::End => return Ok(LoopFlow::Leave),
-            Typed::Failed(why) => return Err(unreadable(&why)),
+        loop {
+            let line = match self.ask(Prompt::Question(&question)).await? {
+                Typed::Line(line) => line,
+                Typed::Garbled => continue,
+                Typed::Interrupted => {
+                    self.session.stop_waiting()?;
+                    return Ok(LoopFlow::Next);
+                }
+                Typed::End => return Ok(LoopFlow::Leave),
+                Typed::Failed(why) => return Err(unreadable(&why)),
+            };
+            match answer(&line, &requests) {
+                Some(Answer::GoOn) => {}
+                Some(Answer::Cancel(these)) => return self.cancel(&these).await,
+                Some(Answer::StopWaiting) => self.session.stop_waiting()?,
+                Some(Answer::Commands) => self.pending.extend(line.lines().map(str::to_owned)),
+                None => {
+                    let note = format!(
+                        "`{}` is no answer, and nothing was done; a command may be typed here too",
+                        echo(&line)
+                    );
+                    self.session.output.note(note);
+                    continue;
+                }
+            }
+            return Ok(LoopFlow::Next);
         }
-        Ok(LoopFlow::Next)
     }
 
     async fn cancel(&mut self, requests: &[RequestId]) -> CliResult<LoopFlow> {
@@ -281,8 +318,30 @@ fn unreadable(why: &str) -> CliError {
     CliError::new(Exit::Failed, format!("the terminal cannot be read: {why}"))
 }
 
-/// The request of a number in the list, where there are several.
-fn one_of(requests: &[RequestId], number: &str) -> Option<RequestId> {
-    let number = number.parse::<usize>().ok().filter(|_| requests.len() > 1)?;
-    requests.get(number.checked_sub(1)?).copied()
+/// What an answer to the question after Ctrl-C asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    GoOn,
+    Cancel(Vec<RequestId>),
+    StopWaiting,
+    /// It is no answer, but what can be typed at the prompt.
+    Commands,
+}
+
+/// What is meant, where something is.
+fn answer(line: &str, requests: &[RequestId]) -> Option<Answer> {
+    let typed = line.trim().to_lowercase();
+    let numbered = || requests.get(typed.parse::<usize>().ok()?.checked_sub(1)?);
+    match typed.as_str() {
+        "" | "g" | "go on" => Some(Answer::GoOn),
+        "c" | "cancel" | "cancel all" => Some(Answer::Cancel(requests.to_vec())),
+        "s" | "stop" | "stop waiting" => Some(Answer::StopWaiting),
+        _ => match numbered() {
+            Some(one) => Some(Answer::Cancel(vec![*one])),
+            None => {
+                let first = line.split_whitespace().next()?;
+                args::prompt_commands().iter().any(|command| command == first).then_some(Answer::Commands)
+            }
+        },
+    }
 }

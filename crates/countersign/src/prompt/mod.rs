@@ -5,6 +5,7 @@ mod editor;
 mod help;
 mod interactive;
 mod line;
+mod live;
 mod script;
 mod session;
 

@@ -43,6 +43,7 @@ mod recipes;
 mod rejected;
 mod replies;
 mod roster;
+mod scripts;
 mod start_ready;
 mod state_folder;
 mod stolen;

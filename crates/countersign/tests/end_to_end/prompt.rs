@@ -1,7 +1,7 @@
 //! The prompt, at a terminal that the test makes.
 
 use crate::fleet::Fleet;
-use crate::process::{Process, Signal};
+use crate::process::Signal;
 use crate::pty::{CTRL_C, CTRL_D, Pty, UP};
 
 /// A person at the prompt, who has a history of their own.
@@ -70,14 +70,15 @@ fn the_prompt_shows_the_context_that_it_uses() {
 }
 
 #[test]
-fn events_of_clients_appear_above_the_line_being_typed_and_nothing_of_it_is_lost() {
+fn events_of_clients_appear_above_the_line_being_typed_whose_prompt_follows_and_nothing_of_it_is_lost() {
     let (fleet, _worker) = Fleet::ready();
     let mut person = prompt_at(&fleet, "worker-1 ready> ");
     person.keys("stat");
     person.wait_for("stat");
     fleet.run(&["stop", "worker-1"]).exits(0);
     person.wait_for("event: worker-1 is unready; it was ready");
-    person.wait_for("worker-1 ready> stat");
+    // As wide as the prompt before it, and the state is whole.
+    person.wait_for("…ker-1 unready> stat");
     person.line("us");
     person.wait_for("state     unready");
     person.wait_for("worker-1 unready> ");
@@ -153,7 +154,7 @@ fn the_id_of_a_job_in_a_table_is_one_that_can_be_typed() {
 }
 
 #[test]
-fn a_command_that_is_typed_at_the_question_after_ctrl_c_runs() {
+fn at_the_question_after_ctrl_c_a_command_runs_and_what_is_no_answer_changes_nothing() {
     let (fleet, _worker) = Fleet::ready();
     let mut person = prompt_at(&fleet, "worker-1 ready> ");
     person.line("calculate 60 never");
@@ -161,8 +162,19 @@ fn a_command_that_is_typed_at_the_question_after_ctrl_c_runs() {
     person.wait_for("worker-1 ready> ");
     person.keys(CTRL_C);
     person.wait_for("or go on (Enter)? ");
+    for line in ["cancle", "2", "0"] {
+        person.line(line);
+        person.wait_for(&format!("`{line}` is no answer, and nothing was done"));
+        person.wait_for("or go on (Enter)? ");
+    }
     person.line("ping");
     person.wait_for("worker-1: it is ");
+    assert_eq!(fleet.status("worker-1")["jobs"]["running"], 1, "it goes on");
+    person.wait_for("worker-1 ready> ");
+    person.keys(CTRL_C);
+    person.wait_for("or go on (Enter)? ");
+    person.line("1");
+    person.wait_for("worker-1: cancelled");
 }
 
 #[test]
@@ -342,14 +354,6 @@ fn an_interrupt_before_anything_was_sent_sends_nothing() {
 }
 
 #[test]
-fn a_script_with_a_byte_order_mark_and_crlf_line_ends_runs_as_written() {
-    let (fleet, mut worker) = Fleet::ready();
-    let ran = script_of(&fleet, &[], "\u{feff}ping\r\ncalculate 0 done\r\nquit\r\n").exits(0);
-    assert!(ran.stdout.contains("printed \"done\""), "{}", ran.stdout);
-    worker.stdout.wait_for("done\n");
-}
-
-#[test]
 fn use_sets_the_target_and_the_prompt_shows_its_state() {
     let fleet = Fleet::of(&["worker-1:web", "worker-2:web", "worker-3"]);
     let _workers = ["worker-1", "worker-2", "worker-3"].map(|worker| fleet.client(worker));
@@ -397,14 +401,18 @@ fn two_prompts_work_side_by_side_and_see_only_their_own_replies() {
 }
 
 #[test]
-fn the_prompt_outlives_the_broker() {
+fn the_prompt_outlives_the_broker_and_shows_without_a_key_whether_there_is_one() {
     let (mut fleet, _worker) = Fleet::ready();
     let mut person = prompt_at(&fleet, "worker-1 ready> ");
+    person.keys("ping --time");
+    person.wait_for("ping --time");
     fleet.broker.kill();
     person.wait_for("the connection to the broker is lost");
+    person.wait_for("disconnected>   ping --time");
     fleet.broker.restart();
     person.wait_for("the connection to the broker is back");
-    person.line("ping --timeout 30s --retry");
+    person.wait_for("worker-1 ready> ping --time");
+    person.line("out 30s --retry");
     person.wait_for("worker-1: it is ");
 }
 
@@ -460,51 +468,4 @@ fn a_table_fits_a_terminal_of_80_columns_and_is_one_line_a_client_where_there_is
     let plain = fleet.run(&["ping", "@all"]).exits(1).stdout;
     assert_eq!(plain.lines().count(), 5, "{plain}");
     assert!(!plain.contains('\u{1b}'), "{plain:?}");
-}
-
-#[test]
-fn a_script_continues_after_an_error_reports_its_line_and_exits_with_the_worst_status() {
-    let (fleet, _worker) = Fleet::ready();
-    let script = "# a comment\n\nping worker-1\npnig worker-1\nstop\nping\nstatus\nquit\nping\n";
-    let ran = script_of(&fleet, &["-o", "ndjson"], script).exits(2);
-    let lines = ran.lines();
-    let summaries: Vec<&serde_json::Value> = lines.iter().filter(|line| line["summary"].is_object()).collect();
-    let commands: Vec<&str> = summaries.iter().map(|line| line["command"].as_str().unwrap()).collect();
-    assert_eq!(commands, ["ping", "stop", "ping", "status"], "what comes after quit is not done");
-    assert!(ran.stderr.contains("error: line 4: there is no command `pnig`"), "{}", ran.stderr);
-    assert!(!ran.stderr.contains("event:") && !ran.stdout.contains('>'), "{ran:?}");
-}
-
-#[test]
-fn a_script_ends_with_the_status_of_the_worst_verdict() {
-    let (fleet, worker) = Fleet::ready();
-    assert_eq!(script_of(&fleet, &[], "ping\nstop\nstart\n").code, Some(0));
-    let ran = script_of(&fleet, &["-q"], "stop\nping\nstart\n").exits(1);
-    assert_eq!(ran.stderr, "warning: line 2 ended with the status 1\n");
-    assert_eq!(script_of(&fleet, &[], "").code, Some(0));
-    worker.signal(Signal::STOP);
-    let ran = script_of(&fleet, &["--timeout", "300ms"], "ping worker-1\nping worker-1\n");
-    assert_eq!((ran.code, ran.stdout.matches("unknown").count()), (Some(3), 2), "{ran:?}");
-}
-
-#[test]
-fn a_script_waits_for_the_end_of_what_takes_long_and_an_interrupt_ends_it_with_what_is_known() {
-    let (fleet, _worker) = Fleet::ready();
-    let ran = script_of(&fleet, &[], "calculate 0.4 first\ncalculate 0 second\n").exits(0);
-    let (first, second) = (ran.stdout.find("first").unwrap(), ran.stdout.find("second").unwrap());
-    assert!(first < second, "{}", ran.stdout);
-
-    let script = fleet.command(&["server", "-o", "ndjson"]);
-    let mut running = Process::spawn_with(script, "calculate 60 never\nping\n");
-    running.stdout.wait_for("\"status\":\"accepted\"");
-    running.signal(Signal::INT);
-    running.stdout.wait_for("\"verdict\":\"accepted\"");
-    let ran = running.wait().exits(130);
-    assert!(!ran.stdout.contains("\"command\":\"ping\""), "the next line is not done: {}", ran.stdout);
-}
-
-fn script_of(fleet: &Fleet, arguments: &[&str], script: &str) -> crate::process::Ran {
-    let mut command = fleet.command(&["server"]);
-    command.args(arguments);
-    Process::spawn_with(command, script).wait()
 }
