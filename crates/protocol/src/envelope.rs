@@ -36,9 +36,24 @@ pub enum MessageType {
     Credential,
     /// A trust bundle (section 7).
     Trust,
+    /// A request for enrolment (section 14).
+    EnrolmentRequest,
+    /// The answer to it (section 14).
+    EnrolmentAnswer,
 }
 
 impl MessageType {
+    /// Every one.
+    pub const ALL: [Self; 7] = [
+        Self::Command,
+        Self::Reply,
+        Self::Event,
+        Self::Credential,
+        Self::Trust,
+        Self::EnrolmentRequest,
+        Self::EnrolmentAnswer,
+    ];
+
     /// The `typ` on the wire.
     pub const fn typ(self) -> &'static str {
         match self {
@@ -47,6 +62,8 @@ impl MessageType {
             Self::Event => "countersign-event",
             Self::Credential => "countersign-credential",
             Self::Trust => "countersign-trust",
+            Self::EnrolmentRequest => "countersign-enrolment-request",
+            Self::EnrolmentAnswer => "countersign-enrolment-answer",
         }
     }
 }

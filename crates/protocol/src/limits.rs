@@ -34,6 +34,17 @@ pub const MAX_ECHO: usize = 64;
 pub const MAX_REFUSAL: usize = 4_096;
 /// Section 5: how often a client publishes its presence, in milliseconds.
 pub const HEARTBEAT: i64 = 10_000;
+/// Section 14: the longest enrolment token, in characters.
+pub const MAX_TOKEN: usize = 24 * 1_024;
+/// Section 14: the longest text of certificates in a token, in bytes.
+pub const MAX_CA: usize = 12 * 1_024;
+/// Section 14: the longest request for enrolment, in bytes.
+pub const MAX_ENROLMENT_REQUEST: usize = 16_384;
+/// Section 14: the longest answer to one, in bytes.
+pub const MAX_ENROLMENT_ANSWER: usize = 262_144;
+/// Section 14: how far the worker's clock and the issuer's may differ at an enrolment over the bus, in milliseconds: twice the
+/// skew, half of it for the way.
+pub const ENROLMENT_SKEW: i64 = 2 * SKEW;
 /// Section 8: how far two clocks may differ, in milliseconds, unless configured.
 pub const SKEW: i64 = 5_000;
 /// Section 8: how long after its expiry a command is still answered `expired`, in milliseconds.

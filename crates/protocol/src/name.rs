@@ -102,6 +102,20 @@ text! {
     "^[a-z0-9]{16,32}$", is_session
 }
 
+text! {
+    /// What tells one enrolment token from another, random; also the name of its user of the broker (section 14).
+    TokenId, "token's id",
+    "16 to 32 of a-z and 0-9",
+    "^[a-z0-9]{16,32}$", is_session
+}
+
+text! {
+    /// The public part of a connection key: a user's nkey. Its check at the end is not looked at here (section 10).
+    ConnectionKey, "connection key",
+    "U and 55 of A-Z and 2-7",
+    "^U[A-Z2-7]{55}$", is_connection_key
+}
+
 fn is_name(text: &[u8]) -> bool {
     let alphanumeric = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9');
     (1..=64).contains(&text.len())
@@ -114,11 +128,33 @@ fn is_session(text: &[u8]) -> bool {
     (16..=32).contains(&text.len()) && text.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9'))
 }
 
+fn is_connection_key(text: &[u8]) -> bool {
+    text.len() == 56 && text.first() == Some(&b'U') && text.iter().all(|byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7'))
+}
+
 impl Session {
     /// A session from 16 random bytes, 80 bits of which it keeps.
     pub fn from_random(random: [u8; 16]) -> Self {
-        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-        Self(random.iter().map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect())
+        Self(token(random))
+    }
+}
+
+impl TokenId {
+    /// An id from 16 random bytes, 80 bits of which it keeps.
+    pub fn from_random(random: [u8; 16]) -> Self {
+        Self(token(random))
+    }
+}
+
+/// 16 characters that are a single NATS token.
+fn token(random: [u8; 16]) -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    random.iter().map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect()
+}
+
+impl From<&TokenId> for Name {
+    fn from(id: &TokenId) -> Self {
+        Self(id.0.clone())
     }
 }
 

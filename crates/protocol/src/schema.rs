@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::command::{Builtin, ClientInfo, Command, Job};
 use crate::credential::Claims;
 use crate::digest::Digest;
+use crate::enrolment::{EnrolmentAnswer, EnrolmentRequest};
 use crate::envelope::MessageType;
 use crate::event::Event;
 use crate::json::{self, JsonError};
@@ -56,12 +57,16 @@ pub fn envelope(of: MessageType) -> &'static Schema {
     static EVENT: LazyLock<Schema> = LazyLock::new(|| Schema::of::<Event>("event"));
     static CREDENTIAL: LazyLock<Schema> = LazyLock::new(|| Schema::of::<Claims>("credential"));
     static TRUST: LazyLock<Schema> = LazyLock::new(|| Schema::of::<TrustBody>("trust"));
+    static ENROLMENT_REQUEST: LazyLock<Schema> = LazyLock::new(|| Schema::of::<EnrolmentRequest>("enrolment-request"));
+    static ENROLMENT_ANSWER: LazyLock<Schema> = LazyLock::new(|| Schema::of::<EnrolmentAnswer>("enrolment-answer"));
     match of {
         MessageType::Command => &COMMAND,
         MessageType::Reply => &REPLY,
         MessageType::Event => &EVENT,
         MessageType::Credential => &CREDENTIAL,
         MessageType::Trust => &TRUST,
+        MessageType::EnrolmentRequest => &ENROLMENT_REQUEST,
+        MessageType::EnrolmentAnswer => &ENROLMENT_ANSWER,
     }
 }
 
@@ -82,10 +87,8 @@ pub fn result(of: Builtin) -> &'static Schema {
 pub fn all() -> Vec<&'static Schema> {
     static CLIENT_INFO: LazyLock<Schema> = LazyLock::new(|| Schema::of::<ClientInfo>("client-info"));
     static JOB: LazyLock<Schema> = LazyLock::new(|| Schema::of::<Job>("job"));
-    let messages =
-        [MessageType::Command, MessageType::Reply, MessageType::Event, MessageType::Credential, MessageType::Trust];
     let mut all: Vec<&'static Schema> = vec![&CLIENT_INFO, &JOB];
-    all.extend(messages.map(envelope));
+    all.extend(MessageType::ALL.map(envelope));
     all.extend(Builtin::ALL.iter().flat_map(|builtin| [arguments(*builtin), result(*builtin)]));
     all.sort_by_key(|schema| schema.name());
     all

@@ -3,7 +3,8 @@
 use crate::command::Target;
 use crate::event::EventKind;
 use crate::id::MessageId;
-use crate::name::{Name, Session};
+use crate::key::Thumbprint;
+use crate::name::{Name, Session, TokenId};
 
 /// The subject on which a command to a target is published.
 pub fn command(realm: &Name, to: &Target) -> String {
@@ -119,6 +120,21 @@ pub fn trust_stream(realm: &Name) -> String {
 /// Where a kept version of the trust bundle is asked for (section 10).
 pub fn trust_get(realm: &Name) -> String {
     format!("cs.{realm}.trust.get")
+}
+
+/// Where whoever has a token asks to be enrolled (section 14).
+pub fn enrolment_request(realm: &Name, token: &TokenId) -> String {
+    format!("cs.{realm}.enrolment.request.{token}")
+}
+
+/// What matches every request for enrolment.
+pub fn every_enrolment_request(realm: &Name) -> String {
+    format!("cs.{realm}.enrolment.request.*")
+}
+
+/// Where the issuer answers the holder of a token that asked for a key (section 14).
+pub fn enrolment_answer(realm: &Name, token: &TokenId, key: &Thumbprint) -> String {
+    format!("cs.{realm}.enrolment.answer.{token}.{key}")
 }
 
 /// The subjects by which commands reach a client, each once: its own, those of its groups, and that of all clients.

@@ -9,12 +9,12 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use data_encoding::BASE64URL_NOPAD;
-use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::envelope::MessageType;
 use crate::envelope::body as payload;
 use crate::envelope::body::BodyError;
-use crate::envelope::{MessageType, jws};
+use crate::envelope::jws::{self, Multisigned};
 use crate::id::Uuid;
 use crate::json;
 use crate::key::{Jwk, PublicKey, SecretKey, Thumbprint};
@@ -26,21 +26,6 @@ pub use self::error::TrustError;
 
 /// The longest trust bundle, in bytes.
 pub const MAX_TRUST: usize = 65_536;
-
-/// A bundle around its signatures: a JWS in general JSON serialisation (RFC 7515, section 7.2.1).
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Bundle {
-    payload: String,
-    signatures: Vec<BundleSignature>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BundleSignature {
-    protected: String,
-    signature: String,
-}
 
 /// How long before its end a bundle is renewed, and people are told, in milliseconds: 30 days. A bundle names no beginning
 /// by which its last third could be known.
@@ -75,7 +60,7 @@ pub enum StoredTrust {
 
 /// A bundle whose form is right and whose signatures were not looked at.
 struct Unverified {
-    bundle: Bundle,
+    bundle: Multisigned,
     body: TrustBody,
     roots: BTreeMap<Thumbprint, PublicKey>,
     threshold: usize,
@@ -102,13 +87,7 @@ impl Trust {
 
     /// Signs a bundle with roots' keys: the bytes of `trust.json`. Nothing is checked; whoever signs verifies it.
     pub fn sign(body: &TrustBody, roots: &[&SecretKey]) -> Vec<u8> {
-        let json = payload::write(body);
-        let signatures = roots.iter().map(|root| {
-            let protected = jws::protect(MessageType::Trust, root.public().thumbprint());
-            let signature = jws::sign(root, &jws::signing_input(&protected, &json));
-            BundleSignature { protected, signature }
-        });
-        payload::write(&Bundle { payload: BASE64URL_NOPAD.encode(&json), signatures: signatures.collect() })
+        payload::write(&Multisigned::sign(MessageType::Trust, &payload::write(body), roots))
     }
 
     /// The realm.
@@ -166,6 +145,11 @@ impl Trust {
         self.revoked_credentials.contains(jti) || self.revoked_keys.contains(kid)
     }
 
+    /// Whether a key is revoked, of a credential or of an issuer.
+    pub fn is_revoked_key(&self, kid: &Thumbprint) -> bool {
+        self.revoked_keys.contains(kid)
+    }
+
     /// The digest of the bundle's bytes.
     pub fn digest(&self) -> Digest {
         self.digest
@@ -182,7 +166,7 @@ impl Unverified {
         if bytes.len() > MAX_TRUST {
             return Err(TrustError::Size { got: bytes.len() });
         }
-        let bundle: Bundle = json::parse_as(bytes).map_err(TrustError::Form)?;
+        let bundle: Multisigned = json::parse_as(bytes).map_err(TrustError::Form)?;
         let json = BASE64URL_NOPAD.decode(bundle.payload.as_bytes()).map_err(|_| TrustError::Encoding)?;
         let body: TrustBody = payload::read(MessageType::Trust, &json).map_err(|error| match error {
             BodyError::Json(error) => TrustError::Json(error),
@@ -202,7 +186,7 @@ impl Unverified {
         &self,
         roots: &BTreeMap<Thumbprint, PublicKey>,
         kid: &Thumbprint,
-        signature: &BundleSignature,
+        signature: &jws::Signature,
     ) -> Result<(), TrustError> {
         let input = format!("{}.{}", signature.protected, self.bundle.payload);
         let holds = roots.get(kid).is_some_and(|key| jws::verify(key, &input, &signature.signature));
@@ -247,9 +231,9 @@ fn keys<'a, T>(listed: impl Iterator<Item = (&'a Jwk, T)>) -> Result<BTreeMap<Th
 
 /// The roots' signatures, one each and none checked yet.
 fn by_root<'a, T>(
-    bundle: &'a Bundle,
+    bundle: &'a Multisigned,
     roots: &BTreeMap<Thumbprint, T>,
-) -> Result<BTreeMap<Thumbprint, &'a BundleSignature>, TrustError> {
+) -> Result<BTreeMap<Thumbprint, &'a jws::Signature>, TrustError> {
     let mut signatures = BTreeMap::new();
     for signature in &bundle.signatures {
         let kid = jws::unprotect(&signature.protected, MessageType::Trust)?;

@@ -18,6 +18,46 @@ struct Protected {
     typ: String,
 }
 
+/// A payload with its signatures: a JWS in general JSON serialisation (RFC 7515, section 7.2.1).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Multisigned {
+    pub(crate) payload: String,
+    pub(crate) signatures: Vec<Signature>,
+}
+
+/// One of the signatures.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Signature {
+    pub(crate) protected: String,
+    pub(crate) signature: String,
+}
+
+impl Multisigned {
+    /// A payload, signed by each of these keys.
+    pub(crate) fn sign(typ: MessageType, payload: &[u8], by: &[&SecretKey]) -> Self {
+        let signatures = by.iter().map(|key| {
+            let protected = protect(typ, key.public().thumbprint());
+            let signature = sign(key, &signing_input(&protected, payload));
+            Signature { protected, signature }
+        });
+        Self { payload: BASE64URL_NOPAD.encode(payload), signatures: signatures.collect() }
+    }
+
+    /// The keys that are said to have signed it, in the order of the signatures; none is verified.
+    pub(crate) fn signers(&self, typ: MessageType) -> Result<Vec<Thumbprint>, HeaderError> {
+        self.signatures.iter().map(|it| unprotect(&it.protected, typ)).collect()
+    }
+
+    /// Whether the first signature that is said to be by this key holds.
+    pub(crate) fn is_signed_by(&self, typ: MessageType, key: &PublicKey) -> bool {
+        let kid = key.thumbprint();
+        let said = self.signatures.iter().find(|it| unprotect(&it.protected, typ) == Ok(kid));
+        said.is_some_and(|it| verify(key, &format!("{}.{}", it.protected, self.payload), &it.signature))
+    }
+}
+
 /// Why a protected header is not one of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {

@@ -69,6 +69,26 @@ pub(crate) fn trust() -> Value {
     })
 }
 
+pub(crate) fn enrolment_request() -> Value {
+    json!({
+        "v": 1, "realm": "demo", "token": "k3v9q2m8x7c1b5n0", "name": "worker-1", "groups": ["web"], "jwk": jwk(),
+        "connection_key": format!("U{}", "A".repeat(55)), "issued_at": 1_795_485_600_123_i64,
+    })
+}
+
+pub(crate) fn enrolment_answer(refused: bool) -> Value {
+    let mut answer = json!({
+        "v": 1, "realm": "demo", "from": "issuer", "request": digest(), "issued_at": 1_795_485_600_123_i64,
+        "trust": "e30",
+    });
+    if refused {
+        answer["error"] = json!({ "code": "token_used", "message": "other keys were enrolled with it" });
+    } else {
+        (answer["credential"], answer["user_jwt"]) = (json!("a.b.c"), json!("a.b.c"));
+    }
+    answer
+}
+
 pub(crate) fn client_info() -> Value {
     json!({
         "state": "ready", "epoch": UUID, "boot": UUID, "n": 12, "version": "0.1.0",
