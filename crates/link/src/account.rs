@@ -33,8 +33,8 @@ pub enum AccountUpdateError<E> {
     NotConfirmed,
 }
 
-/// Looks up an account, has it changed, gives the changed one to the broker, and returns it once the broker has it. The login
-/// is one of the broker's system account.
+/// Looks up an account, has it changed, gives the changed one to the broker, and returns it once the broker has it. An account
+/// that is returned as it was is not given again. The login is one of the broker's system account.
 pub async fn update_account<E>(
     access: BrokerAccess<'_>,
     account: &str,
@@ -48,6 +48,9 @@ pub async fn update_account<E>(
         return Err(AccountUpdateError::Refused(format!("it has no account {account}")));
     }
     let changed = change(&present).map_err(AccountUpdateError::Change)?;
+    if changed == present {
+        return Ok(changed);
+    }
     let update = request(&client, "$SYS.REQ.CLAIMS.UPDATE", changed.clone().into());
     let answer: Value = serde_json::from_slice(&update.await.map_err(AccountUpdateError::Refused)?).unwrap_or_default();
     if answer["data"]["code"] != 200 {

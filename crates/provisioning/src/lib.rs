@@ -33,7 +33,7 @@ pub use self::changes::{Action, FileChange};
 pub use self::error::{ProvisionError, ProvisionFault};
 pub use self::issue::{issue, renew, renew_all};
 use self::members::Members;
-pub use self::nats::{AccountError, AccountKeeper};
+pub use self::nats::{AccountError, AccountKeeper, RevokedLogin, revoked_logins};
 use self::nats::{Accounts, LoginFiles, UserRole};
 pub use self::standing::{Listed, Standing, examine, list};
 pub use self::terms::{LIVES, Rights, Terms, group};

@@ -14,5 +14,5 @@ mod user;
 
 pub(crate) use accounts::Accounts;
 pub(crate) use login::{LoginFiles, read_jwt};
-pub use update::{AccountError, AccountKeeper};
+pub use update::{AccountError, AccountKeeper, RevokedLogin, revoked_logins};
 pub(crate) use user::UserRole;

@@ -92,6 +92,11 @@ impl Broker {
         self.port
     }
 
+    /// Where it keeps the accounts that it was given over the bus.
+    pub fn accounts_store(&self) -> PathBuf {
+        self.folder.path().join("accounts")
+    }
+
     /// Ends it in good order: SIGTERM.
     pub fn stop(&mut self) {
         self.end(Signal::TERM);
@@ -153,7 +158,7 @@ impl Broker {
         let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         Command::new(program())
-            .env("NATS_ACCOUNTS", self.folder.path().join("accounts"))
+            .env("NATS_ACCOUNTS", self.accounts_store())
             .args(&self.arguments)
             .args(["-p", &port])
             .stdin(Stdio::null())

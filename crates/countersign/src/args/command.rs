@@ -75,10 +75,11 @@ A new operator or client needs nothing new at the broker.")]
     ///
     /// Makes the next version of the trust bundle, signed by the root, publishes it, and reports it once the broker stores it.
     /// Every running client, operator and `watch` applies it as it arrives, and remembers it across restarts; who is away
-    /// fetches it when it is back. What a revoked key signs is dropped from then on, whatever credential comes with it.
+    /// fetches it when it is back. What a revoked key signs is dropped from then on, whatever credential comes with it. The
+    /// broker then closes the connections of those members, and refuses what they log in with.
     ///
-    /// It needs root.pem. Without a broker the new version is in the folder of keys only, which is said, and `trust publish`
-    /// does the rest.
+    /// It needs root.pem, and for the broker authority.nk and nats/accounts.creds. Without a broker the new version is in the
+    /// folder of keys only, which is said, and `trust publish` does the rest.
     #[command(after_long_help = "Examples:
   countersign revoke worker-7
   countersign revoke bob --role operator

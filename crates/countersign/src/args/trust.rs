@@ -52,7 +52,8 @@ pub(crate) enum TrustAction {
     ///
     /// Uses the key that publishes trust bundles, which may do nothing else, and reports a version only once the broker stores
     /// it. Running clients, operators and `watch` apply a version as it is published; who is away fetches it later. A
-    /// version that was published from another folder is taken into this one first.
+    /// version that was published from another folder is taken into this one first. Has the broker refuse the logins of
+    /// revoked members where it does not yet.
     #[command(after_long_help = "Example:
   countersign trust publish")]
     Publish {

@@ -3,20 +3,20 @@
 use std::collections::BTreeSet;
 
 use countersign_host::clock;
-use countersign_keys::Login;
-use countersign_link::{LinkError, PublishError, TrustPublisher};
+use countersign_keys::{KeyFolder, Login};
+use countersign_link::{AccountUpdateError, BrokerAccess, LinkError, PublishError, TrustPublisher, update_account};
 use countersign_protocol::credential::Role;
 use countersign_protocol::name::Name;
 use countersign_protocol::trust::{Revoked, StoredTrust, Trust};
 use countersign_provisioning::{
-    Advanced, FileChange, OldIssuers, adopt, list, member_key, replace_lost_root, revoke, rotate_issuer, rotate_root,
-    versions,
+    AccountKeeper, Advanced, FileChange, OldIssuers, adopt, list, member_key, replace_lost_root, revoke,
+    revoked_logins, rotate_issuer, rotate_root, versions,
 };
 use countersign_server::Follow;
 
 use crate::args::{BrokerArgs, OperatorArgs, OutputArgs, RealmArgs, RevokeArgs, Rotation, Source, TrustAction};
 use crate::cli_error::{CliError, CliResult, Exit};
-use crate::output::{Output, Published, print_published, print_trust};
+use crate::output::{EndedLogins, Output, Published, print_published, print_trust};
 use crate::realm::Realm;
 use crate::requests;
 
@@ -81,8 +81,8 @@ fn role_of(realm: &Realm, name: &Name, wanted: Option<Role>) -> CliResult<Role> 
     }
 }
 
-/// Takes what was published elsewhere, makes the next version, and publishes what the broker does not have. What cannot be
-/// published is said, after what was made.
+/// Takes what was published elsewhere, makes the next version, publishes what the broker does not have, and has the broker refuse
+/// whom it revokes. What cannot be done there is said, after what was made.
 async fn advance(
     args: &RealmArgs,
     format: OutputArgs,
@@ -102,13 +102,66 @@ async fn advance(
         Ok(publisher) => publish(&publisher, &versions(&realm.folder, &trust)?).await,
         Err(error) => Err(error.into()),
     };
+    // Their power has ended with the version; where that is not published, there is nothing to say to the broker yet.
+    let logins = match &sent {
+        Ok(_) => Some(end_logins(&args.broker, &realm.folder, &trust, &mut files).await),
+        Err(_) => None,
+    };
     let published = match &sent {
         Ok(published) => Published { versions: published, why_not: None },
         Err(error) => Published { versions: &[], why_not: Some(error.to_string()) },
     };
-    print_published(&trust, is_new, &published, &files, format.format(), output)?;
+    print_published(&trust, is_new, &published, logins.as_ref(), &files, format.format(), output)?;
     sent.map_err(|error| not_published(&trust, error, &args.broker))?;
+    logins.transpose()?;
     Ok(Exit::Succeeded)
+}
+
+/// Has the broker refuse what the revoked members of the folder log in with.
+async fn end_logins(
+    broker: &BrokerArgs,
+    folder: &KeyFolder,
+    trust: &Trust,
+    files: &mut Vec<FileChange>,
+) -> CliResult<EndedLogins> {
+    let revoked = revoked_logins(folder, trust)?;
+    if revoked.is_empty() {
+        return Ok(EndedLogins::default());
+    }
+    let mut keeper = AccountKeeper::open(folder)?;
+    let login = Login::read(&folder.accounts_creds())?;
+    let access = BrokerAccess { broker: broker.address(), login, inbox_prefix: "_INBOX.accounts" };
+    let mut is_new = false;
+    let change = |present: &str| {
+        let changed = keeper.revoke(present, revoked.iter().filter_map(|it| it.jwt.as_ref()), clock::wall());
+        is_new = changed.as_ref().is_ok_and(|changed| changed != present);
+        changed
+    };
+    let account = update_account(access, &keeper.realm_account(), change).await.map_err(|error| {
+        let what = format!("what is revoked signs nothing that counts, but can still log in to the broker: {error}");
+        match error {
+            AccountUpdateError::Change(_) => CliError::keys(what)
+                .expected(format!("the account that {} has signed", folder.authority().display()))
+                .hint("run it where the authority.nk of this broker's accounts is"),
+            _ => CliError::new(Exit::Broker, what)
+                .expected("a broker that takes the changed account, and keeps it")
+                .hint("`countersign trust publish`, which tries it again"),
+        }
+    })?;
+    files.extend(keeper.save(&account)?);
+    let unknown = revoked.iter().find(|it| it.jwt.is_none());
+    if let Some(unknown) = unknown {
+        let (role, name) = (unknown.role, &unknown.name);
+        let path = folder.user_jwt(role, name);
+        return Err(CliError::keys(format!(
+            "{role} {name} can still log in to the broker: {} is missing",
+            path.display()
+        ))
+        .expected("the JWT that names its connection key")
+        .hint("bring the file back, and run `countersign trust publish`; its login ends with its credential"));
+    }
+    let members = revoked.into_iter().map(|it| format!("{} {}", it.role, it.name)).collect();
+    Ok(EndedLogins { members, is_new })
 }
 
 /// Takes the versions that were published from another folder.

@@ -48,7 +48,7 @@ pub(crate) use report::Gathering;
 pub(crate) use roster::print_roster;
 pub(crate) use stream::StreamPrinter;
 pub(crate) use table::table;
-pub(crate) use trust::{Published, print_published, print_trust};
+pub(crate) use trust::{EndedLogins, Published, print_published, print_trust};
 
 /// How long the end waits for standard error.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{Output, changes_table, table};
 use crate::args::Format;
-use crate::cli_error::CliResult;
+use crate::cli_error::{CliError, CliResult};
 
 /// What the broker has of the versions of a folder.
 #[derive(Debug)]
@@ -23,15 +23,26 @@ pub(crate) struct Published<'a> {
     pub(crate) why_not: Option<String>,
 }
 
+/// The members whose logins the broker refuses, because they are revoked.
+#[derive(Debug, Default)]
+pub(crate) struct EndedLogins {
+    /// Role and name of each.
+    pub(crate) members: Vec<String>,
+    /// Whether the broker was told of one by this command.
+    pub(crate) is_new: bool,
+}
+
 /// Prints what was made of the trust bundle, and whether everybody can have it.
 pub(crate) fn print_published(
     trust: &Trust,
     is_new: bool,
     published: &Published<'_>,
+    logins: Option<&CliResult<EndedLogins>>,
     files: &[FileChange],
     format: Format,
     output: Output,
 ) -> CliResult<()> {
+    let ended = logins.and_then(|logins| logins.as_ref().ok());
     let is_stored = published.why_not.is_none();
     let document = Made {
         realm: trust.realm(),
@@ -40,6 +51,10 @@ pub(crate) fn print_published(
         stored: is_stored,
         published: published.versions,
         why_not: published.why_not.as_deref(),
+        logins: logins.map(|logins| Logins {
+            refused: ended.map(|ended| &ended.members[..]),
+            why_not: logins.as_ref().err().map(CliError::what),
+        }),
         files,
     };
     match format {
@@ -48,13 +63,19 @@ pub(crate) fn print_published(
             if !files.is_empty() {
                 output.text(&changes_table(files))?;
             }
+            if !is_stored {
+                return Ok(());
+            }
             let version = trust.version();
-            if is_stored && published.versions.is_empty() {
-                output.text(&format!("the broker has version {version} of the trust bundle already"))
-            } else if is_stored {
-                output.text(&format!("version {version} of the trust bundle is published, and stored at the broker"))
+            output.text(&if published.versions.is_empty() {
+                format!("the broker has version {version} of the trust bundle already")
             } else {
-                Ok(())
+                format!("version {version} of the trust bundle is published, and stored at the broker")
+            })?;
+            match ended {
+                Some(ended) if ended.is_new => output
+                    .text(&format!("the broker refuses the logins of what is revoked: {}", ended.members.join(", "))),
+                _ => Ok(()),
             }
         }
     }
@@ -72,7 +93,20 @@ struct Made<'a> {
     published: &'a [u64],
     #[serde(skip_serializing_if = "Option::is_none")]
     why_not: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logins: Option<Logins<'a>>,
     files: &'a [FileChange],
+}
+
+/// What the broker does with the logins of revoked members.
+#[derive(Serialize)]
+struct Logins<'a> {
+    /// Role and name of those whose logins it refuses; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'a [String]>,
+    /// Why one of them is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why_not: Option<String>,
 }
 
 /// Prints the bundle in force, and the version that each client reports; the error is why none of them is known.

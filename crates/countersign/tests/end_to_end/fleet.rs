@@ -10,11 +10,9 @@ use std::process::Command;
 use std::time::Instant;
 
 use countersign_keys::KeyFolder;
-use countersign_protocol::credential::Role;
 use countersign_testkit::accounts;
 use countersign_testkit::broker::{Broker, TIMEOUT};
 use countersign_testkit::hostile::Peer;
-use countersign_testkit::realm::name;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -55,7 +53,7 @@ impl Fleet {
         let configuration = folder.path().join("nats.conf");
         fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../nats.conf"), &configuration).unwrap();
         let broker = Broker::with_file(&configuration);
-        let mut events = peer(&broker, &keys(folder.path()).creds(Role::Operator, &name("alice")));
+        let mut events = peer(&broker, &keys(folder.path()).observer_creds());
         events.subscribe("cs.demo.event.>");
         Self { folder, broker, events: RefCell::new(events), started: RefCell::default() }
     }
@@ -149,7 +147,7 @@ impl Fleet {
 
     /// Connects and subscribes to the events again, after the broker was down.
     pub fn resubscribe(&self) {
-        let mut events = self.peer(&self.keys().creds(Role::Operator, &name("alice")));
+        let mut events = self.peer(&self.keys().observer_creds());
         events.subscribe("cs.demo.event.>");
         self.events.replace(events);
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use countersign_host::clock;
-use countersign_keys::{load_member, load_trust};
+use countersign_keys::{KeyFolder, load_member, load_trust};
 use countersign_protocol::credential::Role;
 use countersign_protocol::envelope::{Identity, Signed};
 use countersign_protocol::key::SecretKey;
@@ -23,9 +23,11 @@ fn holds(fleet: &Fleet, client: &str, version: u64) -> Value {
     fleet.presence_that(client, &format!("trust {version}"), |body| body["data"]["trust"]["version"] == version)
 }
 
-/// Waits until a client has counted so many drops of a kind.
-fn counted(fleet: &Fleet, client: &str, reason: &str, count: u64) {
-    fleet.presence_that(client, reason, |body| body["data"]["dropped"][reason].as_u64() >= Some(count));
+/// A connection of alice's, which hears the replies to the drafts below, and not what goes on to report to whoever started it.
+fn replies_to_alice(fleet: &Fleet) -> Peer {
+    let mut peer = fleet.peer(&fleet.keys().creds(Role::Operator, &name("alice")));
+    peer.subscribe("cs.demo.reply.alice.k3v9q2m8x7c1b5n0.>");
+    peer
 }
 
 /// What a thief has: the identity of an operator, and a connection.
@@ -40,10 +42,7 @@ impl Thief {
         let (keys, alice) = (fleet.keys(), name("alice"));
         let trust = load_trust(&keys).unwrap();
         let member = load_member(&keys, Role::Operator, &alice, &trust, clock::wall(), SKEW).unwrap();
-        let mut peer = fleet.peer(&keys.creds(Role::Operator, &alice));
-        // Of the drafts below: what runs goes on to report to whoever started it.
-        peer.subscribe("cs.demo.reply.alice.k3v9q2m8x7c1b5n0.>");
-        Self { identity: member.identity, peer, sent: 0 }
+        Self { identity: member.identity, peer: replies_to_alice(fleet), sent: 0 }
     }
 
     fn command(&mut self, client: &str, presence: &Value) -> Signed {
@@ -72,17 +71,25 @@ fn a_revoked_operator_has_no_power_over_any_running_client_and_none_after_their_
     );
     let presences = clients.map(|client| holds(&fleet, client, 2));
     in_use.stderr.wait_for("version 2 of the trust bundle does not vouch for alice");
-    thief.peer.so_far();
-    for (client, presence) in clients.iter().zip(&presences) {
-        let command = thief.command(client, presence);
-        thief.peer.send(&command);
-        counted(&fleet, client, "credential", 1);
-    }
-    assert_eq!(thief.peer.so_far(), []);
+    thief.peer.wait_for_end();
     let ran = fleet.run(&["status", "worker-1"]).exits(5);
     assert!(ran.stderr.contains("its key or its issuer's is revoked"), "{ran:#?}");
     let again = fleet.run(&["revoke", "alice", "-o", "json"]).exits(0).json();
     assert_eq!((&again["version"], &again["new"], &again["published"]), (&json!(2), &json!(false), &json!([])));
+
+    // Even where the broker lets the thief in, as whoever may listen to the replies.
+    let (keys, alice) = (fleet.keys(), name("alice"));
+    for file in [KeyFolder::key, KeyFolder::credential, KeyFolder::creds, KeyFolder::user_jwt] {
+        fs::remove_file(file(&keys, Role::Operator, &alice)).unwrap();
+    }
+    fleet.run(&["credential", "issue", "operator", "alice"]).exits(0);
+    thief.peer = replies_to_alice(&fleet);
+    for (client, presence) in clients.iter().zip(&presences) {
+        let command = thief.command(client, presence);
+        thief.peer.send(&command);
+        fleet.dropped(client, &[("credential", 1)]);
+    }
+    assert_eq!(thief.peer.so_far(), []);
 
     // Whoever starts knows it before it hears from the broker: the folder of keys is as it was before.
     for worker in workers {
@@ -96,7 +103,7 @@ fn a_revoked_operator_has_no_power_over_any_running_client_and_none_after_their_
         assert_eq!(presence["data"]["trust"]["version"], 2);
         let command = thief.command(client, &presence);
         thief.peer.send(&command);
-        counted(&fleet, client, "credential", 1);
+        fleet.dropped(client, &[("credential", 1)]);
         drop(process);
     }
     assert_eq!(thief.peer.so_far(), []);
@@ -110,7 +117,7 @@ fn without_a_broker_the_version_is_made_and_publishing_it_later_reaches_everybod
     assert!(ran.stderr.contains("try: `countersign trust publish`"), "{ran:#?}");
     fleet.forget_events();
     let ran = fleet.run(&["trust", "publish"]).exits(0);
-    assert_eq!(ran.stdout, "version 2 of the trust bundle is published, and stored at the broker\n");
+    assert!(ran.stdout.contains("version 2 of the trust bundle is published, and stored at the broker\n"), "{ran:#?}");
     holds(&fleet, "worker-1", 2);
     assert_eq!(
         fleet.run(&["trust", "publish"]).exits(0).stdout,

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use countersign_keys::{KeyFolder, MAX_USER_JWT};
+use countersign_keys::{KeyFolder, MAX_USER_JWT, UserJwt};
 use countersign_protocol::name::Name;
 use countersign_protocol::time::Millis;
 use nkeys::KeyPair;
@@ -44,6 +44,11 @@ fn worker(groups: usize) -> User {
         key: KeyPair::new_user().public_key(),
         exp: NOW + 60,
     }
+}
+
+/// A JWT about a new connection key, issued in a second.
+fn login(accounts: &Accounts, issued_at: i64) -> UserJwt {
+    UserJwt::parse(&accounts.jwt(&worker(0), None, Millis::from_seconds(issued_at)).unwrap()).unwrap()
 }
 
 fn realm_claims(jwt: &str, folder: &KeyFolder) -> Claims {
@@ -139,28 +144,37 @@ fn a_jwt_that_would_make_connect_too_long_is_refused_with_the_rule() {
 
 #[test]
 fn revocations_are_kept_and_the_account_never_goes_back() {
-    let (_temporary, folder, _) = folder(NOW);
-    let [first, second] = [(); 2].map(|()| KeyPair::new_user().public_key());
+    let (_temporary, folder, accounts) = folder(NOW);
+    let [first, second, third] = [NOW - 9, NOW - 600, NOW].map(|issued_at| login(&accounts, issued_at));
     let mut keeper = AccountKeeper::open(&folder).unwrap();
     let old = present(&folder, &keeper);
     let at = |seconds| Millis::from_seconds(seconds);
-    let one = keeper.revoke(&old, std::slice::from_ref(&first), at(NOW)).unwrap();
+    let one = keeper.revoke(&old, [&first], at(NOW)).unwrap();
     let claims = realm_claims(&one, &folder);
-    assert_eq!(claims["nats"]["revocations"], json!({ &first: NOW }));
+    assert_eq!(claims["nats"]["revocations"], json!({ first.key(): NOW }));
     assert!(issued_at(&claims) > NOW, "a broker takes the newer one, and one of the same second is none");
 
     // A clock that went back, and a folder that does not know of the first: both are in it, and it is newer.
-    let two = keeper.revoke(&one, std::slice::from_ref(&second), at(NOW - 500)).unwrap();
+    let two = keeper.revoke(&one, [&second], at(NOW - 500)).unwrap();
     let claims = realm_claims(&two, &folder);
-    assert_eq!(claims["nats"]["revocations"], json!({ &first: NOW, &second: NOW - 500 }));
+    assert_eq!(claims["nats"]["revocations"], json!({ first.key(): NOW, second.key(): NOW - 500 }));
     assert!(issued_at(&claims) > issued_at(&realm_claims(&one, &folder)));
+    assert_eq!(keeper.revoke(&two, [&first, &second], at(NOW + 9)).unwrap(), two, "they are refused already");
 
     // The broker has the old one again, as from a copy of its store, and the folder the newer.
-    keeper.save(&two).unwrap();
-    let third = KeyPair::new_user().public_key();
-    let three = AccountKeeper::open(&folder).unwrap().revoke(&old, std::slice::from_ref(&third), at(NOW)).unwrap();
+    assert_eq!(keeper.save(&two).unwrap().len(), 1);
+    assert_eq!(keeper.save(&two).unwrap().len(), 0);
+    let again = AccountKeeper::open(&folder).unwrap();
+    let three = again.revoke(&old, [&third], at(NOW)).unwrap();
     let revoked = realm_claims(&three, &folder)["nats"]["revocations"].clone();
     assert_eq!(revoked.as_object().unwrap().len(), 3, "{revoked}");
+    assert_ne!(again.revoke(&old, [], at(NOW)).unwrap(), old, "the broker is given what the folder knows");
+
+    // A clock behind that of who issued the login: what is there is refused all the same.
+    let ahead = login(&accounts, NOW + 77);
+    let four = again.revoke(&three, [&ahead], at(NOW)).unwrap();
+    assert_eq!(realm_claims(&four, &folder)["nats"]["revocations"][ahead.key()], NOW + 77);
+    assert_eq!(again.revoke(&four, [&ahead], at(NOW)).unwrap(), four);
 
     // `init` with other permissions, as a newer version has them, keeps them too.
     let mut file = super::accounts::read_file(&folder).unwrap().unwrap();
@@ -176,22 +190,16 @@ fn revocations_are_kept_and_the_account_never_goes_back() {
 }
 
 #[test]
-fn what_another_authority_signed_or_is_no_users_key_is_not_revoked() {
-    let (_temporary, folder, _) = folder(NOW);
+fn an_account_that_another_authority_signed_or_that_is_another_one_is_not_changed() {
+    let (_temporary, folder, accounts) = folder(NOW);
     let (_other, other_folder, _) = self::folder(NOW);
     let [keeper, other] = [&folder, &other_folder].map(|folder| AccountKeeper::open(folder).unwrap());
-    let at = Millis::from_seconds(NOW);
-    let key = KeyPair::new_user().public_key();
-    let foreign = present(&other_folder, &other);
-    assert_eq!(keeper.revoke(&foreign, std::slice::from_ref(&key), at), Err(AccountError::Foreign));
-    assert_eq!(keeper.revoke("", std::slice::from_ref(&key), at), Err(AccountError::Foreign));
+    let login = login(&accounts, NOW);
     let authority = Authority::read(&folder.authority()).unwrap().unwrap();
     let store = account_claims(Account::Store, &name("demo"), &authority);
     let store = sign(store, NOW, authority.signs_accounts()).unwrap();
-    assert_eq!(keeper.revoke(&store, std::slice::from_ref(&key), at), Err(AccountError::Foreign));
-    for key in ["*", "", &KeyPair::new_account().public_key(), &key[..55]] {
-        let present = present(&folder, &keeper);
-        assert_eq!(keeper.revoke(&present, &[key.to_owned()], at), Err(AccountError::NoKey), "{key}");
+    for account in [&present(&other_folder, &other), "", &store] {
+        assert_eq!(keeper.revoke(account, [&login], Millis::from_seconds(NOW)), Err(AccountError::Foreign));
     }
 }
 

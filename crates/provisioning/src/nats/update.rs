@@ -1,13 +1,20 @@
 //! Changes of an account that the broker is to be given over the bus: JWT in, JWT out (section 10).
 
-use countersign_keys::{KeyFolder, replace_public};
+use countersign_host::clock;
+use countersign_keys::{KeyFolder, UserJwt};
+use countersign_protocol::credential::Role;
+use countersign_protocol::name::Name;
 use countersign_protocol::time::Millis;
+use countersign_protocol::trust::Trust;
 
 use super::accounts::read_file;
 use super::authority::{Account, Authority};
 use super::file::AccountsFile;
 use super::jwt::{Claims, issued_at, lasting, sign, verify};
+use super::login::read_jwt;
+use crate::changes::{Action, ChangeReport, FileChange};
 use crate::error::ProvisionError;
+use crate::standing::{Standing, list};
 
 /// What changes the realm's account: the folder's private keys and its copy of the accounts.
 pub struct AccountKeeper {
@@ -16,13 +23,33 @@ pub struct AccountKeeper {
     file: AccountsFile,
 }
 
+/// A member that the trust bundle revokes, and what it logs in to the broker with.
+#[derive(Debug)]
+pub struct RevokedLogin {
+    /// Operator or client.
+    pub role: Role,
+    /// Its name.
+    pub name: Name,
+    /// The latest JWT that the folder has of it, which names the connection key.
+    pub jwt: Option<UserJwt>,
+}
+
+/// The members of a folder whose key, credential or issuer the trust bundle revokes.
+pub fn revoked_logins(folder: &KeyFolder, trust: &Trust) -> Result<Vec<RevokedLogin>, ProvisionError> {
+    let revoked = list(folder, trust).into_iter().filter(|member| member.standing == Standing::Revoked);
+    revoked
+        .map(|member| {
+            let jwt = read_jwt(&folder.user_jwt(member.role, &member.name))?;
+            Ok(RevokedLogin { role: member.role, name: member.name, jwt })
+        })
+        .collect()
+}
+
 /// Why an account cannot be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountError {
     /// What the broker has was not signed by this authority, or is about another account.
     Foreign,
-    /// A key to be revoked is not a user's public key.
-    NoKey,
     /// It could not be signed. Never seen in practice.
     Unsigned,
 }
@@ -31,7 +58,6 @@ impl std::fmt::Display for AccountError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Foreign => "the broker's account is not one that authority.nk has signed",
-            Self::NoKey => "what is to be revoked is not the public key of a user",
             Self::Unsigned => "the account could not be signed",
         })
     }
@@ -56,33 +82,46 @@ impl AccountKeeper {
         self.authority.id(Account::Realm)
     }
 
-    /// The realm's account with these connection keys revoked, in place of the one that the broker has at present: every JWT about
-    /// them that was issued by then is refused, for ever. The newer of the broker's account and the folder's is changed,
-    /// and the revocations of both stay: a folder that was brought back from a copy does not bring anybody back.
-    pub fn revoke(&self, present: &str, keys: &[String], at: Millis) -> Result<String, AccountError> {
-        let present = self.realm(present).ok_or(AccountError::Foreign)?;
+    /// The realm's account with these logins revoked, in place of the one that the broker has at present: every JWT about their
+    /// keys that was issued by then is refused, for ever. The newer of the broker's account and the folder's is changed,
+    /// and the revocations of both stay: a folder that was brought back from a copy does not bring anybody back. An
+    /// account that refuses all of them already is returned as it is.
+    pub fn revoke<'a>(
+        &self,
+        present: &str,
+        logins: impl IntoIterator<Item = &'a UserJwt>,
+        at: Millis,
+    ) -> Result<String, AccountError> {
+        let brokers = self.realm(present).ok_or(AccountError::Foreign)?;
         let ours = self.file.accounts.get(&self.realm_account()).and_then(|jwt| self.realm(jwt));
-        let (mut claims, older) = match ours {
-            Some(ours) if issued_at(&ours) > issued_at(&present) => (ours, Some(present)),
-            ours => (present, ours),
+        let mut claims = match &ours {
+            Some(ours) if issued_at(ours) > issued_at(&brokers) => ours.clone(),
+            _ => brokers.clone(),
         };
-        if let Some(older) = &older {
-            revocations::keep(&mut claims, older);
+        for other in [Some(&brokers), ours.as_ref()].into_iter().flatten() {
+            revocations::keep(&mut claims, other);
         }
-        for key in keys {
-            if !key.starts_with('U') || nkeys::from_public_key(key).is_err() {
-                return Err(AccountError::NoKey);
+        for login in logins {
+            if revocations::until(&claims, login.key()).is_none_or(|until| until < login.issued_at()) {
+                revocations::add(&mut claims, login.key(), at.seconds().max(login.issued_at()));
             }
-            revocations::add(&mut claims, key, at.seconds());
+        }
+        if claims == brokers {
+            return Ok(present.to_owned());
         }
         let iat = at.seconds().max(issued_at(&claims).saturating_add(1));
         sign(lasting(claims), iat, self.authority.signs_accounts()).ok_or(AccountError::Unsigned)
     }
 
     /// Keeps in the folder what the broker has taken, so that a broker that starts with it knows of the revocations.
-    pub fn save(&mut self, account: &str) -> Result<(), ProvisionError> {
-        self.file.accounts.insert(self.realm_account(), account.to_owned());
-        Ok(replace_public(&self.folder.accounts(), self.file.text().as_bytes())?)
+    pub fn save(&mut self, account: &str) -> Result<Vec<FileChange>, ProvisionError> {
+        let before = self.file.accounts.insert(self.realm_account(), account.to_owned());
+        let mut changes = ChangeReport::new(self.folder.clone(), clock::wall());
+        if before.as_deref() != Some(account) {
+            let note = "the realm's account, as the broker has it now";
+            changes.write(Action::Renewed, &self.folder.accounts(), self.file.text().as_bytes(), note)?;
+        }
+        Ok(changes.into_done())
     }
 
     fn realm(&self, jwt: &str) -> Option<Claims> {
@@ -103,6 +142,11 @@ pub(super) mod revocations {
         for (key, until) in others.into_iter().flatten() {
             add(claims, key, until.as_i64().unwrap_or_default());
         }
+    }
+
+    /// Until when what was issued to a key is revoked.
+    pub(crate) fn until(claims: &Claims, key: &str) -> Option<i64> {
+        claims.get("nats")?.get("revocations")?.get(key)?.as_i64()
     }
 
     /// Revokes what was issued to a key until then.

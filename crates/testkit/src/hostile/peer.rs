@@ -135,6 +135,18 @@ impl Peer {
         }
     }
 
+    /// Waits until the broker has closed the connection.
+    pub fn wait_for_end(&self) {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            match self.arrived.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => panic!("the broker keeps the connection"),
+            }
+        }
+    }
+
     /// All messages that the broker had for this peer until now.
     pub fn so_far(&mut self) -> Vec<Message> {
         self.flush();
