@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::cli_error::{CliError, CliResult};
+use crate::output::other_result;
 use crate::short_id::ShortId;
 use crate::text::{Text, code, command, counted, cut, reply_error};
 
@@ -251,7 +252,7 @@ fn status(it: ClientInfo) -> String {
 fn recorded(it: Recorded) -> String {
     let by = format!("requested by {}", it.operator);
     match (it.result, it.error) {
-        (Some(result), _) => format!("{} ({by}): {result}", it.status),
+        (Some(result), _) => format!("{} ({by}): {}", it.status, other_result(&result)),
         (None, Some(error)) => format!("{} ({by}): {}", it.status, reply_error(it.status.as_str(), &error)),
         (None, None) if it.status.is_final() => format!("{} ({by}); no more is kept of it", it.status),
         (None, None) => match it.progress {

@@ -13,6 +13,7 @@ mod limit;
 mod logs;
 mod output;
 mod parsing;
+mod program_report;
 mod prompt;
 mod realm;
 mod requests;

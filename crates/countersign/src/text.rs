@@ -7,6 +7,8 @@ use std::ops::Add;
 use countersign_protocol::reply::{ErrorBody, ErrorCode};
 use serde_json::Value;
 
+use crate::program_report::ProgramReport;
+
 /// How much of a message is shown, in characters; in JSON it is whole.
 pub(crate) const MAX_MESSAGE: usize = 512;
 
@@ -92,6 +94,15 @@ pub(crate) fn counted(count: u64, what: &str) -> String {
 /// The error of a reply: its message, its code where that says more than the status or verdict before it, and the first of
 /// the details that a person can use.
 pub(crate) fn reply_error(status: &str, error: &ErrorBody) -> String {
+    let text = error_text(status, error);
+    match ProgramReport::of_error(error).and_then(|report| report.last_words()) {
+        Some(words) => format!("{text}; {words}"),
+        None => text,
+    }
+}
+
+/// The same without what a program wrote.
+pub(crate) fn error_text(status: &str, error: &ErrorBody) -> String {
     let mut text = cut(&error.message, MAX_MESSAGE).into_owned();
     if error.code.to_string() != status {
         text = format!("{text} ({})", error.code);

@@ -86,6 +86,9 @@ pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut si
         };
     }
     let mut following = args.follow.follow.then(|| Following::of_request(output, options, audience));
+    if following.is_some() {
+        gathering.following();
+    }
     let options = following.as_ref().map_or(options, Following::request_options);
     let submitted = tokio::select! {
         submitted = operator.submit(request.command(args.send.dry_run)?, audience, options) => submitted,

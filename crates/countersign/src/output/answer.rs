@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::client_event::outcome_text;
 use crate::builtin::describe;
-use crate::text::reply_error;
+use crate::program_report::ProgramReport;
+use crate::text::{error_text, reply_error};
 
 /// How much of an answer is shown in a table of many, in characters; in JSON it is whole.
 pub(super) const MAX_ANSWER: usize = 4_096;
@@ -50,5 +51,45 @@ fn result_text(command: &str, about: Option<&Name>, result: &Value) -> String {
         return format!("succeeded (requested by {operator}): {}", result_text(about.as_str(), None, &result));
     }
     let builtin = Builtin::from_name(command);
-    builtin.and_then(|builtin| (describe(builtin).answer)(result)).unwrap_or_else(|| result.to_string())
+    builtin.and_then(|builtin| (describe(builtin).answer)(result)).unwrap_or_else(|| other_result(result))
+}
+
+/// The result of a command that is not built in.
+pub(crate) fn other_result(result: &Value) -> String {
+    ProgramReport::of_result(result).map_or_else(|| result.to_string(), |report| report.line())
+}
+
+/// What an answer says of a program that ran: the verdict in a line, and what stands below it.
+pub(super) fn program(command: &str, verdict: &Verdict) -> Option<(String, ProgramReport)> {
+    let of_record = |recorded: Recorded| {
+        let report = match (&recorded.result, &recorded.error) {
+            (Some(result), _) => ProgramReport::of_result(result)?,
+            (None, error) => ProgramReport::of_error(error.as_ref()?)?,
+        };
+        let by = format!("{} (requested by {})", recorded.status, recorded.operator);
+        let how = match &recorded.error {
+            Some(error) => Some(error_text(recorded.status.as_str(), error)),
+            None => report.exit(),
+        };
+        Some((joined(&by, how), report))
+    };
+    match verdict {
+        Verdict::Succeeded { result: Some(result) } => {
+            let result = result.value();
+            if command == Builtin::Result.name() {
+                return read(&result).ok().and_then(of_record);
+            }
+            let report = ProgramReport::of_result(&result)?;
+            Some((joined(verdict.word(), report.exit()), report))
+        }
+        Verdict::Failed { error } | Verdict::Cancelled { error } => {
+            let report = ProgramReport::of_error(error)?;
+            Some((joined(verdict.word(), Some(error_text(verdict.word(), error))), report))
+        }
+        _ => None,
+    }
+}
+
+fn joined(verdict: &str, how: Option<String>) -> String {
+    how.map_or_else(|| verdict.to_owned(), |how| format!("{verdict}: {how}"))
 }

@@ -6,6 +6,7 @@ use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{Outcome, State};
 
+use super::answer::other_result;
 use super::status::percent;
 use crate::text::reply_error;
 
@@ -19,7 +20,7 @@ pub(super) fn outcome_text(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Accepted => "accepted".to_owned(),
         Outcome::Progress(progress) => percent(progress),
-        Outcome::Succeeded(result) => format!("succeeded, {result}"),
+        Outcome::Succeeded(result) => format!("succeeded, {}", other_result(result)),
         Outcome::Failed(error) | Outcome::Refused(error) | Outcome::Cancelled(error) | Outcome::Interrupted(error) => {
             let status = outcome.status().as_str();
             let what = if error.code.is_recorded() { status } else { NOT_RUN };

@@ -12,7 +12,7 @@ use countersign_protocol::text::escape;
 use countersign_protocol::time::Millis;
 use serde::Serialize;
 
-use super::answer::{MAX_ANSWER, reply_text, verdict};
+use super::answer::{MAX_ANSWER, program, reply_text, verdict};
 use super::{Output, describe, status, table};
 use crate::args::{Format, WAIT};
 use crate::cli_error::{CliError, CliResult};
@@ -41,6 +41,8 @@ pub(crate) struct Gathering {
     recording: Option<Recording>,
     /// What the history knows of the commands that it is about.
     known: BTreeMap<MessageId, SentEntry>,
+    /// Whether what its jobs write is shown before the verdicts.
+    is_followed: bool,
 }
 
 impl Gathering {
@@ -48,7 +50,17 @@ impl Gathering {
     pub(crate) fn new(output: Output, format: Format) -> Self {
         let (recording, known) = (None, BTreeMap::new());
         let (shown, fractions) = (BTreeSet::new(), BTreeMap::new());
-        Self { output, format, shown, fractions, failed: None, roster_incomplete: None, recording, known }
+        Self {
+            output,
+            format,
+            shown,
+            fractions,
+            failed: None,
+            roster_incomplete: None,
+            recording,
+            known,
+            is_followed: false,
+        }
     }
 
     /// Adds to the verdicts that there may be clients of which nothing is known.
@@ -64,6 +76,11 @@ impl Gathering {
     /// Shows what the history knows of the commands that it is about.
     pub(crate) fn knowing(&mut self, known: BTreeMap<MessageId, SentEntry>) {
         self.known = known;
+    }
+
+    /// What its jobs write is shown before the verdicts.
+    pub(crate) fn following(&mut self) {
+        self.is_followed = true;
     }
 
     /// Shows an update while verdicts are awaited.
@@ -130,7 +147,7 @@ impl Gathering {
             Format::Table => {
                 if !(self.output.is_quiet() && says_no_more_than_success(report)) {
                     let about = self.recording.as_ref().map(Recording::command);
-                    self.output.text(&for_people(report, about, &self.known, now))?;
+                    self.output.text(&for_people(report, about, &self.known, self.is_followed, now))?;
                 }
                 if report.replies.iter().any(|reply| matches!(reply.verdict, Verdict::Offline { .. })) {
                     self.output.note(format!("to start a client that does not run: {HOW_TO_START}"));
@@ -295,6 +312,7 @@ pub(super) fn for_people(
     report: &Report,
     about: Option<&Name>,
     known: &BTreeMap<MessageId, SentEntry>,
+    is_followed: bool,
     now: Millis,
 ) -> String {
     let command = match about {
@@ -302,7 +320,7 @@ pub(super) fn for_people(
         _ => report.command.as_str(),
     };
     if let [only] = report.replies.as_slice() {
-        return alone(command, only, about, known, now);
+        return alone(command, only, about, known, is_followed, now);
     }
     if command == Builtin::Jobs.name() {
         return jobs_of_many(report, known, now);
@@ -350,6 +368,7 @@ fn alone(
     reply: &TargetReport,
     about: Option<&Name>,
     known: &BTreeMap<MessageId, SentEntry>,
+    is_followed: bool,
     now: Millis,
 ) -> String {
     let client = &reply.client;
@@ -369,13 +388,12 @@ fn alone(
     {
         return describe::block(client, &description);
     }
-    let text = escape(&verdict(command, about, &reply.verdict)).into_owned();
-    match reply.latency_ms {
-        Some(latency) if !matches!(reply.verdict, Verdict::Accepted) => {
-            format!("{client}: {text}, in {}", humanize(latency))
-        }
-        _ => format!("{client}: {text}"),
+    let latency = reply.latency_ms.filter(|_| !matches!(reply.verdict, Verdict::Accepted));
+    let time = latency.map(|latency| format!(", in {}", humanize(latency))).unwrap_or_default();
+    if let Some((text, program)) = program(command, &reply.verdict) {
+        return format!("{client}: {}{time}{}", escape(&text), program.rows(is_followed));
     }
+    format!("{client}: {}{time}", escape(&verdict(command, about, &reply.verdict)))
 }
 
 /// One table of all jobs, and below it a line for each client that did not list any.

@@ -113,10 +113,45 @@ fn every_verdict_has_its_line_for_one_target() {
         ("ping", Verdict::Offline { text: "gone: a guess".to_owned() }, "offline: gone: a guess"),
     ] {
         assert_eq!(
-            for_people(&report(command, vec![verdict]), None, &BTreeMap::new(), NOW),
+            for_people(&report(command, vec![verdict]), None, &BTreeMap::new(), false, NOW),
             format!("worker-1: {line}")
         );
     }
+}
+
+#[test]
+fn of_a_program_people_see_what_it_wrote_and_how_it_ended_and_json_has_the_whole() {
+    let stream = |text: &str| json!({"bytes": text.len(), "sha256": Digest::of(b""), "text": text, "exact": true});
+    let output = |out: &str, err: &str| json!({"stdout": stream(out), "stderr": stream(err)});
+    let mut result = output("up 3 days\nmore\n", "");
+    (result["exit_code"], result["value"]) = (json!(0), json!({"days": 3}));
+    let Value::Object(details) = output("", "Traceback\nValueError: 1\n") else { unreachable!() };
+    let error = ErrorBody { details: Some(details), ..ErrorBody::new(ErrorCode::Failed, "exit status 1") };
+    let both = || vec![succeeded(result.clone()), Verdict::Failed { error: error.clone() }];
+    let shown = |of: &Report, is_followed| for_people(of, None, &BTreeMap::new(), is_followed, NOW);
+
+    let [one, other] = [0, 1].map(|index| report("uptime", vec![both().swap_remove(index)]));
+    let succeeded_in = "worker-1: succeeded: exit status 0, in 0.4 ms";
+    assert_eq!(
+        shown(&one, false),
+        format!("{succeeded_in}\n  stdout  up 3 days\n          more\n  result  {{\"days\":3}}")
+    );
+    // What was shown while it ran is not shown again.
+    assert_eq!(shown(&one, true), format!("{succeeded_in}\n  result  {{\"days\":3}}"));
+    let failed = "worker-1: failed: exit status 1, in 0.4 ms";
+    assert_eq!(shown(&other, false), format!("{failed}\n  stderr  Traceback\n          ValueError: 1"));
+
+    let many = shown(&report("uptime", both()), false);
+    assert!(many.contains("  up 3 days (and 1 more line); result {\"days\":3}  "), "{many}");
+    assert!(many.contains("  failed: exit status 1; stderr: ValueError: 1  "), "{many}");
+
+    for recorded in [json!({"status": "succeeded", "result": result}), json!({"status": "failed", "error": error})] {
+        let told = shown(&report("result", vec![succeeded(on_record(recorded))]), false);
+        assert!(told.contains("(requested by bob): exit status ") && told.contains("\n  std"), "{told}");
+    }
+    let document = serde_json::to_value(Document::of(&report("uptime", both()), true, None)).unwrap();
+    assert_eq!(document["replies"][0]["result"], result);
+    assert_eq!(document["replies"][1]["error"], json!(error));
 }
 
 #[test]
@@ -130,11 +165,11 @@ fn a_code_that_is_the_verdict_is_not_said_twice() {
         let word = verdict.word();
         assert_eq!(code.to_string(), word);
         assert_eq!(
-            for_people(&report("ping", vec![verdict]), None, &BTreeMap::new(), NOW),
+            for_people(&report("ping", vec![verdict]), None, &BTreeMap::new(), false, NOW),
             format!("worker-1: {word}: why, in 0.4 ms")
         );
         let result = succeeded(on_record(json!({"status": word, "error": {"code": word, "message": "why"}})));
-        let line = for_people(&report("result", vec![result]), None, &BTreeMap::new(), NOW);
+        let line = for_people(&report("result", vec![result]), None, &BTreeMap::new(), false, NOW);
         assert_eq!(line, format!("worker-1: {word} (requested by bob): why, in 0.4 ms"));
     }
     let outcome = Outcome::Cancelled(error(ErrorCode::Cancelled));
@@ -145,7 +180,7 @@ fn a_code_that_is_the_verdict_is_not_said_twice() {
 #[test]
 fn what_speaks_of_one_delivery_only_is_said_not_to_have_run_by_it() {
     for code in ErrorCode::ALL.iter().copied().filter(|code| !code.is_recorded()) {
-        let line = for_people(&report("ping", vec![refused(code, "no")]), None, &BTreeMap::new(), NOW);
+        let line = for_people(&report("ping", vec![refused(code, "no")]), None, &BTreeMap::new(), false, NOW);
         assert_eq!(line, format!("worker-1: not run by this delivery: no ({code}), in 0.4 ms"));
         let late =
             late_line(&"worker-1".parse().unwrap(), ID.parse().unwrap(), &Outcome::Refused(ErrorBody::new(code, "no")));
@@ -159,7 +194,7 @@ fn invalid_arguments_are_listed_three_at_most() {
     let Value::Object(details) = json!({"errors": errors}) else { unreachable!() };
     let mut error = ErrorBody::new(ErrorCode::InvalidArgs, "invalid arguments");
     error.details = Some(details);
-    let line = for_people(&report("ping", vec![Verdict::Refused { error }]), None, &BTreeMap::new(), NOW);
+    let line = for_people(&report("ping", vec![Verdict::Refused { error }]), None, &BTreeMap::new(), false, NOW);
     let list = "; at /0: wrong; at /1: wrong; at /2: wrong";
     assert_eq!(line, format!("worker-1: refused: invalid arguments (invalid_args){list}, in 0.4 ms"));
 }
@@ -177,10 +212,10 @@ fn whatever_a_client_says_moves_no_cursor_and_makes_no_line() {
     let harmless = |text: &str| text.lines().all(|line| escape(line) == line);
     for command in ["calculate", "status", "jobs", "result", "defragment"] {
         for one in replies() {
-            let line = for_people(&report(command, vec![one]), None, &BTreeMap::new(), NOW);
+            let line = for_people(&report(command, vec![one]), None, &BTreeMap::new(), false, NOW);
             assert!(harmless(&line) && line.lines().count() == 1, "{line}");
         }
-        let table = for_people(&report(command, replies()), None, &BTreeMap::new(), NOW);
+        let table = for_people(&report(command, replies()), None, &BTreeMap::new(), false, NOW);
         assert!(harmless(&table) && table.contains("\\u{202e}evil"), "{table}");
         assert!(!table.lines().any(|line| line.starts_with("worker-9")), "{table}");
     }
@@ -196,7 +231,7 @@ fn a_table_is_aligned_and_summed_up() {
         "",
         "2 targets: 1 no_reply, 1 succeeded",
     ];
-    assert_eq!(for_people(&report, None, &BTreeMap::new(), NOW).lines().collect::<Vec<_>>(), expected);
+    assert_eq!(for_people(&report, None, &BTreeMap::new(), false, NOW).lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -215,6 +250,7 @@ fn jobs_of_several_clients_are_one_table_and_who_lists_none_has_a_line() {
         &report("jobs", vec![succeeded(list), refused(ErrorCode::Forbidden, "no")]),
         None,
         &BTreeMap::new(),
+        false,
         NOW,
     );
     let expected = "CLIENT    ID      COMMAND    BY     STATUS     TIME\n\
@@ -227,7 +263,7 @@ fn jobs_of_several_clients_are_one_table_and_who_lists_none_has_a_line() {
 
 #[test]
 fn where_no_client_lists_its_jobs_none_is_said_to_have_none() {
-    let text = for_people(&report("jobs", vec![unknown(), unknown()]), None, &BTreeMap::new(), NOW);
+    let text = for_people(&report("jobs", vec![unknown(), unknown()]), None, &BTreeMap::new(), false, NOW);
     let silence = "no reply within 5 s: whether it ran, and how it ended, is unknown";
     assert_eq!(text, format!("worker-1: {silence}\nworker-2: {silence}\n\n2 targets: 2 no_reply"));
 }
@@ -236,7 +272,7 @@ fn where_no_client_lists_its_jobs_none_is_said_to_have_none() {
 fn a_message_of_any_length_leaves_room_for_others_on_the_screen() {
     for (length, shown) in [(512, "ä".repeat(512)), (513, format!("{}…", "ä".repeat(512)))] {
         let error = ErrorBody::new(ErrorCode::Failed, "ä".repeat(length));
-        let text = for_people(&report("ping", vec![Verdict::Failed { error }]), None, &BTreeMap::new(), NOW);
+        let text = for_people(&report("ping", vec![Verdict::Failed { error }]), None, &BTreeMap::new(), false, NOW);
         assert_eq!(text, format!("worker-1: failed: {shown}, in 0.4 ms"));
     }
 }

@@ -319,6 +319,7 @@ impl<'a> Session<'a> {
         let id = self.submit(text, request, send, format).await?;
         if let Some(request) = self.open.get_mut(&id) {
             request.in_background = true;
+            request.gathering.following();
         }
         // The verdicts come after what they are about.
         let mut report = None;
