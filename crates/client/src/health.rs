@@ -25,10 +25,10 @@ pub fn age(path: &Path) -> Result<Option<i64>, KeyFileError> {
     Ok(written.map(|written| clock::since_boot().saturating_sub(written)).filter(|age| *age >= 0))
 }
 
-/// The file of one client, which is there while the client is connected and all its subscriptions stand, and gone
+/// The file of one process, which is there while the process is connected and all its subscriptions stand, and gone
 /// otherwise. Times are milliseconds since boot.
 #[derive(Debug)]
-pub(crate) struct Liveness {
+pub struct Liveness {
     path: Option<PathBuf>,
     every: i64,
     due: i64,
@@ -37,19 +37,19 @@ pub(crate) struct Liveness {
 
 impl Liveness {
     /// A sign that is not given yet; one that another process left in the file is taken back. Without a file there is none.
-    pub(crate) fn new(path: Option<PathBuf>, every: i64) -> Self {
+    pub fn new(path: Option<PathBuf>, every: i64) -> Self {
         let sign = Self { path, every, due: NEVER, is_failing: false };
         sign.remove();
         sign
     }
 
     /// When it is to be given next.
-    pub(crate) fn due(&self) -> i64 {
+    pub fn due(&self) -> i64 {
         self.due
     }
 
-    /// Gives it whenever it is due while the client is well, and takes it back when it is not.
-    pub(crate) fn follow(&mut self, is_well: bool, now: i64) {
+    /// Gives it whenever it is due while the process is well, and takes it back when it is not.
+    pub fn follow(&mut self, is_well: bool, now: i64) {
         match (is_well, self.due == NEVER) {
             (true, true) => self.begin(now),
             (true, false) => self.give(now),
@@ -75,7 +75,7 @@ impl Liveness {
             && !self.is_failing
         {
             let path = path.display();
-            tracing::warn!("{path}: {error}; without this file the client is taken for unhealthy");
+            tracing::warn!("{path}: {error}; without this file this process is taken for unhealthy");
         }
         self.is_failing = written.is_err();
     }

@@ -1,5 +1,6 @@
 //! The one loop that owns the machine.
 
+mod renewal;
 mod trust;
 
 use std::future::{pending, poll_fn};
@@ -12,9 +13,10 @@ use std::time::Duration;
 
 use countersign_host::clock;
 use countersign_host::verify::open_all;
-use countersign_keys::Member;
+use countersign_keys::{Member, MemberFiles};
 use countersign_link::{BrokerAddress, Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING, TrustRequest};
 use countersign_machine::client::{self as machine, Effect, Entry, Execution, Level, Limits, Mark, Now, StartUp, Step};
+use countersign_protocol::credential::Role;
 use countersign_protocol::envelope::{Delivery, Verifier};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::limits::MIN_MAX_PAYLOAD;
@@ -192,6 +194,12 @@ struct Shell {
     realm: Name,
     /// Where the trust bundle is written that was accepted last.
     accepted: PathBuf,
+    /// Where its own credential is renewed.
+    files: Option<MemberFiles>,
+    /// The subject of the issuer's answers.
+    answers: String,
+    /// How far clocks may differ, in milliseconds.
+    skew: i64,
     /// The request for the next one, while it is under way.
     fetching: TrustRequest,
     journal: Journal,
@@ -223,8 +231,9 @@ impl Shell {
     async fn start(Client { config, commands, folder, updates: _ }: Client) -> Result<Self, ClientError> {
         let ClientConfig { member, trust, broker, state, limits, start_ready, version, console, prefix_output, health } =
             config;
-        let Member { identity, login, inbox_prefix } = member;
+        let Member { identity, login, files, inbox_prefix } = member;
         let (catalogue, runs) = commands.into_parts()?;
+        let skew = limits.skew;
         let folder = folder.map_or_else(|| LockedStateDir::take(&state, identity.name()), Ok)?;
         let output = Arc::new(OutputStore::open(folder.path().join("output")));
         let accepted = folder.accepted_trust(&trust);
@@ -235,6 +244,8 @@ impl Shell {
         let realm = trust.realm().clone();
         let mut subscriptions = subject::subscriptions(&realm, &name, identity.credential().groups());
         subscriptions.push(subject::every_trust_bundle(&realm));
+        let answers = subject::renewal_answer(&realm, Role::Client, &name);
+        subscriptions.push(answers.clone());
         let verifier = Verifier::new(Arc::clone(&trust), limits.skew).sparing_copies();
         let start = StartUp {
             limits,
@@ -261,6 +272,9 @@ impl Shell {
             verifier,
             realm,
             accepted,
+            files,
+            answers,
+            skew,
             fetching: TrustRequest::default(),
             journal,
             syncer: Syncer::new(),
@@ -297,6 +311,9 @@ impl Shell {
         let mut deliveries = Vec::new();
         for event in arrived {
             match event {
+                LinkEvent::Message(delivery) if delivery.subject() == self.answers => {
+                    steps.push(self.machine.renewal_answer(&delivery, now()));
+                }
                 LinkEvent::Message(delivery) => match subject::trust_version(&self.realm, delivery.subject()) {
                     // In force before anything else that came with it is opened.
                     Some(version) => {
@@ -318,6 +335,7 @@ impl Shell {
                 }
                 LinkEvent::Disconnected { why } => {
                     self.is_connected = false;
+                    self.machine.disconnected();
                     self.judge_health();
                     tracing::warn!("not connected: {why}; trying again");
                 }
@@ -512,6 +530,8 @@ impl Shell {
                 Level::Dropped => tracing::warn!("{}", note.text),
             },
             Effect::KeepTrust(trust) => return Some(self.keep_trust(trust)),
+            Effect::Renew(request) => return self.renew(request),
+            Effect::KeepRenewal(renewal) => return self.keep_renewal(&renewal),
             Effect::FetchTrust(version) => self.fetching.begin(&self.link, &self.realm, version),
             Effect::Exit => self.is_ending = true,
         }

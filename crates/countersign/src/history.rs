@@ -22,6 +22,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::cli_error::{CliError, CliResult, Exit};
+use crate::commands::client::default_state;
 use crate::output::{Output, reply_text, verdict_text};
 use crate::realm::Realm;
 use crate::text::cut;
@@ -116,7 +117,12 @@ pub(crate) struct VerdictEntry {
 impl History {
     /// Of an operator of a realm. Nothing is read or written yet.
     pub(crate) fn of(realm: &Realm, operator: &Name, output: Output) -> Self {
-        let path = realm.file_of(operator, "jsonl");
+        // Another realm of the same name has another root.
+        let pin = fs::read_to_string(realm.folder.pin()).unwrap_or_default();
+        let pin: String = pin.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+        // A dot, for a client's folder beside it has none in its name.
+        let folder = |state: PathBuf| state.join("history.d").join(format!("{}.{pin}", realm.trust.realm()));
+        let path = default_state().ok().map(|state| folder(state).join(format!("{operator}.jsonl")));
         Self { path, output, warned: Arc::default() }
     }
 

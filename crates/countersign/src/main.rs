@@ -5,7 +5,6 @@ mod arguments;
 mod builtin;
 mod cli_error;
 mod commands;
-mod completions;
 mod context;
 mod duration;
 mod follow;
@@ -22,13 +21,11 @@ mod short_id;
 mod signals;
 mod suggest;
 mod text;
-mod vocabulary;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use args::ParseExit;
 use cli_error::{CliError, Exit};
-use completions::Shell;
 use countersign_client::Helper;
 use output::Output;
 use signals::Signals;
@@ -36,11 +33,8 @@ use text::Place;
 
 fn main() -> Exit {
     let helper = Helper::take_turn();
-    let line: Vec<_> = std::env::args_os().collect();
-    if let Some(shell) = Shell::asking() {
-        return completions::answer(shell, &line);
-    }
     let signals = Signals::listen();
+    let line: Vec<_> = std::env::args_os().collect();
     if line.iter().any(|word| word == "--no-color") {
         output::no_color();
     }

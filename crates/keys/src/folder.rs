@@ -1,10 +1,13 @@
 //! The keys folder: what lies where.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use countersign_protocol::credential::Role;
 use countersign_protocol::key::Thumbprint;
 use countersign_protocol::name::Name;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::file::{KeyFileError, make_private, refuse_exposed};
 
@@ -65,6 +68,17 @@ impl KeyFolder {
             make_private(&folder.root.join(below))?;
         }
         Ok(folder)
+    }
+
+    /// Holds the folder until the file is dropped; `None` where another process holds it.
+    pub fn hold(&self) -> Result<Option<File>, KeyFileError> {
+        let failed = |error: std::io::Error| KeyFileError::io(&self.root, &error);
+        let folder = File::open(&self.root).map_err(failed)?;
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(folder)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(failed(error.into())),
+        }
     }
 
     /// The folder itself.
@@ -140,6 +154,11 @@ impl KeyFolder {
     /// What logs in to give the broker changed accounts.
     pub fn accounts_creds(&self) -> PathBuf {
         self.nats("accounts.creds")
+    }
+
+    /// What the issuer's process logs in with.
+    pub fn issuer_creds(&self) -> PathBuf {
+        self.nats("issuer.creds")
     }
 
     /// The private keys of the broker's accounts: whoever has them lets users in.

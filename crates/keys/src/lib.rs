@@ -13,5 +13,5 @@ pub use file::{
 };
 pub use folder::{FolderKind, KeyFolder};
 pub use login::{Login, MAX_USER_JWT, UserJwt, claims_in, creds_text};
-pub use member::{Member, Seed, load_member};
+pub use member::{Member, MemberFiles, Seed, load_member};
 pub use trust::{accepted_after, keep_trust, load_pin, load_trust};

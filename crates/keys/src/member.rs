@@ -1,20 +1,22 @@
 //! An operator or a client as its files describe it, and the trust bundle that it is judged by.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use countersign_protocol::credential::{Credential, Role};
 use countersign_protocol::envelope::Identity;
 use countersign_protocol::key::SecretKey;
 use countersign_protocol::limits::MAX_CREDENTIAL;
 use countersign_protocol::name::Name;
+use countersign_protocol::renewal::Renewal;
 use countersign_protocol::time::Millis;
 use countersign_protocol::trust::Trust;
 use nkeys::{KeyPair, KeyPairType};
 use zeroize::Zeroizing;
 
-use super::file::{Fault, KeyFileError, read_key, read_public};
+use super::file::{Fault, KeyFileError, read_key, read_public, replace_public, replace_secret};
 use super::folder::{FolderKind, KeyFolder};
-use super::login::Login;
+use super::login::{Login, UserJwt, creds_text};
 
 /// What an operator or a client needs to take part: its identity, and what it logs in to the broker with.
 #[derive(Debug, Clone)]
@@ -23,8 +25,53 @@ pub struct Member {
     pub identity: Identity,
     /// What it logs in to the broker with, by another key (section 7).
     pub login: Login,
+    /// Where its credential is, and what it logs in with; `None` where it is in memory only, and cannot be renewed.
+    pub files: Option<MemberFiles>,
     /// What its inboxes begin with, and its permissions at the broker allow: `_INBOX.<role>-<name>`.
     pub inbox_prefix: String,
+}
+
+/// The files of a member that change when it is renewed.
+#[derive(Debug, Clone)]
+pub struct MemberFiles {
+    credential: PathBuf,
+    creds: PathBuf,
+    /// The connection key, which stays.
+    seed: Seed,
+}
+
+impl MemberFiles {
+    /// A credential that somebody has put in the place of this one since, for the same key and in force now.
+    pub fn newer(&self, present: &Credential, trust: &Trust, now: Millis, skew: i64) -> Option<Credential> {
+        let raw = read_public(&self.credential, MAX_CREDENTIAL + 2).ok()?;
+        let credential = Credential::verify(std::str::from_utf8(&raw).ok()?.trim(), trust, now, skew).ok()?;
+        let is_newer = present.is_succeeded_by(&credential) && credential.issued_at() >= present.issued_at();
+        (is_newer && credential.is_in_force(now, skew)).then_some(credential)
+    }
+
+    /// Writes what the issuer has answered: what logs in, then the credential, each as a whole and on disk when this returns. Old and
+    /// new ones go together in every combination, so that an interruption does no harm.
+    pub fn keep(&self, renewal: &Renewal) -> Result<(), KeyFileError> {
+        let content = |what: &str| {
+            let (expected, hint) =
+                ("a JWT about this member's own connection key", "renew it where the issuer's key is");
+            KeyFileError::new(&self.creds, Fault::Content { what: what.to_owned(), expected, hint })
+        };
+        let jwt = UserJwt::parse(renewal.user_jwt()).filter(|jwt| Some(jwt.key()) == self.seed.public_key().as_deref());
+        let jwt = jwt.ok_or_else(|| content("the issuer has answered with a JWT about another connection key"))?;
+        let present = Login::read(&self.creds)?;
+        if *present.seed() != self.seed {
+            return Err(content("it holds another connection key than when this process started"));
+        }
+        if present.jwt() != jwt.as_str() {
+            replace_secret(&self.creds, creds_text(jwt.as_str(), &self.seed).as_bytes())?;
+        }
+        let raw = format!("{}\n", renewal.credential().raw());
+        match read_public(&self.credential, MAX_CREDENTIAL + 2) {
+            Ok(present) if present == raw.as_bytes() => Ok(()),
+            _ => replace_public(&self.credential, raw.as_bytes()),
+        }
+    }
 }
 
 /// A connection key: a user's nkey seed. Its text is wiped from memory when it is dropped, and `Debug` does not show it.
@@ -120,5 +167,6 @@ pub fn load_member(
         let hint = "put the right key there, or issue a credential for this one";
         KeyFileError::new(&path, Fault::Content { what: error.to_string(), expected, hint })
     })?;
-    Ok(Member { identity, login, inbox_prefix: format!("_INBOX.{role}-{name}") })
+    let files = MemberFiles { credential: folder.credential(role, name), creds, seed: login.seed().clone() };
+    Ok(Member { identity, login, files: Some(files), inbox_prefix: format!("_INBOX.{role}-{name}") })
 }

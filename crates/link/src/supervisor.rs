@@ -26,6 +26,8 @@ use countersign_host::clock;
 const FIRST_PAUSE: Duration = Duration::from_millis(80);
 /// The longest pause between attempts. Section 9 asks for a client that is back within 5 seconds.
 const LONGEST_PAUSE: Duration = Duration::from_millis(1_600);
+/// The shortest pause after a broker has refused us: half of it is left to chance, so that it is a second at least.
+const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 /// How long a broker may refuse us before we ask it less often: whoever was revoked, or whose time is over, must not keep it busy.
 const PATIENT_AFTER: Duration = Duration::from_secs(60);
 /// The pause then; half of it is left to chance, so that it is 10 seconds at least.
@@ -125,7 +127,8 @@ pub(super) fn run(
 fn next_pause(pause: Duration, refused_for: Option<Duration>) -> Duration {
     match refused_for {
         Some(refused_for) if refused_for >= PATIENT_AFTER => PATIENT_PAUSE,
-        _ => (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
+        Some(_) => REFUSED_PAUSE,
+        None => (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
     }
 }
 
@@ -410,11 +413,36 @@ mod tests {
     fn who_is_refused_for_a_minute_asks_less_than_once_in_10_seconds_and_who_finds_no_broker_goes_on_as_before() {
         let minute = Duration::from_secs(60);
         for (refused_for, expected) in
-            [(None, LONGEST_PAUSE), (Some(minute / 2), LONGEST_PAUSE), (Some(minute), PATIENT_PAUSE)]
+            [(None, LONGEST_PAUSE), (Some(minute / 2), REFUSED_PAUSE), (Some(minute), PATIENT_PAUSE)]
         {
             assert_eq!(next_pause(LONGEST_PAUSE, refused_for), expected);
         }
         assert_eq!(next_pause(PATIENT_PAUSE, None), LONGEST_PAUSE, "the broker went away meanwhile");
         assert_eq!([0.0, 1.0].map(|chance| jittered(PATIENT_PAUSE, chance).as_secs()), [10, 20]);
+    }
+
+    #[test]
+    fn two_hundred_whose_login_is_refused_for_an_hour_try_each_a_second_apart_and_after_a_minute_ten_and_never_as_one()
+    {
+        let mut at_once: std::collections::BTreeMap<u64, u32> = std::collections::BTreeMap::new();
+        for client in 0..200_u32 {
+            let (mut now, mut pause, mut tries) = (Duration::ZERO, Duration::ZERO, 0_u32);
+            while now < Duration::from_secs(3_600) {
+                // What is left to chance, spread over clients and tries.
+                let chance = f64::from((client * 7_919 + tries * 104_729) % 1_000) / 1_000.0;
+                let after = jittered(pause, chance);
+                if tries > 0 {
+                    let least = if now >= PATIENT_AFTER { 10 } else { 1 };
+                    assert!(after >= Duration::from_secs(least), "client {client}, after {now:?}: {after:?}");
+                }
+                now += after;
+                tries += 1;
+                *at_once.entry(now.as_secs()).or_default() += 1;
+                pause = next_pause(pause, Some(now));
+            }
+            assert!(tries <= 60 + 354, "client {client} tries {tries} times");
+        }
+        let busiest = at_once.range(120..).map(|(_, tries)| *tries).max().unwrap_or(0);
+        assert!(busiest < 60, "{busiest} tries in one second");
     }
 }

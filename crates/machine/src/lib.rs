@@ -3,7 +3,9 @@
 //! and time come in, record changes and effects go out; the caller owns the clock, the randomness, the disk and the socket.
 
 pub mod client;
+pub mod issuer;
 pub mod observer;
+pub mod renewal;
 pub mod server;
 pub mod trust;
 

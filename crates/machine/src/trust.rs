@@ -145,6 +145,11 @@ impl Follower {
         true
     }
 
+    /// Follows from another bundle on, which did not come over the bus.
+    pub fn restart(&mut self, trust: Arc<Trust>) {
+        self.trust = trust;
+    }
+
     /// The version to ask for, if that is due: the one after that in force.
     pub fn fetch(&mut self, now: i64) -> Option<u64> {
         if now < self.fetch_at {

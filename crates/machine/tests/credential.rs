@@ -6,11 +6,14 @@ mod common;
 
 use common::{Worker, outcomes};
 use countersign_machine::client::{Effect, Entry, Level, Limits, State, Step};
-use countersign_protocol::envelope::Reason;
+use countersign_protocol::credential::{Claims, Credential};
+use countersign_protocol::envelope::{Delivery, Reason, Verifier};
 use countersign_protocol::event::{Event, EventData, SecurityReason};
-use countersign_protocol::limits::SKEW;
+use countersign_protocol::id::Uuid;
+use countersign_protocol::limits::{RENEWAL_GRACE, SKEW};
+use countersign_protocol::renewal::{RenewalAnswer, RenewalRequest};
 use countersign_protocol::reply::{Outcome, Status};
-use countersign_testkit::realm::{Realm, START};
+use countersign_testkit::realm::{Realm, START, name};
 use serde_json::{Value, json};
 
 /// When its credential ends, in milliseconds after [`START`].
@@ -140,4 +143,74 @@ fn a_job_that_ends_within_the_skew_has_its_reply() {
     worker.calculate(1.0);
     until(&mut worker, END + SKEW - 1);
     assert!(matches!(outcomes(&worker.complete()).as_slice(), [Outcome::Succeeded(_)]), "receivers take it still");
+}
+
+/// The issuer's answer to the client's latest request: a credential that lives for 2 minutes from now on.
+fn answer(worker: &Worker) -> Delivery {
+    let (now, realm) = (worker.now.wall, &worker.realm);
+    let verifier = Verifier::new(std::sync::Arc::clone(&realm.trust), RENEWAL_GRACE);
+    let request = RenewalRequest::open(&worker.asked.last().unwrap().delivery(), &verifier, now).unwrap();
+    let claims = Credential::examine(request.credential().raw(), &realm.trust, now, SKEW).unwrap().claims;
+    let (from, jti) = (now.seconds(), Uuid::from_random([0x77; 16]));
+    let claims = Claims { jti, iat: from, nbf: from, exp: from + 120, ..claims };
+    let next = Credential::verify(&Credential::issue(&claims, &realm.issuer), &realm.trust, now, SKEW).unwrap();
+    let issuer = (&name("issuer"), &realm.issuer);
+    RenewalAnswer::sign(&request, issuer, &next, Ok("jwt".to_owned()), now).delivery()
+}
+
+fn take(worker: &mut Worker, delivery: &Delivery) {
+    let step = worker.client.renewal_answer(delivery, worker.now);
+    let _ = worker.apply(step);
+}
+
+#[test]
+fn a_client_that_is_renewed_while_it_runs_signs_under_its_new_credential_once_that_is_on_the_disk() {
+    let mut worker = short_lived();
+    worker.client.connected(worker.now);
+    let old = worker.client.credential().jti();
+    // Its life is 2 minutes, of which one was over at the start: it asks at once, in a few seconds that chance spreads.
+    until(&mut worker, 15_000);
+    let _ = worker.tick();
+    assert_eq!(worker.asked.len(), 1);
+    worker.disk_full = true;
+    let first = answer(&worker);
+    take(&mut worker, &first);
+    assert_eq!(worker.client.credential().jti(), old, "what is not on the disk is not taken");
+    assert!(worker.logged.iter().any(|it| it.contains("not renewed: it cannot be written: no space left")));
+
+    worker.disk_full = false;
+    until(&mut worker, 25_000);
+    let _ = worker.tick();
+    assert_eq!(worker.asked.len(), 2, "it asks again");
+    take(&mut worker, &first);
+    assert_eq!(worker.client.credential().jti(), old, "an answer to another request");
+    let second = answer(&worker);
+    take(&mut worker, &second);
+    assert_ne!(worker.client.credential().jti(), old);
+    take(&mut worker, &second);
+
+    until(&mut worker, END + SKEW);
+    assert!(worker.client.is_in_force(), "beyond the end of the one before");
+    let ping = worker.draft("ping", json!({})).sign(&worker.alice);
+    let published = worker.send(&ping);
+    assert!(matches!(outcomes(&published).as_slice(), [Outcome::Succeeded(_)]));
+    assert_eq!(worker.dropped(Reason::Address) + worker.dropped(Reason::Repeat), 0, "a late answer alarms nobody");
+}
+
+#[test]
+fn an_answer_that_no_issuer_signed_changes_nothing_and_is_counted() {
+    let mut worker = short_lived();
+    worker.client.connected(worker.now);
+    until(&mut worker, 15_000);
+    let _ = worker.tick();
+    let (honest, old) = (answer(&worker), worker.client.credential().jti());
+    let by_alice = worker.alice.sign(
+        countersign_protocol::envelope::MessageType::RenewalAnswer,
+        honest.subject().to_owned(),
+        honest.body().to_vec(),
+    );
+    take(&mut worker, &by_alice.delivery());
+    assert_eq!((worker.client.credential().jti(), worker.dropped(Reason::Signature)), (old, 1));
+    take(&mut worker, &honest);
+    assert_ne!(worker.client.credential().jti(), old, "the honest one still counts");
 }

@@ -390,16 +390,37 @@ impl Credential {
         Millis::from_seconds(self.0.claims.exp)
     }
 
+    /// When it begins to hold, the skew apart.
+    pub fn begins_at(&self) -> Millis {
+        Millis::from_seconds(self.0.claims.nbf)
+    }
+
+    /// Whether it has begun to hold at a moment.
+    pub fn has_begun(&self, now: Millis, skew: i64) -> bool {
+        now >= self.begins_at().plus(-skew)
+    }
+
+    /// Whether half of its life is over at a moment.
+    pub fn is_past_half(&self, now: Millis) -> bool {
+        now.since(self.begins_at()) >= self.expires_at().since(self.begins_at()) / 2
+    }
+
+    /// Whether another one may take its place: it is for the same key, name, role and realm.
+    pub fn is_succeeded_by(&self, next: &Self) -> bool {
+        let holder = |it: &Self| (*it.key(), it.name().clone(), it.role(), it.realm().clone());
+        holder(self) == holder(next) && next.jti() != self.jti()
+    }
+
     /// From when on its holder is to be warned: the last third of its life.
     pub fn warns_at(&self) -> Millis {
-        let life = self.expires_at().since(Millis::from_seconds(self.0.claims.nbf));
+        let life = self.expires_at().since(self.begins_at());
         self.expires_at().plus(-(life / 3).max(0))
     }
 
     /// Whether the holder may sign with it at a moment of its own clock, `nbf − skew ≤ now < exp`. Its receivers allow the
     /// skew after `exp` too: what is signed before `exp` is never refused for a clock that is a little ahead.
     pub fn is_in_force(&self, now: Millis, skew: i64) -> bool {
-        now < self.expires_at() && now >= Millis::from_seconds(self.0.claims.nbf).plus(-skew)
+        now < self.expires_at() && self.has_begun(now, skew)
     }
 }
 

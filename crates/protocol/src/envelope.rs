@@ -40,11 +40,15 @@ pub enum MessageType {
     EnrolmentRequest,
     /// The answer to it (section 14).
     EnrolmentAnswer,
+    /// A member's request for its next credential (section 7).
+    RenewalRequest,
+    /// The issuer's answer to it (section 7).
+    RenewalAnswer,
 }
 
 impl MessageType {
     /// Every one.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Command,
         Self::Reply,
         Self::Event,
@@ -52,6 +56,8 @@ impl MessageType {
         Self::Trust,
         Self::EnrolmentRequest,
         Self::EnrolmentAnswer,
+        Self::RenewalRequest,
+        Self::RenewalAnswer,
     ];
 
     /// The `typ` on the wire.
@@ -64,6 +70,8 @@ impl MessageType {
             Self::Trust => "countersign-trust",
             Self::EnrolmentRequest => "countersign-enrolment-request",
             Self::EnrolmentAnswer => "countersign-enrolment-answer",
+            Self::RenewalRequest => "countersign-renewal-request",
+            Self::RenewalAnswer => "countersign-renewal-answer",
         }
     }
 }

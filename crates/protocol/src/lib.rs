@@ -15,6 +15,7 @@ pub mod key;
 pub mod limits;
 pub mod name;
 pub mod output;
+pub mod renewal;
 pub mod repeats;
 pub mod reply;
 pub mod schema;

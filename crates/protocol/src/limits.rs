@@ -34,6 +34,10 @@ pub const MAX_ECHO: usize = 64;
 pub const MAX_REFUSAL: usize = 4_096;
 /// Section 5: how often a client publishes its presence, in milliseconds.
 pub const HEARTBEAT: i64 = 10_000;
+/// Section 7: how long after its signing a request for renewal is answered, in milliseconds.
+pub const RENEWAL_AGE: i64 = 60_000;
+/// Section 7: how long after its end a credential is still renewed over the bus, in milliseconds: a request may have been under way.
+pub const RENEWAL_GRACE: i64 = 60_000;
 /// Section 14: the longest enrolment token, in characters.
 pub const MAX_TOKEN: usize = 24 * 1_024;
 /// Section 14: the longest text of certificates in a token, in bytes.

@@ -23,6 +23,7 @@ use crate::envelope::MessageType;
 use crate::event::Event;
 use crate::json::{self, JsonError};
 use crate::limits::MAX_INTEGER;
+use crate::renewal::{RenewalAnswer, RenewalRequest};
 use crate::reply::Reply;
 use crate::text::{echo, escape};
 use crate::trust::TrustBody;
@@ -59,6 +60,8 @@ pub fn envelope(of: MessageType) -> &'static Schema {
     static TRUST: LazyLock<Schema> = LazyLock::new(|| Schema::of::<TrustBody>("trust"));
     static ENROLMENT_REQUEST: LazyLock<Schema> = LazyLock::new(|| Schema::of::<EnrolmentRequest>("enrolment-request"));
     static ENROLMENT_ANSWER: LazyLock<Schema> = LazyLock::new(|| Schema::of::<EnrolmentAnswer>("enrolment-answer"));
+    static RENEWAL_REQUEST: LazyLock<Schema> = LazyLock::new(|| Schema::of::<RenewalRequest>("renewal-request"));
+    static RENEWAL_ANSWER: LazyLock<Schema> = LazyLock::new(|| Schema::of::<RenewalAnswer>("renewal-answer"));
     match of {
         MessageType::Command => &COMMAND,
         MessageType::Reply => &REPLY,
@@ -67,6 +70,8 @@ pub fn envelope(of: MessageType) -> &'static Schema {
         MessageType::Trust => &TRUST,
         MessageType::EnrolmentRequest => &ENROLMENT_REQUEST,
         MessageType::EnrolmentAnswer => &ENROLMENT_ANSWER,
+        MessageType::RenewalRequest => &RENEWAL_REQUEST,
+        MessageType::RenewalAnswer => &RENEWAL_ANSWER,
     }
 }
 

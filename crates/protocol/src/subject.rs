@@ -1,6 +1,7 @@
 //! Subjects (section 1). Names are NATS tokens, so what is put together here never holds a wildcard.
 
 use crate::command::Target;
+use crate::credential::Role;
 use crate::event::EventKind;
 use crate::id::MessageId;
 use crate::key::Thumbprint;
@@ -137,6 +138,21 @@ pub fn enrolment_answer(realm: &Name, token: &TokenId, key: &Thumbprint) -> Stri
     format!("cs.{realm}.enrolment.answer.{token}.{key}")
 }
 
+/// Where a member asks the issuer for its next credential (section 7).
+pub fn renewal_request(realm: &Name, role: Role, name: &Name) -> String {
+    format!("cs.{realm}.renewal.request.{role}.{name}")
+}
+
+/// What matches the requests of every member.
+pub fn every_renewal_request(realm: &Name) -> String {
+    format!("cs.{realm}.renewal.request.*.*")
+}
+
+/// Where the issuer answers a member (section 7).
+pub fn renewal_answer(realm: &Name, role: Role, name: &Name) -> String {
+    format!("cs.{realm}.renewal.answer.{role}.{name}")
+}
+
 /// The subjects by which commands reach a client, each once: its own, those of its groups, and that of all clients.
 pub fn subscriptions(realm: &Name, client: &Name, groups: &[Name]) -> Vec<String> {
     let mut subjects = vec![command(realm, &Target::Client(client.clone()))];
@@ -208,6 +224,12 @@ mod tests {
             (every_trust_bundle(&realm), trust_get(&realm)),
             ("cs.demo.trust.bundle.*".into(), "cs.demo.trust.get".into())
         );
+        assert_eq!(
+            [renewal_request(&realm, Role::Client, &name("worker-1")), every_renewal_request(&realm)],
+            ["cs.demo.renewal.request.client.worker-1", "cs.demo.renewal.request.*.*"]
+        );
+        let answer = renewal_answer(&realm, Role::Operator, &name("alice"));
+        assert_eq!(answer, "cs.demo.renewal.answer.operator.alice");
         assert_eq!(trust_stream(&realm), "cs-demo-trust");
         assert_eq!(presence_stream(&realm), "cs-demo-presence");
         assert_eq!(

@@ -6,6 +6,7 @@ mod changes;
 mod error;
 mod former;
 mod issue;
+mod issuer;
 mod members;
 mod nats;
 mod standing;
@@ -32,11 +33,13 @@ use self::changes::ChangeReport;
 pub use self::changes::{Action, FileChange};
 pub use self::error::{ProvisionError, ProvisionFault};
 pub use self::issue::{issue, renew, renew_all};
+pub use self::issuer::{Issuer, Renewed};
 use self::members::Members;
 pub use self::nats::{AccountError, AccountKeeper, RevokedLogin, revoked_logins};
 use self::nats::{Accounts, LoginFiles, UserRole};
 pub use self::standing::{Listed, Standing, examine, list};
 pub use self::terms::{LIVES, Rights, Terms, group};
+pub use self::trust::renew_trust;
 
 /// A day in milliseconds.
 const DAY: i64 = 86_400_000;
@@ -115,23 +118,10 @@ fn fill(
     operators: &[Name],
     clients: &[NewClient],
 ) -> Result<Name, ProvisionError> {
-    let folder = changes.folder().clone();
     let trust = trust::ensure(changes, realm)?;
     changes.expect_issuer_for_keys();
     let accounts = Accounts::ensure(changes, trust.realm(), INIT)?;
-    for (role, creds) in [
-        (UserRole::Observer, folder.observer_creds()),
-        (UserRole::Setup, folder.setup_creds()),
-        (UserRole::Trust, folder.trust_creds()),
-        (UserRole::Accounts, folder.accounts_creds()),
-    ] {
-        let mut login = LoginFiles::of(role, creds)?;
-        let Some(key) = login.ensure_key()?.public_key() else {
-            return Err(no_randomness("no connection key came of it"));
-        };
-        let jwt = login.prepare(&accounts, key, Vec::new(), login.end(changes), changes)?;
-        login.write(changes, &jwt)?;
-    }
+    logins(changes, &accounts, Missing::AreMade)?;
     let mut members = Members::new(changes, &trust, &accounts, INIT)?;
     let operators = operators.iter().map(|name| (name.clone(), Terms::unchanged(Role::Operator)));
     members.all_of(Role::Operator, operators.collect(), "alice")?;
@@ -139,6 +129,44 @@ fn fill(
     members.all_of(Role::Client, clients, "worker-1")?;
     former::remove(changes)?;
     Ok(trust.realm().clone())
+}
+
+/// Renews what those log in with who are no members and whose keys are here, past half of its life.
+pub fn renew_logins(folder: &KeyFolder) -> Result<Vec<FileChange>, ProvisionError> {
+    let mut changes = ChangeReport::new(folder.clone(), clock::wall());
+    let accounts = Accounts::open(folder, INIT)?;
+    logins(&mut changes, &accounts, Missing::StayElsewhere)?;
+    Ok(changes.into_done())
+}
+
+/// What becomes of a connection key that is not in the folder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    AreMade,
+    StayElsewhere,
+}
+
+/// What those log in with who are no members.
+fn logins(changes: &mut ChangeReport, accounts: &Accounts, missing: Missing) -> Result<(), ProvisionError> {
+    let folder = changes.folder().clone();
+    for (role, creds) in [
+        (UserRole::Observer, folder.observer_creds()),
+        (UserRole::Setup, folder.setup_creds()),
+        (UserRole::Trust, folder.trust_creds()),
+        (UserRole::Accounts, folder.accounts_creds()),
+        (UserRole::Issuer, folder.issuer_creds()),
+    ] {
+        let mut login = LoginFiles::of(role, creds)?;
+        if missing == Missing::StayElsewhere && !login.has_key() {
+            continue;
+        }
+        let Some(key) = login.ensure_key()?.public_key() else {
+            return Err(no_randomness("no connection key came of it"));
+        };
+        let jwt = login.prepare(accounts, key, Vec::new(), login.end(changes), changes)?;
+        login.write(changes, &jwt)?;
+    }
+    Ok(())
 }
 
 /// One client with two sets of groups cannot be had.

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use countersign_host::clock;
-use countersign_keys::{Fault, Login, Seed, read_key, read_public};
+use countersign_keys::{Fault, KeyFolder, Login, Seed, read_key, read_public};
 use countersign_protocol::credential::{Claims, Confirmation, Credential, CredentialError, Role};
 use countersign_protocol::id::Uuid;
 use countersign_protocol::key::{PublicKey, SecretKey};
 use countersign_protocol::limits::MAX_CREDENTIAL;
 use countersign_protocol::name::Name;
+use countersign_protocol::time::Millis;
 use countersign_protocol::trust::Trust;
 
 use super::changes::{Action, ChangeReport};
@@ -20,7 +21,7 @@ use crate::nats::{Accounts, LoginFiles, read_jwt};
 
 /// Longer than any credential lives: with this skew one is verified whatever the time, so that what it grants is known
 /// when it has expired and is to be renewed.
-const ANY_TIME: i64 = i64::MAX;
+pub(super) const ANY_TIME: i64 = i64::MAX;
 
 /// Makes and renews what belongs to the operators and clients.
 pub(super) struct Members<'a> {
@@ -44,8 +45,15 @@ pub(super) enum Renewal {
     Always,
 }
 
-/// The holder of a credential, and where it is stored.
-struct Holder<'a> {
+/// Whose credential it is.
+pub(super) struct Holder<'a> {
+    pub(super) role: Role,
+    pub(super) name: &'a Name,
+    pub(super) key: &'a PublicKey,
+}
+
+/// A member, and where its credential is stored.
+struct Member<'a> {
     role: Role,
     name: &'a Name,
     /// `None` where the key lies elsewhere: then it is the key of the credential that is there.
@@ -133,8 +141,8 @@ impl<'a> Members<'a> {
             };
             Some(*key.public())
         };
-        let holder = Holder { role, name, key: key.as_ref(), path: &path };
-        let Some(issued) = self.credential(&holder, terms, renewal)? else { return Ok(()) };
+        let member = Member { role, name, key: key.as_ref(), path: &path };
+        let Some(issued) = self.credential(&member, terms, renewal)? else { return Ok(()) };
         let Some(connection) = login.known_key(self.former.get(&format!("{role} {name}"))) else {
             issued.write(self.changes, &path)?;
             self.changes.note(
@@ -158,11 +166,11 @@ impl<'a> Members<'a> {
     /// Issues or renews a credential where that is due; `None` where the one that is there says nothing that could be kept.
     fn credential(
         &mut self,
-        holder: &Holder<'_>,
+        member: &Member<'_>,
         terms: &Terms,
         renewal: Renewal,
     ) -> Result<Option<Issued>, ProvisionError> {
-        let Holder { role, name, key, path } = *holder;
+        let Member { role, name, key, path } = *member;
         let default_life = match role {
             Role::Operator => 30 * DAY,
             Role::Client => 90 * DAY,
@@ -171,7 +179,7 @@ impl<'a> Members<'a> {
             && !path.exists()
         {
             let life = terms.life_ms.unwrap_or(default_life);
-            return self.issue(Action::Made, holder, key, terms.content(None), life, "");
+            return self.issue(Action::Made, member, key, terms.content(None), life, "");
         }
         let raw = read_public(path, MAX_CREDENTIAL + 2)?;
         let old = match self.read(role, name, &raw) {
@@ -199,7 +207,7 @@ impl<'a> Members<'a> {
             ""
         };
         let life = terms.life_ms.unwrap_or(if life > 0 { life } else { default_life });
-        self.issue(Action::Renewed, holder, key, content, life, why)
+        self.issue(Action::Renewed, member, key, content, life, why)
     }
 
     /// The credential that is there, whether it has expired or not.
@@ -216,13 +224,13 @@ impl<'a> Members<'a> {
     fn issue(
         &mut self,
         verb: Action,
-        to: &Holder<'_>,
+        to: &Member<'_>,
         key: &PublicKey,
         content: Content,
         life: i64,
         why: &str,
     ) -> Result<Option<Issued>, ProvisionError> {
-        let Holder { role, name, .. } = *to;
+        let Member { role, name, .. } = *to;
         if self.connection_keys.contains(key.as_bytes()) {
             let key = self.changes.folder().key(role, name);
             return Err(ProvisionError::keys(format!(
@@ -232,35 +240,11 @@ impl<'a> Members<'a> {
             .expecting("a key that signs messages and nothing else: the broker chooses what a connection key signs")
             .hinting(format!("remove it, and run `{}` again to have another", self.program)));
         }
-        let (iss, issuer) = self.issuer()?;
+        let (issuer, issuer_key) = self.issuer()?;
         let now = self.changes.now();
-        let (grant, groups) = match content {
-            Content::Grant(grant) => (Some(grant), None),
-            Content::Groups(groups) => (None, Some(groups)),
-        };
-        let claims = Claims {
-            iss,
-            sub: name.clone(),
-            jti: Uuid::from_random(clock::random().map_err(super::no_randomness)?),
-            iat: now.seconds(),
-            nbf: now.seconds(),
-            exp: now.plus(life).seconds(),
-            realm: self.trust.realm().clone(),
-            role,
-            cnf: Confirmation { jwk: key.jwk() },
-            grant,
-            groups: groups.clone(),
-        };
-        let raw = Credential::issue(&claims, &issuer);
-        let credential = Credential::verify(&raw, self.trust, now, 0).map_err(|error| {
-            ProvisionError::keys(format!("the new credential of {role} {name} would not hold: {error}"))
-                .expecting("one that trust.json vouches for, 4 KiB long at most")
-                .hinting(match error {
-                    CredentialError::Size { .. } => "name fewer groups, commands or targets",
-                    _ => "ask for fewer groups, or remove a key that was revoked",
-                })
-        })?;
-        let groups = groups.unwrap_or_default();
+        let holder = Holder { role, name, key };
+        let (credential, raw) = sign_credential((&issuer, &issuer_key), &holder, content, life, self.trust, now)?;
+        let groups = credential.groups();
         let mut note = format!("{why}{}", until(credential.expires_at()));
         if !groups.is_empty() {
             let groups: Vec<&str> = groups.iter().map(Name::as_str).collect();
@@ -271,25 +255,70 @@ impl<'a> Members<'a> {
 
     /// The issuer's name and key. It is read only when something is to be issued: it may be elsewhere otherwise.
     pub(super) fn issuer(&self) -> Result<(Name, SecretKey), ProvisionError> {
-        let path = self.changes.folder().issuer_key();
-        let key = read_key(&path).map_err(|error| match error.fault {
-            Fault::Missing => {
-                ProvisionError::keys(format!("{} is missing, and a credential is to be issued", path.display()))
-                    .expecting("the issuer's private key, which signs credentials")
-                    .hinting(format!(
-                        "run `{}` on the machine that has it, or bring it back for that time",
-                        self.program
-                    ))
-            }
-            _ => error.into(),
-        })?;
-        match self.trust.issuer(&key.public().thumbprint()) {
-            Some((name, _)) => Ok((name.clone(), key)),
-            None => Err(ProvisionError::keys(format!("{} is not the key of an issuer in trust.json", path.display()))
-                .expecting("the key of an issuer that trust.json names")
-                .hinting("bring the right one back")),
-        }
+        issuer_of(self.changes.folder(), self.trust, self.program)
     }
+}
+
+/// The name and the key of a folder's issuer, which the trust bundle lists.
+pub(super) fn issuer_of(
+    folder: &KeyFolder,
+    trust: &Trust,
+    program: &'static str,
+) -> Result<(Name, SecretKey), ProvisionError> {
+    let path = folder.issuer_key();
+    let key = read_key(&path).map_err(|error| match error.fault {
+        Fault::Missing => {
+            ProvisionError::keys(format!("{} is missing, and a credential is to be issued", path.display()))
+                .expecting("the issuer's private key, which signs credentials")
+                .hinting(format!("run `{program}` on the machine that has it, or bring it back for that time"))
+        }
+        _ => error.into(),
+    })?;
+    match trust.issuer(&key.public().thumbprint()) {
+        Some((name, _)) => Ok((name.clone(), key)),
+        None => Err(ProvisionError::keys(format!("{} is not the key of an issuer in trust.json", path.display()))
+            .expecting("the key of an issuer that trust.json names")
+            .hinting("bring the right one back")),
+    }
+}
+
+/// Signs a credential from now on, for so many milliseconds, and sees that it holds.
+pub(super) fn sign_credential(
+    (issuer, issuer_key): (&Name, &SecretKey),
+    holder: &Holder<'_>,
+    content: Content,
+    life: i64,
+    trust: &Trust,
+    now: Millis,
+) -> Result<(Credential, String), ProvisionError> {
+    let Holder { role, name, key } = *holder;
+    let (grant, groups) = match content {
+        Content::Grant(grant) => (Some(grant), None),
+        Content::Groups(groups) => (None, Some(groups)),
+    };
+    let claims = Claims {
+        iss: issuer.clone(),
+        sub: name.clone(),
+        jti: Uuid::from_random(clock::random().map_err(super::no_randomness)?),
+        iat: now.seconds(),
+        nbf: now.seconds(),
+        exp: now.plus(life).seconds(),
+        realm: trust.realm().clone(),
+        role,
+        cnf: Confirmation { jwk: key.jwk() },
+        grant,
+        groups,
+    };
+    let raw = Credential::issue(&claims, issuer_key);
+    let credential = Credential::verify(&raw, trust, now, 0).map_err(|error| {
+        ProvisionError::keys(format!("the new credential of {role} {name} would not hold: {error}"))
+            .expecting("one that trust.json vouches for, 4 KiB long at most")
+            .hinting(match error {
+                CredentialError::Size { .. } => "name fewer groups, commands or targets",
+                _ => "ask for fewer groups, or remove a key that was revoked",
+            })
+    })?;
+    Ok((credential, raw))
 }
 
 /// The 32 bytes of a connection key.

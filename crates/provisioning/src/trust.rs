@@ -1,6 +1,7 @@
 //! The trust bundle: made once, renewed past half its life.
 
-use countersign_keys::load_trust;
+use countersign_host::clock;
+use countersign_keys::{KeyFolder, load_trust};
 use countersign_protocol::command::Version;
 use countersign_protocol::key::{SecretKey, Thumbprint};
 use countersign_protocol::name::Name;
@@ -64,6 +65,17 @@ pub(super) fn ensure(changes: &mut ChangeReport, wanted: Option<&Name>) -> Resul
             Ok(trust)
         }
     }
+}
+
+/// The next version of a bundle that is past half of its life, written to its folder; nothing where the root's key is elsewhere.
+pub fn renew_trust(folder: &KeyFolder, trust: &Trust) -> Result<Option<Trust>, ProvisionError> {
+    let mut changes = ChangeReport::new(folder.clone(), clock::wall());
+    if trust.expires_at().since(changes.now()) > LIFE / 2 {
+        return Ok(None);
+    }
+    let Some(root) = existing_key(&mut changes, &folder.root_key())? else { return Ok(None) };
+    let renewed = renew(&mut changes, &root, trust)?;
+    Ok((renewed.version() > trust.version()).then_some(renewed))
 }
 
 fn make(changes: &mut ChangeReport, root: Option<SecretKey>, wanted: Option<&Name>) -> Result<Trust, ProvisionError> {

@@ -8,6 +8,7 @@
 mod event_link;
 mod operator;
 mod presence;
+mod renewal;
 mod stored;
 mod stream;
 mod trust;

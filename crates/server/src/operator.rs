@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use countersign_host::clock::{self, RandomError};
 use countersign_host::verify::open_all;
-use countersign_keys::Member;
+use countersign_keys::{Member, MemberFiles};
 use countersign_link::{BrokerAddress, Link, LinkConfig, LinkError, LinkEvent, LinkEvents, TrustRequest};
 use countersign_machine::server::{
     self as machine, Audience, CommandRequest, Effect, Ignored, Now, OperatorEvent, OperatorSetup, Options, Report,
     RequestError, RequestId, Roster, Update,
 };
 use countersign_protocol::command::CommandId;
+use countersign_protocol::credential::Role;
 use countersign_protocol::envelope::{Authentic, Delivery, Identity, Reason, Rejected, Verifier};
 use countersign_protocol::event::{Event, EventKind};
 use countersign_protocol::id::MessageId;
@@ -113,6 +114,10 @@ pub struct Operator {
     replies: String,
     pub(crate) verifier: Verifier,
     pub(crate) accepted: Option<PathBuf>,
+    /// Where its own credential is renewed.
+    pub(crate) files: Option<MemberFiles>,
+    /// The subject of the issuer's answers.
+    answers: String,
     /// The request for the next trust bundle, while it is under way.
     pub(crate) fetching: TrustRequest,
     /// For what comes over the links; what the broker stores comes again with each reading.
@@ -146,6 +151,7 @@ impl Operator {
         let operator = member.identity.name().clone();
         let session = Session::from_random(clock::random()?);
         let replies = subject::replies_in(&realm, &operator, &session);
+        let answers = subject::renewal_answer(&realm, Role::Operator, &operator);
         let events: Vec<String> = match &follow {
             Follow::Clients(clients) => {
                 clients.iter().map(|it| subject::event(&realm, it, EventKind::Presence)).collect()
@@ -159,7 +165,10 @@ impl Operator {
             name: format!("operator-{operator}"),
             login: member.login,
             inbox_prefix: member.inbox_prefix,
-            subscriptions: vec![replies.clone()],
+            subscriptions: match &member.files {
+                Some(_) => vec![replies.clone(), answers.clone()],
+                None => vec![replies.clone()],
+            },
             max_waiting: MAX_WAITING,
             wait: false,
         };
@@ -184,6 +193,8 @@ impl Operator {
             live: verifier.clone().sparing_copies(),
             verifier,
             accepted,
+            files: member.files,
+            answers,
             fetching: TrustRequest::default(),
             machine,
             realm,
@@ -194,6 +205,9 @@ impl Operator {
             emitted: VecDeque::new(),
         };
         operator.catch_up_trust().await;
+        if operator.files.is_some() {
+            operator.machine.begin_renewals(now());
+        }
         Ok(operator)
     }
 
@@ -394,6 +408,8 @@ impl Operator {
             match effect {
                 Effect::Publish { message, reply } => self.link.publish(message, Some(reply)),
                 Effect::KeepTrust(trust) => self.keep_trust(trust),
+                Effect::Renew(request) => self.renew(request),
+                Effect::KeepRenewal(renewal) => self.keep_renewal(&renewal),
                 Effect::FetchTrust(version) => self.fetching.begin(&self.link, &self.realm, version),
                 Effect::Emit(event) => self.emitted.push_back(event),
             }
@@ -405,6 +421,9 @@ impl Operator {
         let mut deliveries = Vec::new();
         for event in std::mem::take(&mut self.arrived) {
             let effects = match event {
+                LinkEvent::Message(delivery) if delivery.subject() == self.answers => {
+                    self.machine.renewal_answer(&delivery, now())
+                }
                 LinkEvent::Message(delivery) => {
                     deliveries.push(delivery);
                     continue;

@@ -55,7 +55,7 @@ impl Bench {
         let alice = live::member(&realm, &trust, "alice", 101, Some(full_grant()));
         let identity = live::member(&realm, &trust, "worker-1", 102, None);
         let login = Login::new(Seed::from_random([42; 32]).unwrap(), "");
-        let member = Member { identity, login, inbox_prefix: "_INBOX.client-worker-1".to_owned() };
+        let member = Member { identity, login, files: None, inbox_prefix: "_INBOX.client-worker-1".to_owned() };
         let config = ClientConfig::new(member, trust.clone(), broker.url(), state.path());
         let ran = Arc::new(AtomicUsize::new(0));
         let commands = Commands::new().immediate(Count(Arc::clone(&ran))).unwrap();

@@ -101,7 +101,7 @@ impl World {
     pub(crate) fn run_with(&self, commands: Commands) -> Running {
         let login = Login::new(Seed::from_random([42; 32]).unwrap(), "");
         let inbox_prefix = "_INBOX.client-worker-1".to_owned();
-        let member = Member { identity: self.worker.clone(), login, inbox_prefix };
+        let member = Member { identity: self.worker.clone(), login, files: None, inbox_prefix };
         let mut config = ClientConfig::new(member, self.trust.clone(), self.broker.url(), self.state.path());
         let paper = Paper::default();
         config.console = Console::new(paper.clone());

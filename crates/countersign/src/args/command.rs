@@ -10,13 +10,12 @@ use countersign_protocol::name::Name;
 use countersign_provisioning::NewClient;
 
 use super::context::ContextAction;
-use super::credential::CredentialAction;
+use super::credential::{CredentialAction, life};
 use super::options::{OutputArgs, SendArgs};
 use super::request::{CommandArgs, Sender};
 use super::settings::{KeysArgs, OperatorArgs, RealmArgs};
 use super::trust::{RevokeArgs, TrustAction};
 use super::{NoOptions, examples};
-use crate::completions::Shell;
 use crate::duration::{Span, positive_span, span, span_within};
 use crate::text::Place;
 
@@ -109,6 +108,21 @@ A new operator or client needs nothing new at the broker.")]
   countersign setup --nats-url nats://broker.example:4222")]
     Setup(RealmArgs),
 
+    /// Run the issuer: renew members that ask over the bus
+    ///
+    /// Clients and prompts ask for their next credential past half of its life, signed with their own key. The issuer checks each
+    /// request, signs a credential with the same groups or grant, keeps a copy in the folder of keys, and answers: 10 members a
+    /// second at most. Whoever is revoked gets none. A credential that `credential renew` has made here is given to its member in the
+    /// same way.
+    ///
+    /// It needs issuer.pem, authority.nk and nats/issuer.creds, and runs once for a folder of keys. It waits for a broker that is
+    /// not there, and ends by SIGTERM or SIGINT with 0. Where root.pem is here too, it renews the trust bundle past half of its
+    /// life and publishes it. Logs go to standard error.
+    #[command(after_long_help = "Examples:
+  countersign issuer
+  countersign issuer --valid 7d --health /run/countersign/issuer")]
+    Issuer(IssuerArgs),
+
     /// Run a client: verify commands, execute them, sign replies
     ///
     /// Runs until it gets a signed `terminate`, SIGTERM or SIGINT: then it cancels its jobs, sends the replies and exits
@@ -128,7 +142,7 @@ A new operator or client needs nothing new at the broker.")]
 
     /// Report whether a client of this machine runs and is connected
     ///
-    /// Reads the file that `countersign client --health FILE` writes: at every heartbeat (10 s) while it is healthy, that
+    /// Reads the file that `countersign client --health FILE`, or `issuer`, writes: at every heartbeat (10 s) while it is healthy, that
     /// is, connected, with all subscriptions active, its presence publishable and its credential in force. Exits with 0 if the file is younger than 30 s, else with 1; meant for the health check of a container.
     #[command(after_long_help = "Example:
   countersign health --health /run/countersign/health")]
@@ -193,34 +207,6 @@ reason why a message is rejected, or `gap`; `-o json` would never end and is ref
 
     #[command(after_long_help = examples(Place::Shell, &SCHEMA))]
     Schema(SchemaArgs),
-
-    /// Print a script that completes commands, names and files in a shell
-    ///
-    /// Names of clients, groups, commands and arguments are those that this user's operator saw last, in `clients`, `commands`,
-    /// `describe`, at the prompt, or by a command to a group or to all; they are kept in a file below $XDG_STATE_HOME/countersign.
-    /// Nothing is sent at a Tab.
-    #[command(after_long_help = "Examples:
-  echo 'source <(countersign completions bash)' >> ~/.bashrc
-  echo 'source <(countersign completions zsh)' >> ~/.zshrc
-  echo 'countersign completions fish | source' >> ~/.config/fish/config.fish
-
-The script has `countersign` started at each Tab, the one on PATH; each
-version needs its own script, so that a line as above is better than a file.")]
-    Completions {
-        /// The shell
-        #[arg(value_name = "SHELL")]
-        shell: Shell,
-    },
-
-    /// Write manual pages, one for each subcommand
-    #[command(after_long_help = "Examples:
-  countersign man ~/.local/share/man/man1
-  man countersign-call")]
-    Man {
-        /// The folder, which is made if it is missing
-        #[arg(value_name = "DIR")]
-        folder: PathBuf,
-    },
 
     /// Write or check the committed JSON Schemas
     #[command(after_long_help = "Examples:
@@ -455,6 +441,19 @@ pub(crate) struct ClientArgs {
     pub(crate) realm: RealmArgs,
 }
 
+/// What `issuer` takes.
+#[derive(Debug, Args)]
+pub(crate) struct IssuerArgs {
+    /// How long the credentials hold that it signs, from 1m to 3650d; by default as long as the one before
+    #[arg(long, value_name = "DURATION", value_parser = life)]
+    pub(crate) valid: Option<Span>,
+    /// A file that the issuer writes every 10 s while it is connected, for `countersign health`
+    #[arg(long, env = "COUNTERSIGN_HEALTH", value_name = "FILE")]
+    pub(crate) health: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) realm: RealmArgs,
+}
+
 /// What `watch` takes.
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
@@ -494,6 +493,7 @@ fn kinds() -> impl TypedValueParser<Value = Kind> {
         Kind::Job => "The start or end of a job",
         Kind::Security => "A security event of a client",
         Kind::Trust => "A trust bundle",
+        Kind::Renewal => "A request for a new credential, or the answer",
         Kind::Gap => "Messages that are missing",
         Kind::Other => "What belongs to no subject of the protocol",
     };

@@ -25,7 +25,7 @@ pub(crate) enum CredentialAction {
     /// Give members new credentials, also with other groups or another grant
     ///
     /// What no option names stays as it is: groups, grant, and for how long it holds. It needs issuer.pem. The keys stay,
-    /// and may be elsewhere. A running process uses the new credential after its next restart; the one before holds until
+    /// and may be elsewhere. A running process takes the new credential past half of the life of its own, or after a restart; the one before holds until
     /// it ends.
     #[command(subcommand, disable_help_subcommand = true)]
     Renew(RenewMember),
@@ -206,6 +206,6 @@ fn ttl(text: &str) -> Result<Span, String> {
     span_within(text, 1..=MAX_TTL)
 }
 
-fn life(text: &str) -> Result<Span, String> {
+pub(super) fn life(text: &str) -> Result<Span, String> {
     span_within(text, LIVES)
 }

@@ -74,7 +74,7 @@ pub(crate) enum Rotation {
     /// Replace the issuer's key, and issue every credential of the folder again
     ///
     /// The next version of the trust bundle lists the new key beside the old one, so that what the old one has issued holds
-    /// until its end. It needs root.pem. Carry the new credentials to their members, who use them after their next restart.
+    /// until its end. It needs root.pem. Carry the new credentials to their members, who use them after a restart; or have `countersign issuer` run, and they ask for them past half of their credentials' lives.
     #[command(after_long_help = "Examples:
   countersign trust rotate issuer
   countersign trust rotate issuer --revoke-old     the old key was stolen")]

@@ -16,7 +16,6 @@ use crate::realm::{Realm, listed};
 use crate::requests;
 use crate::suggest::suggest;
 use crate::text::command;
-use crate::vocabulary::VocabularyFile;
 
 /// Shows who is there, or removes those who are retired.
 pub(crate) async fn run(args: &ClientsArgs<OperatorArgs>, output: Output) -> CliResult<Exit> {
@@ -26,7 +25,7 @@ pub(crate) async fn run(args: &ClientsArgs<OperatorArgs>, output: Output) -> Cli
     };
     let realm = Realm::open(&sender.realm.keys)?;
     let member = realm.operator(sender)?;
-    let (format, words) = (args.output.format(), VocabularyFile::of(&realm, member.identity.name()));
+    let format = args.output.format();
     let mut operator = requests::connect(&sender.realm.broker, realm, member, Follow::Presence, output).await?;
     let done = match &args.action {
         None => show(&mut operator, format, output).await,
@@ -34,9 +33,7 @@ pub(crate) async fn run(args: &ClientsArgs<OperatorArgs>, output: Output) -> Cli
     };
     // What did not verify may be why a client is missing.
     requests::show_updates(&mut operator, &mut Gathering::new(output, format));
-    done?;
-    words.update(|vocabulary| vocabulary.take_roster(&operator));
-    Ok(Exit::Succeeded)
+    done.map(|()| Exit::Succeeded)
 }
 
 /// Prints the roster.

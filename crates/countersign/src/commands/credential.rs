@@ -76,7 +76,7 @@ fn again(who: &WhoArgs, rights: Rights, issuing: &IssuingArgs, output: Output) -
         (names, renew(&realm.folder, &realm.trust, &listed, &terms)?)
     };
     report(&realm, files, role, &names, issuing.output.format(), output)?;
-    output.note("a running process uses its new credential after its next restart; the one before holds until it ends");
+    output.note("a running process takes its new credential past half of the life of its own, or after a restart; the one before holds until it ends");
     Ok(Exit::Succeeded)
 }
 

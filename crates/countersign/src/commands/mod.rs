@@ -8,8 +8,8 @@ pub(crate) mod definitions;
 mod health;
 pub(crate) mod history;
 mod init;
+mod issuer;
 pub(crate) mod listing;
-mod man;
 pub(crate) mod schemas;
 mod send;
 mod setup;
@@ -21,7 +21,6 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Cli, Command, CommandsAction, CommandsArgs};
 use crate::cli_error::{CliError, CliResult, Exit};
-use crate::completions;
 use crate::logs;
 use crate::output::Output;
 use crate::prompt;
@@ -33,8 +32,8 @@ pub(crate) fn run(cli: &Cli, output: Output, signals: Signals, helper: Helper) -
         // What stays on this machine logs nothing.
         Command::Init(_) | Command::Credential(_) | Command::Context(_) | Command::History(_) => {}
         Command::Commands(CommandsArgs { action: Some(_), .. }) | Command::Health { .. } => {}
-        Command::Schema(_) | Command::Schemas { .. } | Command::Completions { .. } | Command::Man { .. } => {}
-        Command::Client(_) => logs::start(&cli.verbosity, LevelFilter::INFO),
+        Command::Schema(_) | Command::Schemas { .. } => {}
+        Command::Client(_) | Command::Issuer(_) => logs::start(&cli.verbosity, LevelFilter::INFO),
         _ => logs::start(&cli.verbosity, LevelFilter::WARN),
     }
     match &cli.command {
@@ -44,6 +43,7 @@ pub(crate) fn run(cli: &Cli, output: Output, signals: Signals, helper: Helper) -
         Command::Revoke(args) => block_on(or_interrupted(signals, trust::revoke_members(args, output))),
         Command::Trust(action) => block_on(or_interrupted(signals, trust::run(action, output))),
         Command::Setup(args) => block_on(or_interrupted(signals, setup::run(args, output))),
+        Command::Issuer(args) => block_on(issuer::run(args, signals)),
         Command::Client(args) => block_on(client::run(args, signals, helper)),
         Command::Commands(CommandsArgs { action: Some(CommandsAction::Check { folder }), .. }) => {
             definitions::check(folder, output)
@@ -58,8 +58,6 @@ pub(crate) fn run(cli: &Cli, output: Output, signals: Signals, helper: Helper) -
         Command::Server(args) => block_on(prompt::run(args, output, signals)),
         Command::Watch(args) => block_on(watch::run(args, output, signals)),
         Command::Schema(args) => schemas::show(args.name.as_deref(), output).map(|()| Exit::Succeeded),
-        Command::Completions { shell } => completions::script(*shell, output),
-        Command::Man { folder } => man::run(folder, output),
         Command::Schemas { write: Some(folder), .. } => schemas::write(folder, output),
         Command::Schemas { check, .. } => schemas::check(check.as_deref().unwrap_or("schemas".as_ref()), output),
     }

@@ -20,7 +20,6 @@ use crate::parsing::{self, InputContext, Request};
 use crate::realm::Realm;
 use crate::requests;
 use crate::signals::Signals;
-use crate::vocabulary::VocabularyFile;
 
 /// Sends a command to its targets, and prints one verdict for each.
 pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut signals: Signals) -> CliResult<Exit> {
@@ -35,7 +34,6 @@ pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut si
     let member = realm.operator(&args.sender)?;
     let options = requests::options(&args.send, &member.identity)?;
     let history = History::of(&realm, member.identity.name(), output);
-    let words = VocabularyFile::of(&realm, member.identity.name());
     let follow = match &typed.audience {
         Audience::Clients(clients) => Follow::Clients(clients.clone()),
         Audience::Group(_) | Audience::All => Follow::Presence,
@@ -64,7 +62,7 @@ pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut si
     };
     let mut gathering = Gathering::new(output, format);
     if !request.pairs.is_empty() {
-        let typed = describe(&mut operator, &request, options, &mut gathering, &words);
+        let typed = describe(&mut operator, &request, options, &mut gathering);
         let args = tokio::select! {
             typed = typed => typed?,
             () = &mut end => return Err(cut_short()),
@@ -113,7 +111,6 @@ pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut si
     };
     let report = report.map_err(|error| requests::failure(error, Some(&operator)))?;
     requests::show_alarms(&mut operator, &mut gathering);
-    words.learn(audience, &operator, &report);
     let read = following.as_mut().map_or(Ok(Exit::Succeeded), Following::finish)?;
     gathering.finish(&report, clock::wall())?;
     Ok(ended.get().unwrap_or_else(|| requests::exit(&report).worse(read)))
@@ -125,7 +122,6 @@ async fn describe(
     Request { audience, call: Call { name, .. }, pairs, .. }: &Request,
     options: Options,
     gathering: &mut Gathering,
-    words: &VocabularyFile,
 ) -> CliResult<Map<String, Value>> {
     if !matches!(audience, Audience::Clients(_)) {
         operator.refresh().await.map_err(|error| requests::failure(error, None))?;
@@ -139,6 +135,5 @@ async fn describe(
     let request = CommandRequest::new(call, false)?;
     let report = operator.request(request, &asked, options, pending(), notices).await;
     let report = report.map_err(|error| requests::failure(error, Some(operator)))?;
-    words.update(|vocabulary| vocabulary.take_descriptions(&report));
     arguments::by_answers(name, pairs, &report)
 }

@@ -48,7 +48,7 @@ pub(crate) async fn run(action: &TrustAction, output: Output) -> CliResult<Exit>
             let exit =
                 advance(realm, *format, output, |realm| Ok(rotate_issuer(&realm.folder, &realm.trust, old)?)).await;
             if exit.is_ok() {
-                output.note("carry the new credentials to their members, who use them after their next restart");
+                output.note("carry the new credentials to their members, who use them after a restart; `countersign issuer` gives them to those who ask");
             }
             exit
         }
@@ -174,6 +174,14 @@ async fn catch_up(publisher: &TrustPublisher, realm: &mut Realm) -> CliResult<Ve
         realm.trust = next;
     }
     Ok(files)
+}
+
+/// Publishes what of a chain of versions the broker does not have, over a connection of its own.
+pub(crate) async fn publish_all(args: &RealmArgs, realm: &Realm, chain: &[Trust]) -> CliResult<Vec<u64>> {
+    let login = Login::read(&realm.folder.trust_creds())?;
+    let publisher = TrustPublisher::connect(args.broker.address(), realm.trust.realm(), login).await?;
+    let newest = chain.last().unwrap_or(&realm.trust);
+    publish(&publisher, chain).await.map_err(|error| not_published(newest, error, &args.broker))
 }
 
 /// Publishes versions, the oldest first, and says which the broker did not have.

@@ -13,6 +13,7 @@ use anstyle::AnsiColor;
 use countersign_protocol::command::Command;
 use countersign_protocol::event::{Event, EventData};
 use countersign_protocol::name::Name;
+use countersign_protocol::renewal::{RenewalAnswer, RenewalRequest};
 use countersign_protocol::reply::{Outcome, Reply};
 use countersign_protocol::text::escape;
 use countersign_protocol::time::Millis;
@@ -114,6 +115,11 @@ fn summary(seen: &ObservedMessage) -> String {
         Ok(VerifiedMessage::Trust(trust, _)) => {
             format!("version {}, until {}", trust.version(), trust.expires_at().utc())
         }
+        Ok(VerifiedMessage::RenewalRequest(_)) => "asks for its next credential".to_owned(),
+        Ok(VerifiedMessage::RenewalAnswer(answer)) => match &answer.error {
+            None => "with its next credential".to_owned(),
+            Some(error) => format!("with no credential, {}: {}", error.code, error.message),
+        },
         Err(rejected) => format!("{}: {}", shown(&seen.subject, MAX_SUBJECT), rejected.detail),
     }
 }
@@ -199,6 +205,8 @@ enum Message<'a> {
     Reply(&'a Reply),
     Event(&'a Event),
     Trust(&'a Map<String, Value>),
+    RenewalRequest(&'a RenewalRequest),
+    RenewalAnswer(&'a RenewalAnswer),
 }
 
 impl<'a> Line<'a> {
@@ -238,6 +246,8 @@ impl<'a> Line<'a> {
                 VerifiedMessage::Reply(reply, ..) => Message::Reply(reply),
                 VerifiedMessage::Event(event, _) => Message::Event(event),
                 VerifiedMessage::Trust(_, payload) => Message::Trust(payload),
+                VerifiedMessage::RenewalRequest(request) => Message::RenewalRequest(request),
+                VerifiedMessage::RenewalAnswer(answer) => Message::RenewalAnswer(answer),
             }),
         }
     }

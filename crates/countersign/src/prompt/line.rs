@@ -202,9 +202,9 @@ mod tests {
         assert!(wrong("ping @web worker-1").contains("beside other targets"));
         let unquoted = wrong("calculate worker-1 2.5 All done");
         assert!(unquoted.contains("a text of several words needs quotation marks: calculate worker-1"), "{unquoted}");
-        assert!(wrong("embroider").ends_with("a command, and after it its targets | help"));
+        assert!(wrong("completions").ends_with("a command, and after it its targets | help"));
         assert!(wrong("init").contains("not for the prompt"));
-        for line in ["client", "client --name worker-1", "help init", "init --help", "schemas", "completions bash"] {
+        for line in ["client", "client --name worker-1", "help init", "init --help", "schemas"] {
             assert!(wrong(line).contains("not for the prompt"), "{line}");
         }
         assert_eq!(

@@ -13,7 +13,7 @@ use countersign_testkit::accounts;
 
 use crate::folder::{Folder, mode};
 
-const MADE: [&str; 25] = [
+const MADE: [&str; 27] = [
     "root.pem",
     "issuer.pem",
     "trust.json",
@@ -36,6 +36,8 @@ const MADE: [&str; 25] = [
     "nats/trust.jwt",
     "nats/accounts.creds",
     "nats/accounts.jwt",
+    "nats/issuer.creds",
+    "nats/issuer.jwt",
     // And the folders.
     "operators",
     "clients",
@@ -43,7 +45,7 @@ const MADE: [&str; 25] = [
 ];
 
 /// How many of them are files.
-const FILES: usize = 22;
+const FILES: usize = 24;
 
 /// A credential of the folder, as it holds now.
 pub fn credential(folder: &Folder, file: &str) -> Credential {

@@ -133,6 +133,12 @@ const SUBJECTS: &[&str] = &[
     "cs.demo.event.worker-1.presence.more",
     "cs.demo.trust.bundle.7",
     "cs.demo.trust.get",
+    "cs.demo.renewal.request.client.worker-1",
+    "cs.demo.renewal.request.client.worker-2",
+    "cs.demo.renewal.request.operator.alice",
+    "cs.demo.renewal.answer.client.worker-1",
+    "cs.demo.renewal.answer.operator.alice",
+    "cs.demo.renewal.answer.operator.bob",
     "cs.demo.roster.get",
     "cs.demo.roster.message",
     "cs.plant.roster.get",
@@ -147,6 +153,7 @@ const SUBJECTS: &[&str] = &[
     "_INBOX.observer.a.b",
     "_INBOX.trust.a.b",
     "_INBOX.accounts.a.b",
+    "_INBOX.issuer.a.b",
     "_INBOX.a",
     "$JS.API.DIRECT.GET.cs-demo-presence",
     "$JS.API.DIRECT.GET.cs-demo-presence.cs.demo.event.worker-1.presence",
@@ -173,7 +180,10 @@ const SUBJECTS: &[&str] = &[
 
 /// Subscriptions only.
 const WILDCARDS: &[&str] =
-    &["cs.>", "cs.demo.>", "cs.demo.cmd.>", "cs.demo.cmd.client.*", "_INBOX.>", "$SYS.>", ">", "*"];
+    &["cs.>", "cs.demo.>", "cs.demo.cmd.>", "cs.demo.cmd.client.*", RENEWALS, "_INBOX.>", "$SYS.>", ">", "*"];
+
+/// Every request for renewal.
+const RENEWALS: &str = "cs.demo.renewal.request.*.*";
 
 fn realm() -> (Folder, Broker) {
     let folder = Folder::with_keys(&[
@@ -194,7 +204,7 @@ fn realm() -> (Folder, Broker) {
 fn the_observer_sees_everything_of_countersign_and_publishes_nothing_but_to_itself_and_the_question_for_trust() {
     let (folder, broker) = realm();
     let of_countersign: Vec<&str> = SUBJECTS.iter().copied().filter(|subject| subject.starts_with("cs.")).collect();
-    let wildcards = ["cs.>", "cs.demo.>", "cs.demo.cmd.>", "cs.demo.cmd.client.*"];
+    let wildcards = ["cs.>", "cs.demo.>", "cs.demo.cmd.>", "cs.demo.cmd.client.*", RENEWALS];
     let own = ["_INBOX.observer.a.b"];
     let publish = ["cs.demo.trust.get", own[0]];
     User::connect(&folder, &broker, "observer").check(&publish, &[&of_countersign[..], &wildcards, &own].concat());
@@ -208,12 +218,14 @@ fn a_client_receives_its_own_commands_and_sends_replies_and_events_as_itself() {
         "cs.demo.reply.bob.k3v9q2m8x7c1b5n0.019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90.worker-1",
         "cs.demo.event.worker-1.presence",
         "cs.demo.trust.get",
+        "cs.demo.renewal.request.client.worker-1",
     ];
     let subscribe = [
         "cs.demo.cmd.client.worker-1",
         "cs.demo.cmd.group.web",
         "cs.demo.cmd.all",
         "cs.demo.trust.bundle.7",
+        "cs.demo.renewal.answer.client.worker-1",
         "_INBOX.client-worker-1.a.b",
     ];
     User::connect(&folder, &broker, "client-worker-1").check(&publish, &subscribe);
@@ -231,6 +243,7 @@ fn an_operator_sends_commands_receives_its_own_replies_and_reads_presence() {
         "cs.demo.roster.get",
         "cs.demo.roster.message",
         "cs.demo.trust.get",
+        "cs.demo.renewal.request.operator.alice",
     ];
     let subscribe = [
         "cs.demo.reply.alice.k3v9q2m8x7c1b5n0.019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90.worker-1",
@@ -239,6 +252,7 @@ fn an_operator_sends_commands_receives_its_own_replies_and_reads_presence() {
         "cs.demo.event.worker-2.presence",
         "cs.demo.event.worker-1.presence.more",
         "cs.demo.trust.bundle.7",
+        "cs.demo.renewal.answer.operator.alice",
         "_INBOX.operator-alice.a.b",
     ];
     User::connect(&folder, &broker, "operator-alice").check(&publish, &subscribe);
@@ -275,6 +289,17 @@ fn the_accounts_key_gives_the_broker_changed_accounts_and_does_nothing_else() {
     User::connect(&folder, &broker, "accounts").check(&publish, &["_INBOX.accounts.a.b"]);
 }
 
+#[test]
+fn the_issuer_receives_requests_for_renewal_answers_them_and_does_nothing_else() {
+    let (folder, broker) = realm();
+    let of_renewal = |part: &'static str| SUBJECTS.iter().copied().filter(move |subject| subject.starts_with(part));
+    let publish: Vec<&str> = of_renewal("cs.demo.renewal.answer.").chain(["cs.demo.trust.get"]).collect();
+    let subscribe: Vec<&str> = of_renewal("cs.demo.renewal.request.")
+        .chain([RENEWALS, "cs.demo.trust.bundle.7", "_INBOX.issuer.a.b"])
+        .collect();
+    User::connect(&folder, &broker, "issuer").check(&publish, &subscribe);
+}
+
 /// How many messages the stream holds, and the number of the last.
 fn stored(folder: &Folder, broker: &Broker) -> Value {
     let mut setup = User::connect(folder, broker, "setup");
@@ -304,7 +329,7 @@ fn no_connection_key_reaches_the_store_by_the_reply_subject_of_a_request() {
     let before = stored(&folder, &broker);
     assert_eq!(before, json!([2, 2]));
     let request = r#"{"seq":1,"batch":9,"next_by_subj":"cs.demo.event.*.presence"}"#;
-    for seed in ["operator-alice", "client-worker-1", "observer", "trust"] {
+    for seed in ["operator-alice", "client-worker-1", "observer", "trust", "issuer"] {
         let mut user = User::connect(&folder, &broker, seed);
         for service in ["cs.demo.roster.get", "cs.demo.roster.message", "$JS.API.DIRECT.GET.cs-demo-presence"] {
             for reply in [

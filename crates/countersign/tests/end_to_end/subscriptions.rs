@@ -16,7 +16,8 @@ fn a_client_is_not_healthy_until_it_has_credentials_that_allow_every_subscriptio
     let whole = fs::read_to_string(&creds).unwrap();
     // Of commands, worker-1 may subscribe to its own subject and to no other.
     let publish = ["cs.demo.reply.*.*.*.worker-1", "cs.demo.event.worker-1.*", "cs.demo.trust.get"];
-    let subscribe = ["cs.demo.cmd.client.worker-1", "cs.demo.trust.bundle.*", "_INBOX.client-worker-1.>"];
+    let answers = "cs.demo.renewal.answer.client.worker-1";
+    let subscribe = ["cs.demo.cmd.client.worker-1", "cs.demo.trust.bundle.*", answers, "_INBOX.client-worker-1.>"];
     fleet.allow(&creds, &publish, &subscribe);
     let _other = fleet.client("worker-2");
     let mut worker =

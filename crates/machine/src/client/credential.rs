@@ -66,29 +66,30 @@ impl Client {
         if let (Standing::Over, Some(error)) = (standing, refused) {
             let text = format!(
                 "this client's own credential is not in force under version {} of the trust bundle: {error}. Its answers \
-                 cannot be verified, so no command is carried out. If that is not meant: issue {name} a new credential, put \
-                 it here, and start this client again",
+                 cannot be verified, so no command is carried out. If that is not meant: issue {name} a new credential, and \
+                 put it here",
                 self.trust().version()
             );
             step.effects.push(Effect::Log(Note { level: Level::Warn, text }));
             return;
         }
-        let renew = format!("run `countersign init` where the issuer's key is, put the new {name}.jwt in its place");
+        let renew = format!(
+            "no issuer has renewed it; run `countersign issuer` where its key is, or `countersign init` there and put the two \
+             new .jwt files of {name} in their places"
+        );
         let (level, text) = match standing {
             Standing::InForce => (Level::Info, "this client's own credential is in force".to_owned()),
             Standing::Ending => (
                 Level::Warn,
                 format!(
-                    "this client's own credential expires on {until}, and from then on no command is carried out: \
-                     {renew}, and start this client again before"
+                    "this client's own credential expires on {until}, and from then on no command is carried out: {renew}"
                 ),
             ),
             Standing::Over => (
                 Level::Warn,
                 format!(
                     "this client's own credential is not in force (it expires on {until}): its answers cannot be \
-                     verified, so no command is carried out, and jobs that run end on record only: {renew}, and start \
-                     this client again"
+                     verified, so no command is carried out, and jobs that run end on record only: {renew}"
                 ),
             ),
         };

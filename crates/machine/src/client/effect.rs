@@ -7,6 +7,7 @@ use countersign_protocol::envelope::Signed;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::key::Thumbprint;
 use countersign_protocol::name::Name;
+use countersign_protocol::renewal::Renewal;
 use countersign_protocol::trust::Trust;
 use serde_json::{Map, Value};
 
@@ -59,6 +60,12 @@ pub enum Effect {
     KeepTrust(Arc<Trust>),
     /// Ask the broker for a version of the trust bundle, and call [`super::Client::trust_answered`].
     FetchTrust(u64),
+    /// Look on the disk for a newer credential of this client, which somebody has put there, and call [`super::Client::renewed`] with
+    /// it; where there is none, publish this request for one.
+    Renew(Signed),
+    /// Write a credential and what comes with it where the next start and the next connection find them, then call
+    /// [`super::Client::renewed`], or [`super::Client::not_renewed`].
+    KeepRenewal(Box<Renewal>),
     /// Flush everything that was published, and end the process with status 0.
     Exit,
 }

@@ -47,6 +47,11 @@ impl Outbox {
         &self.identity
     }
 
+    /// What is signed from now on is signed under another credential of the same key.
+    pub(super) fn set_identity(&mut self, identity: Arc<Identity>) {
+        self.identity = identity;
+    }
+
     pub(super) fn boot(&self) -> Uuid {
         self.boot
     }

@@ -15,6 +15,7 @@ mod query;
 mod rate;
 mod refusal;
 mod reject;
+mod renewal;
 mod start;
 mod state;
 mod trust;
@@ -50,6 +51,7 @@ use self::message::Outbox;
 use self::rate::ReplyBudget;
 use self::refusal::Refusal;
 use self::reject::Alarm;
+use crate::renewal::Renewer;
 use crate::trust::Follower;
 
 /// How soon a record that could not be written is tried again, in milliseconds.
@@ -66,6 +68,9 @@ pub struct Client {
     /// How much longer than other jobs a program may take to end, in milliseconds.
     grace: i64,
     follower: Follower,
+    renewer: Renewer,
+    /// Why the last attempt to renew its credential was in vain, as it was reported.
+    not_renewed: Option<String>,
     epoch_start: EpochStart,
     started_at: Millis,
     clock: Clock,
@@ -203,6 +208,7 @@ impl Client {
         self.exit_if_idle(moment, &mut step);
         self.mark_if_due(moment, &mut step);
         self.fetch_trust(moment, &mut step);
+        self.ask_renewal(moment, &mut step);
         if moment.since_boot >= self.heartbeat_at {
             self.release_alarms(moment, &mut step);
             self.presence(moment, &mut step);
@@ -222,6 +228,7 @@ impl Client {
             .min(self.retry_at)
             .min(self.standing_until)
             .min(self.follower.wake_at())
+            .min(self.renewer.wake_at())
     }
 
     /// Ends the client as the command `terminate` does, without an answer to anybody: for SIGTERM and SIGINT.
@@ -288,7 +295,7 @@ impl Client {
             Effect::Publish(_) | Effect::ReadOutput(_) => true,
             Effect::Log(note) => matches!(note.level, Level::Command | Level::Query),
             Effect::Execute(_) | Effect::Cancel(_) | Effect::Exit => false,
-            Effect::KeepTrust(_) | Effect::FetchTrust(_) => false,
+            Effect::KeepTrust(_) | Effect::FetchTrust(_) | Effect::Renew(_) | Effect::KeepRenewal(_) => false,
         };
         step.effects.retain(|effect| !speaks_of_a_command(effect));
         step
@@ -387,6 +394,7 @@ impl Client {
         self.queries.purge(moment.now);
         self.observe_trust(moment, step);
         self.observe_credential(moment, step);
+        self.renewer.observe(moment.now, moment.since_boot);
         moment
     }
 }

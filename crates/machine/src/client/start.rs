@@ -19,6 +19,7 @@ use super::message::Outbox;
 use super::rate::ReplyBudget;
 use super::state::State;
 use super::{Client, Moment};
+use crate::renewal::Renewer;
 use crate::trust::Follower;
 
 /// How many queries are remembered, in memory only; the next ones are answered all the same.
@@ -109,6 +110,8 @@ impl Client {
             standing: Standing::InForce,
             standing_until: i64::MAX,
             state: if start_ready { State::Ready } else { State::Unready },
+            renewer: Renewer::new(identity.credential(), *boot.as_bytes(), now.since_boot),
+            not_renewed: None,
             outbox: Outbox::new(identity, epoch, boot),
             records: restored.records.bounded(limits.records).retaining(limits.retain),
             queries: Records::new(MAX_QUERIES, MAX_QUERY_REPLIES),

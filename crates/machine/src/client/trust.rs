@@ -19,6 +19,12 @@ impl Client {
     /// There is a connection: what was published meanwhile is asked for.
     pub fn connected(&mut self, now: Now) {
         self.follower.connected(now.since_boot);
+        self.renewer.connected(true);
+    }
+
+    /// There is no connection any more.
+    pub fn disconnected(&mut self) {
+        self.renewer.connected(false);
     }
 
     /// Takes a trust bundle that arrived on the subject of a version.

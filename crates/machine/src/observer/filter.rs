@@ -48,7 +48,7 @@ fn concerns_client(seen: &ObservedMessage, place: &Place<'_>, client: &Name, wat
     place.everyone
         || place.client == Some(client.as_str())
         || place.group.is_some_and(|group| watcher.is_member(client, group))
-        || (seen.kind != Kind::Command && seen.from() == Some(client))
+        || (!matches!(seen.kind, Kind::Command | Kind::Renewal) && seen.from() == Some(client))
 }
 
 fn concerns_operator(seen: &ObservedMessage, place: &Place<'_>, operator: &Name) -> bool {

@@ -22,6 +22,7 @@ use countersign_protocol::id::Uuid;
 use countersign_protocol::json;
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::Name;
+use countersign_protocol::renewal::{RenewalAnswer, RenewalRequest, verify_answer};
 use countersign_protocol::reply::{Outcome, Reply};
 use countersign_protocol::subject::{self, parse_reply};
 use countersign_protocol::time::Millis;
@@ -54,6 +55,8 @@ pub enum Kind {
     Security,
     /// A trust bundle
     Trust,
+    /// A request for a credential, or the answer
+    Renewal,
     /// Messages that are missing
     Gap,
     /// What belongs to no subject of the protocol
@@ -96,6 +99,10 @@ pub enum VerifiedMessage {
     Event(Event, EventData),
     /// A trust bundle and its payload.
     Trust(Trust, Map<String, Value>),
+    /// A member's request for its next credential.
+    RenewalRequest(RenewalRequest),
+    /// The issuer's answer to one.
+    RenewalAnswer(RenewalAnswer),
 }
 
 /// Whether a message was seen before.
@@ -153,6 +160,7 @@ impl Watcher {
             Kind::Reply => self.reply(delivery, now),
             Kind::Event | Kind::Presence | Kind::Job | Kind::Security => self.event(delivery, now),
             Kind::Trust => self.trust(delivery),
+            Kind::Renewal => self.renewal(delivery, now),
             Kind::Gap | Kind::Other => {
                 Err(Rejected::new(Reason::Address, None, "not on a subject of this realm that anybody listens to"))
             }
@@ -242,6 +250,16 @@ impl Watcher {
         Ok(Judged { message: VerifiedMessage::Trust(trust, payload), occurrence: Occurrence::First, gap: None })
     }
 
+    /// A request as the issuer judges it, or an answer as far as it can be judged without the request.
+    fn renewal(&self, delivery: &Delivery, now: Millis) -> Result<Judged, Rejected> {
+        let message = if Place::of(delivery.subject()).is_answer {
+            VerifiedMessage::RenewalAnswer(verify_answer(delivery, self.verifier.trust())?)
+        } else {
+            VerifiedMessage::RenewalRequest(RenewalRequest::open(delivery, &self.verifier, now)?.into_message())
+        };
+        Ok(Judged { message, occurrence: Occurrence::First, gap: None })
+    }
+
     /// Judges by another bundle from now on.
     pub fn set_trust(&mut self, trust: Arc<Trust>) {
         self.verifier.set_trust(trust);
@@ -261,7 +279,7 @@ impl Watcher {
 
 impl Kind {
     /// Every one, in the order in which they are listed for people.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Command,
         Self::Reply,
         Self::Event,
@@ -269,6 +287,7 @@ impl Kind {
         Self::Job,
         Self::Security,
         Self::Trust,
+        Self::Renewal,
         Self::Gap,
         Self::Other,
     ];
@@ -283,6 +302,7 @@ impl Kind {
             Self::Job => "job",
             Self::Security => "security",
             Self::Trust => "trust",
+            Self::Renewal => "renewal",
             Self::Gap => "gap",
             Self::Other => "other",
         }
@@ -312,6 +332,8 @@ impl ObservedMessage {
             Ok(VerifiedMessage::Command(command)) => Some(&command.from),
             Ok(VerifiedMessage::Reply(reply, ..)) => Some(&reply.from),
             Ok(VerifiedMessage::Event(event, _)) => Some(&event.from),
+            Ok(VerifiedMessage::RenewalRequest(request)) => Some(&request.from),
+            Ok(VerifiedMessage::RenewalAnswer(answer)) => Some(&answer.from),
             Ok(VerifiedMessage::Trust(..)) => None,
             Err(rejected) => rejected.signer.as_ref(),
         }
@@ -326,6 +348,8 @@ impl ObservedMessage {
                 Target::All(_) => "@all".to_owned(),
             }),
             VerifiedMessage::Reply(reply, ..) => Some(reply.to.to_string()),
+            VerifiedMessage::RenewalRequest(_) => Some("issuer".to_owned()),
+            VerifiedMessage::RenewalAnswer(answer) => answer.subject.rsplit('.').next().map(str::to_owned),
             VerifiedMessage::Event(..) | VerifiedMessage::Trust(..) => None,
         }
     }

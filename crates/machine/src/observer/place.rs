@@ -18,8 +18,10 @@ pub(super) struct Place<'a> {
     pub(super) group: Option<&'a str>,
     /// Whether it is for every client.
     pub(super) everyone: bool,
-    /// The operator who is answered.
+    /// The operator who is answered, or is renewed.
     pub(super) operator: Option<&'a str>,
+    /// Whether it answers a request for renewal.
+    pub(super) is_answer: bool,
 }
 
 impl<'a> Place<'a> {
@@ -45,6 +47,14 @@ impl<'a> Place<'a> {
             }
             ("event", _) => Self { kind: Kind::Event, ..place },
             ("trust", ["bundle", _]) => Self { kind: Kind::Trust, ..place },
+            ("renewal", [direction @ ("request" | "answer"), role, name]) => {
+                let place = Self { kind: Kind::Renewal, is_answer: *direction == "answer", ..place };
+                match *role {
+                    "client" => Self { client: Some(name), ..place },
+                    "operator" => Self { operator: Some(name), ..place },
+                    _ => place,
+                }
+            }
             _ => place,
         }
     }
@@ -69,6 +79,9 @@ mod tests {
             ("cs.demo.event.worker-1.other", Kind::Event),
             ("cs.demo.event.worker-1", Kind::Event),
             ("cs.demo.trust.bundle.2", Kind::Trust),
+            ("cs.demo.renewal.request.client.worker-1", Kind::Renewal),
+            ("cs.demo.renewal.answer.operator.alice", Kind::Renewal),
+            ("cs.demo.renewal.other.operator.alice", Kind::Other),
             ("cs.demo.trust.get", Kind::Other),
             ("cs.demo.gap", Kind::Other),
             ("cs.demo", Kind::Other),
@@ -87,6 +100,9 @@ mod tests {
         assert_eq!(Place::of("cs.demo.cmd.client.worker-1").client, Some("worker-1"));
         assert_eq!(Place::of("cs.demo.event.worker-1.job").client, Some("worker-1"));
         assert_eq!(Place::of("cs.demo.cmd.group.web").group, Some("web"));
+        assert_eq!(Place::of("cs.demo.renewal.request.client.worker-1").client, Some("worker-1"));
+        let place = Place::of("cs.demo.renewal.answer.operator.alice");
+        assert_eq!((place.operator, place.client, place.is_answer), (Some("alice"), None, true));
         assert!(Place::of("cs.demo.cmd.all").everyone);
         let place = Place::of("cs.demo.reply.alice.k3v9q2m8x7c1b5n0.id.worker-1.x");
         assert_eq!((place.operator, place.client), (None, None), "nothing but the exact form has parts");

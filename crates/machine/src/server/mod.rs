@@ -11,6 +11,7 @@ mod operator;
 mod pending_command;
 mod pending_target;
 mod processes;
+mod renewal;
 mod request;
 mod result_queries;
 mod roster;
@@ -27,6 +28,7 @@ use countersign_protocol::envelope::Signed;
 use countersign_protocol::event::Security;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
+use countersign_protocol::renewal::Renewal;
 use countersign_protocol::reply::{Outcome, State};
 use countersign_protocol::time::Millis;
 use countersign_protocol::trust::Trust;
@@ -168,6 +170,12 @@ pub enum Effect {
     KeepTrust(Arc<Trust>),
     /// Ask the broker for a version of the trust bundle, and call [`Operator::trust_answered`].
     FetchTrust(u64),
+    /// Look on the disk for a newer credential of this operator, which somebody has put there, and call [`Operator::renewed`] with it;
+    /// where there is none, publish this request for one.
+    Renew(Signed),
+    /// Write a credential and what comes with it where the next start and the next connection find them, then call
+    /// [`Operator::renewed`], or [`Operator::not_renewed`].
+    KeepRenewal(Box<Renewal>),
     /// Report to the person.
     Emit(OperatorEvent),
 }

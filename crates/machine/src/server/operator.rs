@@ -21,6 +21,7 @@ use super::{
     Audience, ClientEvent, CommandRequest, Effect, GRACE, Ignored, Now, OperatorEvent, Options, Presence, RequestError,
     RequestId, Roster, SILENCE, Update, micros,
 };
+use crate::renewal::Renewer;
 use crate::trust::Follower;
 
 /// How many requests are remembered after their reports, so that a late or conflicting reply is known for what it is.
@@ -49,6 +50,10 @@ pub struct OperatorSetup {
 pub struct Operator {
     pub(super) setup: OperatorSetup,
     pub(super) follower: Follower,
+    /// `None` where it does not ask for its next credential.
+    pub(super) renewer: Option<Renewer>,
+    /// Why the last attempt to renew its credential was in vain, as it was reported.
+    pub(super) not_renewed: Option<String>,
     pub(super) roster: Roster,
     /// When each client was last seen, monotonic, of those whose silence is an event.
     pub(super) alive: BTreeMap<Name, u64>,
@@ -74,6 +79,8 @@ impl Operator {
         Self {
             random: Random { seed: setup.seed, drawn: 0 },
             follower: follower(&setup),
+            renewer: None,
+            not_renewed: None,
             setup,
             roster: Roster::default(),
             alive: BTreeMap::new(),
@@ -204,12 +211,14 @@ impl Operator {
     /// The connection is lost: silence from now on is its, and not the clients'.
     pub fn disconnected(&mut self, now: Now) {
         self.is_cut_off = true;
+        self.connected_renewals(false, now);
         self.pending.values_mut().for_each(|pending| pending.disconnected(now));
     }
 
     /// The connection is back: results are queried where there is no verdict.
     pub fn reconnected(&mut self, now: Now) -> Vec<Effect> {
         self.is_cut_off = false;
+        self.connected_renewals(true, now);
         self.alive.values_mut().for_each(|last_seen| *last_seen = now.micros);
         self.pending.values_mut().flat_map(|pending| pending.reconnected(now)).collect()
     }
@@ -219,6 +228,7 @@ impl Operator {
     /// be read.
     pub fn tick(&mut self, now: Now) -> Vec<Effect> {
         let mut effects: Vec<Effect> = self.follower.fetch(now.millis()).map(Effect::FetchTrust).into_iter().collect();
+        effects.extend(self.ask_renewal(now));
         if self.awaited_at().is_some_and(|at| at.saturating_add(micros(GRACE)) <= now.micros) {
             effects.extend(self.suspended(now));
             return effects;
@@ -250,9 +260,10 @@ impl Operator {
 
     /// When [`tick`](Self::tick) has something to do, by [`Now::micros`]; `None` when nothing is awaited.
     pub fn wake_at(&self) -> Option<u64> {
-        let fetch_at = self.follower.wake_at();
-        let fetch_at = (fetch_at < i64::MAX).then(|| u64::try_from(fetch_at).unwrap_or(0).saturating_mul(1_000));
-        self.awaited_at().into_iter().chain(fetch_at).min()
+        let renew_at = self.renewer.as_ref().map_or(i64::MAX, Renewer::wake_at);
+        let due_at = self.follower.wake_at().min(renew_at);
+        let due_at = (due_at < i64::MAX).then(|| u64::try_from(due_at).unwrap_or(0).saturating_mul(1_000));
+        self.awaited_at().into_iter().chain(due_at).min()
     }
 
     /// When a wait ends.

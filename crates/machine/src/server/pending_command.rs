@@ -6,6 +6,7 @@ use std::sync::Arc;
 use countersign_protocol::command::{Builtin, CommandId, CommandKind, Target};
 use countersign_protocol::digest::Digest;
 use countersign_protocol::envelope::Authentic;
+use countersign_protocol::envelope::Identity;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::Reply;
@@ -44,6 +45,11 @@ impl PendingCommand {
     /// Another trust bundle is in force: what it does not allow is not signed any more.
     pub(super) fn set_trust(&mut self, trust: &Arc<Trust>) {
         self.context.trust = Arc::clone(trust);
+    }
+
+    /// What is signed from now on is signed under another credential.
+    pub(super) fn set_identity(&mut self, identity: &Arc<Identity>) {
+        self.context.identity = Arc::clone(identity);
     }
 
     /// One command to each client, all under one id and one `reply_to`. Everything is validated and signed before the first

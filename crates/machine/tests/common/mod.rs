@@ -45,6 +45,8 @@ pub struct Worker {
     pub kept: Option<Arc<Trust>>,
     /// The versions of it that were asked for.
     pub fetched: Vec<u64>,
+    /// The requests for its next credential.
+    pub asked: Vec<Signed>,
     /// Whether the disk takes marks as soon as they are written.
     pub syncs: bool,
     /// How much of the log is safely on the disk.
@@ -131,6 +133,7 @@ impl Worker {
             outputs: BTreeMap::new(),
             kept: None,
             fetched: Vec::new(),
+            asked: Vec::new(),
             syncs: true,
             synced: 0,
             mark: None,
@@ -264,6 +267,15 @@ impl Worker {
                     published.extend(self.apply(step));
                 }
                 Effect::FetchTrust(version) => self.fetched.push(version),
+                Effect::Renew(request) => self.asked.push(request),
+                Effect::KeepRenewal(_) if self.disk_full => {
+                    let step = self.client.not_renewed("no space left on device");
+                    published.extend(self.apply(step));
+                }
+                Effect::KeepRenewal(renewal) => {
+                    let step = self.client.renewed(renewal.credential().clone(), self.now);
+                    published.extend(self.apply(step));
+                }
                 Effect::Exit => self.exited = true,
             }
         }

@@ -318,7 +318,7 @@ impl Server {
                     assert!(self.report.is_none(), "nothing is sent after the report");
                     self.sent.push(message);
                 }
-                Effect::KeepTrust(_) | Effect::FetchTrust(_) => {}
+                Effect::KeepTrust(_) | Effect::FetchTrust(_) | Effect::Renew(_) | Effect::KeepRenewal(_) => {}
                 Effect::Emit(OperatorEvent::Update { update, .. }) => self.updates.push(update),
                 Effect::Emit(OperatorEvent::Done { report, .. }) => {
                     assert!(self.report.is_none(), "there is one report");

@@ -27,10 +27,10 @@ enum Header {
 }
 
 /// The headers of a [`Delivery`] that has one of each, none too long and the signature detached.
-pub(super) struct Headers<'a> {
-    pub(super) protected: &'a str,
-    pub(super) signature: &'a str,
-    pub(super) credential: &'a str,
+pub(crate) struct Headers<'a> {
+    pub(crate) protected: &'a str,
+    pub(crate) signature: &'a str,
+    pub(crate) credential: &'a str,
 }
 
 impl Delivery {
@@ -65,7 +65,7 @@ impl Delivery {
     }
 
     /// The first two checks of section 9: size, then the headers' count and form.
-    pub(super) fn headers(&self) -> Result<Headers<'_>, Rejected> {
+    pub(crate) fn headers(&self) -> Result<Headers<'_>, Rejected> {
         if self.body.len() > MAX_BODY {
             let detail = format!("a body of {} bytes; at most {MAX_BODY} are accepted", self.body.len());
             return Err(Rejected::new(Reason::Size, None, detail));

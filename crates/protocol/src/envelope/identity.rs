@@ -36,6 +36,11 @@ impl Identity {
         }
     }
 
+    /// The same key with another credential that was issued for it.
+    pub fn with(&self, credential: Credential) -> Result<Self, WrongKey> {
+        Self::new(self.key.clone(), credential)
+    }
+
     /// Signs the body of a message of a type (section 2).
     pub fn sign(&self, typ: MessageType, subject: String, body: Vec<u8>) -> Signed {
         let protected = jws::protect(typ, self.kid());

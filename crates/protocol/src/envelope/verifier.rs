@@ -17,6 +17,7 @@ use crate::event::Event;
 use crate::id::Uuid;
 use crate::key::Thumbprint;
 use crate::name::Name;
+use crate::renewal::RenewalRequest;
 use crate::reply::{Reply, State};
 use crate::text::echo;
 use crate::time::Millis;
@@ -47,12 +48,12 @@ pub struct Authentic<M> {
     digest: Digest,
 }
 
-/// A body that can be signed and opened: [`Command`], [`Reply`] or [`Event`].
+/// A body that can be signed and opened: [`Command`], [`Reply`], [`Event`] or [`RenewalRequest`].
 pub trait Payload: DeserializeOwned + sealed::Sealed {
     /// The type that its signature must be for.
     const TYPE: MessageType;
-    /// The role that its signer must have.
-    const SIGNER: Role;
+    /// The role that its signer must have; `None` where members of each sign it.
+    const SIGNER: Option<Role>;
 
     /// The realm that it names.
     fn realm(&self) -> &Name;
@@ -104,7 +105,7 @@ impl Verifier {
         if let Err(error) = credential.still_valid(now, self.skew, &self.trust) {
             let rejected = unsigned(Reason::Credential, error.to_string());
             // An operator's has nobody to be renewed for: nothing more is spent on it.
-            let is_expired = matches!(error, CredentialError::Expired { .. }) && M::SIGNER == Role::Client;
+            let is_expired = matches!(error, CredentialError::Expired { .. }) && M::SIGNER == Some(Role::Client);
             let message = is_expired.then(|| self.message::<M>(delivery, &headers, kid, &credential, now));
             return Err(match message.and_then(|message| message.ok()?.0.client()) {
                 Some((state, issued_at)) => expired(credential, state, issued_at),
@@ -159,8 +160,8 @@ impl Verifier {
         Ok((message, digest))
     }
 
-    /// A credential that the issuer signed for a role; whether it is in force is not looked at.
-    fn credential(&self, raw: &str, role: Role) -> Result<Credential, Rejected> {
+    /// A credential that the issuer signed, for this role where one is expected; whether it is in force is not looked at.
+    fn credential(&self, raw: &str, role: Option<Role>) -> Result<Credential, Rejected> {
         let known = self.remembered().find(raw);
         let credential = match known {
             Some(known) => Ok(known),
@@ -168,11 +169,12 @@ impl Verifier {
             None => Credential::issued(raw, &self.trust).inspect(|credential| self.remember(credential)),
         };
         let credential = credential.map_err(|error| Rejected::new(Reason::Credential, None, error.to_string()))?;
-        if credential.role() == role {
-            Ok(credential)
-        } else {
-            let detail = format!("{}'s role is {}, but {role} was expected", credential.name(), credential.role());
-            Err(Rejected::new(Reason::Credential, None, detail))
+        match role {
+            Some(role) if credential.role() != role => {
+                let detail = format!("{}'s role is {}, but {role} was expected", credential.name(), credential.role());
+                Err(Rejected::new(Reason::Credential, None, detail))
+            }
+            _ => Ok(credential),
         }
     }
 
@@ -225,12 +227,12 @@ mod sealed {
 }
 
 macro_rules! payload {
-    ($message:ident, $signer:ident, $client:expr) => {
+    ($message:ident, $signer:expr, $client:expr) => {
         impl sealed::Sealed for $message {}
 
         impl Payload for $message {
             const TYPE: MessageType = MessageType::$message;
-            const SIGNER: Role = Role::$signer;
+            const SIGNER: Option<Role> = $signer;
 
             fn realm(&self) -> &Name {
                 &self.realm
@@ -256,9 +258,10 @@ macro_rules! payload {
     };
 }
 
-payload!(Command, Operator, |_| None);
-payload!(Reply, Client, |reply| Some((reply.state, reply.issued_at)));
-payload!(Event, Client, |event| Some((event.state, event.issued_at)));
+payload!(Command, Some(Role::Operator), |_| None);
+payload!(Reply, Some(Role::Client), |reply| Some((reply.state, reply.issued_at)));
+payload!(Event, Some(Role::Client), |event| Some((event.state, event.issued_at)));
+payload!(RenewalRequest, None, |_| None);
 
 #[cfg(test)]
 mod tests {

@@ -47,6 +47,25 @@ pub(crate) fn event(kind: &str) -> Value {
     })
 }
 
+pub(crate) fn renewal_request() -> Value {
+    json!({
+        "v": 1, "id": ID, "realm": "demo", "from": "worker-1", "credential": UUID,
+        "subject": "cs.demo.renewal.request.client.worker-1", "issued_at": 1_795_485_600_123_i64,
+    })
+}
+
+pub(crate) fn renewal_answer(outcome: &str) -> Value {
+    let mut answer = json!({
+        "v": 1, "realm": "demo", "from": "issuer", "credential": UUID,
+        "subject": "cs.demo.renewal.answer.client.worker-1", "request": digest(), "issued_at": 1_795_485_600_131_i64,
+    });
+    answer[outcome] = match outcome {
+        "user_jwt" => json!("eyJ0eXAiOiJKV1QifQ.e30.c2ln"),
+        _ => json!({ "code": "unknown", "message": "there is no client worker-1" }),
+    };
+    answer
+}
+
 pub(crate) fn credential(role: &str) -> Value {
     let mut claims = json!({
         "iss": "issuer", "sub": "alice", "jti": UUID, "iat": 1_795_485_600, "nbf": 1_795_485_600, "exp": 1_798_077_600,

@@ -38,7 +38,7 @@ impl Account {
 pub(super) struct Authority {
     signs_accounts: KeyPair,
     accounts: [KeyPair; 3],
-    sign_users: [KeyPair; 6],
+    sign_users: [KeyPair; 7],
 }
 
 /// What a key in the file is called, and of which kind it is: in this order.

@@ -23,6 +23,8 @@ pub(crate) enum UserRole {
     Trust,
     /// Gives the broker changed accounts.
     Accounts,
+    /// Answers members that ask for their next credential.
+    Issuer,
 }
 
 /// A user: what its JWT states.
@@ -44,8 +46,8 @@ const NAME: &str = "{{name()}}";
 const GROUP: &str = "{{tag(group)}}";
 
 impl UserRole {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Client, Self::Operator, Self::Observer, Self::Setup, Self::Trust, Self::Accounts];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Client, Self::Operator, Self::Observer, Self::Setup, Self::Trust, Self::Accounts, Self::Issuer];
 
     pub(super) fn word(self) -> &'static str {
         match self {
@@ -55,6 +57,7 @@ impl UserRole {
             Self::Setup => "setup",
             Self::Trust => "trust",
             Self::Accounts => "accounts",
+            Self::Issuer => "issuer",
         }
     }
 
@@ -67,13 +70,14 @@ impl UserRole {
             Self::Setup => "signs-setup",
             Self::Trust => "signs-trust",
             Self::Accounts => "signs-accounts",
+            Self::Issuer => "signs-issuer",
         }
     }
 
     /// The account of its users.
     pub(super) fn account(self) -> Account {
         match self {
-            Self::Client | Self::Operator | Self::Observer | Self::Trust => Account::Realm,
+            Self::Client | Self::Operator | Self::Observer | Self::Trust | Self::Issuer => Account::Realm,
             Self::Setup => Account::Store,
             Self::Accounts => Account::System,
         }
@@ -87,12 +91,14 @@ impl UserRole {
                 vec![
                     format!("cs.{realm}.reply.*.*.*.{NAME}"),
                     format!("cs.{realm}.event.{NAME}.*"),
+                    format!("cs.{realm}.renewal.request.client.{NAME}"),
                     subject::trust_get(realm),
                 ],
                 vec![
                     format!("cs.{realm}.cmd.client.{NAME}"),
                     format!("cs.{realm}.cmd.group.{GROUP}"),
                     format!("cs.{realm}.cmd.all"),
+                    format!("cs.{realm}.renewal.answer.client.{NAME}"),
                     subject::every_trust_bundle(realm),
                     format!("_INBOX.client-{NAME}.>"),
                 ],
@@ -102,11 +108,13 @@ impl UserRole {
                     subject::every_command(realm),
                     subject::roster_page(realm),
                     subject::roster_message(realm),
+                    format!("cs.{realm}.renewal.request.operator.{NAME}"),
                     subject::trust_get(realm),
                 ],
                 vec![
                     format!("cs.{realm}.reply.{NAME}.>"),
                     subject::every_event(realm),
+                    format!("cs.{realm}.renewal.answer.operator.{NAME}"),
                     subject::every_trust_bundle(realm),
                     format!("_INBOX.operator-{NAME}.>"),
                 ],
@@ -120,6 +128,14 @@ impl UserRole {
             Self::Trust => {
                 (vec![subject::every_trust_bundle(realm), subject::trust_get(realm)], vec![text("_INBOX.trust.>")])
             }
+            Self::Issuer => (
+                vec![format!("cs.{realm}.renewal.answer.*.*"), subject::trust_get(realm)],
+                vec![
+                    subject::every_renewal_request(realm),
+                    subject::every_trust_bundle(realm),
+                    text("_INBOX.issuer.>"),
+                ],
+            ),
             Self::Accounts => (
                 vec![text("$SYS.REQ.CLAIMS.UPDATE"), text("$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP")],
                 vec![text("_INBOX.accounts.>")],

@@ -81,7 +81,7 @@ impl Demo {
 
     pub async fn connect(&self, url: &str, login: Login) -> Result<Operator, OperatorError> {
         let identity = self.identity("alice", 3, Role::Operator, Some(full_grant()), None);
-        let member = Member { identity, login, inbox_prefix: "_INBOX.operator-alice".to_owned() };
+        let member = Member { identity, login, files: None, inbox_prefix: "_INBOX.operator-alice".to_owned() };
         let (broker, trust) = (url.into(), Arc::clone(&self.trust));
         let (follow, enrolled) = (Follow::Everything, vec![name("worker-1")]);
         Operator::connect(OperatorConfig { broker, member, trust, accepted: None, follow, enrolled }).await

@@ -1,0 +1,31 @@
+//! The client's next credential: on disk, or from the issuer over the bus (section 7).
+
+use countersign_machine::client::Step;
+use countersign_protocol::envelope::Signed;
+use countersign_protocol::renewal::Renewal;
+
+use super::{Shell, now};
+
+impl Shell {
+    /// Takes a credential that somebody has put on the disk meanwhile, or asks the issuer for one. What cannot be written is not
+    /// asked for.
+    pub(super) fn renew(&mut self, request: Signed) -> Option<Step> {
+        let files = self.files.as_ref()?;
+        let (present, trust, at) = (self.machine.credential(), self.machine.trust(), self.machine.time(now()));
+        match files.newer(present, trust, at, self.skew) {
+            Some(credential) => Some(self.machine.renewed(credential, now())),
+            None => {
+                self.link.publish(request, None);
+                None
+            }
+        }
+    }
+
+    /// Puts the issuer's answer in force, once it is on the disk.
+    pub(super) fn keep_renewal(&mut self, renewal: &Renewal) -> Option<Step> {
+        Some(match self.files.as_ref()?.keep(renewal) {
+            Ok(()) => self.machine.renewed(renewal.credential().clone(), now()),
+            Err(error) => self.machine.not_renewed(&error.what()),
+        })
+    }
+}
