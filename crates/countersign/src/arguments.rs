@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli_error::{CliError, CliResult};
 use crate::output::resolved;
+use crate::suggest::suggest;
 use crate::text::{code, command};
 
 /// How many definitions of one command are asked for, where they differ between clients.
@@ -36,7 +37,8 @@ pub(crate) fn split(words: &[String]) -> (&[String], Pairs) {
 pub(crate) fn of_builtin(name: &Name, pairs: &Pairs) -> Option<CliResult<Map<String, Value>>> {
     let builtin = Builtin::from_name(name.as_str())?;
     let schema = schema::arguments(builtin);
-    Some(convert(pairs, &parsed(schema.text())).and_then(|args| check(name, "every client", schema, args)))
+    let checked = convert(pairs, &parsed(schema.text())).and_then(|args| check(name, "every client", schema, args));
+    Some(checked.map_err(|error| meant(error, pairs, schema.text())))
 }
 
 /// The question for the schemas of a command, and whom to ask: of the clients that the roster knows, one for each
@@ -86,7 +88,8 @@ pub(crate) fn by_answers(name: &Name, pairs: &Pairs, report: &Report) -> CliResu
         }
         // What cannot be used here is still the client's own to judge by.
         if let Ok(schema) = Schema::written("described.args", schema) {
-            check(name, client.as_str(), &schema, args.clone())?;
+            check(name, client.as_str(), &schema, args.clone())
+                .map_err(|error| meant(error, pairs, &description.args))?;
         }
     }
     Ok(args)
@@ -200,6 +203,27 @@ fn check(name: &Name, at: &str, schema: &Schema, args: Map<String, Value>) -> Cl
     Err(CliError::usage(format!("invalid arguments for {name}: {}; nothing was sent", errors.join("; ")))
         .expected(format!("what {at} takes"))
         .hint(code(format!("describe TARGET {name}")) + " shows it"))
+}
+
+/// The same error with what may have been meant: a member of another name, or a value of several words without quotation
+/// marks.
+fn meant(error: CliError, pairs: &Pairs, schema: &str) -> CliError {
+    let known = keys(schema);
+    let is_unknown = |(key, _): &(String, String)| !known.contains(key);
+    let Some(at) = pairs.iter().position(is_unknown) else { return error };
+    let Some((key, value)) = pairs.get(at) else { return error };
+    if let Some(near) = suggest(key, known.iter().map(String::as_str)) {
+        return error.meant(key, near);
+    }
+    let Some((first, text)) = at.checked_sub(1).and_then(|before| pairs.get(before)).filter(|_| value.is_empty())
+    else {
+        return error;
+    };
+    let more =
+        pairs.iter().skip(at).take_while(|pair| is_unknown(pair) && pair.1.is_empty()).map(|(word, _)| word.clone());
+    let words: Vec<String> = std::iter::once(format!("{first}={text}")).chain(more).collect();
+    let whole = words.join(" ");
+    error.meant_as_one(words, whole)
 }
 
 #[cfg(test)]

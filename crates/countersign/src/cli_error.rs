@@ -1,5 +1,6 @@
 //! How the command ends: its exit statuses, and its errors.
 
+use std::fmt::Display;
 use std::process::{ExitCode, Termination};
 
 use countersign_keys::{FolderKind, KeyFileError, KeyFolder};
@@ -7,7 +8,8 @@ use countersign_link::{LinkError, Obstacle};
 use countersign_provisioning::{ProvisionError, ProvisionFault};
 
 use crate::args::{BrokerArgs, Source};
-use crate::text::{Place, Text};
+use crate::text::{Place, Text, command};
+use crate::words;
 
 /// The exit statuses that scripts rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +67,21 @@ pub(crate) struct CliError {
     what: Text,
     expected: Option<Text>,
     hint: Option<Text>,
+    /// What in the line that was typed is to be another way.
+    correction: Option<Box<Correction>>,
 }
+
+/// How a line becomes the one that may have been meant.
+#[derive(Debug)]
+enum Correction {
+    /// These words become one other.
+    Instead(Vec<String>, String),
+    /// These words are added.
+    Also(Vec<String>),
+}
+
+/// The longest line that is shown corrected, in characters.
+const MAX_CORRECTED: usize = 512;
 
 /// What every step of the binary returns.
 pub(crate) type CliResult<T> = Result<T, CliError>;
@@ -78,7 +94,7 @@ impl CliError {
 
     /// A failure that ends the command with this status.
     pub(crate) fn new(exit: Exit, what: impl Into<Text>) -> Self {
-        Self { exit, what: what.into(), expected: None, hint: None }
+        Self { exit, what: what.into(), expected: None, hint: None, correction: None }
     }
 
     /// Wrong usage, or invalid arguments.
@@ -102,6 +118,45 @@ impl CliError {
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<Text>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says what may have been meant by a word of the line: the hint becomes the whole line with it, where that is known.
+    #[must_use]
+    pub(crate) fn meant(self, wrong: impl Display, right: impl Display) -> Self {
+        self.meant_as_one(vec![wrong.to_string()], right)
+    }
+
+    /// The same of words that follow each other and are one.
+    #[must_use]
+    pub(crate) fn meant_as_one(mut self, wrong: Vec<String>, right: impl Display) -> Self {
+        self.correction = Some(Box::new(Correction::Instead(wrong, right.to_string())));
+        self
+    }
+
+    /// Says which words the line lacks.
+    #[must_use]
+    pub(crate) fn lacks(mut self, words: &[&str]) -> Self {
+        self.correction = Some(Box::new(Correction::Also(words.iter().map(|word| (*word).to_owned()).collect())));
+        self
+    }
+
+    /// The same with the corrected line as its hint, where it is known what was meant. The words are without the program's name.
+    #[must_use]
+    pub(crate) fn corrected(mut self, typed: &[String]) -> Self {
+        let words = match self.correction.take().map(|correction| *correction) {
+            Some(Correction::Instead(wrong, right)) => words::replaced(typed, &wrong, &right),
+            Some(Correction::Also(more)) => {
+                let end = typed.iter().position(|word| word == "--").unwrap_or(typed.len());
+                let (before, after) = typed.split_at(end);
+                Some([before, &more, after].concat())
+            }
+            None => None,
+        };
+        let line = words.map(|words| words::line(words.iter().map(String::as_str)));
+        if let Some(line) = line.filter(|line| line.chars().count() <= MAX_CORRECTED) {
+            self.hint = Some(command(line));
+        }
         self
     }
 

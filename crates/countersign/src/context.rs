@@ -12,7 +12,7 @@ use countersign_protocol::name::Name;
 use serde::{Deserialize, Serialize};
 
 use crate::cli_error::{CliError, CliResult, Exit};
-use crate::realm::listed;
+use crate::realm::one_of;
 use crate::suggest::suggest;
 
 /// The longest file of a context, in bytes.
@@ -266,12 +266,11 @@ fn parse<T: for<'a> Deserialize<'a>>(path: &Path, bytes: &[u8], expected: &str) 
 fn unknown(name: &Name) -> CliError {
     let known = names();
     let near = suggest(name.as_str(), known.iter().map(Name::as_str));
-    CliError::usage(format!("there is no context {name}")).expected(format!("one of these: {}", listed(&known))).hint(
-        match near {
-            Some(near) => format!("name {near} instead"),
-            None => format!("`countersign context set {name} --keys DIR --nats-url URL` makes it"),
-        },
-    )
+    let error = CliError::usage(format!("there is no context {name}")).expected(one_of("one of these", &known));
+    match near {
+        Some(near) => error.hint(format!("name {near} instead")).meant(name, near),
+        None => error.hint(format!("`countersign context set {name} --keys DIR --nats-url URL` makes it")),
+    }
 }
 
 /// A file that cannot be read, or that somebody else can write: it decides which keys and which broker are used.

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use countersign_host::clock;
-use countersign_machine::server::{Report, recorded};
-use countersign_protocol::command::Builtin;
+use countersign_machine::server::{Report, Verdict, recorded};
+use countersign_protocol::command::{Builtin, Recorded};
 use countersign_protocol::id::MessageId;
 use countersign_protocol::json::read;
 use countersign_protocol::name::Name;
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::commands::client::default_state;
-use crate::output::{Output, reply_text, verdict_text};
+use crate::output::{Output, answer_text, reply_answer};
 use crate::realm::Realm;
 use crate::text::cut;
 
@@ -42,6 +42,7 @@ const MAX_LINE: u64 = 256 * 1_024;
 pub(crate) struct History {
     /// The file; `None` where there is no place for it.
     path: Option<PathBuf>,
+    operator: Name,
     output: Output,
     /// Whether it was said that it cannot be written.
     warned: Arc<AtomicBool>,
@@ -123,7 +124,7 @@ impl History {
         // A dot, for a client's folder beside it has none in its name.
         let folder = |state: PathBuf| state.join("history.d").join(format!("{}.{pin}", realm.trust.realm()));
         let path = default_state().ok().map(|state| folder(state).join(format!("{operator}.jsonl")));
-        Self { path, output, warned: Arc::default() }
+        Self { path, operator: operator.clone(), output, warned: Arc::default() }
     }
 
     /// Writes that a command is sent, before anything is reported of it.
@@ -193,7 +194,7 @@ impl Recording {
         &self.command
     }
 
-    /// Writes the verdict that a final reply is, before it is reported.
+    /// Writes the verdict that a reply is, before it is reported: that it runs, or how it ended.
     pub(crate) fn reply(&mut self, client: &Name, outcome: &Outcome) {
         if self.is_resumed {
             // It answers a query about the command.
@@ -201,15 +202,17 @@ impl Recording {
         }
         let status = outcome.status();
         let is_final = match outcome {
-            Outcome::Accepted | Outcome::Progress(_) => return,
+            Outcome::Progress(_) => return,
+            Outcome::Accepted => false,
             Outcome::Succeeded(_) => true,
             Outcome::Failed(error)
             | Outcome::Refused(error)
             | Outcome::Cancelled(error)
             | Outcome::Interrupted(error) => error.code.is_recorded(),
         };
-        if is_final && self.written.insert((client.clone(), status.to_string())) {
-            let line = self.line(client, status.as_str(), is_final, &reply_text(self.command.as_str(), outcome));
+        let is_written = is_final || matches!(outcome, Outcome::Accepted);
+        if is_written && self.written.insert((client.clone(), status.to_string())) {
+            let line = self.line(client, status.as_str(), is_final, &reply_answer(self.command.as_str(), outcome));
             self.history.write(&[line]);
         }
     }
@@ -219,21 +222,28 @@ impl Recording {
         let mut lines = Vec::new();
         let is_result = report.command.as_str() == Builtin::Result.name();
         for reply in &report.replies {
-            let found = reply.verdict.result().filter(|_| is_result).and_then(|result| read(&result).ok());
-            let verdict = match found.map(recorded) {
-                Some(found) => found,
+            let found = reply.verdict.result().filter(|_| is_result).and_then(|result| read::<Recorded>(&result).ok());
+            let verdict = match found {
+                // Another operator may have sent a command under the same id.
+                Some(found) if found.operator != self.history.operator => None,
+                Some(found) => recorded(found),
                 // That a query for it has failed says nothing of the command.
-                None => Some(reply.verdict.clone()).filter(|_| !is_result),
+                None => Some(reply.verdict.clone()).filter(|verdict| !is_result && !self.is_no_answer(verdict)),
             };
             let Some(verdict) = verdict else { continue };
             if self.written.insert((reply.client.clone(), verdict.word().to_owned())) {
-                let text = verdict_text(self.command.as_str(), None, &verdict);
+                let text = answer_text(self.command.as_str(), None, &verdict);
                 lines.push(self.line(&reply.client, verdict.word(), reply.is_final, &text));
             }
         }
         if !lines.is_empty() {
             self.history.write(&lines);
         }
+    }
+
+    /// Whether it says only that a query about a command that was sent before was not answered.
+    fn is_no_answer(&self, verdict: &Verdict) -> bool {
+        self.is_resumed && matches!(verdict, Verdict::NoReply { .. } | Verdict::Offline { .. })
     }
 
     fn line(&self, client: &Name, verdict: &str, is_final: bool, text: &str) -> Line {
@@ -335,6 +345,9 @@ mod tests {
 
     use std::os::unix::fs::PermissionsExt;
 
+    use countersign_machine::server::TargetReport;
+    use countersign_protocol::digest::Digest;
+    use countersign_protocol::json::JsonText;
     use countersign_protocol::reply::{ErrorBody, ErrorCode};
     use serde_json::json;
 
@@ -346,7 +359,7 @@ mod tests {
 
     fn history(folder: &tempfile::TempDir) -> History {
         let path = folder.path().join("history.d/demo/alice.jsonl");
-        History { path: Some(path), output: Output::silent(), warned: Arc::default() }
+        History { path: Some(path), operator: name("alice"), output: Output::silent(), warned: Arc::default() }
     }
 
     fn name(name: &str) -> Name {
@@ -417,6 +430,41 @@ mod tests {
             }
         });
         assert_eq!(history.read().unwrap().len(), 200);
+    }
+
+    #[test]
+    fn what_another_operator_sent_under_the_same_id_and_what_a_query_did_not_learn_change_nothing() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let history = history(&folder);
+        let worker = name("worker-1");
+        history
+            .record(id(1), &name("report"), "{}", "worker-1", vec![worker.clone()])
+            .reply(&worker, &Outcome::Accepted);
+        let report = |command: &str, verdict| {
+            let reply = TargetReport {
+                client: worker.clone(),
+                command_id: id(1),
+                verdict,
+                is_final: true,
+                state: None,
+                latency_ms: None,
+                processes: 1,
+            };
+            Report { command_id: id(1), command: name(command), replies: vec![reply], gaps: 0, detached: false }
+        };
+        let result = |operator: &str| {
+            let digest = Digest::of(b"its bytes");
+            let found = json!({"status": "failed", "command_digest": digest, "operator": operator});
+            report("result", Verdict::Succeeded { result: Some(JsonText::from(&found)) })
+        };
+        let gone = || Verdict::Offline { text: "probably not run".to_owned() };
+        let silent = || Verdict::NoReply { text: "unknown".to_owned() };
+        for resumed in [result("mallory"), report("result", gone()), report("wait", gone()), report("wait", silent())] {
+            history.resume(id(1), &name("report")).report(&resumed);
+            assert_eq!(history.read().unwrap()[&id(1)].summary(), [("accepted", 1)].into());
+        }
+        history.resume(id(1), &name("report")).report(&result("alice"));
+        assert_eq!(history.read().unwrap()[&id(1)].summary(), [("failed", 1)].into());
     }
 
     #[test]

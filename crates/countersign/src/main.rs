@@ -21,6 +21,7 @@ mod short_id;
 mod signals;
 mod suggest;
 mod text;
+mod words;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -44,7 +45,8 @@ fn main() -> Exit {
         Err(ParseExit::Help(help)) => Ok(output::help(&help)),
         Err(ParseExit::Wrong(failure)) => Err(failure),
     }));
-    let exit = done.map_or(Exit::Failed, |done| done.unwrap_or_else(|error| output::failure(&error, Place::Shell)));
+    let failed = |error: CliError| output::failure(&error.corrected(&words::of_shell()), Place::Shell);
+    let exit = done.map_or(Exit::Failed, |done| done.unwrap_or_else(failed));
     output::flush();
     exit
 }

@@ -1,5 +1,6 @@
 //! What the words after a subcommand mean: who is to do what.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, stdin};
 
@@ -15,6 +16,7 @@ use crate::args::{CallArgs, WAIT_EXAMPLE, Words};
 use crate::arguments::{self, Pairs};
 use crate::builtin::{self, COMMAND_ID, command_id, command_id_args};
 use crate::cli_error::{CliError, CliResult};
+use crate::history::SentEntry;
 use crate::short_id::ShortId;
 use crate::text::{code, command};
 
@@ -61,9 +63,10 @@ impl Request {
         self
     }
 
-    /// What is sent.
-    pub(crate) fn command(&self, dry_run: bool) -> CliResult<CommandRequest> {
+    /// What is sent. A command that the history has is this operator's: another operator's of the same id is not waited for.
+    pub(crate) fn command(&self, dry_run: bool, known: &BTreeMap<MessageId, SentEntry>) -> CliResult<CommandRequest> {
         match self.command_id() {
+            Some(id) if self.awaits && known.contains_key(&id) => Ok(CommandRequest::wait(id).of_own()),
             Some(id) if self.awaits => Ok(CommandRequest::wait(id)),
             _ => Ok(CommandRequest::new(self.call.clone(), dry_run)?),
         }
@@ -100,16 +103,13 @@ pub(crate) fn request(line: &Words, context: InputContext<'_>) -> CliResult<Requ
     let audience = match (targets, context) {
         ([], InputContext::Prompt(Some(default))) => default.clone(),
         ([], InputContext::Prompt(None) | InputContext::Shell) => return Err(missing()),
-        _ => target(targets).map_err(|error| match targets {
-            [_, _, ..] if !params.is_empty() => {
-                error.hint("a text of several words needs quotation marks: " + command(example))
-            }
-            _ => error,
-        })?,
+        _ => target(targets).map_err(|error| unquoted(line).unwrap_or(error))?,
     };
     let call = match line {
         Words::Builtin(builtin, _) => {
-            Call { name: (*builtin).into(), args: (builtin::describe(*builtin).args)(following)? }
+            let args =
+                (builtin::describe(*builtin).args)(following).map_err(|error| unquoted(line).unwrap_or(error))?;
+            Call { name: (*builtin).into(), args }
         }
         Words::Wait(_) => Call { name: Builtin::Result.into(), args: command_id(following)? },
         Words::Call(args) => {
@@ -128,6 +128,17 @@ pub(crate) fn request(line: &Words, context: InputContext<'_>) -> CliResult<Requ
         }
     };
     Ok(Request { audience, call, pairs, awaits: matches!(line, Words::Wait(_)) })
+}
+
+/// What is wrong with a message of several words that has no quotation marks.
+fn unquoted(line: &Words) -> Option<CliError> {
+    let Words::Builtin(Builtin::Calculate, words) = line else { return None };
+    let x = words.iter().position(|word| word.parse::<f64>().is_ok())?;
+    let message = words.get(x + 1..).filter(|message| message.len() > 1)?;
+    let error = CliError::usage("the message has several words, and no quotation marks around them")
+        .expected("X, and after it the message as one word")
+        .hint(command("calculate worker-1 2.5 \"all done\""));
+    Some(error.meant_as_one(message.to_vec(), message.join(" ")))
 }
 
 /// To cancel what runs, and nothing else that runs under the same id.

@@ -77,13 +77,18 @@ impl Realm {
     pub(crate) fn expect_member(&self, role: Role, name: &Name) -> CliResult<()> {
         let known = self.folder.names(role);
         if !known.contains(name) {
-            let hint = match suggest(name.as_str(), known.iter().map(Name::as_str)) {
+            let near = suggest(name.as_str(), known.iter().map(Name::as_str));
+            let hint = match near {
                 Some(near) => format!("name {near}, or {}", self.how_to_add(role, name.as_str())),
                 None => format!("{}; or name another folder by --keys", self.how_to_add(role, name.as_str())),
             };
             let what = format!("the folder {} has no {role} {name}", self.folder.path().display());
             let failure = CliError::keys(what).of_setting("the folder", &self.source);
-            return Err(failure.expected(format!("one that it has: {}", listed(&known))).hint(hint));
+            let failure = failure.expected(one_of("one that it has", &known)).hint(hint);
+            return Err(match near {
+                Some(near) => failure.meant(name, near),
+                None => failure,
+            });
         }
         Ok(())
     }
@@ -121,8 +126,9 @@ impl Realm {
                 .hint(format!("{}; or name another folder by --keys", self.how_to_add(Role::Operator, "NAME")))),
             [first, ..] => Err(CliError::usage(format!("the folder {folder} has several operators"))
                 .of_setting("the folder", &self.source)
-                .expected(format!("the name of one: {}", listed(&known)))
-                .hint(format!("--as {first}, or COUNTERSIGN_OPERATOR={first}"))),
+                .expected(format!("one of {}, by --as or COUNTERSIGN_OPERATOR", listed(&known)))
+                .hint(format!("--as {first}"))
+                .lacks(&["--as", first.as_str()])),
         }
     }
 }
@@ -144,6 +150,11 @@ fn no_keys(folder: &KeyFolder, source: &Source) -> CliError {
         .of_setting("the folder", source)
         .expected("a folder of keys: trust.json, root.thumbprint, and the files of an operator or a client")
         .hint(hint)
+}
+
+/// What is expected where a name is unknown: one of these, or that there is none.
+pub(crate) fn one_of(what: &str, names: &[Name]) -> String {
+    if names.is_empty() { format!("{what}; there is none") } else { format!("{what}: {}", listed(names)) }
 }
 
 /// Names for a sentence, not too many of them.

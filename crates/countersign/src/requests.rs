@@ -6,7 +6,7 @@ use std::sync::Arc;
 use countersign_keys::Member;
 use countersign_link::READABLE;
 use countersign_machine::server::{
-    self as machine, Audience, CommandRequest, Report, RequestError, TargetReport, Update,
+    self as machine, Audience, CommandRequest, Report, RequestError, TargetReport, Update, Verdict,
 };
 use countersign_protocol::command::{Builtin, Call, CommandKind, JobList, Recorded};
 use countersign_protocol::credential::Role;
@@ -15,6 +15,7 @@ use countersign_protocol::id::MessageId;
 use countersign_protocol::json::read;
 use countersign_protocol::limits::{MAX_TTL, MIN_MAX_PAYLOAD};
 use countersign_protocol::name::Name;
+use countersign_protocol::reply::ErrorCode;
 use countersign_protocol::time::Millis;
 use countersign_protocol::trust::Trust;
 use countersign_server::{Follow, Operator, OperatorConfig, OperatorError, OperatorEvent};
@@ -24,11 +25,13 @@ use crate::args::{BrokerArgs, SendArgs};
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::duration::Span;
 use crate::history::{History, Recording, SentEntry};
-use crate::output::{Gathering, Output};
+use crate::output::{Gathering, Output, verdict_text};
 use crate::parsing::Request;
-use crate::realm::{Realm, listed};
+use crate::realm::{Realm, one_of};
+use crate::short_id::ShortId;
 use crate::suggest::suggest;
-use crate::text::code;
+use crate::text::{Text, code};
+use crate::words;
 
 /// How long the first reply is awaited, by default, in milliseconds.
 const TIMEOUT: i64 = 5_000;
@@ -87,12 +90,29 @@ pub(crate) fn jobs() -> CliResult<CommandRequest> {
     Ok(CommandRequest::new(Call { name: Builtin::Jobs.into(), args: Map::new() }, false)?)
 }
 
-/// The ids that a part of one may mean: of the jobs that the targets list, and of what was sent to them from here.
-pub(crate) fn ids(
+/// The command that a part of an id means: of the jobs that targets list, and of what was sent to them from here.
+pub(crate) fn whole_id(
+    short: &ShortId,
     known: &BTreeMap<MessageId, SentEntry>,
     audience: &Audience,
     jobs: &Report,
-) -> BTreeMap<MessageId, String> {
+) -> CliResult<MessageId> {
+    if let Some(id) = short.find(&ids(known, audience, jobs))? {
+        return Ok(id);
+    }
+    let error = ShortId::unknown(short.as_str());
+    let no_list = |reply: &&TargetReport| !matches!(reply.verdict, Verdict::Succeeded { .. });
+    Err(match jobs.replies.iter().find(no_list) {
+        Some(reply) => {
+            let why = verdict_text(Builtin::Jobs.name(), None, &reply.verdict);
+            error.expected(format!("the whole id: {} does not list its jobs ({why})", reply.client))
+        }
+        None => error,
+    })
+}
+
+/// The ids that a part of one may mean: of the jobs that the targets list, and of what was sent to them from here.
+fn ids(known: &BTreeMap<MessageId, SentEntry>, audience: &Audience, jobs: &Report) -> BTreeMap<MessageId, String> {
     let is_for = |entry: &&SentEntry| match audience {
         Audience::Clients(clients) => clients.iter().any(|client| entry.targets.contains_key(client)),
         Audience::Group(_) | Audience::All => true,
@@ -241,16 +261,48 @@ pub(crate) fn groups(operator: &Operator) -> BTreeSet<&Name> {
 /// There is no client of a name.
 pub(crate) fn unknown_client(unknown: &Name, operator: Option<&Operator>) -> CliError {
     let known: Vec<Name> = operator.map(|it| it.known().into_iter().cloned().collect()).unwrap_or_default();
-    let near = suggest(unknown.as_str(), known.iter().map(Name::as_str));
-    CliError::usage(format!("{unknown} is no client that the roster or the folder of keys knows; nothing was sent"))
-        .expected(format!("one that is known: {}", listed(&known)))
-        .hint(match near {
-            Some(near) => format!("name {near} instead"),
-            None => format!(
-                "`countersign credential issue client {unknown}` where issuer.pem is, then `countersign client --name \
-                 {unknown}`; one that has its key elsewhere must have run once since `countersign setup`"
-            ),
-        })
+    let error = CliError::usage(format!(
+        "{unknown} is no client that the roster or the folder of keys knows; nothing was sent"
+    ))
+    .expected(one_of("a client that is known", &known));
+    match suggest(unknown.as_str(), known.iter().map(Name::as_str)) {
+        Some(near) => error.hint(format!("name {near} instead")).meant(unknown, near),
+        None => error.hint(
+            code("clients")
+                + " lists those that are known: each that has its key in the folder, or has run since \
+                               `countersign setup`",
+        ),
+    }
+}
+
+/// The same error with what may have been meant, where a command is named that no target has.
+pub(crate) fn meant_command(error: CliError, name: &Name, operator: &Operator) -> CliError {
+    match near_command(name, operator) {
+        Some(near) => error.meant(name, near),
+        None => error,
+    }
+}
+
+/// The command that is most like a name, of those that the clients of the roster have.
+fn near_command(name: &Name, operator: &Operator) -> Option<String> {
+    let infos = operator.roster().entries().map(|presence| presence.info());
+    let known: BTreeSet<&str> = infos.flat_map(|info| &info.commands).map(|it| it.name.as_str()).collect();
+    suggest(name.as_str(), known).map(str::to_owned)
+}
+
+/// What may have been meant, where a target answers that it has no command of the name that was asked for.
+pub(crate) fn meant_by(call: &Call, report: &Report, typed: &[String], operator: &Operator) -> Option<Text> {
+    let is_unknown = |reply: &TargetReport| {
+        reply.verdict.error().is_some_and(|it| matches!(it.code, ErrorCode::NotFound | ErrorCode::UnknownCommand))
+    };
+    let name: Name = match Builtin::from_name(call.name.as_str()) {
+        Some(Builtin::Describe) => call.args.get("command")?.as_str()?.parse().ok()?,
+        Some(_) => return None,
+        None => call.name.clone(),
+    };
+    let near = report.replies.iter().any(is_unknown).then(|| near_command(&name, operator))??;
+    let line = words::replaced(typed, &[name.to_string()], &near)?;
+    Some("there is a command of a similar name: " + code(words::line(line.iter().map(String::as_str))))
 }
 
 /// What is wrong with a group that no client of the roster is in.
@@ -265,11 +317,13 @@ fn nobody(error: &OperatorError, audience: &Audience, ended: usize, operator: Op
     let failure = CliError::usage(format!("{error}; nothing was sent"));
     match audience {
         Audience::Group(group) if !groups.contains(group) => {
-            let near = suggest(group.as_str(), groups.iter().map(Name::as_str));
-            failure.expected(format!("a group that the roster knows: {}", listed(&groups))).hint(match near {
-                Some(near) => format!("@{near}").into(),
-                None => code("clients") + " shows who is there, and in which groups",
-            })
+            let failure = failure
+                .expected(one_of("a group that the roster knows", &groups))
+                .hint(code("clients") + " shows who is there, and in which groups");
+            match suggest(group.as_str(), groups.iter().map(Name::as_str)) {
+                Some(near) => failure.hint(format!("@{near}")).meant(format!("@{group}"), format!("@{near}")),
+                None => failure,
+            }
         }
         _ if ended > 0 => failure.expected("a client that is there").hint(format!("start one again: {HOW_TO_START}")),
         _ => failure

@@ -46,8 +46,14 @@ impl ShortId {
             .hint(code("jobs TARGET") + " and " + code("history") + " list the ids")
     }
 
-    /// The only id that has these digits, of those that are known; with each comes what it is, for people.
+    /// The only id that has these digits, of those that are known; with each comes what it is, for people. It is an error where
+    /// there is none.
     pub(crate) fn choose(&self, known: &BTreeMap<MessageId, String>) -> CliResult<MessageId> {
+        self.find(known)?.ok_or_else(|| Self::unknown(&self.0))
+    }
+
+    /// The same, where that none has them is no error.
+    pub(crate) fn find(&self, known: &BTreeMap<MessageId, String>) -> CliResult<Option<MessageId>> {
         let part: String = digits(&self.0).collect();
         let fits = |id: &&MessageId| {
             let whole: String = digits(&id.to_string()).collect();
@@ -55,13 +61,16 @@ impl ShortId {
         };
         let found: Vec<&MessageId> = known.keys().filter(fits).collect();
         match found.as_slice() {
-            [only] => Ok(**only),
-            [] => Err(Self::unknown(&self.0)),
+            [only] => Ok(Some(**only)),
+            [] => Ok(None),
             several => {
                 let mut listed: Vec<String> = several
                     .iter()
                     .take(MAX_LISTED)
-                    .map(|id| format!("{id} ({})", cut(known.get(id).map_or("", String::as_str), 40)))
+                    .map(|id| {
+                        let what = cut(known.get(id).map_or("", String::as_str), 40);
+                        format!("{} ({what})", shorten(id, known.keys()))
+                    })
                     .collect();
                 if several.len() > MAX_LISTED {
                     listed.push("…".to_owned());
@@ -71,6 +80,11 @@ impl ShortId {
             }
         }
     }
+}
+
+/// The last digits of an id, as every text for people shows it.
+pub(crate) fn short(id: &MessageId) -> String {
+    shorten(id, [])
 }
 
 /// The last digits of an id, as many as tell it from the others; what is typed instead of it.
@@ -113,7 +127,7 @@ mod tests {
         for typed in ["2b90", "019ab2d4", "019ab2d4-7c1e"] {
             let told: Vec<String> = choose(typed).unwrap_err().lines(Place::Shell).map(|(_, line)| line).collect();
             assert!(told[0].contains("means 2 commands; nothing was sent"), "{told:?}");
-            assert!(told[1].contains(FIRST) && told[1].contains(SECOND), "{told:?}");
+            assert!(told[1].contains("8a2b90 (calculate)") && told[1].contains("9a2b90 (calculate)"), "{told:?}");
         }
         assert!(choose("abcd").unwrap_err().lines(Place::Shell).next().unwrap().1.contains("no command"));
     }

@@ -19,10 +19,14 @@ pub(crate) fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     }
 }
 
-/// One slip of the finger, and one more for every four letters; or the beginning of it.
+/// One slip of the finger, and one more for every four letters; or the beginning of it. Another number is another name, and no
+/// slip.
 fn is_near(word: &str, candidate: &str) -> bool {
+    let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
     let slips = 1 + word.len().min(candidate.len()) / 4;
-    word.len() > 2 && (candidate.starts_with(word) || strsim::osa_distance(word, candidate) <= slips.min(3))
+    word.len() > 2
+        && (candidate.starts_with(word)
+            || digits(word) == digits(candidate) && strsim::osa_distance(word, candidate) <= slips.min(3))
 }
 
 #[cfg(test)]
@@ -54,6 +58,7 @@ mod tests {
         assert_eq!(suggest("zzz", ["web-1", "worker-1"]), None);
         assert_eq!(suggest("--batch", ["--detach", "--dry-run"]), None);
         assert_eq!(suggest("completions", ["clients", "calculate"]), None);
+        assert_eq!(suggest("worker-9", ["worker-1"]), None, "another number is another name");
         assert_eq!(suggest("worker-1", []), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use clap::CommandFactory;
-use clap::error::{ContextKind, ErrorKind};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use countersign_protocol::text::echo;
 
@@ -49,15 +49,29 @@ pub(super) fn usage_error(error: &clap::Error, command: &mut clap::Command, line
         (_, _, Some(_)) => failure.expected(usage.join(", or ")),
         _ => failure,
     };
-    let typed =
-        context(ContextKind::InvalidSubcommand).or_else(|| context(ContextKind::InvalidArg)).unwrap_or_default();
-    let nearest = context(ContextKind::SuggestedSubcommand).or_else(|| context(ContextKind::SuggestedArg));
-    // Clap suggests what is far off too.
-    let nearest = nearest.filter(|nearest| suggest(&typed, [nearest.as_str()]).is_some());
-    match (nearest, context(ContextKind::Suggested)) {
-        (Some(nearest), _) => failure.hint(format!("{program} {nearest}").trim_start()),
-        (None, Some(tip)) => failure.hint(cut(&tip, MAX_SHOWN)),
-        (None, None) => failure.hint(help),
+    let failure = match context(ContextKind::Suggested) {
+        Some(tip) => failure.hint(cut(&tip, MAX_SHOWN)),
+        None => failure.hint(&help),
+    };
+    let (typed, candidates) = match error.kind() {
+        ErrorKind::InvalidSubcommand => (unknown, named.get_subcommands().map(|it| it.get_name().to_owned()).collect()),
+        ErrorKind::UnknownArgument => {
+            let shown = named.get_arguments().filter(|option| !option.is_hide_set());
+            (
+                context(ContextKind::InvalidArg),
+                shown.filter_map(|it| it.get_long()).map(|it| format!("--{it}")).collect(),
+            )
+        }
+        ErrorKind::InvalidValue => match error.get(ContextKind::ValidValue) {
+            Some(ContextValue::Strings(values)) => (context(ContextKind::InvalidValue), values.clone()),
+            _ => (None, Vec::new()),
+        },
+        _ => (None, Vec::new()),
+    };
+    let typed = typed.unwrap_or_default();
+    match suggest(&typed, candidates.iter().map(String::as_str)) {
+        Some(near) => failure.hint(format!("{program} {near}").trim_start()).meant(&typed, near),
+        None => failure,
     }
 }
 
@@ -71,7 +85,7 @@ pub(super) fn no_such_command(word: &str) -> CliError {
     let error = CliError::usage(format!("there is no command `{}`", echo(word)));
     let commands = prompt_commands();
     match suggest(word, commands.iter().map(String::as_str)) {
-        Some(near) => error.expected("one that `help` lists").hint(near),
+        Some(near) => error.expected("one that `help` lists").hint(near).meant(word, near),
         None => error.expected("a command, and after it its targets").hint("help"),
     }
 }

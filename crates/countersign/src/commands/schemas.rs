@@ -21,10 +21,13 @@ pub(crate) fn show(name: Option<&str>, output: Output) -> CliResult<()> {
         return output.text(&names().collect::<Vec<_>>().join("\n"));
     };
     let Some(schema) = all.iter().find(|schema| schema.name() == name) else {
-        let near = suggest(name, names()).map_or_else(|| "schema".to_owned(), |near| format!("schema {near}"));
-        return Err(CliError::usage(format!("there is no schema `{}`", echo(name)))
+        let error = CliError::usage(format!("there is no schema `{}`", echo(name)))
             .expected("one of those that " + code("schema") + " lists")
-            .hint(command(near)));
+            .hint(command("schema"));
+        return Err(match suggest(name, names()) {
+            Some(near) => error.meant(name, near),
+            None => error,
+        });
     };
     output.text(schema.text())
 }

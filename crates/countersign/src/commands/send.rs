@@ -1,6 +1,7 @@
 //! The one-shot commands: connect, send, gather, print.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::pin::pin;
 
@@ -20,13 +21,14 @@ use crate::parsing::{self, InputContext, Request};
 use crate::realm::Realm;
 use crate::requests;
 use crate::signals::Signals;
+use crate::words;
 
 /// Sends a command to its targets, and prints one verdict for each.
 pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut signals: Signals) -> CliResult<Exit> {
     let typed = parsing::request(&args.words, InputContext::Shell)?;
     if typed.short_id().is_none() {
         // What is wrong with it is said before anything is connected to.
-        typed.command(args.send.dry_run)?;
+        typed.command(args.send.dry_run, &BTreeMap::new())?;
     }
     let format = args.output.format();
     follow::check_format(follow::reads(&typed.call, args.send.dry_run) || args.follow.follow, format)?;
@@ -56,8 +58,8 @@ pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut si
                 return Err(cut_short());
             }
             let report = jobs.map_err(|error| requests::failure(error, Some(&operator)))?;
-            let ids = requests::ids(&known, &typed.audience, &report);
-            typed.with_id(short.choose(&ids)?)
+            let id = requests::whole_id(&short, &known, &typed.audience, &report)?;
+            typed.with_id(id)
         }
     };
     let mut gathering = Gathering::new(output, format);
@@ -91,7 +93,7 @@ pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut si
     }
     let options = following.as_ref().map_or(options, Following::request_options);
     let submitted = tokio::select! {
-        submitted = operator.submit(request.command(args.send.dry_run)?, audience, options) => submitted,
+        submitted = operator.submit(request.command(args.send.dry_run, &known)?, audience, options) => submitted,
         () = &mut end => Err(OperatorError::Interrupted),
     };
     let id = submitted.map_err(|error| {
@@ -113,6 +115,9 @@ pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut si
     requests::show_alarms(&mut operator, &mut gathering);
     let read = following.as_mut().map_or(Ok(Exit::Succeeded), Following::finish)?;
     gathering.finish(&report, clock::wall())?;
+    if let Some(meant) = requests::meant_by(&request.call, &report, &words::of_shell(), &operator) {
+        output.note(meant);
+    }
     Ok(ended.get().unwrap_or_else(|| requests::exit(&report).worse(read)))
 }
 
@@ -135,5 +140,5 @@ async fn describe(
     let request = CommandRequest::new(call, false)?;
     let report = operator.request(request, &asked, options, pending(), notices).await;
     let report = report.map_err(|error| requests::failure(error, Some(operator)))?;
-    arguments::by_answers(name, pairs, &report)
+    arguments::by_answers(name, pairs, &report).map_err(|error| requests::meant_command(error, name, operator))
 }

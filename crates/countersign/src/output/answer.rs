@@ -15,30 +15,51 @@ use crate::text::{error_text, reply_error};
 /// How much of an answer is shown in a table of many, in characters; in JSON it is whole.
 pub(super) const MAX_ANSWER: usize = 4_096;
 
-/// A verdict, with what belongs to it. Where the command is a query for the result of another one, that is what it is about.
-pub(crate) fn verdict(command: &str, about: Option<&Name>, verdict: &Verdict) -> String {
-    let remark = verdict.remark();
+/// What a verdict says beside its word. Where the command is a query for the result of another one, that is what it is about.
+pub(crate) fn answer(command: &str, about: Option<&Name>, verdict: &Verdict) -> String {
     match verdict {
         Verdict::Succeeded { result: Some(result) } => result_text(command, about, &result.value()),
-        Verdict::Accepted => "accepted; it runs on".to_owned(),
+        Verdict::Accepted => "it runs on".to_owned(),
         Verdict::Failed { error }
         | Verdict::Refused { error }
         | Verdict::Cancelled { error }
         | Verdict::Interrupted { error } => {
-            format!("{}: {}", remark.unwrap_or(verdict.word()), reply_error(verdict.word(), error))
+            let not_run = verdict.remark().map(|remark| format!("{remark}: ")).unwrap_or_default();
+            not_run + &reply_error(verdict.word(), error)
         }
-        Verdict::NoReply { text } => text.clone(),
-        Verdict::Succeeded { result: None } | Verdict::Offline { .. } => {
-            format!("{}: {}", verdict.word(), remark.unwrap_or_default())
+        Verdict::Succeeded { result: None } | Verdict::NoReply { .. } | Verdict::Offline { .. } => {
+            verdict.remark().unwrap_or_default().to_owned()
         }
+    }
+}
+
+/// The same with the word, where the answer does not tell it.
+pub(crate) fn verdict(command: &str, about: Option<&Name>, verdict: &Verdict) -> String {
+    let text = answer(command, about, verdict);
+    match verdict {
+        Verdict::Succeeded { result: Some(_) } | Verdict::NoReply { .. } => text,
+        Verdict::Refused { .. } if verdict.remark().is_some() => text,
+        Verdict::Accepted => format!("{}; {text}", verdict.word()),
+        _ => format!("{}: {text}", verdict.word()),
     }
 }
 
 /// A final reply to a command.
 pub(crate) fn reply_text(command: &str, outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Succeeded(result) => format!("succeeded, {}", result_text(command, None, result)),
+        Outcome::Succeeded(_) => format!("succeeded, {}", reply_answer(command, outcome)),
         _ => outcome_text(outcome),
+    }
+}
+
+/// What a reply says beside its status.
+pub(crate) fn reply_answer(command: &str, outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Succeeded(result) => result_text(command, None, result),
+        Outcome::Failed(error) | Outcome::Refused(error) | Outcome::Cancelled(error) | Outcome::Interrupted(error) => {
+            reply_error(outcome.status().as_str(), error)
+        }
+        Outcome::Accepted | Outcome::Progress(_) => "it ran when this was written".to_owned(),
     }
 }
 

@@ -8,11 +8,12 @@ use countersign_protocol::reply::{Outcome, State};
 
 use super::answer::other_result;
 use super::status::percent;
+use crate::short_id::short;
 use crate::text::reply_error;
 
 /// A final reply that came after the report on its request; its texts are not yet escaped.
 pub(crate) fn late_line(client: &Name, command_id: MessageId, outcome: &Outcome) -> String {
-    format!("{client}: {} ({command_id}, after the report on it)", outcome_text(outcome))
+    format!("{client}: {} ({}, after the report on it)", outcome_text(outcome), short(&command_id))
 }
 
 /// A reply, without what belongs to its command.
@@ -52,8 +53,8 @@ pub(crate) fn event_line(client: &Name, event: &ClientEvent) -> String {
 fn job_line(client: &Name, job: &Job) -> String {
     let Job { command, operator, command_id, status, .. } = job;
     if status.is_final() {
-        format!("{client}: {command} of {operator} has ended: {status} ({command_id})")
+        format!("{client}: {command} of {operator} has ended: {status} ({})", short(command_id))
     } else {
-        format!("{client} runs {command} of {operator} ({command_id})")
+        format!("{client} runs {command} of {operator} ({})", short(command_id))
     }
 }

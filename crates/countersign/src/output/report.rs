@@ -12,13 +12,14 @@ use countersign_protocol::text::escape;
 use countersign_protocol::time::Millis;
 use serde::Serialize;
 
-use super::answer::{MAX_ANSWER, program, reply_text, verdict};
+use super::answer::{MAX_ANSWER, answer, program, reply_text, verdict};
 use super::{Output, describe, status, table};
 use crate::args::{Format, WAIT};
 use crate::cli_error::{CliError, CliResult};
 use crate::duration::humanize;
 use crate::history::{Recording, SentEntry};
 use crate::requests::HOW_TO_START;
+use crate::short_id::short;
 use crate::text::{Text, code, counted, cut};
 
 /// How many clients a command that is suggested names.
@@ -119,7 +120,7 @@ impl Gathering {
     pub(crate) fn stream(&self, client: &Name, command_id: MessageId, outcome: &Outcome) {
         if self.format == Format::Table && outcome.status().is_final() {
             let command = self.recording.as_ref().map_or("", |recording| recording.command().as_str());
-            self.output.reply(&format!("{client}: {} ({command_id})", reply_text(command, outcome)));
+            self.output.reply(&format!("{client}: {} ({})", reply_text(command, outcome), short(&command_id)));
         }
     }
 
@@ -294,7 +295,7 @@ fn what_runs(report: &Report) -> Option<Text> {
         }
         _ => first.client.to_string(),
     };
-    let id = first.command_id;
+    let id = short(&first.command_id);
     let wait = code(format!("wait {clients} {id}"));
     Some(if report.detached {
         wait + " waits for its end, and " + code(format!("result {clients} {id}")) + " shows how far it is"
@@ -330,7 +331,7 @@ pub(super) fn for_people(
             reply.client.to_string(),
             reply.verdict.word().to_owned(),
             reply.state.map_or_else(|| "-".to_owned(), |state| state.to_string()),
-            cut(&verdict(command, about, &reply.verdict), MAX_ANSWER).into_owned(),
+            cut(&answer(command, about, &reply.verdict), MAX_ANSWER).into_owned(),
             reply.latency_ms.map_or_else(|| "-".to_owned(), humanize),
         ]
     });

@@ -15,6 +15,7 @@ use crate::duration::humanize;
 use crate::history::SentEntry;
 use crate::short_id::shorten;
 use crate::text::cut;
+use crate::words::pairs;
 
 /// How much of a job's arguments is shown, in characters.
 const MAX_ARGS: usize = 32;
@@ -68,7 +69,13 @@ pub(super) fn jobs<'a>(
     for (client, list) in lists {
         rows.extend(list.jobs.iter().map(|job| {
             let args = known.get(&job.command_id).map_or("", |entry| entry.args.as_str());
-            row(client, job, shorten(&job.command_id, ids.iter().copied()), cut(args, MAX_ARGS).into_owned(), now)
+            row(
+                client,
+                job,
+                shorten(&job.command_id, ids.iter().copied()),
+                cut(&pairs(args), MAX_ARGS).into_owned(),
+                now,
+            )
         }));
         if list.more {
             more.push(format!("{client}: more than these"));

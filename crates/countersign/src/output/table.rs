@@ -10,13 +10,13 @@ use super::columns;
 use crate::text::cut;
 
 /// The columns whose cells are wrapped. The words of all others are names, ids, states and times, which never break.
-const WRAPPED: [&str; 6] = ["ANSWER", "NOTE", "GROUPS", "GROUPS OR GRANT", "FILE", "KEYS"];
+const WRAPPED: [&str; 7] = ["ANSWER", "NOTE", "TYPE", "GROUPS", "GROUPS OR GRANT", "FILE", "KEYS"];
 /// The columns that are left out, from the first on, where a terminal is too narrow for all.
 const OPTIONAL: [&str; 8] = ["TIME", "ARGUMENTS", "VERSION", "JOBS", "BY", "LAST SEEN", "STATE", "TARGETS"];
 /// The columns whose cells are cut, with an ellipsis, to what a terminal has room for.
 const CUT: [&str; 2] = ["ARGUMENTS", "TARGETS"];
 /// A cell that is cut keeps at least this width, in characters.
-const MIN_CUT: usize = 12;
+const MIN_CUT: usize = 9;
 /// A wrapped column has at least this width, in characters.
 const MIN_WRAPPED: u16 = 16;
 const GAP: u16 = 2;
@@ -32,6 +32,12 @@ fn fitting(head: &[&str], rows: Vec<Vec<String>>, width: Option<u16>) -> String 
         Some(width) => narrowed(head, &rows, width.into()),
         None => (0..head.len()).collect(),
     };
+    let takes: usize = shown.iter().map(|column| needed(head, &rows, *column)).sum();
+    if let Some(width) = width
+        && takes.saturating_sub(GAP.into()) > width.into()
+    {
+        return blocks(head, &rows, width.into());
+    }
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(shown.iter().map(|column| head[*column]));
     let widths = width.map(|width| cut_widths(head, &rows, &shown, width.into())).unwrap_or_default();
@@ -57,6 +63,38 @@ fn fitting(head: &[&str], rows: Vec<Vec<String>>, width: Option<u16>) -> String 
         });
     }
     table.trim_fmt()
+}
+
+/// Where a terminal is too narrow for the columns that must be there: a block for each row, which has them all.
+fn blocks(head: &[&str], rows: &[Vec<String>], width: usize) -> String {
+    let names = head.iter().skip(1).map(|name| name.len()).max().unwrap_or_default();
+    let mut lines = Vec::new();
+    for row in rows {
+        lines.extend(row.first().cloned());
+        for (name, cell) in head.iter().zip(row).skip(1).filter(|(_, cell)| !cell.is_empty() && *cell != "-") {
+            let mut name = *name;
+            for line in wrapped(cell, width.saturating_sub(names + 2 * usize::from(GAP))) {
+                lines.push(format!("  {name:names$}  {line}"));
+                name = "";
+            }
+        }
+    }
+    lines.join("\n")
+}
+
+/// The words of a text in lines of this width; a longer word has a line of its own.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// The columns that fit.
@@ -146,6 +184,41 @@ mod tests {
             assert_eq!((table.lines().count(), table.contains(args)), (2, width == 200), "{width}:\n{table}");
         }
         assert!(fitting(&head, vec![row.to_vec()], Some(80)).contains("…"));
+    }
+
+    #[test]
+    fn where_not_even_the_necessary_columns_fit_each_row_is_a_block_of_all_of_them() {
+        let head = ["CLIENT", "ID", "COMMAND", "ARGUMENTS", "BY", "STATUS", "TIME"];
+        let rows = [
+            ["worker-1", "8a2b90", "python_script", "script=\"result = 1\"", "alice", "succeeded", "2.5 s, 3 min ago"],
+            ["worker-2", "8a2b90", "ping", "", "alice", "refused", "-"],
+        ];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec()).to_vec();
+        let narrow = fitting(&head, rows.clone(), Some(40));
+        let expected = "worker-1\n  ID         8a2b90\n  COMMAND    python_script\n  ARGUMENTS  script=\"result = 1\"\n  BY         \
+                        alice\n  STATUS     succeeded\n  TIME       2.5 s, 3 min ago\nworker-2\n  ID         8a2b90\n  COMMAND    \
+                        ping\n  BY         alice\n  STATUS     refused";
+        assert_eq!(narrow, expected);
+        let wide = fitting(&head, rows, Some(80));
+        assert!(wide.starts_with("CLIENT    ID      COMMAND        ") && wide.lines().count() == 3, "{wide}");
+    }
+
+    #[test]
+    fn the_time_of_a_command_stays_in_a_history_of_80_columns_whatever_else_is_cut() {
+        let head = ["SENT (UTC)", "ID", "COMMAND", "ARGUMENTS", "TARGETS", "VERDICTS"];
+        let row = [
+            "2026-11-24 08:25",
+            "8a2b90",
+            "python_script",
+            "script=\"result = sum(input)\"",
+            "worker-1 worker-2",
+            "2 succeeded",
+        ];
+        let shown = fitting(&head, vec![row.map(str::to_owned).to_vec()], Some(80));
+        assert_eq!(shown.lines().count(), 2, "{shown}");
+        for word in ["2026-11-24 08:25", "8a2b90", "python_script", "script=", "worker-1", "2 succeeded"] {
+            assert!(shown.contains(word), "{word}: {shown}");
+        }
     }
 
     #[test]

@@ -143,7 +143,7 @@ fn of_a_program_people_see_what_it_wrote_and_how_it_ended_and_json_has_the_whole
 
     let many = shown(&report("uptime", both()), false);
     assert!(many.contains("  up 3 days (and 1 more line); result {\"days\":3}  "), "{many}");
-    assert!(many.contains("  failed: exit status 1; stderr: ValueError: 1  "), "{many}");
+    assert!(many.contains("  exit status 1; stderr: ValueError: 1  "), "{many}");
 
     for recorded in [json!({"status": "succeeded", "result": result}), json!({"status": "failed", "error": error})] {
         let told = shown(&report("result", vec![succeeded(on_record(recorded))]), false);

@@ -14,6 +14,7 @@ use super::completion::Vocabulary;
 use super::editor::{Editor, Typed, history_file};
 use super::session::{LineOutcome, Session};
 use crate::cli_error::{CliError, CliResult, Exit};
+use crate::short_id::short;
 use crate::text::{Place, counted};
 use crate::{args, output, parsing, requests};
 
@@ -306,7 +307,7 @@ impl Terminal<'_> {
         let groups = requests::groups(operator).into_iter().map(|group| format!("@{group}"));
         let targets = clients.chain(groups).chain([Audience::All.to_string()]).collect();
         let running = self.session.open_requests().into_iter().flat_map(|(id, _)| operator.running(id));
-        let ids = running.map(|(command, _)| command.command_id.to_string()).collect();
+        let ids = running.map(|(command, _)| short(&command.command_id)).collect();
         let infos = operator.roster().entries().map(|presence| presence.info());
         let data = infos.flat_map(|info| &info.commands).filter(|command| command.kind == CommandKind::Data);
         let commands = data.map(|command| command.name.to_string()).collect();

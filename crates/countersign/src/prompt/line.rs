@@ -11,6 +11,9 @@ use crate::args::{
 use crate::cli_error::{CliError, CliResult};
 use crate::parsing::{self, InputContext, Request};
 
+/// The name of the program.
+const PROGRAM: &str = "countersign";
+
 /// What is to be done.
 #[derive(Debug)]
 pub(super) enum Line {
@@ -44,13 +47,26 @@ pub(super) fn read(line: &str, default: Option<&Audience>) -> CliResult<Line> {
             .hint("calculate 2.5 \"all done\"")
     })?;
     // A line that was copied from a shell is understood too.
-    let typed = words.strip_prefix(&["countersign".to_owned()]).unwrap_or(&words);
+    let typed = words.strip_prefix(&[PROGRAM.to_owned()]).unwrap_or(&words);
     match typed {
         [] if words.is_empty() => return Ok(Line::Nothing),
         [] => return Ok(Line::Show(help::overview())),
         [help] if help == "--help" || help == "-h" => return Ok(Line::Show(help::overview())),
         _ => {}
     }
+    meaning(typed, default).map_err(|error| error.corrected(typed))
+}
+
+/// The words of a line, without the name of the program, which a line may have that was copied from a shell.
+pub(super) fn words(line: &str) -> Vec<String> {
+    let mut words = shlex::split(line).unwrap_or_default();
+    if words.first().is_some_and(|word| word == PROGRAM) {
+        words.remove(0);
+    }
+    words
+}
+
+fn meaning(typed: &[String], default: Option<&Audience>) -> CliResult<Line> {
     let command = match args::parse_line(typed) {
         Ok(command) => command,
         Err(ParseExit::Help(help)) => return Ok(Line::Show(help.render().to_string())),
@@ -73,7 +89,7 @@ pub(super) fn read(line: &str, default: Option<&Audience>) -> CliResult<Line> {
         PromptCommand::Help { command } if command.is_empty() => Line::Show(help::overview()),
         PromptCommand::Help { mut command } => {
             command.push("--help".to_owned());
-            return read(&shlex::try_join(command.iter().map(String::as_str)).unwrap_or_default(), default);
+            return meaning(&command, default);
         }
         PromptCommand::Quit => Line::Quit,
     })
@@ -170,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_line_that_begins_with_an_option_is_told_what_is_wrong_with_it() {
-        assert_eq!(wrong("-o json pnig"), "there is no command `pnig` | one that `help` lists | ping");
+        assert_eq!(wrong("-o json pnig"), "there is no command `pnig` | one that `help` lists | -o json ping");
         assert_eq!(wrong("--timeout 1s"), "no command is named | <COMMAND> [OPTIONS] | help");
         assert!(wrong("--foo").starts_with("unexpected argument '--foo' found"));
         assert!(wrong("-o json init --client x").starts_with("`init` is not for the prompt"));
@@ -195,13 +211,24 @@ mod tests {
 
     #[test]
     fn a_typo_is_told_with_what_may_have_been_meant() {
-        assert_eq!(wrong("pnig worker-1"), "there is no command `pnig` | one that `help` lists | ping");
+        assert_eq!(wrong("pnig worker-1"), "there is no command `pnig` | one that `help` lists | ping worker-1");
         assert!(wrong("zzz").starts_with("there is no command `zzz`"));
         assert!(wrong("\u{1b}[2J").contains("\\u{1b}"));
         assert!(wrong("calculate \"open").contains("never closed"));
         assert!(wrong("ping @web worker-1").contains("beside other targets"));
-        let unquoted = wrong("calculate worker-1 2.5 All done");
-        assert!(unquoted.contains("a text of several words needs quotation marks: calculate worker-1"), "{unquoted}");
+        for (line, meant) in [
+            ("calculate worker-1 2.5 All done -o json", "calculate worker-1 2.5 \"All done\" -o json"),
+            ("calculate 30 much later", "calculate 30 \"much later\""),
+            ("call calculate x=1 msg=all done", "call calculate x=1 msg=\"all done\""),
+            ("call calculate x=1 mesg=hi", "call calculate x=1 msg=hi"),
+            ("call calculate --tiemout=5s x=1 msg=\"all done\"", "call calculate --timeout=5s x=1 msg=\"all done\""),
+            ("ping worker-1 -o jsn", "ping worker-1 -o json"),
+            ("clients forgt worker-7", "clients forget worker-7"),
+            ("help pnig", "help ping"),
+            ("countersign pnig -- -x", "ping -- -x"),
+        ] {
+            assert!(wrong(line).ends_with(&format!(" | {meant}")), "{line}: {}", wrong(line));
+        }
         assert!(wrong("completions").ends_with("a command, and after it its targets | help"));
         assert!(wrong("init").contains("not for the prompt"));
         for line in ["client", "client --name worker-1", "help init", "init --help", "schemas"] {

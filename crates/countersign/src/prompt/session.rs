@@ -50,6 +50,8 @@ pub(super) struct Session<'a> {
 struct OpenRequest {
     /// What was typed, for people.
     text: String,
+    /// What was sent.
+    call: Call,
     gathering: Gathering,
     /// Whether it is for more than one client.
     is_for_many: bool,
@@ -96,6 +98,10 @@ impl<'a> Session<'a> {
     /// Does what a line means, and does not wait for verdicts. What names no target is for the default one. Nothing is sent
     /// when this is dropped while it waits.
     pub(super) async fn run_line(&mut self, line: &str, default: Option<&Audience>) -> CliResult<LineOutcome> {
+        self.run_words(line, default).await.map_err(|error| error.corrected(&line::words(line)))
+    }
+
+    async fn run_words(&mut self, line: &str, default: Option<&Audience>) -> CliResult<LineOutcome> {
         self.is_reading = false;
         match line::read(line, default).map_err(|error| self.without_target(line, default, error))? {
             Line::Nothing => {}
@@ -272,7 +278,7 @@ impl<'a> Session<'a> {
         self.note_expiry();
         let options = requests::options(send, self.operator.identity())?;
         let known = requests::known(&request, &self.history);
-        let (command, audience) = (request.command(send.dry_run)?, &request.audience);
+        let (command, audience) = (request.command(send.dry_run, &known)?, &request.audience);
         let submitted = self.operator.submit(command, audience, options).await;
         let id = submitted.map_err(|error| requests::failure(error, Some(&self.operator)))?;
         let mut gathering = Gathering::new(self.output, format);
@@ -281,7 +287,8 @@ impl<'a> Session<'a> {
         gathering.record(requests::recording(&request, send.dry_run, sent, &known, &self.history));
         gathering.knowing(known);
         let is_for_many = !matches!(audience, Audience::Clients(clients) if clients.len() == 1);
-        let request = OpenRequest { text: text.trim().to_owned(), gathering, is_for_many, in_background: false };
+        let (text, call) = (text.trim().to_owned(), request.call);
+        let request = OpenRequest { text, call, gathering, is_for_many, in_background: false };
         self.open.insert(id, request);
         Ok(id)
     }
@@ -297,7 +304,8 @@ impl<'a> Session<'a> {
             match self.operator.next().await.map_err(|error| requests::failure(error, None))? {
                 OperatorEvent::Done { id: done, report } if done == id => {
                     self.learn(&report);
-                    return arguments::by_answers(name, pairs, &report);
+                    return arguments::by_answers(name, pairs, &report)
+                        .map_err(|error| requests::meant_command(error, name, &self.operator));
                 }
                 OperatorEvent::Update { id: about, update: Update::Reply { .. } } if about == Some(id) => {}
                 event => drop(self.on_event(event)?),
@@ -357,8 +365,9 @@ impl<'a> Session<'a> {
         let Some(short) = request.short_id() else { return Ok(request) };
         let options = requests::options(send, self.operator.identity())?;
         let jobs = self.jobs(&request.audience, options).await?;
-        let ids = requests::ids(&requests::known(&request, &self.history), &request.audience, &jobs);
-        Ok(request.with_id(short.choose(&ids)?))
+        let known = requests::known(&request, &self.history);
+        let id = requests::whole_id(&short, &known, &request.audience, &jobs)?;
+        Ok(request.with_id(id))
     }
 
     /// The jobs of clients. What happens meanwhile is shown.
@@ -465,6 +474,10 @@ impl<'a> Session<'a> {
                 self.output.note(format!("what came of `{}`:", request.text));
             }
             request.gathering.finish(report, clock::wall())?;
+            let typed = line::words(&request.text);
+            if let Some(meant) = requests::meant_by(&request.call, report, &typed, &self.operator) {
+                self.output.note(meant);
+            }
         }
         Ok(requests::exit(report))
     }

@@ -180,8 +180,8 @@ fn an_unknown_target_is_answered_with_the_nearest_and_nothing_is_sent() {
     assert_eq!(
         run.stderr,
         "error: wroker-1 is no client that the roster or the folder of keys knows; nothing was sent\n\
-         expected: one that is known: worker-1\n\
-         try: name worker-1 instead\n"
+         expected: a client that is known: worker-1\n\
+         try: countersign ping worker-1 worker-1\n"
     );
     assert_eq!(observer.received(), 0);
     // It would have received it.
@@ -211,8 +211,9 @@ fn a_detached_job_is_listed_cancelled_and_remembered() {
 
     let run = realm.run(&["jobs", "worker-1"]).expect(0);
     let job: Vec<&str> = run.stdout.lines().nth(1).unwrap().split_whitespace().collect();
-    let args = r#"{"msg":"done","x":600.0}"#;
-    assert_eq!(job[..6], ["worker-1", &id[id.len() - 6..], "calculate", args, "alice", "accepted"]);
+    let arguments = ["msg=done", "x=600.0"];
+    let expected = [&["worker-1", &id[id.len() - 6..], "calculate"], &arguments[..], &["alice", "accepted"]].concat();
+    assert_eq!(job[..7], expected);
     let run = realm.run(&["result", "worker-1", &id]).expect(6);
     assert!(run.stdout.starts_with("worker-1: runs (requested by alice)"), "{run:#?}");
     let run = realm.run(&["stop", "worker-1"]).expect(0);

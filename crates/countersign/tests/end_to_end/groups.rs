@@ -142,9 +142,11 @@ fn nothing_is_sent_where_the_targets_match_no_client() {
     fails(&["ping", "@all"], &["@all matches no client: the roster holds none; nothing was sent"]);
     fails(&["ping", "@web"], &["@web matches no client: the roster holds none; nothing was sent"]);
     let worker = fleet.client("worker-1");
-    for (unknown, hint) in
-        [("@wbe", "try: @web"), ("@db", "try: `countersign clients`"), ("@zzz", "the roster knows: web")]
-    {
+    for (unknown, hint) in [
+        ("@wbe", "try: countersign ping @web"),
+        ("@db", "try: `countersign clients`"),
+        ("@zzz", "the roster knows: web"),
+    ] {
         fails(&["ping", unknown], &[hint, "matches no client"]);
     }
     for beside in [["@all", "worker-1"], ["worker-1", "@web"], ["@web", "@all"]] {

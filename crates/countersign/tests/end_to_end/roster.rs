@@ -151,13 +151,13 @@ fn without_the_stream_there_is_no_roster_and_nothing_is_sent_to_many() {
 }
 
 #[test]
-fn an_unknown_client_is_answered_with_the_only_near_one_or_with_how_to_make_it() {
+fn an_unknown_client_is_answered_with_the_only_near_one_or_with_where_those_are_that_are_known() {
     let fleet = Fleet::of(&["worker-1", "worker-2", "press"]);
     for (unknown, hint) in [
-        ("pres", "name press instead"),
+        ("pres", "countersign ping press\n"),
         (
             "worker-3",
-            "`countersign credential issue client worker-3` where issuer.pem is, then `countersign client --name worker-3`; ",
+            "`countersign clients` lists those that are known: each that has its key in the folder, or has run since ",
         ),
     ] {
         let ran = fleet.run(&["ping", unknown]).exits(2);

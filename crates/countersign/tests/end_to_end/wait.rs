@@ -85,14 +85,14 @@ fn a_part_that_means_several_commands_or_none_sends_nothing_and_lists_them() {
     let (first, second) = (detached(&fleet, "600"), detached(&fleet, "600"));
     // The time that both begin with.
     let ran = fleet.run(&["cancel", "worker-1", &first[..8]]).exits(2);
-    for part in ["commands; nothing was sent", first.as_str(), second.as_str()] {
+    for part in ["commands; nothing was sent", &first[first.len() - 6..], &second[second.len() - 6..]] {
         assert!(ran.stderr.contains(part), "{ran:#?}");
     }
     let ran = fleet.run(&["cancel", "worker-1", "ffffffffffff"]).exits(2);
     assert!(ran.stderr.contains("no command with the id `ffffffffffff` is known; nothing was sent"), "{ran:#?}");
     let jobs = fleet.run(&["jobs", "worker-1"]).exits(0).stdout;
     assert!(jobs.contains(&first[first.len() - 6..]) && !jobs.contains(&first), "{jobs}");
-    assert!(jobs.contains("ARGUMENTS") && jobs.contains("\"msg\":\"all done\""), "{jobs}");
+    assert!(jobs.contains("ARGUMENTS") && jobs.contains("msg=\"all done\" x=600.0"), "{jobs}");
 }
 
 #[test]

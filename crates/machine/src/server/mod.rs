@@ -98,6 +98,8 @@ pub struct CommandRequest {
     dry_run: bool,
     /// The command whose end it waits for, by `result` queries.
     awaited: Option<MessageId>,
+    /// Whether that is a command of the operator who waits.
+    is_own: bool,
 }
 
 /// How the operator wants it done.

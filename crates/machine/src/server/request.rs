@@ -256,7 +256,7 @@ impl CommandRequest {
                 return Err(RequestError::Arguments { command: command.name, errors });
             }
         }
-        Ok(Self { command, builtin, dry_run, awaited: None })
+        Ok(Self { command, builtin, dry_run, awaited: None, is_own: false })
     }
 
     /// To wait for the end of a command that was sent before: each client is sent `result` queries until it has ended there, and
@@ -264,7 +264,14 @@ impl CommandRequest {
     pub fn wait(command_id: MessageId) -> Self {
         let args = [("command_id".to_owned(), json!(command_id))].into_iter().collect();
         let command = Call { name: Builtin::Result.into(), args };
-        Self { command, builtin: Some(Builtin::Result), dry_run: false, awaited: Some(command_id) }
+        Self { command, builtin: Some(Builtin::Result), dry_run: false, awaited: Some(command_id), is_own: false }
+    }
+
+    /// The same, for a command that this operator has sent: one that another operator has sent under the same id is another
+    /// command, and its end is not this one's.
+    #[must_use]
+    pub fn of_own(self) -> Self {
+        Self { is_own: true, ..self }
     }
 
     /// The command's name.

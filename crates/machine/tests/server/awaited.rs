@@ -46,6 +46,30 @@ fn a_wait_asks_until_the_command_has_ended_and_its_verdict_is_that_of_the_comman
 }
 
 #[test]
+fn of_an_operators_own_command_another_operators_of_the_same_id_says_nothing() {
+    let world = World::new();
+    let before = world.calculate().sent[0].clone();
+    let ended = |operator: &str| {
+        let Outcome::Succeeded(mut found) = recorded(&before, json!({ "status": "succeeded", "result": 1 })) else {
+            panic!("it is an answer")
+        };
+        found["operator"] = json!(operator);
+        Outcome::Succeeded(found)
+    };
+    let mut server =
+        world.request(CommandRequest::wait(awaited()).of_own(), &["worker-1"], Options::default()).unwrap();
+    server.take(&world.answer(&server.sent[0], ended("mallory")));
+    let verdict = server.report.unwrap().replies.remove(0);
+    let Verdict::NoReply { text } = &verdict.verdict else { panic!("{verdict:?}") };
+    assert!(text.starts_with("it has a command of mallory under this id, and none of this operator: "), "{text}");
+    assert!(!verdict.is_final);
+    let mut server =
+        world.request(CommandRequest::wait(awaited()).of_own(), &["worker-1"], Options::default()).unwrap();
+    server.take(&world.answer(&server.sent[0], ended("alice")));
+    assert_eq!(server.word("worker-1"), "succeeded");
+}
+
+#[test]
 fn a_wait_for_what_has_ended_already_ends_at_once_with_that_verdict() {
     let world = World::new();
     let before = world.calculate().sent[0].clone();

@@ -2,6 +2,7 @@
 
 use countersign_machine::server::{CommandRequest, Options, Verdict};
 use countersign_protocol::reply::State;
+use countersign_testkit::realm::message_id;
 use serde_json::json;
 
 use super::common::{Server, World, at, ping, pong, request, wrong_epoch};
@@ -28,6 +29,17 @@ fn a_client_whose_last_presence_says_that_it_ended_is_offline_and_that_is_a_gues
     let Verdict::Offline { text } = server.verdict("worker-1") else { panic!("offline") };
     assert!(text.contains("probably not run") && text.contains("guess"), "{text}");
     assert_eq!(server.report.unwrap().exit_status(), 3);
+
+    // That a query was not answered says nothing of what runs, or ran, there.
+    let mut query = gone(&world, request("jobs", json!({})), Options::default(), 1_000, State::Terminated);
+    query.pass(5_000);
+    let Verdict::Offline { text } = query.verdict("worker-1") else { panic!("offline") };
+    assert_eq!(text, "it has ended, by its last presence: probably not there, but that is a guess");
+    let wait = CommandRequest::wait(message_id(77));
+    let mut wait = gone(&world, wait, Options::default(), 1_000, State::Terminated);
+    wait.pass(5_000);
+    let Verdict::NoReply { text } = wait.verdict("worker-1") else { panic!("no reply") };
+    assert_eq!(text, "it has ended, by its last presence: whether it ran, and how it ended, is unknown");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use countersign_protocol::json;
 use countersign_protocol::reply::{Outcome, Progress, Reply};
 
 use super::{PendingTarget, Stage};
-use crate::server::notices::recorded;
+use crate::server::notices::{recorded, unknown};
 use crate::server::request::RequestContext;
 use crate::server::result_queries::ResultAnswer;
 use crate::server::verdict::Ignored;
@@ -38,6 +38,11 @@ impl PendingTarget {
         let Outcome::Succeeded(result) = outcome else { return Err(Ignored::Unfit) };
         let found: Recorded = json::read(&result).map_err(|_| Ignored::Unfit)?;
         self.note_seen(reply.state, now);
+        if context.request.is_own && found.operator != *context.identity.name() {
+            let text = format!("it has a command of {} under this id, and none of this operator", found.operator);
+            self.stage = Stage::unsettled(unknown(&text));
+            return Ok(0);
+        }
         if found.operator != *context.identity.name() && self.awaited.is_none() && !context.done {
             let text = format!("the command was requested by {}", found.operator);
             effects.push(context.notice(&self.client, format!("{}: {text}", self.client)));

@@ -1,11 +1,13 @@
 //! A target whose client runs as several processes, or cannot prove what it signs any more (sections 5 and 6).
 
+use countersign_protocol::command::CommandKind;
 use countersign_protocol::envelope::Authentic;
 use countersign_protocol::id::Uuid;
 use countersign_protocol::reply::{ErrorBody, Reply, State};
 use countersign_protocol::time::{Millis, span};
 
 use super::{PendingTarget, Stage};
+use crate::server::notices::unknown;
 use crate::server::request::RequestContext;
 use crate::server::verdict::Verdict;
 use crate::server::{Effect, Now, Presence, SILENCE, Update};
@@ -115,6 +117,13 @@ impl PendingTarget {
             return None;
         };
         let why = why + &self.lapse(context, now);
+        if context.request.awaited.is_some() {
+            // Only the query was not answered.
+            return Some(unknown(&why));
+        }
+        if context.request.builtin.is_some_and(|builtin| builtin.kind() == CommandKind::Query) {
+            return Some(Verdict::Offline { text: format!("{why}: probably not there, but that is a guess") });
+        }
         Some(Verdict::Offline { text: format!("{why}: probably not run, but that is a guess") })
     }
 }
