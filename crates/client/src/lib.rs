@@ -20,7 +20,8 @@
 //! # use countersign_client::{Commands, Helper, Programs, RegistrationError};
 //! # fn main() -> Result<(), RegistrationError> {
 //! let helper = Helper::take_turn();
-//! let programs = Programs::read("commands.d".as_ref()).unwrap_or_default();
+//! let secrets = ["keys".into(), "state".into()];
+//! let programs = Programs::read("commands.d".as_ref(), &secrets).unwrap_or_default();
 //! let commands = Commands::standard()?.programs(programs, helper)?;
 //! # Ok(())
 //! # }

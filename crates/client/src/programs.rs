@@ -1,5 +1,6 @@
 //! Programs as commands (section 13): a file of ten lines for each, read as a whole set by [`Programs::read`].
 
+mod confinement;
 mod definition;
 mod executable;
 mod folder;

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use toml::Spanned;
 
+use super::confinement::{self, Confinement};
 use super::executable::{obstacle, shown, writable_by_others};
 use super::folder::{DefinitionError, read_trusted};
 use super::units;
@@ -58,6 +59,7 @@ pub struct Program {
     pub(crate) memory: Option<u64>,
     pub(crate) cpu: Option<Duration>,
     pub(crate) open_files: Option<u64>,
+    pub(super) confinement: Option<Confinement>,
     /// The files beside the definition that it names.
     pub(super) files: Vec<String>,
 }
@@ -80,6 +82,9 @@ struct Written {
     memory: Option<Spanned<String>>,
     cpu: Option<Spanned<String>>,
     open_files: Option<Spanned<i64>>,
+    read_only: Option<Spanned<bool>>,
+    readable: Option<Spanned<Vec<String>>>,
+    writable: Option<Spanned<Vec<String>>>,
     trust: Option<Spanned<String>>,
 }
 
@@ -87,6 +92,8 @@ struct Written {
 struct Reader<'a> {
     path: &'a Path,
     text: &'a str,
+    /// What no confined program may reach.
+    hidden: &'a [PathBuf],
     errors: Vec<DefinitionError>,
     files: Vec<String>,
 }
@@ -104,15 +111,16 @@ impl Program {
 
     /// Why it would not start if it were called now; nothing where it would.
     pub fn obstacle(&self) -> Option<String> {
-        self.words.first().and_then(|file| obstacle(Path::new(file)))
+        let program = self.words.first().and_then(|file| obstacle(Path::new(file)));
+        program.or_else(|| self.confinement.as_ref().and_then(|_| confinement::obstacle()))
     }
 
     /// Reads a definition.
     ///
     /// # Errors
     /// Every rule that it breaks.
-    pub(super) fn read(name: Name, path: &Path, text: &str) -> Result<Self, Vec<DefinitionError>> {
-        let mut reader = Reader { path, text, errors: Vec::new(), files: Vec::new() };
+    pub(super) fn read(name: Name, path: &Path, text: &str, hidden: &[PathBuf]) -> Result<Self, Vec<DefinitionError>> {
+        let mut reader = Reader { path, text, hidden, errors: Vec::new(), files: Vec::new() };
         if Builtin::from_name(name.as_str()).is_some() {
             reader.error(None, format!("`{name}` is a command of the protocol itself"), "another name for the file");
         }
@@ -151,7 +159,13 @@ impl Reader<'_> {
             }
             PathBuf::from(folder.get_ref())
         });
-        self.trust(written.trust.as_ref(), &args, user.as_ref(), &written.program);
+        let confinement = self.confinement(&written, &words, working_directory.as_deref());
+        let can_reach_keys = match &user {
+            Some(user) if !user.is_own() => false,
+            // What root may do by other ways than files is not confined.
+            _ => confinement.is_none() || User::own().uid == 0,
+        };
+        self.trust(written.trust.as_ref(), can_reach_keys && args.admits_free_text(), &written.program);
         Program {
             name,
             description,
@@ -170,6 +184,7 @@ impl Reader<'_> {
             memory,
             cpu,
             open_files: open_files.and_then(|number| u64::try_from(number).ok()),
+            confinement,
             files: std::mem::take(&mut self.files),
         }
     }
@@ -316,27 +331,52 @@ impl Reader<'_> {
         user.map_err(|what| self.error(Some(written.span()), what, "a user that the client may change to")).ok()
     }
 
-    /// A program that may take what a sender writes for code must not run as the user whose keys the client holds.
-    fn trust(
-        &mut self,
-        written: Option<&Spanned<String>>,
-        args: &Schema,
-        user: Option<&User>,
-        program: &Spanned<Vec<String>>,
-    ) {
+    /// What the program is confined to: by `read_only`, and by the paths beyond that.
+    fn confinement(&mut self, written: &Written, words: &[String], works_in: Option<&Path>) -> Option<Confinement> {
+        let read_only = written.read_only.as_ref();
+        let (readable, writable) = (written.readable.as_ref(), written.writable.as_ref());
+        if let Some(beyond) = readable.or(writable)
+            && read_only.is_none_or(|read_only| !read_only.get_ref())
+        {
+            let what = "`readable` and `writable` say what a confined program may reach, and it is not confined";
+            self.error(Some(beyond.span()), what.to_owned(), "`read_only = true` beside them");
+        }
+        if !read_only.is_some_and(|read_only| *read_only.get_ref()) {
+            return None;
+        }
+        let mut readable = self.paths(readable, "readable");
+        let own = words.iter().map(Path::new).filter(|word| word.is_absolute() && word.is_file());
+        readable.extend(own.chain(works_in).map(Path::to_owned));
+        let beside = std::path::absolute(self.path).ok();
+        readable.extend(beside.as_deref().and_then(Path::parent).map(Path::to_owned));
+        Some(Confinement { readable, writable: self.paths(writable, "writable"), hidden: self.hidden.to_vec() })
+    }
+
+    fn paths(&mut self, written: Option<&Spanned<Vec<String>>>, key: &str) -> Vec<PathBuf> {
+        let Some(written) = written else { return Vec::new() };
+        let paths: Vec<PathBuf> = written.get_ref().iter().map(PathBuf::from).collect();
+        if let Some(path) = paths.iter().find(|path| !path.is_absolute()) {
+            self.error(Some(written.span()), format!("`{key}` has {}", shown(path)), "absolute paths");
+        }
+        paths
+    }
+
+    /// A program that may take what a sender writes for code must not reach the keys that the client holds.
+    fn trust(&mut self, written: Option<&Spanned<String>>, is_needed: bool, program: &Spanned<Vec<String>>) {
         match written {
             Some(trust) if trust.get_ref() != "same-user" => {
                 let what = format!("`trust` is `{}`", escape(trust.get_ref()));
                 self.error(Some(trust.span()), what, "`trust = \"same-user\"`, or nothing");
             }
-            Some(_) => {}
-            None if args.admits_free_text() && user.is_none_or(User::is_own) => self.error(
+            None if is_needed => self.error(
                 Some(program.span()),
-                "its arguments may hold any text, which the program may take for code, and it runs as the client's user".to_owned(),
-                "a `user` of its own, a schema whose texts have an `enum`, a `const` or a `pattern` from ^ to $, or \
-                 `trust = \"same-user\"`: the program can then read the client's keys",
+                "its arguments may hold any text, which the program may take for code, and it runs as the client's user"
+                    .to_owned(),
+                "a `user` of its own, `read_only = true` where the client is not root, a schema whose texts have an \
+                 `enum`, a `const` or a `pattern` from ^ to $, or `trust = \"same-user\"`: the program can then read \
+                 the client's keys",
             ),
-            None => {}
+            Some(_) | None => {}
         }
     }
 

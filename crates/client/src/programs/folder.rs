@@ -51,11 +51,14 @@ pub struct DefinitionError {
 }
 
 impl Programs {
-    /// Reads every definition of a folder, `NAME.toml` each.
+    /// Reads every definition of a folder, `NAME.toml` each. A program that is confined (`read_only`) reaches nothing below
+    /// `hidden`: name the client's keys and its state there.
     ///
     /// # Errors
     /// Every rule that one of them breaks: with one wrong definition there is no set.
-    pub fn read(folder: &Path) -> Result<Self, Vec<DefinitionError>> {
+    pub fn read(folder: &Path, hidden: &[PathBuf]) -> Result<Self, Vec<DefinitionError>> {
+        let real = |path: &PathBuf| fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+        let hidden: Vec<PathBuf> = hidden.iter().filter_map(|path| real(path).ok()).collect();
         let error = |what: String, expected: &str| {
             vec![DefinitionError { path: folder.to_owned(), line: None, what, expected: expected.to_owned() }]
         };
@@ -84,7 +87,7 @@ impl Programs {
                 let expected = "a regular file of the client's user or root, that only its owner may change".to_owned();
                 vec![DefinitionError { path: path.clone(), line: None, what, expected }]
             });
-            match read.and_then(|text| Program::read(name, &path, &text)) {
+            match read.and_then(|text| Program::read(name, &path, &text, &hidden)) {
                 Ok(program) => set.programs.push(program),
                 Err(wrong) => errors.extend(wrong),
             }

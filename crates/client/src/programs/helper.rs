@@ -3,6 +3,7 @@
 //! It starts the program, is the parent of whatever loses its own, ends all of it when it is over, and reports. When the
 //! client is gone it ends the job at once.
 
+mod confined;
 mod private_folder;
 mod supervisor;
 mod surroundings;
@@ -13,7 +14,7 @@ use std::io::{self, Seek, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio, exit};
+use std::process::{Command, exit};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::Pid;
 use rustix::stdio::{dup2_stderr, dup2_stdout, stdin};
+
+pub(super) use self::private_folder::remove;
 
 use self::private_folder::PrivateFolder;
 use self::supervisor::Supervisor;
@@ -43,10 +46,12 @@ impl Helper {
     #[must_use]
     pub fn take_turn() -> Self {
         let mut words = std::env::args_os().skip(1);
-        if words.next().is_some_and(|word| word == WORD) && words.next().is_none() {
-            exit(i32::from(run().is_err()));
+        let (word, more) = (words.next(), words.next());
+        match word.as_ref().and_then(|word| word.to_str()).filter(|_| more.is_none()) {
+            Some(WORD) => exit(i32::from(run().is_err())),
+            Some(confined::WORD) => exit(i32::from(confined::run().is_err())),
+            _ => Self(()),
         }
-        Self(())
     }
 }
 
@@ -91,26 +96,56 @@ fn start(launch: &Launch, args: &[u8]) -> Result<(PrivateFolder, Pid), String> {
     if let Some(why) = obstacle(Path::new(program)) {
         return Err(why);
     }
-    let directory = launch.working_directory.as_deref().unwrap_or_else(|| folder.work());
-    if let Err(error) = std::fs::read_dir(directory) {
-        return Err(format!("the working directory {} cannot be used: {error}", shown(directory)));
-    }
+    let mut launch = launch.clone();
+    let told = [("COUNTERSIGN_RESULT", folder.result_path()), ("COUNTERSIGN_PROGRESS", folder.progress_path())];
+    let told = told.map(|(name, path)| (name.to_owned(), path.to_string_lossy().into_owned()));
+    launch.environment.extend(told);
+    launch.working_directory.get_or_insert_with(|| folder.work().to_owned());
+    let started = match &launch.confinement {
+        None => unconfined(&launch, args),
+        Some(_) => confined::start(&launch, args),
+    };
+    Ok((folder, started?))
+}
+
+fn unconfined(launch: &Launch, args: &[u8]) -> Result<Pid, String> {
+    let mut command = program(launch)?;
+    command.process_group(0);
+    // A file in memory: whether the program reads it, and when, holds nobody up.
+    let child = while_it_is_written(|| command.stdin(input(args)?).spawn());
+    child.map(|child| Pid::from_child(&child)).map_err(|error| not_started(launch, &error))
+}
+
+/// The program, to be started in its working directory.
+fn program(launch: &Launch) -> Result<Command, String> {
+    let (program, words) = launch.words.split_first().ok_or("there is no program")?;
     let mut command = Command::new(program);
-    command.args(&launch.words[1..]).env_clear().envs(&launch.environment);
-    command.env("COUNTERSIGN_RESULT", folder.result_path()).env("COUNTERSIGN_PROGRESS", folder.progress_path());
-    command.current_dir(directory).process_group(0).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    command.args(words).env_clear().envs(&launch.environment);
+    if let Some(directory) = &launch.working_directory {
+        if let Err(error) = std::fs::read_dir(directory) {
+            return Err(format!("the working directory {} cannot be used: {error}", shown(directory)));
+        }
+        command.current_dir(directory);
+    }
+    Ok(command)
+}
+
+/// Tries to start a program, and again for a while where its file is still open for writing.
+fn while_it_is_written<T>(mut start: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let deadline = Instant::now() + BUSY;
     loop {
-        // A file in memory: whether the program reads it, and when, holds nobody up.
-        let input = input(args).map_err(|error| format!("the arguments cannot be handed over: {error}"))?;
-        match command.stdin(input).spawn() {
-            Ok(child) => return Ok((folder, Pid::from_child(&child))),
+        match start() {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::TXTBSY) && Instant::now() < deadline => {
                 sleep(Duration::from_millis(5));
             }
-            Err(error) => return Err(format!("the system does not start {}: {error}", escape(program))),
+            started => return started,
         }
     }
+}
+
+fn not_started(launch: &Launch, error: &io::Error) -> String {
+    let program = launch.words.first().map(String::as_str).unwrap_or_default();
+    format!("the system does not start {}: {error}", escape(program))
 }
 
 fn input(args: &[u8]) -> io::Result<File> {

@@ -21,7 +21,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::definition::Program;
-use super::helper::WORD;
+use super::helper::{self, WORD};
 use super::launch::{self, CANCEL, Launch, Report, ResultFile};
 use super::user::User;
 use super::verdict::{Outcome, verdict};
@@ -44,8 +44,17 @@ pub(crate) async fn run(
     is_cancelled: watch::Receiver<bool>,
 ) -> ExecutionResult {
     job.output().bound(program.max_output);
-    let outcome = supervised(&program, &args, &job, &client, is_cancelled).await;
-    let outcome = outcome.unwrap_or_else(|error| Outcome::HelperLost(error.to_string()));
+    let outcome = match launch(&program, &job, &client) {
+        Ok(launch) => {
+            let outcome = supervised(&program, &launch, &args, &job, is_cancelled).await;
+            let outcome = outcome.unwrap_or_else(|error| Outcome::HelperLost(error.to_string()));
+            if matches!(outcome, Outcome::HelperLost(_)) {
+                let _ = spawn_blocking(move || helper::remove(&launch.folder)).await;
+            }
+            outcome
+        }
+        Err(error) => Outcome::NotStarted(error.to_string()),
+    };
     let output = job.output().clone();
     match spawn_blocking(move || output.finish()).await {
         Ok(output) => verdict(&program, outcome, &output),
@@ -55,9 +64,9 @@ pub(crate) async fn run(
 
 async fn supervised(
     program: &Program,
+    launch: &Launch,
     args: &Value,
     job: &JobContext,
-    client: &Name,
     mut is_cancelled: watch::Receiver<bool>,
 ) -> io::Result<Outcome> {
     let (ours, theirs) = StdStream::pair()?;
@@ -65,7 +74,7 @@ async fn supervised(
     let (stdout, stderr) = (helper.stdout.take(), helper.stderr.take());
     ours.set_nonblocking(true)?;
     let (mut reports, mut control) = UnixStream::from_std(ours)?.into_split();
-    control.write_all(&launch::frame(&launch(program, job, client)?)?).await?;
+    control.write_all(&launch::frame(launch)?).await?;
     control.write_all(&launch::raw_frame(&serde_json::to_vec(args)?)?).await?;
 
     let outputs = async {
@@ -140,6 +149,7 @@ fn launch(program: &Program, job: &JobContext, client: &Name) -> io::Result<Laun
         memory: program.memory,
         cpu_seconds: program.cpu.map(|cpu| cpu.as_secs()),
         open_files: program.open_files,
+        confinement: program.confinement.clone(),
     })
 }
 

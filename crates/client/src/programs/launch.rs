@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::confinement::Confinement;
 use super::user::User;
 
 /// The longest frame, in bytes.
@@ -21,7 +22,7 @@ pub(super) const MAX_RESULT: usize = MAX_BODY;
 pub(super) const CANCEL: u8 = b'c';
 
 /// What the helper is to start. The arguments follow it in a frame of their own.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Launch {
     pub(super) words: Vec<String>,
@@ -41,6 +42,8 @@ pub(super) struct Launch {
     pub(super) cpu_seconds: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) open_files: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) confinement: Option<Confinement>,
 }
 
 /// What the helper reports.

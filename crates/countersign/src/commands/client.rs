@@ -43,10 +43,13 @@ pub(crate) async fn run(args: &ClientArgs, mut signals: Signals, helper: Helper)
     env!("CARGO_PKG_VERSION").clone_into(&mut config.version);
     config.health.clone_from(&args.health);
 
-    let programs = args.commands.as_deref().map(Programs::read).transpose().map_err(|errors| wrong(&errors))?;
+    // The key may be a link to where it is.
+    let secrets = [realm.folder.path().to_owned(), realm.folder.key(Role::Client, &name), folder.path().to_owned()];
+    let read = |folder: &Path| Programs::read(folder, &secrets);
+    let programs = args.commands.as_deref().map(read).transpose().map_err(|errors| wrong(&errors))?;
     let commands = registered(programs, helper, &signals)?;
-    let client =
-        Client::new(config, commands).holding(folder).updated_by(updates(args.commands.clone(), helper, &signals)?);
+    let updates = updates(args.commands.clone(), secrets.to_vec(), helper, &signals)?;
+    let client = Client::new(config, commands).holding(folder).updated_by(updates);
     let (stopper, shutdown) = shutdown();
     tokio::spawn(pass_on(signals.clone(), stopper));
     let ended = client.run(shutdown).await.map_err(|error| match error {
@@ -78,7 +81,12 @@ fn registered(programs: Option<Programs>, helper: Helper, signals: &Signals) -> 
 }
 
 /// What follows the folder: read again at every SIGHUP, as a whole. A set that is wrong changes nothing.
-fn updates(folder: Option<PathBuf>, helper: Helper, signals: &Signals) -> CliResult<mpsc::Receiver<Commands>> {
+fn updates(
+    folder: Option<PathBuf>,
+    secrets: Vec<PathBuf>,
+    helper: Helper,
+    signals: &Signals,
+) -> CliResult<mpsc::Receiver<Commands>> {
     let (sender, receiver) = mpsc::channel(1);
     let signals = signals.clone();
     let mut hang_ups = signal(SignalKind::hangup()).map_err(|error| {
@@ -92,7 +100,7 @@ fn updates(folder: Option<PathBuf>, helper: Helper, signals: &Signals) -> CliRes
                 tracing::info!("SIGHUP: there is no folder of commands to read again");
                 continue;
             };
-            let programs = match Programs::read(folder) {
+            let programs = match Programs::read(folder, &secrets) {
                 Ok(programs) => programs,
                 Err(errors) => {
                     for error in errors {

@@ -10,7 +10,7 @@ use crate::text::command;
 
 /// Names what is wrong with the definitions of a folder, and what in it is ignored; starts nothing.
 pub(crate) fn check(folder: &Path, output: Output) -> CliResult<Exit> {
-    let programs = Programs::read(folder).map_err(|errors| wrong(&errors))?;
+    let programs = Programs::read(folder, &[]).map_err(|errors| wrong(&errors))?;
     for ignored in programs.ignored() {
         output.note(format!("{} is ignored: {}", ignored.name, ignored.why));
     }

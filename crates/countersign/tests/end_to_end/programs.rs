@@ -1,5 +1,6 @@
 //! Programs as commands: what is defined in a folder, what runs, and what becomes of it.
 
+mod confined;
 mod definitions;
 mod ends;
 mod examples;

@@ -21,7 +21,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
 #[track_caller]
 fn refused(text: &str) -> String {
     let folder = folder(&[("report.toml", text)]);
-    let errors = Programs::read(folder.path()).unwrap_err();
+    let errors = Programs::read(folder.path(), &[]).unwrap_err();
     let shown = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     shown.replace(&folder.path().display().to_string(), "DIR")
 }
@@ -29,7 +29,7 @@ fn refused(text: &str) -> String {
 #[test]
 fn a_program_and_nothing_else_is_a_definition() {
     let folder = folder(&[("uptime.toml", "program = [\"/usr/bin/env\"]\n")]);
-    let set = Programs::read(folder.path()).unwrap();
+    let set = Programs::read(folder.path(), &[]).unwrap();
     let program = set.iter().next().unwrap();
     assert_eq!((program.name().as_str(), program.timeout.as_secs(), program.grace.as_secs()), ("uptime", 600, 5));
     assert!(program.args.accepts(&json!({})) && !program.args.accepts(&json!({ "x": 1 })));
@@ -49,7 +49,7 @@ properties = { total = { "$ref" = "#/$defs/count" } }
 "##;
     let schema = r#"{"type":"object","additionalProperties":false,"properties":{"pages":{"type":"integer"}}}"#;
     let folder = folder(&[("report.toml", text), ("report.args.json", schema), ("other.json", "{}")]);
-    let set = Programs::read(folder.path()).unwrap();
+    let set = Programs::read(folder.path(), &[]).unwrap();
     let program = set.iter().next().unwrap();
     assert!(program.args.accepts(&json!({ "pages": 3 })) && !program.args.accepts(&json!({ "pages": "3" })));
     let whole = |value| json!({ "exit_code": 0, "stdout": {}, "stderr": {}, "value": value });
@@ -79,6 +79,8 @@ fn every_wrong_rule_is_named_with_its_file_and_line() {
         ("program = [\"/usr/bin/env\"]\nargs = \"none.json\"", "No such file"),
         ("program = [\"/usr/bin/env\"]\nargs = { type = \"object\" }", "does not describe"),
         ("program = [\"/usr/bin/env\"]\nargs = { type = 1 }", "no JSON Schema"),
+        ("program = [\"/usr/bin/env\"]\nwritable = [\"/srv\"]", "is not confined"),
+        ("program = [\"/usr/bin/env\"]\nread_only = true\nreadable = [\"srv\"]", "`readable` has srv"),
         ("program = [\"/usr/bin/env\"]\ntrust = \"anybody\"", "`trust` is `anybody`"),
     ] {
         let text = refused(&format!("# a comment\n{line}\n"));
@@ -94,9 +96,10 @@ fn what_may_run_what_a_sender_supplies_needs_a_user_of_its_own_or_an_explicit_wo
         format!("program = [\"/usr/bin/env\"]\nargs = {args}\n{rest}\n")
     };
     assert!(refused(&script("")).contains("take for code"));
-    let accepted = |text: &str| Programs::read(folder(&[("run.toml", text)]).path()).is_ok();
+    let accepted = |text: &str| Programs::read(folder(&[("run.toml", text)]).path(), &[]).is_ok();
     assert!(accepted(&script("trust = \"same-user\"")));
     assert_eq!(accepted(&script("user = \"nobody\"")), geteuid().is_root(), "only root can change the user");
+    assert_eq!(accepted(&script("read_only = true")), !geteuid().is_root(), "root has other ways than files");
     assert!(!accepted(&script("user = \"root\"")), "whose keys the client holds, or to whom it cannot change");
 }
 
@@ -108,7 +111,7 @@ fn what_others_may_write_is_refused() {
     for (path, back) in [(file.as_path(), 0o644), (folder.path(), 0o755)] {
         for mode in [0o777, 0o775] {
             set(path, mode);
-            let errors = Programs::read(folder.path()).unwrap_err();
+            let errors = Programs::read(folder.path(), &[]).unwrap_err();
             assert!(errors[0].what.contains("written by others"), "{errors:?}");
         }
         set(path, back);
@@ -129,7 +132,7 @@ fn leftovers_are_ignored_by_name_and_what_is_no_file_is_refused_without_a_hang()
         fs::write(folder.path().join(name), "nonsense").unwrap();
     }
     fs::create_dir(folder.path().join("old.toml")).unwrap();
-    let set = Programs::read(folder.path()).unwrap();
+    let set = Programs::read(folder.path(), &[]).unwrap();
     let mut ignored: Vec<_> = set.ignored().iter().map(|file| file.name.clone()).collect();
     ignored.sort();
     assert_eq!(ignored, ["#report.toml#", ".report.toml.swp", "old.toml", "report.toml.rpmsave", "report.toml~"]);
@@ -138,7 +141,7 @@ fn leftovers_are_ignored_by_name_and_what_is_no_file_is_refused_without_a_hang()
     mkfifoat(CWD, folder.path().join("x.toml"), Mode::RWXU).unwrap();
     symlink("nowhere", folder.path().join("y.toml")).unwrap();
     fs::write(folder.path().join("Report.toml"), good).unwrap();
-    let errors = Programs::read(folder.path()).unwrap_err();
+    let errors = Programs::read(folder.path(), &[]).unwrap_err();
     let of = |name: &str| {
         let path = folder.path().join(name);
         errors.iter().filter(|error| error.path == path).map(|error| error.what.clone()).collect::<Vec<_>>().join(";")
@@ -151,5 +154,5 @@ fn leftovers_are_ignored_by_name_and_what_is_no_file_is_refused_without_a_hang()
 #[test]
 fn a_command_of_the_protocol_cannot_be_replaced() {
     let folder = folder(&[("ping.toml", "program = [\"/usr/bin/env\"]\n")]);
-    assert!(Programs::read(folder.path()).unwrap_err()[0].what.contains("of the protocol itself"));
+    assert!(Programs::read(folder.path(), &[]).unwrap_err()[0].what.contains("of the protocol itself"));
 }

@@ -71,11 +71,15 @@ impl PrivateFolder {
 
 impl Drop for PrivateFolder {
     fn drop(&mut self) {
-        if fs::remove_dir_all(&self.path).is_err() {
-            open_up(&self.path);
-            // What still cannot be removed is left to whoever cleans the folder of temporary files.
-            let _ = fs::remove_dir_all(&self.path);
-        }
+        remove(&self.path);
+    }
+}
+
+/// Removes the folder of a program. What cannot be removed is left to whoever cleans the folder of temporary files.
+pub(in crate::programs) fn remove(path: &Path) {
+    if fs::remove_dir_all(path).is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
+        open_up(path);
+        let _ = fs::remove_dir_all(path);
     }
 }
 

@@ -1,6 +1,7 @@
 //! How programs end, and that nothing of them is left.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -198,10 +199,12 @@ fn when_the_client_is_killed_nothing_survives_and_nothing_runs_again() {
 }
 
 #[test]
-fn a_helper_that_is_killed_is_said_in_the_verdict() {
-    let shop = Workshop::script("kill -9 $PPID; sleep 0.2", "");
+fn a_helper_that_is_killed_is_said_in_the_verdict_and_its_folder_is_removed() {
+    let shop = Workshop::script("echo $PWD; kill -9 $PPID; sleep 0.2", "");
     let lost = shop.run();
     assert_eq!(ended(&lost), ("failed".to_owned(), &json!("helper_lost")), "{lost}");
+    let work = lost["error"]["details"]["stdout"]["text"].as_str().unwrap().trim();
+    assert!(work.contains("/countersign-") && !Path::new(work).parent().unwrap().exists(), "{lost}");
     shop.fleet.run(&["ping", "worker-1"]).exits(0);
 }
 

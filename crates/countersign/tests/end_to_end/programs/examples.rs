@@ -61,6 +61,18 @@ fn a_script_that_was_sent_computes_crashes_eats_memory_or_never_ends_each_with_i
     assert_eq!((ended(&crashed).1, &details["exit_code"]), (&json!("exit_code"), &json!(1)));
     assert!(details["stderr"]["text"].as_str().unwrap().contains("ValueError: no such page"), "{crashed}");
 
+    if super::confined::is_possible() {
+        let text = fs::read_to_string(folder(&shop.fleet).join("python_script.toml")).unwrap();
+        super::define(&folder(&shop.fleet), &[("confined", &format!("{text}read_only = true\n"))]);
+        shop.worker.signal(crate::process::Signal::HUP);
+        let script = "open('own', 'w').write('x')\nimport json, sys\nresult = sys.version";
+        let computed = eventually("it is a command", || {
+            let computed = shop.call("confined", &json!({ "script": script }));
+            (computed["error"]["code"] != "unknown_command").then_some(computed)
+        });
+        assert!(computed["result"]["value"].is_string(), "{computed}");
+    }
+
     let hungry = script(&shop, "x = []\nwhile True: x.append(bytearray(10_000_000))", &Value::Null);
     assert!(hungry["error"]["details"]["stderr"]["text"].as_str().unwrap().contains("MemoryError"), "{hungry}");
 
