@@ -27,7 +27,7 @@ client NAME:
 logs *WHERE:
     @scripts/logs "$@"
 
-# Stop what `up` and `client` started
+# Stop what `up` and `client` started; jobs that still run are cancelled
 [no-exit-message]
 down:
     @scripts/down

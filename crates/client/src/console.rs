@@ -89,7 +89,7 @@ impl<W: Write + Send + 'static> Sink<Line> for Paper<W> {
     }
 
     fn lost(&mut self, count: u64) {
-        tracing::warn!("{count} lines that jobs printed were lost: nobody read the output");
+        tracing::warn!("nobody read the output, and of what jobs printed this many lines are lost: {count}");
     }
 }
 

@@ -8,6 +8,7 @@ use countersign_link::{LinkError, Obstacle};
 use countersign_provisioning::{ProvisionError, ProvisionFault};
 
 use crate::args::{BrokerArgs, Source};
+use crate::requests;
 use crate::text::{Place, Text, command};
 use crate::words;
 
@@ -228,7 +229,8 @@ impl CliError {
         let is_absent = matches!(error, LinkError::NoBroker { obstacle: Obstacle::Absent, .. });
         let error = Self::from(error).of_setting("the URL", source);
         if is_absent && *source == Source::Default {
-            return error.hint(format!("start the server, or name another: {which}"));
+            let start = if requests::is_clone() { "`./just up` starts one here" } else { "start the server" };
+            return error.hint(format!("{start}, or name another: {which}"));
         }
         if !is_strange {
             return error;

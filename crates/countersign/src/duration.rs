@@ -38,7 +38,8 @@ impl fmt::Display for Span {
 /// Reads a duration, zero included. A day has 24 hours.
 pub(crate) fn span(text: &str) -> Result<Span, String> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!("the unit is missing: `{text}s` is {text} seconds"));
+        let seconds = if text == "1" { "second" } else { "seconds" };
+        return Err(format!("the unit is missing: `{text}s` is {text} {seconds}"));
     }
     let span = SpanParser::new().parse_span(text).map_err(|_| EXPECTED)?;
     let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| EXPECTED)?;
@@ -107,6 +108,7 @@ mod tests {
 
     #[test]
     fn a_missing_unit_is_named() {
+        assert_eq!(span("1"), Err("the unit is missing: `1s` is 1 second".to_owned()));
         assert_eq!(span("5"), Err("the unit is missing: `5s` is 5 seconds".to_owned()));
     }
 

@@ -7,7 +7,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use countersign_host::clock;
 use tracing::Level;
 
-use crate::text::cut;
+use crate::text::{counted, cut};
 
 /// How many lines of one kind may come at once.
 const BURST: i64 = 20;
@@ -103,7 +103,7 @@ impl Kind {
     fn counts(&mut self) -> Vec<Line> {
         let (level, last) = &self.last;
         let (same, left_out) = (std::mem::take(&mut self.same), std::mem::take(&mut self.left_out));
-        let same = (same > 0).then(|| (*level, format!("{same} more times: {last}")));
+        let same = (same > 0).then(|| (*level, format!("{}: {last}", counted(same, "more time"))));
         let left_out = (left_out > 0).then(|| (*level, format!("{left_out} more lines left out, like: {last}")));
         same.into_iter().chain(left_out).collect()
     }
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(take(&mut limiter, "a", "y", 501), ["500 more times: x", "y"]);
         take(&mut limiter, "a", "y", 600);
         assert_eq!(limiter.due(10_500), []);
-        assert_eq!(limiter.due(10_501), [(Level::WARN, "1 more times: y".to_owned())]);
+        assert_eq!(limiter.due(10_501), [(Level::WARN, "1 more time: y".to_owned())]);
         assert_eq!(limiter.due(i64::MAX), [], "once");
     }
 

@@ -1,12 +1,13 @@
 //! What every way of sending commands shares: the connection, the options, and the errors.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use countersign_keys::Member;
 use countersign_link::READABLE;
 use countersign_machine::server::{
-    self as machine, Audience, CommandRequest, Report, RequestError, TargetReport, Update, Verdict,
+    self as machine, Audience, CommandRequest, Presence, Report, RequestError, TargetReport, Update, Verdict,
 };
 use countersign_protocol::command::{Builtin, Call, CommandKind, JobList, Recorded};
 use countersign_protocol::credential::Role;
@@ -38,8 +39,21 @@ const TIMEOUT: i64 = 5_000;
 /// How long a command is valid, by default and where the grant allows it, in milliseconds.
 const TTL: i64 = 30_000;
 
-/// How a client that has ended comes back.
-pub(crate) const HOW_TO_START: &str = "`./just up` where that started it, else `countersign client --name NAME`";
+/// Whether the current folder is a clone of this project, with its recipes.
+pub(crate) fn is_clone() -> bool {
+    Path::new("just").is_file() && Path::new("scripts/client").is_file()
+}
+
+/// How clients that do not run are started: by the recipe where this is a clone that has it.
+pub(crate) fn how_to_start(clients: &[Name]) -> String {
+    let first = clients.first().map_or("NAME", Name::as_str);
+    let recipe = match first {
+        _ if !is_clone() => return format!("`countersign client --name {first}` on the machine that has its key"),
+        "worker-1" => "./just up".to_owned(),
+        other => format!("./just client {other}"),
+    };
+    format!("`{recipe}` if it ran here, else `countersign client --name {first}` on the machine that has its key")
+}
 
 /// Connects as an operator of a realm.
 pub(crate) async fn connect(
@@ -325,7 +339,15 @@ fn nobody(error: &OperatorError, audience: &Audience, ended: usize, operator: Op
                 None => failure,
             }
         }
-        _ if ended > 0 => failure.expected("a client that is there").hint(format!("start one again: {HOW_TO_START}")),
+        _ if ended > 0 => {
+            let of_audience = |it: &&Presence| match audience {
+                Audience::Group(group) => it.groups().contains(group),
+                Audience::Clients(_) | Audience::All => true,
+            };
+            let ended = operator.into_iter().flat_map(|operator| operator.roster().entries()).filter(of_audience);
+            let ended: Vec<Name> = ended.map(|presence| presence.client().clone()).collect();
+            failure.expected("a client that is there").hint(format!("start one again: {}", how_to_start(&ended)))
+        }
         _ => failure
             .expected("a client that is there, and that the operator's grant reaches")
             .hint(code("clients") + " shows who is there"),

@@ -61,6 +61,13 @@ pub enum Fault {
         /// The bound, in bytes.
         max: usize,
     },
+    /// This user may not use it.
+    Denied {
+        /// The user id of the owner of what is in the way, where that can be seen.
+        owner: Option<u32>,
+        /// The effective user id of this process.
+        us: u32,
+    },
     /// The operating system does not allow it.
     Io(String),
     /// It can be read, and its content is wrong.
@@ -83,6 +90,10 @@ impl KeyFileError {
         let fault = match error.kind() {
             io::ErrorKind::NotFound => Fault::Missing,
             io::ErrorKind::AlreadyExists => Fault::Exists,
+            io::ErrorKind::PermissionDenied => {
+                let owner = path.ancestors().find_map(|path| path.metadata().ok()).map(|found| found.uid());
+                Fault::Denied { owner, us: geteuid().as_raw() }
+            }
             _ => Fault::Io(error.to_string()),
         };
         Self::new(path, fault)
@@ -102,6 +113,10 @@ impl KeyFileError {
             Fault::TooOpen { mode } => format!("{path} is open to others: its mode is {mode:04o}"),
             Fault::Writable { mode } => format!("{path} can be written by others: its mode is {mode:04o}"),
             Fault::TooLong { max } => format!("{path} is longer than {max} bytes"),
+            Fault::Denied { owner: Some(owner), us } if owner != us => {
+                format!("{path} cannot be used: it belongs to user {owner}, and this process runs as user {us}")
+            }
+            Fault::Denied { .. } => format!("{path} cannot be used: permission denied"),
             Fault::Io(error) => format!("{path}: {error}"),
             Fault::Content { what, .. } => format!("{path}: {what}"),
         }
@@ -117,6 +132,7 @@ impl KeyFileError {
             Fault::TooOpen { .. } => "mode 0600: a private key is for its owner alone",
             Fault::Writable { .. } => "that nobody else can write to it: everything rests on what it holds",
             Fault::TooLong { .. } => "one key, credential or trust bundle, and nothing else",
+            Fault::Denied { .. } => "a file that the user of this process may use",
             Fault::Io(_) => "a file that this process can read and write",
             Fault::Content { expected, .. } => expected,
         }
@@ -134,6 +150,10 @@ impl KeyFileError {
             Fault::TooOpen { .. } => format!("run `chmod 600 {word}`, and renew the key if others may have read it"),
             Fault::Writable { .. } => format!("check what is in it, then run `chmod go-w {word}`"),
             Fault::TooLong { .. } => "check that it is the right file".to_owned(),
+            Fault::Denied { owner: Some(owner), us } if owner != us => {
+                "run as its owner, or name your own folder of keys by --keys".to_owned()
+            }
+            Fault::Denied { .. } => "check its mode, and the mode of its folder".to_owned(),
             Fault::Io(_) => "check the folder's permissions and the disk".to_owned(),
             Fault::Content { hint, .. } => (*hint).to_owned(),
         }

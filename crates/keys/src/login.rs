@@ -102,6 +102,11 @@ impl Login {
         &self.jwt
     }
 
+    /// Who its JWT says that it is, where it says so.
+    pub fn user_name(&self) -> Option<String> {
+        UserJwt::parse(&self.jwt)?.claims.get("name")?.as_str().map(str::to_owned)
+    }
+
     /// The JWT that is in the file now, if it is about the same key; else the one that was read first. The key does not change
     /// while a process runs: another one could be the key that signs messages.
     pub fn latest_jwt(&self) -> String {

@@ -9,6 +9,7 @@ use countersign_protocol::key::SecretKey;
 use countersign_protocol::limits::MAX_CREDENTIAL;
 use countersign_protocol::name::Name;
 use countersign_protocol::renewal::Renewal;
+use countersign_protocol::text::echo;
 use countersign_protocol::time::Millis;
 use countersign_protocol::trust::Trust;
 use nkeys::{KeyPair, KeyPairType};
@@ -148,7 +149,15 @@ pub fn load_member(
     }
 
     let path = folder.key(role, name);
-    let key = read_key(&path)?;
+    let key = read_key(&path).map_err(|error| match error.fault {
+        Fault::Missing => {
+            let what = format!("is not here, and the credential of the {role} {name} is");
+            let expected = "the key beside its credential: it is on one machine only";
+            let hint = "go to the machine that has the key, or bring the key from there";
+            KeyFileError::new(&path, Fault::Content { what, expected, hint })
+        }
+        _ => error,
+    })?;
     let creds = folder.creds(role, name);
     let login = Login::read(&creds)?;
     if login.seed().is(&key) {
@@ -159,6 +168,17 @@ pub fn load_member(
                 "remove it and run `countersign init`, which makes another; and replace the key that signs"
             }
             _ => "replace both: `countersign credential issue` makes others on the machine that has issuer.pem",
+        };
+        return Err(KeyFileError::new(&creds, Fault::Content { what, expected, hint }));
+    }
+    if let Some(other) = login.user_name().filter(|user| user != name.as_str()) {
+        let what = format!("it logs in to the broker as {}, and not as {name}", echo(&other));
+        let expected = "what this member logs in with: the broker lets nobody speak for another";
+        let hint = match folder.kind() {
+            FolderKind::Issuer => {
+                "put the right file there, or remove it and run `countersign init`, which makes another"
+            }
+            _ => "fetch the right file from the machine that has issuer.pem",
         };
         return Err(KeyFileError::new(&creds, Fault::Content { what, expected, hint }));
     }

@@ -81,7 +81,7 @@ impl Obstacle {
     pub(super) fn expected(self) -> &'static str {
         match self {
             Self::Name => "the name of a host, or its address",
-            Self::Absent => "a running NATS server, as `just up` starts one",
+            Self::Absent => "a running NATS server",
             Self::Silent => "a NATS server that answers in time; --timeout has no part in this",
             Self::NotNats => "a NATS server's port for clients, 4222 by default",
             Self::Tls => "a certificate for this host name by an authority that this machine trusts",

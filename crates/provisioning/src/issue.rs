@@ -7,7 +7,7 @@ use countersign_protocol::trust::Trust;
 
 use crate::changes::{Action, ChangeReport, FileChange};
 use crate::error::ProvisionError;
-use crate::members::{Members, Renewal};
+use crate::members::{Members, Renewal, issuer_of};
 use crate::nats::Accounts;
 use crate::standing::{Standing, listed};
 use crate::terms::Terms;
@@ -18,7 +18,7 @@ const RENEW: &str = "countersign credential renew";
 /// Makes a member: its keys, where the folder has none of this name, its credential, and what it logs in to the broker with. Run again
 /// after an interruption, it completes what is there.
 pub fn issue(folder: &KeyFolder, trust: &Trust, name: &Name, terms: &Terms) -> Result<Vec<FileChange>, ProvisionError> {
-    let mut changes = begin(folder, trust)?;
+    let mut changes = begin(folder, trust, ISSUE)?;
     let accounts = Accounts::open(folder, ISSUE)?;
     let role = terms.role();
     let path = folder.credential(role, name);
@@ -34,7 +34,6 @@ pub fn issue(folder: &KeyFolder, trust: &Trust, name: &Name, terms: &Terms) -> R
     }
     let mut members = Members::new(&mut changes, trust, &accounts, ISSUE)?;
     // Before a key is made.
-    members.issuer()?;
     accounts.expect_authority()?;
     members.member(name, terms, Renewal::Always)?;
     Ok(changes.into_done())
@@ -47,13 +46,12 @@ pub fn renew(
     names: &[Name],
     terms: &Terms,
 ) -> Result<Vec<FileChange>, ProvisionError> {
-    let mut changes = begin(folder, trust)?;
+    let mut changes = begin(folder, trust, RENEW)?;
     for name in names {
         refuse_unusable(folder, trust, name, terms, &changes)?;
     }
     let accounts = Accounts::open(folder, RENEW)?;
     let mut members = Members::new(&mut changes, trust, &accounts, RENEW)?;
-    members.issuer()?;
     accounts.expect_authority()?;
     for name in names {
         members.member(name, terms, Renewal::Always)?;
@@ -78,13 +76,15 @@ pub fn renew_all(folder: &KeyFolder, trust: &Trust, terms: &Terms) -> Result<Vec
     Ok(done)
 }
 
-fn begin(folder: &KeyFolder, trust: &Trust) -> Result<ChangeReport, ProvisionError> {
+/// What everything that is issued needs first.
+fn begin(folder: &KeyFolder, trust: &Trust, program: &'static str) -> Result<ChangeReport, ProvisionError> {
     let now = clock::wall();
     if trust.is_expired(now) {
         return Err(ProvisionError::keys(format!("{} has expired", folder.trust().display()))
             .expecting("a trust bundle under which the clients obey")
             .hinting("bring root.pem back and run `countersign init`, which renews it"));
     }
+    issuer_of(folder, trust, program)?;
     Ok(ChangeReport::new(folder.clone(), now))
 }
 

@@ -450,7 +450,7 @@ impl Operator {
                 }
                 LinkEvent::Unsent { message } => self.machine.unsent(&message, now()),
                 LinkEvent::Shed(count) => {
-                    self.notice(false, format!("{count} messages were lost: more arrived than could be taken"));
+                    self.notice(false, format!("messages lost, because more arrived than could be taken: {count}"));
                     Vec::new()
                 }
             };

@@ -74,7 +74,7 @@ fn registered(programs: Option<Programs>, helper: Helper, signals: &Signals) -> 
             tracing::warn!("the command {} cannot be started now: {why}", program.name());
         }
     }
-    tracing::info!("{} programs are commands", programs.iter().count());
+    tracing::info!("programs that are commands: {}", programs.iter().count());
     // One that ran before may still take as long as it was granted.
     signals.allow(programs.grace());
     Ok(commands.programs(programs, helper)?)

@@ -60,9 +60,11 @@ fn make(name: &Name, rights: Rights, issuing: &IssuingArgs, output: Output) -> C
 fn again(who: &WhoArgs, rights: Rights, issuing: &IssuingArgs, output: Output) -> CliResult<Exit> {
     let (realm, terms) = (Realm::open(&issuing.keys)?, terms(rights, issuing));
     let role = terms.role();
+    // Without the issuer's key, that is what is said, whoever is named.
+    let is_issuer = realm.folder.issuer_key().exists();
     let (names, files) = if who.all {
         let names: BTreeSet<Name> = realm.folder.names(role).into_iter().collect();
-        if names.is_empty() {
+        if names.is_empty() && is_issuer {
             return Err(CliError::keys(format!("the folder {} has no {role}", realm.folder.path().display()))
                 .expected("one whose credential is to be renewed")
                 .hint(realm.how_to_add(role, "NAME")));
@@ -71,7 +73,7 @@ fn again(who: &WhoArgs, rights: Rights, issuing: &IssuingArgs, output: Output) -
     } else {
         // Each once, however often it is named.
         let names: BTreeSet<Name> = who.names.iter().cloned().collect();
-        names.iter().try_for_each(|name| realm.expect_member(role, name))?;
+        names.iter().filter(|_| is_issuer).try_for_each(|name| realm.expect_member(role, name))?;
         let listed: Vec<Name> = names.iter().cloned().collect();
         (names, renew(&realm.folder, &realm.trust, &listed, &terms)?)
     };

@@ -145,7 +145,7 @@ impl Service {
             }
             LinkEvent::Shed(count) => {
                 self.follower.missed(clock::since_boot());
-                tracing::warn!("{count} messages were passed over: more arrived than could be looked at");
+                tracing::warn!("messages passed over, because more arrived than could be looked at: {count}");
             }
             LinkEvent::Denied { why } => tracing::warn!("the broker does not allow it: {why}"),
             LinkEvent::Allowed { subject } => tracing::info!("the broker now allows what it refused: {subject}"),

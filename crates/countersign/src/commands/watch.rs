@@ -169,7 +169,7 @@ impl Watch {
             LinkEvent::Shed(count) => {
                 self.watcher.was_away();
                 self.follower.missed(clock::since_boot());
-                let text = format!("{count} messages were passed over: more arrived than could be shown");
+                let text = format!("messages passed over, because more arrived than could be shown: {count}");
                 self.output.notice(true, &text);
             }
             LinkEvent::Connected if std::mem::take(&mut self.was_lost) => {

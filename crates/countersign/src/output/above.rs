@@ -9,6 +9,7 @@ use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 
 use super::stderr;
+use crate::text::counted;
 
 /// How many texts wait to be printed, at most: a terminal that is stopped must not fill the memory.
 const MAX_WAITING: usize = 4_096;
@@ -86,7 +87,7 @@ pub(super) fn print(text: &str, source: Source) -> bool {
     let mut text = if coloured { text.to_owned() } else { strip_str(text).to_string() };
     let shed = above.shed.swap(0, Ordering::Relaxed);
     if shed > 0 {
-        text = format!("({shed} events were not shown: the terminal did not take them)\n{text}");
+        text = format!("(not shown, for the terminal did not take it: {})\n{text}", counted(shed, "event"));
     }
     if !text.ends_with('\n') {
         text.push('\n');

@@ -9,7 +9,7 @@ use countersign_protocol::reply::{Outcome, State};
 use super::answer::other_result;
 use super::status::percent;
 use crate::short_id::short;
-use crate::text::reply_error;
+use crate::text::{counted, reply_error};
 
 /// A final reply that came after the report on its request; its texts are not yet escaped.
 pub(crate) fn late_line(client: &Name, command_id: MessageId, outcome: &Outcome) -> String {
@@ -45,7 +45,7 @@ pub(crate) fn event_line(client: &Name, event: &ClientEvent) -> String {
         ClientEvent::Job(job) => job_line(client, job),
         ClientEvent::Security(security) => {
             let signer = security.signer.as_ref().map(|signer| format!(", signed by {signer}")).unwrap_or_default();
-            format!("{client} reports {} ({} times{signer})", security.reason, security.count)
+            format!("{client} reports {} ({}{signer})", security.reason, counted(security.count, "time"))
         }
     }
 }

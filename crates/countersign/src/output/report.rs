@@ -18,7 +18,7 @@ use crate::args::{Format, WAIT};
 use crate::cli_error::{CliError, CliResult};
 use crate::duration::humanize;
 use crate::history::{Recording, SentEntry};
-use crate::requests::HOW_TO_START;
+use crate::requests::how_to_start;
 use crate::short_id::short;
 use crate::text::{Text, code, counted, cut};
 
@@ -150,8 +150,10 @@ impl Gathering {
                     let about = self.recording.as_ref().map(Recording::command);
                     self.output.text(&for_people(report, about, &self.known, self.is_followed, now))?;
                 }
-                if report.replies.iter().any(|reply| matches!(reply.verdict, Verdict::Offline { .. })) {
-                    self.output.note(format!("to start a client that does not run: {HOW_TO_START}"));
+                let offline = report.replies.iter().filter(|reply| matches!(reply.verdict, Verdict::Offline { .. }));
+                let offline: Vec<Name> = offline.map(|reply| reply.client.clone()).collect();
+                if !offline.is_empty() {
+                    self.output.note(format!("to start a client that does not run: {}", how_to_start(&offline)));
                 }
                 if let Some(note) = what_runs(report) {
                     self.output.note(note);

@@ -13,6 +13,8 @@ use countersign_protocol::text::escape;
 use jiff::Timestamp;
 use tracing::Level;
 
+use crate::text::counted;
+
 /// How much may wait where nobody reads; what comes then is lost, and counted.
 const BOUNDS: Bounds = Bounds { items: 1_024, bytes: 1024 * 1024 };
 /// The same for why the process ends.
@@ -40,7 +42,7 @@ impl Sink<String> for Stderr {
 }
 
 fn lost(count: u64, why: &str) -> String {
-    painted(&format!("{}\n", log_line(Level::WARN, &format!("{count} lines were lost here: {why}"))))
+    painted(&format!("{}\n", log_line(Level::WARN, &format!("{} lost here: {why}", counted(count, "line")))))
 }
 
 /// A log line as it is written.

@@ -161,7 +161,7 @@ impl<'a> Session<'a> {
         }
         CliError::usage(format!("no target is named, and every client has ended: {}", listed(&clients)))
             .expected("a client that is there")
-            .hint(format!("start one again: {}", requests::HOW_TO_START))
+            .hint(format!("start one again: {}", requests::how_to_start(&clients)))
     }
 
     /// The target of commands that name none: what `use` set, or the only client that is there.

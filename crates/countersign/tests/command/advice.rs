@@ -86,11 +86,80 @@ fn where_the_account_of_the_presences_has_no_jetstream_the_advice_is_to_write_th
 fn given_to_operator(folder: &Folder) {
     let given =
         ["trust.json", "root.thumbprint", "operators/alice.pem", "operators/alice.jwt", "nats/operator-alice.creds"];
-    for file in given {
-        let to = folder.path("mine").join(file);
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(folder.path("keys").join(file), &to).unwrap();
+    given.iter().for_each(|file| give(folder, file, file));
+}
+
+/// Copies a file of the issuer's folder into the other one.
+fn give(folder: &Folder, file: &str, name: &str) {
+    let to = folder.path("mine").join(name);
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    fs::copy(folder.path("keys").join(file), &to).unwrap();
+}
+
+#[test]
+fn a_client_is_told_which_of_its_files_are_not_there_and_whose_it_was_given() {
+    let folder = Folder::with_keys(&["--client", "worker-1", "--client", "worker-2"]);
+    for file in ["trust.json", "root.thumbprint", "clients/worker-1.jwt"] {
+        give(&folder, file, file);
     }
+    let lacks = |happened: &str, advice: &str| {
+        let run = folder.run(&["client", "--name", "worker-1", "--keys", "mine", "--state", "state"]).expect(5);
+        let lines: Vec<&str> = run.stderr.lines().collect();
+        assert!(lines[0].starts_with("error: mine/") && lines[0].contains(happened), "{happened}: {run:#?}");
+        assert!(lines[2].contains(advice), "{advice}: {run:#?}");
+    };
+    lacks(
+        "clients/worker-1.pem: is not here, and the credential of the client worker-1 is",
+        "the machine that has the key",
+    );
+    give(&folder, "clients/worker-1.pem", "clients/worker-1.pem");
+    lacks("nats/client-worker-1.creds does not exist", "fetch it from the machine that has issuer.pem");
+    give(&folder, "nats/client-worker-2.creds", "nats/client-worker-1.creds");
+    lacks(
+        "it logs in to the broker as worker-2, and not as worker-1",
+        "fetch the right file from the machine that has",
+    );
+    give(&folder, "nats/client-worker-1.creds", "nats/client-worker-1.creds");
+    give(&folder, "clients/worker-2.pem", "clients/worker-1.pem");
+    lacks("clients/worker-1.pem: ", "put the right key there");
+}
+
+#[test]
+fn where_the_issuers_key_is_not_nothing_is_issued_or_renewed_and_that_is_the_reason() {
+    let folder = Folder::with_keys(&[]);
+    given_to_operator(&folder);
+    for words in [
+        &["issue", "client", "worker-7"][..],
+        &["issue", "operator", "bob"],
+        &["renew", "client", "worker-1"],
+        &["renew", "operator", "alice"],
+        &["renew", "client", "--all"],
+    ] {
+        let run = folder.run(&[&["credential"], words, &["--keys", "mine"]].concat()).expect(5);
+        let happened = "error: mine/issuer.pem is missing, and a credential is to be issued\n";
+        let advice = format!("try: run `countersign credential {}` on the machine that has it", words[0]);
+        assert!(run.stderr.starts_with(happened) && run.stderr.contains(&advice), "{run:#?}");
+    }
+}
+
+#[test]
+fn a_folder_of_keys_of_another_user_is_named_with_its_owner() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root can become another user.
+        return;
+    }
+    let folder = Folder::with_keys(&[]);
+    fs::set_permissions(folder.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let command = folder.command(&["credential", "list", "--keys", "keys"]);
+    let mut nobody = Command::new("setpriv");
+    nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(command.get_program());
+    nobody.args(command.get_args()).current_dir(folder.path(""));
+    let run = Run::of(nobody.output().unwrap()).expect(5);
+    assert!(
+        run.stderr.contains(" cannot be used: it belongs to user 0, and this process runs as user 65534\n"),
+        "{run:#?}"
+    );
+    assert!(run.stderr.contains("try: run as its owner, or name your own folder of keys by --keys\n"), "{run:#?}");
 }
 
 #[test]

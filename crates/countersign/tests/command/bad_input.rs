@@ -298,7 +298,7 @@ fn a_broker_that_is_not_there_is_status_4() {
     let run = Folder::with_keys(&[]).run(&["ping", "worker-1", "--nats-url", "nats://127.0.0.1:1"]);
     let [what, expected, hint] = parts(&run, 4);
     assert!(what.starts_with("no NATS server answers at 127.0.0.1:1: "), "{what}");
-    assert_eq!(expected, "a running NATS server, as `just up` starts one");
+    assert_eq!(expected, "a running NATS server");
     assert_eq!(hint, "start the server, or name another by `--nats-url` or NATS_URL");
 }
 

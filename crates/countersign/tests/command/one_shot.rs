@@ -226,7 +226,7 @@ fn a_detached_job_is_listed_cancelled_and_remembered() {
     realm.run(&["start", "worker-1"]).expect(0);
     let run = realm.run(&["calculate", "worker-1", "600", "done", "--detach"]).expect(0);
     assert_eq!(run.stdout, "worker-1: accepted; it runs on\n");
-    assert!(run.stderr.starts_with("note: `countersign wait worker-1 0"), "{run:#?}");
+    assert!(run.stderr.starts_with("note: `countersign wait worker-1 "), "{run:#?}");
 }
 
 #[test]

@@ -75,10 +75,13 @@ fn a_client_that_hangs_gives_no_reply_and_one_that_ended_is_offline() {
     assert_eq!(ran.verdict("worker-1"), "offline");
     let ran = fleet.run(&["ping", "worker-1"]).exits(3);
     assert!(ran.stdout.contains("that is a guess"), "{ran:#?}");
-    assert!(ran.stderr.contains("to start a client that does not run: `./just up` where"), "{ran:#?}");
+    assert!(
+        ran.stderr.contains("to start a client that does not run: `countersign client --name worker-1` on the"),
+        "{ran:#?}"
+    );
     let ran = fleet.run(&["ping", "@all"]).exits(2);
     assert!(
-        ran.stderr.contains("try: start one again: `./just up` where that started it, else `countersign client"),
+        ran.stderr.contains("try: start one again: `countersign client --name worker-1` on the machine"),
         "{ran:#?}"
     );
 }

@@ -43,7 +43,7 @@ fn a_person_starts_computes_on_and_terminates_the_only_client_as_help_shows() {
     worker.wait().exits(0);
     person.line("ping");
     person.wait_for("no target is named, and every client has ended: worker-1");
-    person.wait_for("try: start one again: `./just up` where that started it, else `countersign client --name NAME`");
+    person.wait_for("try: start one again: `countersign client --name worker-1` on the machine that has its key");
     person.wait_for("countersign> ");
     person.keys(CTRL_D);
     assert_eq!(person.wait().0, Some(0));

@@ -79,6 +79,15 @@ fn every_recipe_uses_the_broker_of_its_folder_wherever_that_listens() {
     // Another terminal, whose environment names no broker.
     let client = clone.run(&["scripts/client", "worker-2:web"], &[]).exits(0);
     assert!(client.stdout.contains("made ") && !client.stdout.contains("left "), "{client:#?}");
+    assert!(client.stdout.contains("signed and verified. Next:\n\n    ./just server start worker-2\n"), "{client:#?}");
+    let client = clone.run(&["scripts/client", "worker-2:web"], &[]).exits(0);
+    assert!(client.stdout.starts_with("worker-2 is already running.\nworker-2\n"), "{client:#?}");
+    let offline = clone.run(&["scripts/client", "worker-4"], &[]).exits(0);
+    assert!(offline.stdout.contains("worker-4 is up"), "{offline:#?}");
+    clone.run(&["scripts/server", "terminate", "worker-4"], &[]).exits(0);
+    let offline = clone.run(&["scripts/server", "ping", "worker-4"], &[]).exits(3);
+    let again = "`./just client worker-4` if it ran here, else `countersign client --name worker-4` on the machine";
+    assert!(offline.stderr.contains(again), "{offline:#?}");
     let status = clone.run(&["scripts/server", "status", "@web"], &[]).exits(0);
     assert!(status.stdout.contains("worker-2"), "{status:#?}");
     let again = clone.run(&["scripts/up"], &[]).exits(0);
@@ -108,7 +117,11 @@ fn every_recipe_uses_the_broker_of_its_folder_wherever_that_listens() {
     assert!(ran.stderr.contains(&left), "{ran:#?}");
     assert!(Path::new("/proc").join(running.trim()).exists());
 
-    clone.run(&["scripts/down"], &[]).exits(0);
+    clone.run(&["scripts/server", "start", "worker-2"], &[]).exits(0);
+    clone.run(&["scripts/server", "calculate", "worker-2", "600", "never", "--detach"], &[]).exits(0);
+    let down = clone.run(&["scripts/down"], &[]).exits(0);
+    assert!(down.stdout.contains("Stopped worker-2.\nThat cancelled 1 job.\n"), "{down:#?}");
+    assert_eq!(down.stdout.matches("cancelled").count(), 1, "{down:#?}");
     let ran = clone.run(&["scripts/server", "clients"], &[]).exits(1);
     assert!(
         ran.stderr.starts_with("The broker of this folder is not running. Start it first: ./just up\n"),

@@ -124,7 +124,7 @@ impl LoginFiles {
                     changes.note(Action::Renewed, &self.creds, end.clone());
                 }
                 Err(KeyFileError { fault: Fault::Missing, .. }) => {
-                    changes.create(&self.creds, text.as_bytes(), format!("connects to the broker {end}"))?;
+                    changes.create(&self.creds, text.as_bytes(), format!("{} {end}", self.role.use_of_login()))?;
                 }
                 Err(error) => return Err(error.into()),
             }

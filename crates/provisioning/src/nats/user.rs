@@ -170,6 +170,20 @@ fn setup_requests(realm: &Name) -> Vec<String> {
     requests
 }
 
+impl UserRole {
+    /// What somebody of this role logs in to the broker for.
+    pub(super) fn use_of_login(self) -> &'static str {
+        match self {
+            Self::Client | Self::Operator => "connects to the broker",
+            Self::Observer => "for `watch`, which only reads;",
+            Self::Setup => "for `setup` and `clients forget`;",
+            Self::Trust => "for `trust publish` and `revoke`;",
+            Self::Accounts => "gives the broker changed accounts;",
+            Self::Issuer => "for `countersign issuer`;",
+        }
+    }
+}
+
 impl From<Role> for UserRole {
     fn from(role: Role) -> Self {
         match role {
