@@ -242,10 +242,8 @@ impl Shell {
         let sign = Liveness::new(health, limits.heartbeat);
         let (name, trust) = (identity.name().clone(), Arc::new(trust));
         let realm = trust.realm().clone();
-        let mut subscriptions = subject::subscriptions(&realm, &name, identity.credential().groups());
-        subscriptions.push(subject::every_trust_bundle(&realm));
         let answers = subject::renewal_answer(&realm, Role::Client, &name);
-        subscriptions.push(answers.clone());
+        let subscriptions = renewal::subscriptions(identity.credential());
         let verifier = Verifier::new(Arc::clone(&trust), limits.skew).sparing_copies();
         let start = StartUp {
             limits,

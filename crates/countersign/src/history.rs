@@ -442,6 +442,7 @@ mod tests {
             .reply(&worker, &Outcome::Accepted);
         let report = |command: &str, verdict| {
             let reply = TargetReport {
+                credential: None,
                 client: worker.clone(),
                 command_id: id(1),
                 verdict,

@@ -11,6 +11,7 @@ use countersign_machine::server::{
 };
 use countersign_protocol::command::{Builtin, Call, CommandKind, JobList, Recorded};
 use countersign_protocol::credential::Role;
+use countersign_protocol::ending::Ending;
 use countersign_protocol::envelope::Identity;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::json::read;
@@ -180,21 +181,11 @@ pub(crate) fn show_alarms(operator: &mut Operator, gathering: &mut Gathering) {
 
 /// The warning in the last third of a credential's life, or in the last 30 days of the trust bundle; none before.
 pub(crate) fn expiry_warning(identity: &Identity, trust: &Trust, now: Millis) -> Option<String> {
-    let credential = identity.credential();
-    if now >= trust.warns_at() && now < credential.warns_at() {
-        let until = trust.expires_at().utc();
-        return Some(format!(
-            "the trust bundle ends on {until}, and clients obey nothing then; `countersign init` where root.pem is renews \
-             it, and `countersign trust publish` brings it to all"
-        ));
+    let (own, bundle) = (identity.credential().term(), trust.term());
+    if now >= own.warns_at() {
+        return Some(Ending::Operator(identity.name()).sentence(own));
     }
-    let (operator, until) = (credential.name(), credential.expires_at().utc());
-    (credential.warns_at() <= now).then(|| {
-        format!(
-            "the credential of {operator} ends on {until}, and no command can be sent then; `countersign credential renew \
-             operator {operator}` renews it where issuer.pem is"
-        )
-    })
+    bundle.ends_soon(now).then(|| Ending::Trust.sentence(bundle))
 }
 
 /// The status that a report ends with.

@@ -299,6 +299,12 @@ impl Link {
         self.shared.is_readable.load(Ordering::Relaxed)
     }
 
+    /// Subscribes to these in the place of those until now. Where they are others, the connection is made again, with the JWT that is
+    /// on the disk then: what may be subscribed to stands in it (section 10).
+    pub fn resubscribe(&self, subscriptions: Vec<String>) {
+        self.shared.subscriptions.replace(subscriptions);
+    }
+
     /// The subscriptions that the broker refuses on the present connection, and its errors.
     pub fn refused(&self) -> BTreeMap<String, String> {
         self.shared.subscriptions.refused()

@@ -19,9 +19,11 @@ const SETTLED: Duration = Duration::from_secs(4);
 /// The subscriptions of a link, and those of them that the broker of the present connection refuses.
 #[derive(Debug)]
 pub(super) struct Subscriptions {
-    wanted: Vec<String>,
+    wanted: Mutex<Vec<String>>,
     refused: Mutex<BTreeMap<String, Refused>>,
     changed: Notify,
+    /// Others are wanted than on the present connection.
+    replaced: Notify,
 }
 
 #[derive(Debug)]
@@ -32,11 +34,24 @@ struct Refused {
 
 impl Subscriptions {
     pub(super) fn new(wanted: Vec<String>) -> Self {
-        Self { wanted, refused: Mutex::new(BTreeMap::new()), changed: Notify::new() }
+        let (wanted, refused) = (Mutex::new(wanted), Mutex::new(BTreeMap::new()));
+        Self { wanted, refused, changed: Notify::new(), replaced: Notify::new() }
     }
 
-    pub(super) fn wanted(&self) -> &[String] {
-        &self.wanted
+    pub(super) fn wanted(&self) -> Vec<String> {
+        lock(&self.wanted).clone()
+    }
+
+    /// Wants these from the next connection on, for which the present one is given up if they are others.
+    pub(super) fn replace(&self, wanted: Vec<String>) {
+        if std::mem::replace(&mut *lock(&self.wanted), wanted.clone()) != wanted {
+            self.replaced.notify_one();
+        }
+    }
+
+    /// Ends when others are wanted than before.
+    pub(super) async fn replaced(&self) {
+        self.replaced.notified().await;
     }
 
     /// What is refused now, with the broker's error.
@@ -49,9 +64,10 @@ impl Subscriptions {
         let all_in_doubt = text.to_lowercase().contains("maximum subscriptions exceeded");
         let named = named(text);
         let is_meant = |subject: &&String| all_in_doubt || named == Some(subject.as_str());
+        let wanted = self.wanted();
         let mut refused = lock(&self.refused);
         let (mut ours, mut new) = (false, false);
-        for subject in self.wanted.iter().filter(is_meant) {
+        for subject in wanted.iter().filter(is_meant) {
             ours = true;
             let entry = refused.entry(subject.clone()).or_insert_with(|| {
                 new = true;

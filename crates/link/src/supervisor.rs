@@ -168,6 +168,7 @@ async fn connection(
         () = pump.ended() => return End::Lost("what arrived broke the connection's task".to_owned()),
         why = write(&client, shared) => return End::Lost(why),
         why = watch_over(&client, &events) => return End::Lost(why),
+        () = shared.subscriptions.replaced() => return End::Lost("other subjects are subscribed to".to_owned()),
         why = shared.subscriptions.keep(&client, |subject, subscriber| pump.take(subject, subscriber), stands) => return End::Lost(why),
         () = closed_and_written(closing, shared) => {}
     }
@@ -178,6 +179,8 @@ async fn connection(
 /// The library's events about its connection.
 #[derive(Default)]
 struct Events {
+    /// Whether the broker has said that what we logged in with has ended: it ends the connection then.
+    has_expired: AtomicBool,
     lost: Notify,
     closed: Notify,
     other: Notify,
@@ -298,6 +301,10 @@ fn process_events(event: &Event, events: &Events, shared: &Shared) {
         Event::SlowConsumer(_) => lock(&shared.inbound).messages.count_shed(1),
         Event::ServerError(error) => {
             let text = error.to_string();
+            if text.to_lowercase().contains("authentication expired") {
+                events.has_expired.store(true, Ordering::Relaxed);
+                return events.other.notify_one();
+            }
             let why = shown(&text);
             if shared.subscriptions.on_error(&text, &why) {
                 shared.notice(LinkEvent::Denied { why });
@@ -369,7 +376,8 @@ async fn watch_over(client: &Client, events: &Events) -> String {
         () = events.lost.notified() => {}
         () = shown => {}
     }
-    "the connection broke".to_owned()
+    let has_expired = events.has_expired.load(Ordering::Relaxed);
+    if has_expired { "what it logged in with has ended" } else { "the connection broke" }.to_owned()
 }
 
 /// Waits until the link is to be closed, and everything that was published by then is written.

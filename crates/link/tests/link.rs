@@ -231,6 +231,24 @@ async fn after_a_restart_of_the_broker_the_subscriptions_are_there_again() {
 }
 
 #[tokio::test]
+async fn other_subscriptions_take_the_place_of_those_until_now_over_a_connection_that_is_made_again() {
+    let (broker, realm) = (Broker::start(), Realm::new("demo"));
+    let (link, mut events) = subscribed(&broker, &realm).await;
+    link.resubscribe(vec![SUBJECT.to_owned()]);
+    link.publish(honest(&realm)(1), None);
+    let received = next_message(&mut events, &realm).await.unwrap();
+    assert_eq!(received.id, message_id(1), "the same ones need no other connection");
+
+    link.resubscribe(vec!["cs.demo.cmd.client.worker-2".to_owned()]);
+    assert!(matches!(next(&mut events).await, LinkEvent::Disconnected { .. }));
+    assert!(matches!(next(&mut events).await, LinkEvent::Connected));
+    link.publish(honest(&realm)(2), None);
+    let alice = realm.operator("alice", full_grant());
+    link.publish(Draft::new(&alice, to("worker-2"), "ping", json!({}), 3, START).sign(&alice), None);
+    assert_eq!(next_message(&mut events, &realm).await.unwrap().id, message_id(3), "and nothing of the former");
+}
+
+#[tokio::test]
 async fn a_link_that_subscribes_to_nothing_stays_until_its_broker_goes() {
     let mut broker = Broker::start();
     let (link, mut events) = connect(&broker.url(), &[]).await;

@@ -84,7 +84,7 @@ fn the_end_is_reported_on_time_by_the_log_and_by_an_event_that_receivers_still_t
     let step = worker.client.tick(worker.now);
     let reported = notes(&step);
     assert!(
-        matches!(reported.as_slice(), [(Level::Warn, text)] if text.contains("expires on 2026-11-24 02:01:00 UTC"))
+        matches!(reported.as_slice(), [(Level::Warn, text)] if text.starts_with("the credential of worker-1 ends on 2026-11-24 02:01:00 UTC"))
     );
     let _ = worker.apply(step);
     // It wakes for its end, whatever else is due.

@@ -8,6 +8,7 @@ use data_encoding::BASE64URL_NOPAD;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::ending::Term;
 use crate::envelope::body::{self, BodyError};
 use crate::envelope::{HeaderError, MessageType, jws};
 use crate::id::Uuid;
@@ -411,10 +412,9 @@ impl Credential {
         holder(self) == holder(next) && next.jti() != self.jti()
     }
 
-    /// From when on its holder is to be warned: the last third of its life.
-    pub fn warns_at(&self) -> Millis {
-        let life = self.expires_at().since(self.begins_at());
-        self.expires_at().plus(-(life / 3).max(0))
+    /// Its term, the skew apart.
+    pub fn term(&self) -> Term {
+        Term::between(self.begins_at(), self.expires_at())
     }
 
     /// Whether the holder may sign with it at a moment of its own clock, `nbf − skew ≤ now < exp`. Its receivers allow the

@@ -6,6 +6,7 @@
 pub mod command;
 pub mod credential;
 pub mod digest;
+pub mod ending;
 pub mod enrolment;
 pub mod envelope;
 pub mod event;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::digest::Digest;
+use crate::ending::Term;
 use crate::envelope::MessageType;
 use crate::envelope::body as payload;
 use crate::envelope::body::BodyError;
@@ -26,10 +27,6 @@ pub use self::error::TrustError;
 
 /// The longest trust bundle, in bytes.
 pub const MAX_TRUST: usize = 65_536;
-
-/// How long before its end a bundle is renewed, and people are told, in milliseconds: 30 days. A bundle names no beginning
-/// by which its last third could be known.
-const WARN_BEFORE: i64 = 30 * 86_400_000;
 
 /// A trust bundle that the pinned root and as many roots as its threshold signed, or that follows such a one in the chain of
 /// versions. Two are equal when their bytes are.
@@ -110,9 +107,9 @@ impl Trust {
         now >= self.body.expires_at
     }
 
-    /// From when on people are told that it ends: 30 days before.
-    pub fn warns_at(&self) -> Millis {
-        warns_at(self.body.expires_at)
+    /// Its term.
+    pub fn term(&self) -> Term {
+        Term::of_trust(self.body.expires_at)
     }
 
     /// All that it says: what the next version is made of.
@@ -154,11 +151,6 @@ impl Trust {
     pub fn digest(&self) -> Digest {
         self.digest
     }
-}
-
-/// From when on people are told that a bundle ends at a moment: 30 days before.
-pub fn warns_at(expires_at: Millis) -> Millis {
-    expires_at.plus(-WARN_BEFORE)
 }
 
 impl Unverified {

@@ -87,9 +87,9 @@ fn its_holder_signs_until_the_end_and_is_warned_in_the_last_third() {
     let short = holder(-100, 200);
     let is_in_force = |millis: i64| short.credential().is_in_force(NOW.plus(millis), SKEW);
     assert_eq!([-105_001, -105_000, 199_999, 200_000].map(is_in_force), [false, true, true, false]);
-    assert_eq!(short.credential().warns_at(), NOW.plus(100_000));
+    assert_eq!(short.credential().term().warns_at(), NOW.plus(100_000));
     let month = 30 * 86_400;
-    assert_eq!(holder(0, month).credential().warns_at(), NOW.plus(month * 2 / 3 * 1_000));
+    assert_eq!(holder(0, month).credential().term().warns_at(), NOW.plus(month * 2 / 3 * 1_000));
 }
 
 fn credential_of(claims: &Claims) -> Identity {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use countersign_host::clock;
 use countersign_keys::{KeyFolder, read_public};
 use countersign_protocol::credential::{Credential, CredentialError, Examined, Role};
+use countersign_protocol::ending::Term;
 use countersign_protocol::limits::{MAX_CREDENTIAL, SKEW};
 use countersign_protocol::name::Name;
 use countersign_protocol::time::Millis;
@@ -86,8 +87,8 @@ fn standing(Examined { claims, holds, .. }: &Examined, now: Millis) -> Standing 
         Err(CredentialError::Revoked { .. }) => Standing::Revoked,
         Err(error) => Standing::Unusable(error.to_string()),
         Ok(()) => {
-            let [start, end] = [claims.nbf, claims.exp].map(Millis::from_seconds);
-            if end.since(now) <= end.since(start) / 3 { Standing::EndsSoon } else { Standing::InForce }
+            let [begin, end] = [claims.nbf, claims.exp].map(Millis::from_seconds);
+            if now >= Term::between(begin, end).warns_at() { Standing::EndsSoon } else { Standing::InForce }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use countersign_machine::server::{ClientEvent, NOT_RUN};
 use countersign_protocol::command::Job;
+use countersign_protocol::ending::Ending;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::{Outcome, State};
@@ -42,6 +43,7 @@ pub(crate) fn event_line(client: &Name, event: &ClientEvent) -> String {
         ClientEvent::State { from, to } => format!("{client} is {to}; it was {from}"),
         ClientEvent::Silent => format!("{client} has been silent for 30 s"),
         ClientEvent::Back { state } => format!("{client} is heard again, {state}"),
+        ClientEvent::Ending { term } => Ending::Client(client).sentence(*term),
         ClientEvent::Job(job) => job_line(client, job),
         ClientEvent::Security(security) => {
             let signer = security.signer.as_ref().map(|signer| format!(", signed by {signer}")).unwrap_or_default();

@@ -379,7 +379,7 @@ fn alone(
     if command == Builtin::Status.name()
         && let Some(info) = result.as_ref().and_then(|result| read::<ClientInfo>(result).ok())
     {
-        return status::block(client, &info, now);
+        return status::block(client, &info, reply.credential, now);
     }
     if command == Builtin::Jobs.name()
         && let Some(list) = result.as_ref().and_then(|result| read::<JobList>(result).ok())

@@ -4,13 +4,13 @@ use std::ops::Not;
 
 use countersign_machine::server::Presence;
 use countersign_protocol::command::JobsInfo;
+use countersign_protocol::ending::Term;
 use countersign_protocol::envelope::Expired;
 use countersign_protocol::id::Uuid;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::State;
 use countersign_protocol::text::echo;
 use countersign_protocol::time::Millis;
-use countersign_protocol::trust::warns_at;
 use countersign_server::Operator;
 use serde::Serialize;
 
@@ -102,7 +102,7 @@ impl<'a> Entry<'a> {
             version: &presence.info().version,
             trust_version: presence.info().trust.version,
             trust_behind: presence.info().trust.version < trust,
-            trust_ends_soon: now >= warns_at(presence.info().trust.expires_at),
+            trust_ends_soon: Term::of_trust(presence.info().trust.expires_at).ends_soon(now),
             last_seen: presence.issued_at(),
             clock_ahead_ms: presence.clock(),
             started_at: presence.info().started_at,
@@ -112,7 +112,7 @@ impl<'a> Entry<'a> {
         });
         let until = presence.map(Presence::expires_at).or(expired.map(Expired::expired_at));
         let is_expired = until.is_some_and(|until| until <= now);
-        let ends_soon = !is_expired && presence.is_some_and(|presence| now >= presence.warns_at());
+        let ends_soon = presence.is_some_and(|presence| presence.term().ends_soon(now));
         Self {
             client,
             credential_expires_at: until,

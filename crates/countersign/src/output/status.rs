@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_protocol::command::{ClientInfo, CommandKind, Job, JobList};
+use countersign_protocol::ending::Term;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::name::Name;
 use countersign_protocol::reply::Progress;
 use countersign_protocol::text::echo;
 use countersign_protocol::time::Millis;
-use countersign_protocol::trust::warns_at;
 
 use super::table;
 use crate::duration::humanize;
@@ -23,25 +23,22 @@ const MAX_ARGS: usize = 32;
 const ARGUMENTS: usize = 3;
 
 /// A client's status, in a block.
-pub(super) fn block(client: &Name, info: &ClientInfo, now: Millis) -> String {
+pub(super) fn block(client: &Name, info: &ClientInfo, credential: Option<Term>, now: Millis) -> String {
     let commands = |of: CommandKind| {
         let names: Vec<&str> = info.commands.iter().filter(|it| it.kind == of).map(|it| it.name.as_str()).collect();
         names.join(", ")
     };
     let groups: Vec<&str> = info.groups.iter().map(Name::as_str).collect();
     let dropped: Vec<String> = info.dropped.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    let ends = match info.trust.expires_at {
-        until if until <= now => ", expired",
-        until if warns_at(until) <= now => ", ends soon",
-        _ => "",
-    };
+    let until = |term: Term| format!("until {}{}", term.until().utc(), term.mark(now));
     let rows = [
         ("state", info.state.to_string()),
         ("jobs", format!("{} of {}", info.jobs.running, info.jobs.limit)),
         ("started", format!("{}, {} ago", info.started_at.utc(), age(info.started_at, now))),
         ("version", echo(&info.version)),
         ("groups", groups.join(", ")),
-        ("trust", format!("version {}, until {}{ends}", info.trust.version, info.trust.expires_at.utc())),
+        ("credential", credential.map(until).unwrap_or_default()),
+        ("trust", format!("version {}, {}", info.trust.version, until(Term::of_trust(info.trust.expires_at)))),
         ("commands", commands(CommandKind::Data)),
         ("epoch", info.epoch.to_string()),
         ("boot", info.boot.to_string()),
@@ -50,7 +47,7 @@ pub(super) fn block(client: &Name, info: &ClientInfo, now: Millis) -> String {
     let mut lines = vec![client.to_string()];
     for (label, value) in rows {
         let value = if value.is_empty() { "-" } else { &value };
-        lines.push(format!("  {label:9} {value}"));
+        lines.push(format!("  {label:10} {value}"));
     }
     lines.join("\n")
 }

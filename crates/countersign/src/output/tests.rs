@@ -22,6 +22,7 @@ fn report(command: &str, verdicts: Vec<Verdict>) -> Report {
     let replies = verdicts.into_iter().enumerate().map(|(index, verdict)| {
         let silent = matches!(verdict, Verdict::NoReply { .. } | Verdict::Offline { .. });
         TargetReport {
+            credential: None,
             client: format!("worker-{}", index + 1).parse().unwrap(),
             command_id: ID.parse().unwrap(),
             verdict,

@@ -125,7 +125,7 @@ pub(crate) fn print_trust(
         version: trust.version(),
         expires_at: trust.expires_at(),
         expired: trust.is_expired(now),
-        ends_soon: !trust.is_expired(now) && now >= trust.warns_at(),
+        ends_soon: trust.term().ends_soon(now),
         pin: trust.pin(),
         threshold: trust.body().threshold,
         roots: trust.body().roots.iter().filter_map(thumbprint).collect(),
@@ -142,11 +142,7 @@ pub(crate) fn print_trust(
     if format != Format::Table {
         return output.json(&document);
     }
-    let end = match (document.expired, document.ends_soon) {
-        (true, _) => ", expired",
-        (_, true) => ", ends soon",
-        _ => "",
-    };
+    let end = trust.term().mark(now);
     let mut lines = vec![
         format!("realm      {}", document.realm),
         format!("version    {}, until {}{end}", document.version, document.expires_at.utc()),

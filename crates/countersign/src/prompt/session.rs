@@ -385,11 +385,9 @@ impl<'a> Session<'a> {
 
     /// Notes once that the operator's credential ends soon: a prompt may stay open longer.
     fn note_expiry(&mut self) {
-        if !self.warned
-            && let Some(warning) =
-                requests::expiry_warning(self.operator.identity(), self.operator.trust(), clock::wall())
-        {
-            self.warned = true;
+        let warning = requests::expiry_warning(self.operator.identity(), self.operator.trust(), clock::wall());
+        let warned = std::mem::replace(&mut self.warned, warning.is_some());
+        if let Some(warning) = warning.filter(|_| !warned) {
             self.output.note(&warning);
         }
     }

@@ -269,8 +269,8 @@ fn status_is_a_block_for_one_and_a_table_for_several() {
     let _workers = ["worker-1", "worker-2"].map(|name| Worker::start(&realm.folder, &realm.broker, name));
     let run = realm.run(&["status", "worker-1"]).expect(0);
     let lines: Vec<&str> = run.stdout.lines().collect();
-    assert_eq!(lines[..3], ["worker-1", "  state     unready", "  jobs      0 of 64"]);
-    assert!(lines.contains(&"  groups    db, web") && lines.contains(&"  commands  calculate, ping"), "{run:#?}");
+    assert_eq!(lines[..3], ["worker-1", "  state      unready", "  jobs       0 of 64"]);
+    assert!(lines.contains(&"  groups     db, web") && lines.contains(&"  commands   calculate, ping"), "{run:#?}");
     let run = realm.run(&["status", "worker-1", "worker-2"]).expect(0);
     assert!(run.stdout.contains("unready; 0 of 64 jobs; version "), "{run:#?}");
 }

@@ -53,7 +53,7 @@ fn a_client_whose_credential_expires_while_it_runs_obeys_nobody_and_is_reported_
     let until = credential_for(&fleet, Role::Client, "worker-1", 15);
     let mut worker =
         fleet.client_as("worker-1", fleet.command(&["client", "--name", "worker-1", "--health", "health"]));
-    worker.stderr.wait_for(&format!("this client's own credential is not in force (it expires on {})", until.utc()));
+    worker.stderr.wait_for(&format!("the credential of worker-1 is not in force (it ends on {})", until.utc()));
     assert_eq!(fleet.event("worker-1", "security")["data"], json!({ "reason": "credential", "count": 1 }));
     fleet.run(&["health", "--health", "health"]).exits(1);
 

@@ -209,7 +209,16 @@ fn a_job_and_who_waits_for_it_outlast_five_renewals_of_an_8_second_credential_at
     assert!(renewed(&ran.stderr) >= 5, "{ran:#?}");
     let log = worker.stderr.so_far();
     assert!(renewed(&log) >= 5, "{log}");
+    assert!(log.contains("not connected: what it logged in with has ended"), "{log}");
     assert!(log.matches(" connected").count() >= 3, "the broker cuts it off, and it is back: {log}");
     assert!(!log.contains("not in force") && !log.contains("refuses us"), "each time with the newest: {log}");
     assert_eq!(fleet.presence("worker-1", "ready")["boot"], boot, "it is the same process");
+
+    // Other groups come to it in the same way, and with them what it receives.
+    fleet.run(&["credential", "renew", "client", "worker-1", "--group", "db"]).exits(0);
+    fleet.presence_that("worker-1", "in the group db", |it| it["data"]["groups"] == serde_json::json!(["db"]));
+    let ran = fleet.run(&["ping", "@db", "--retry", "-o", "json"]).exits(0);
+    assert_eq!(ran.verdict("worker-1"), "succeeded");
+    let log = worker.stderr.so_far();
+    assert!(!log.contains("the broker does not allow it"), "{log}");
 }

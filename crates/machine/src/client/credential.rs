@@ -1,6 +1,7 @@
 //! The client's own credential: a command whose reply could not be verified is not executed (section 6).
 
 use countersign_protocol::credential::Credential;
+use countersign_protocol::ending::{Ending, RENEW};
 use countersign_protocol::envelope::{Reason, Rejected};
 use countersign_protocol::event::SecurityReason;
 
@@ -43,17 +44,18 @@ impl Client {
     /// event too, which receivers take until the skew is over.
     pub(super) fn observe_credential(&mut self, moment: Moment, step: &mut Step) {
         let credential = self.outbox.identity().credential();
-        let (warns_at, until) = (credential.warns_at(), credential.expires_at());
+        let term = credential.term();
+        let until = term.until();
         let refused = credential.vouched_for(self.trust()).err();
         let standing = if refused.is_some() || !credential.is_in_force(moment.now, self.limits.skew) {
             Standing::Over
-        } else if moment.now >= warns_at {
+        } else if moment.now >= term.warns_at() {
             Standing::Ending
         } else {
             Standing::InForce
         };
         let next = match standing {
-            Standing::InForce => warns_at,
+            Standing::InForce => term.warns_at(),
             Standing::Ending => until,
             Standing::Over => until.max(moment.now),
         };
@@ -62,39 +64,32 @@ impl Client {
         if std::mem::replace(&mut self.standing, standing) == standing {
             return;
         }
-        let (name, until) = (self.outbox.identity().name(), until.utc());
-        if let (Standing::Over, Some(error)) = (standing, refused) {
-            let text = format!(
-                "this client's own credential is not in force under version {} of the trust bundle: {error}. Its answers \
-                 cannot be verified, so no command is carried out. If that is not meant: issue {name} a new credential, and \
-                 put it here",
-                self.trust().version()
-            );
-            step.effects.push(Effect::Log(Note { level: Level::Warn, text }));
-            return;
-        }
-        let renew = format!(
-            "no issuer has renewed it; run `countersign issuer` where its key is, or `countersign init` there and put the two \
-             new .jwt files of {name} in their places"
-        );
-        let (level, text) = match standing {
-            Standing::InForce => (Level::Info, "this client's own credential is in force".to_owned()),
-            Standing::Ending => (
+        // Under a bundle that revokes it, an event of its own would count for nothing.
+        let is_to_be_reported = standing == Standing::Over && refused.is_none();
+        let name = self.outbox.identity().name();
+        let (level, text) = match (standing, refused) {
+            (Standing::Over, Some(error)) => (
                 Level::Warn,
                 format!(
-                    "this client's own credential expires on {until}, and from then on no command is carried out: {renew}"
+                    "the credential of {name} is not in force under version {} of the trust bundle: {error}. Its answers \
+                     cannot be verified, so no command is carried out. If that is not meant: issue {name} a new credential, \
+                     and put it here",
+                    self.trust().version()
                 ),
             ),
-            Standing::Over => (
+            (Standing::Over, None) => (
                 Level::Warn,
                 format!(
-                    "this client's own credential is not in force (it expires on {until}): its answers cannot be \
-                     verified, so no command is carried out, and jobs that run end on record only: {renew}"
+                    "the credential of {name} is not in force (it ends on {}): its answers cannot be verified, so no \
+                     command is carried out, and jobs that run end on record only; {RENEW}",
+                    until.utc()
                 ),
             ),
+            (Standing::Ending, _) => (Level::Warn, Ending::Client(name).sentence(term)),
+            (Standing::InForce, _) => (Level::Info, format!("the credential of {name} is in force")),
         };
         step.effects.push(Effect::Log(Note { level, text }));
-        if standing == Standing::Over {
+        if is_to_be_reported {
             self.alarm(SecurityReason::Credential, 1, None, moment, step);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign_protocol::ending::Ending;
 use countersign_protocol::envelope::{Reason, Rejected};
 use countersign_protocol::event::SecurityReason;
 use countersign_protocol::trust::{StoredTrust, Trust};
@@ -89,18 +90,19 @@ impl Client {
 
     /// Reports once that the bundle ends soon, and that it has.
     pub(super) fn observe_trust(&mut self, moment: Moment, step: &mut Step) {
-        let until = self.trust().expires_at().utc();
+        let term = self.trust().term();
         let renew = "`countersign init` where root.pem is renews it, and `countersign trust publish` brings it here";
         let expired = self.trust().is_expired(moment.now);
         let mut warn = |text| step.effects.push(Effect::Log(Note { level: Level::Warn, text }));
         if expired && !self.trust_expired {
             warn(format!(
-                "the trust bundle has expired on {until}: only queries and `terminate` are obeyed until there is a newer \
-                 one; {renew}"
+                "the trust bundle has expired on {}: only queries and `terminate` are obeyed until there is a newer \
+                 one; {renew}",
+                term.until().utc()
             ));
-        } else if !expired && moment.now >= self.trust().warns_at() && !self.trust_warned {
+        } else if term.ends_soon(moment.now) && !self.trust_warned {
             self.trust_warned = true;
-            warn(format!("the trust bundle ends on {until}, and from then on no command is obeyed: {renew}"));
+            warn(Ending::Trust.sentence(term));
         }
         if expired && !self.trust_expired {
             self.alarm(SecurityReason::Trust, 1, None, moment, step);

@@ -84,6 +84,11 @@ impl Operator {
             let both = boots.iter_mut().filter(|(known, _)| *known == boot || Some(*known) == other);
             both.for_each(|(_, is_notified)| alarm |= !std::mem::replace(is_notified, true));
         }
+        // Told once, as it happens: whose was in its last third before is marked in the roster.
+        let term = presence.term();
+        let has_begun = |before: &Presence| before.term() != term || !term.ends_soon(before.last_seen_at());
+        let ending = is_live && term.ends_soon(now.wall) && before.as_ref().is_some_and(has_begun);
+        let ending = ending.then(|| emit_client_event(client, ClientEvent::Ending { term }));
         let client_event = match before {
             // What the broker stores is the state when this process started.
             None if !is_live => None,
@@ -107,7 +112,7 @@ impl Operator {
         }
         let alarm = alarm.then(|| emit(two_alive(client)));
         let mut effects: Vec<Effect> =
-            alarm.into_iter().chain(client_event.map(|it| emit_client_event(client, it))).collect();
+            alarm.into_iter().chain(client_event.map(|it| emit_client_event(client, it))).chain(ending).collect();
         if is_live {
             effects.extend(self.pending.values_mut().flat_map(|pending| pending.on_presence(presence, now)));
         }

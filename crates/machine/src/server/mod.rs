@@ -24,6 +24,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use countersign_protocol::command::{Builtin, Call, Job};
+use countersign_protocol::ending::Term;
 use countersign_protocol::envelope::Signed;
 use countersign_protocol::event::Security;
 use countersign_protocol::id::MessageId;
@@ -265,6 +266,11 @@ pub enum ClientEvent {
     Back {
         /// Its state.
         state: State,
+    },
+    /// Its credential has entered its last third, and nobody has renewed it.
+    Ending {
+        /// The term of that credential.
+        term: Term,
     },
     /// A job of another session started or ended. Its texts are the client's, raw.
     Job(Job),

@@ -6,6 +6,7 @@ mod reissue;
 
 use countersign_protocol::command::{Builtin, CommandId, CommandKind};
 use countersign_protocol::digest::Digest;
+use countersign_protocol::ending::Term;
 use countersign_protocol::envelope::Authentic;
 use countersign_protocol::id::{MessageId, Uuid};
 use countersign_protocol::name::Name;
@@ -47,6 +48,8 @@ pub(super) struct PendingTarget {
     no_responders: bool,
     /// When its credential expires, by what it signed last.
     until: Option<Millis>,
+    /// The term of that credential, where something that it signed was taken since.
+    term: Option<Term>,
     /// The processes that speak for it.
     processes: Processes,
     /// The process that accepted the command.
@@ -81,6 +84,7 @@ impl PendingTarget {
         let Expected { client, known, until } = to;
         Self {
             until,
+            term: None,
             processes: Processes::new(known.as_ref(), now.wall),
             accepted_by: None,
             refused: None,
@@ -368,6 +372,7 @@ impl PendingTarget {
                 is_final: *settled,
                 state: self.state,
                 latency_ms: latency.map(millis),
+                credential: self.term,
                 processes: self.processes.count(),
             }),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use countersign_protocol::command::ClientInfo;
 use countersign_protocol::credential::Credential;
+use countersign_protocol::ending::Term;
 use countersign_protocol::envelope::{Authentic, Expired};
 use countersign_protocol::event::{Event, EventData};
 use countersign_protocol::id::Uuid;
@@ -103,9 +104,9 @@ impl Presence {
         self.credential.expires_at()
     }
 
-    /// From when on its end is near: the last third of its life.
-    pub fn warns_at(&self) -> Millis {
-        self.credential.warns_at()
+    /// The term of that credential.
+    pub fn term(&self) -> Term {
+        self.credential.term()
     }
 
     /// Whether the client is there, as far as this shows: it has not ended, and is not silent.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use countersign_protocol::ending::Term;
 use countersign_protocol::envelope::Reason;
 use countersign_protocol::id::MessageId;
 use countersign_protocol::json::{self, JsonText};
@@ -152,6 +153,8 @@ pub struct TargetReport {
     pub state: Option<State>,
     /// Milliseconds from the command's first sending to the reply that decided; `None` where none did.
     pub latency_ms: Option<f64>,
+    /// The term of the client's credential, by what it signed last; `None` where nothing of it was taken.
+    pub credential: Option<Term>,
     /// How many processes spoke for the client that may have been alive at once: over 1 the verdict is the word of one of them
     /// (section 5). One that started after the last word of another is not counted twice.
     pub processes: usize,

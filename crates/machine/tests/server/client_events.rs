@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use countersign_machine::server::{ClientEvent, Options, Update};
 use countersign_protocol::event::{Event, EventKind, Security, SecurityReason};
 use countersign_protocol::reply::{Outcome, State};
+use countersign_protocol::time::Millis;
 use countersign_testkit::realm::name;
 use serde_json::json;
 
@@ -185,4 +186,26 @@ fn a_client_whose_presence_the_broker_stores_no_more_is_removed_unless_it_was_ju
     assert_eq!(listed(&server), names(&["worker-1", "worker-2", "worker-3"]));
     server.operator.keep_only(&BTreeSet::new());
     assert_eq!(listed(&server), names(&["worker-3"]), "its presence may be on its way to the broker");
+}
+
+#[test]
+fn a_credential_that_enters_its_last_third_is_reported_once_and_one_that_was_in_it_before_is_not() {
+    let world = World::new();
+    let term = world.workers["worker-1"].credential().term();
+    let receive = |server: &mut Server, n: u64, wall: Millis| {
+        server.now.wall = wall;
+        server.now.micros += 1;
+        server.receive(&world.presence("worker-1", |event| (event.n, event.issued_at) = (n, wall)));
+        events(server)
+    };
+    let mut server = world.server();
+    let joined = [ClientEvent::Joined { state: State::Ready }];
+    assert_eq!(receive(&mut server, 1, term.warns_at().plus(-10_000)), joined);
+    assert_eq!(receive(&mut server, 2, term.warns_at().plus(-1)), []);
+    assert_eq!(receive(&mut server, 3, term.warns_at()), [ClientEvent::Ending { term }]);
+    assert_eq!(receive(&mut server, 4, term.warns_at().plus(10_000)), []);
+    // A prompt that starts later does not begin with a line for each: the roster marks them.
+    let mut later = world.server();
+    assert_eq!(receive(&mut later, 5, term.warns_at().plus(20_000)), joined);
+    assert_eq!(receive(&mut later, 6, term.warns_at().plus(30_000)), []);
 }

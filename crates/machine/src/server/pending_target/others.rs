@@ -35,6 +35,7 @@ impl PendingTarget {
         let is_new = !self.processes.knows(boot) && self.known.as_ref().map(Presence::boot) != Some(boot);
         self.last_seen = Some(now.micros);
         self.until = Some(presence.expires_at());
+        self.term = Some(presence.term());
         self.processes.present(presence);
         let is_waiting = self.is_waiting();
         if is_new && is_waiting && self.refused.is_none() && presence.state() != State::Terminated {
@@ -60,6 +61,7 @@ impl PendingTarget {
     pub(super) fn note_process(&mut self, reply: &Authentic<Reply>) {
         self.processes.replied(reply.message());
         self.until = Some(reply.credential().expires_at());
+        self.term = Some(reply.credential().term());
     }
 
     /// What one process refused is not what another does: the refusal is the verdict no longer.
