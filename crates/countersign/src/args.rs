@@ -28,7 +28,9 @@ pub(crate) use credential::{
     AllowedCommand, CredentialAction, GrantArgs, IssueMember, IssuingArgs, RenewMember, WhoArgs,
 };
 pub(crate) use options::{Format, OutputArgs, SendArgs, VerbosityArgs};
-pub(crate) use request::{CALL_ABOUT, CallArgs, CommandArgs, FollowArgs, WAIT, WAIT_ABOUT, WAIT_EXAMPLE, Words};
+pub(crate) use request::{
+    CALL_ABOUT, CallArgs, CommandArgs, FollowArgs, WAIT, WAIT_ABOUT, WAIT_EXAMPLE, Words, words_after,
+};
 pub(crate) use settings::{BrokerArgs, DEFAULT_URL, KeysArgs, OperatorArgs, RealmArgs, Source};
 pub(crate) use trust::{RevokeArgs, Rotation, TrustAction};
 
@@ -101,6 +103,18 @@ pub(crate) fn parse(line: &[OsString]) -> Result<Cli, ParseExit> {
         None => matches,
     };
     Cli::from_arg_matches(&matches).map_err(|error| exit(error, &mut command, &line))
+}
+
+/// The operator that a line names, which is not complete and may be wrong; `None` where nothing can be read of it.
+pub(crate) fn operator_in(line: &[OsString]) -> Option<OperatorArgs> {
+    let read = |command: clap::Command| command.ignore_errors(true).try_get_matches_from(line).ok();
+    let mut matches = read(Cli::command())?;
+    if let Some((wanted, name)) = settings::wanted(&matches)
+        && let Some(context) = crate::context::chosen(name).ok().flatten()
+    {
+        matches = read(settings::with_context(Cli::command(), &context, wanted))?;
+    }
+    OperatorArgs::from_arg_matches(settings::leaf(&matches)).ok()
 }
 
 /// Reads a line of the prompt.

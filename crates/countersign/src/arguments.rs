@@ -102,21 +102,24 @@ pub(crate) fn builtin_keys() -> impl Iterator<Item = (String, BTreeSet<String>)>
 }
 
 /// The same of the commands that the answers to `describe` tell of.
-pub(crate) fn described_keys(report: &Report) -> Vec<(String, BTreeSet<String>)> {
+pub(crate) fn described_keys(report: &Report) -> Vec<(Name, BTreeSet<String>)> {
     if report.command.as_str() != Builtin::Describe.name() {
         return Vec::new();
     }
     let described = descriptions(report);
-    described.into_iter().map(|(_, it)| (it.command.to_string(), keys(&it.args))).collect()
+    described.into_iter().map(|(_, it)| (it.command, keys(&it.args))).collect()
 }
 
 /// The names of the members by a schema; what cannot be typed at a prompt is left out.
 fn keys(schema: &str) -> BTreeSet<String> {
     let schema = parsed(schema);
     let members = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
-    let is_plain =
-        |name: &&String| name.len() <= 64 && name.chars().all(|it| it.is_ascii_alphanumeric() || "_-".contains(it));
-    members.map(|(name, _)| name).filter(is_plain).take(64).cloned().collect()
+    members.map(|(name, _)| name).filter(|name| is_plain(name)).take(64).cloned().collect()
+}
+
+/// Whether a name can be typed without quotation marks. It comes from a client, and is printed by a shell.
+pub(crate) fn is_plain(name: &str) -> bool {
+    name.len() <= 64 && name.chars().all(|it| it.is_ascii_alphanumeric() || "_-".contains(it))
 }
 
 fn descriptions(report: &Report) -> Vec<(Name, Description)> {

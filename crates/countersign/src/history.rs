@@ -22,7 +22,6 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::cli_error::{CliError, CliResult, Exit};
-use crate::commands::client::default_state;
 use crate::output::{Output, answer_text, reply_answer};
 use crate::realm::Realm;
 use crate::text::cut;
@@ -118,12 +117,7 @@ pub(crate) struct VerdictEntry {
 impl History {
     /// Of an operator of a realm. Nothing is read or written yet.
     pub(crate) fn of(realm: &Realm, operator: &Name, output: Output) -> Self {
-        // Another realm of the same name has another root.
-        let pin = fs::read_to_string(realm.folder.pin()).unwrap_or_default();
-        let pin: String = pin.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
-        // A dot, for a client's folder beside it has none in its name.
-        let folder = |state: PathBuf| state.join("history.d").join(format!("{}.{pin}", realm.trust.realm()));
-        let path = default_state().ok().map(|state| folder(state).join(format!("{operator}.jsonl")));
+        let path = realm.file_of(operator, "jsonl");
         Self { path, operator: operator.clone(), output, warned: Arc::default() }
     }
 

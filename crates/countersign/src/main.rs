@@ -5,6 +5,7 @@ mod arguments;
 mod builtin;
 mod cli_error;
 mod commands;
+mod completions;
 mod context;
 mod duration;
 mod follow;
@@ -21,12 +22,14 @@ mod short_id;
 mod signals;
 mod suggest;
 mod text;
+mod vocabulary;
 mod words;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use args::ParseExit;
 use cli_error::{CliError, Exit};
+use completions::Shell;
 use countersign_client::Helper;
 use output::Output;
 use signals::Signals;
@@ -34,8 +37,11 @@ use text::Place;
 
 fn main() -> Exit {
     let helper = Helper::take_turn();
-    let signals = Signals::listen();
     let line: Vec<_> = std::env::args_os().collect();
+    if let Some(shell) = Shell::asking() {
+        return completions::answer(shell, &line);
+    }
+    let signals = Signals::listen();
     if line.iter().any(|word| word == "--no-color") {
         output::no_color();
     }

@@ -1,6 +1,7 @@
 //! The realm of a folder of keys, and who takes part in it from here.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use countersign_host::clock;
 use countersign_keys::{Fault, FolderKind, KeyFileError, KeyFolder, Member, load_member, load_trust};
@@ -12,6 +13,7 @@ use countersign_provisioning::other_realm;
 
 use crate::args::{KeysArgs, OperatorArgs, Source};
 use crate::cli_error::{CliError, CliResult};
+use crate::commands::client::default_state;
 use crate::context::{self, Settings};
 use crate::suggest::suggest;
 
@@ -101,6 +103,16 @@ impl Realm {
                 "fetch the files that `countersign credential issue {role} {name}` makes on the machine that has issuer.pem"
             ),
         }
+    }
+
+    /// A file in which this machine remembers something for an operator of the realm; `None` where there is no place for it.
+    pub(crate) fn file_of(&self, operator: &Name, extension: &str) -> Option<PathBuf> {
+        // Another realm of the same name has another root.
+        let pin = fs::read_to_string(self.folder.pin()).unwrap_or_default();
+        let pin: String = pin.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+        // A dot, for a client's folder beside it has none in its name.
+        let folder = default_state().ok()?.join("history.d").join(format!("{}.{pin}", self.trust.realm()));
+        Some(folder.join(format!("{operator}.{extension}")))
     }
 
     /// The operator who signs: the one that the options name, or the only one.

@@ -16,6 +16,7 @@ use super::request::{CommandArgs, Sender};
 use super::settings::{KeysArgs, OperatorArgs, RealmArgs};
 use super::trust::{RevokeArgs, TrustAction};
 use super::{NoOptions, examples};
+use crate::completions::Shell;
 use crate::duration::{Span, positive_span, span, span_within};
 use crate::text::Place;
 
@@ -207,6 +208,34 @@ reason why a message is rejected, or `gap`; `-o json` would never end and is ref
 
     #[command(after_long_help = examples(Place::Shell, &SCHEMA))]
     Schema(SchemaArgs),
+
+    /// Print a script that completes commands, names and files in a shell
+    ///
+    /// Names of clients, groups, commands and arguments are those that this user's operator saw last, in `clients`, `commands`,
+    /// `describe`, at the prompt, or by a command to a group or to all; they are kept in a file below $XDG_STATE_HOME/countersign.
+    /// Nothing is sent at a Tab.
+    #[command(after_long_help = "Examples:
+  echo 'source <(countersign completions bash)' >> ~/.bashrc
+  echo 'source <(countersign completions zsh)' >> ~/.zshrc
+  echo 'countersign completions fish | source' >> ~/.config/fish/config.fish
+
+The script has `countersign` started at each Tab, the one on PATH; each
+version needs its own script, so that a line as above is better than a file.")]
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+
+    /// Write manual pages, one for each subcommand
+    #[command(after_long_help = "Examples:
+  countersign man ~/.local/share/man/man1
+  man countersign-call")]
+    Man {
+        /// The folder, which is made if it is missing
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 
     /// Write or check the committed JSON Schemas
     #[command(after_long_help = "Examples:

@@ -25,6 +25,12 @@ const CALL: &str = "call";
 const FOLLOW: &str = "follow";
 const STDERR: &str = "stderr";
 const FOLLOW_ABOUT: &str = "Show what the job writes, while it runs";
+/// What is typed after the targets of `call`; the last in a shell only.
+const CALL_PARAMS: [Param; 3] = [
+    Param { name: "NAME", about: "one of the commands that a client lists in its status" },
+    Param { name: "[KEY=VALUE]...", about: "its arguments, typed by the schema that the client tells" },
+    Param { name: "[-]", about: "read the command's arguments from standard input" },
+];
 /// What `call` does.
 pub(crate) const CALL_ABOUT: &str = "Send any registered command, with its arguments";
 
@@ -160,10 +166,6 @@ fn wait<S: Sender>() -> clap::Command {
 }
 
 fn call<S: Sender>() -> clap::Command {
-    const NAME: Param = Param { name: "NAME", about: "one of the commands that a client lists in its status" };
-    const PAIRS: Param =
-        Param { name: "[KEY=VALUE]...", about: "its arguments, typed by the schema that the client tells" };
-    const STDIN: Param = Param { name: "[-]", about: "read the command's arguments from standard input" };
     let command = CallArgs::augment_args(clap::Command::new(CALL)).arg(flag(FOLLOW, FOLLOW_ABOUT));
     let notes = code("commands") + " lists what there is, and " + code("describe") + " what a command takes.";
     let calls = [
@@ -173,10 +175,29 @@ fn call<S: Sender>() -> clap::Command {
     match S::PLACE {
         Place::Shell => {
             let stdin = "call worker-1 calculate - < arguments.json";
-            described::<S>(command, CALL_ABOUT, &[NAME, PAIRS, STDIN], &notes, &[calls[0], calls[1], stdin])
+            described::<S>(command, CALL_ABOUT, &CALL_PARAMS, &notes, &[calls[0], calls[1], stdin])
         }
-        Place::Prompt => described::<S>(command, CALL_ABOUT, &[NAME, PAIRS], &notes, &calls),
+        Place::Prompt => described::<S>(command, CALL_ABOUT, &CALL_PARAMS[..2], &notes, &calls),
     }
+}
+
+/// What is typed in a shell after a command for clients, and what it is; `None` for any other.
+pub(crate) fn words_after(command: &str) -> Option<Vec<(String, &'static str)>> {
+    match (Builtin::from_name(command), command) {
+        (Some(builtin), _) => Some(rows(Place::Shell, builtin::describe(builtin).params)),
+        (None, WAIT) => Some(rows(Place::Shell, &[COMMAND_ID])),
+        (None, CALL) => Some(rows(Place::Shell, &CALL_PARAMS)),
+        (None, _) => None,
+    }
+}
+
+fn rows(place: Place, params: &[Param]) -> Vec<(String, &'static str)> {
+    let targets = match place {
+        Place::Shell => "<TARGET>...",
+        Place::Prompt => "[TARGET]...",
+    };
+    let params = params.iter().map(|param| (param.form(), param.about));
+    [(targets.to_owned(), TARGET.about)].into_iter().chain(params).collect()
 }
 
 fn flag(name: &'static str, about: &'static str) -> clap::Arg {
@@ -198,12 +219,7 @@ fn described<S: Sender>(
 ) -> clap::Command {
     let place = S::PLACE;
     let program = crate::text::command(command.get_name()).render(place);
-    let targets = match place {
-        Place::Shell => "<TARGET>...",
-        Place::Prompt => "[TARGET]...",
-    };
-    let rows = [(targets.to_owned(), TARGET.about)].into_iter().chain(params.iter().map(|it| (it.form(), it.about)));
-    let rows: Vec<(String, &str)> = rows.collect();
+    let rows = rows(place, params);
     let forms: Vec<&str> = rows.iter().map(|(form, _)| form.as_str()).collect();
     let usage = format!("{program} [OPTIONS] {}", forms.join(" "));
     let width = forms.iter().map(|form| form.len()).max().unwrap_or_default();

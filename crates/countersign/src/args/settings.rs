@@ -285,15 +285,17 @@ pub(crate) struct Wanted {
 /// What the subcommand that was typed leaves to a context, and the name of the one that an option or the environment names.
 /// `None` where no context matters.
 pub(super) fn wanted(matches: &ArgMatches) -> Option<(Wanted, Option<Name>)> {
-    let mut leaf = matches;
-    while let Some((_, below)) = leaf.subcommand() {
-        leaf = below;
-    }
+    let leaf = leaf(matches);
     let name = leaf.try_get_one::<Name>(CONTEXT).ok()?.cloned();
     let is_left = |id: &str| leaf.try_contains_id(id).is_ok() && leaf.value_source(id).is_none();
     let wanted = Wanted { keys: is_left(KEYS), url: is_left(URL) };
     let is_typed = leaf.value_source(CONTEXT) == Some(ValueSource::CommandLine);
     (wanted.keys || wanted.url || is_typed).then_some((wanted, name))
+}
+
+/// What was typed for the innermost subcommand.
+pub(super) fn leaf(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, below)| leaf(below))
 }
 
 /// The command, with what a context says as the defaults of every subcommand. A realm and an operator are those of a folder of

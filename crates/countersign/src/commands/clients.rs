@@ -16,6 +16,7 @@ use crate::realm::{Realm, listed};
 use crate::requests;
 use crate::suggest::suggest;
 use crate::text::command;
+use crate::vocabulary::VocabularyFile;
 
 /// Shows who is there, or removes those who are retired.
 pub(crate) async fn run(args: &ClientsArgs<OperatorArgs>, output: Output) -> CliResult<Exit> {
@@ -25,7 +26,7 @@ pub(crate) async fn run(args: &ClientsArgs<OperatorArgs>, output: Output) -> Cli
     };
     let realm = Realm::open(&sender.realm.keys)?;
     let member = realm.operator(sender)?;
-    let format = args.output.format();
+    let (format, words) = (args.output.format(), VocabularyFile::of(&realm, member.identity.name()));
     let mut operator = requests::connect(&sender.realm.broker, realm, member, Follow::Presence, output).await?;
     let done = match &args.action {
         None => show(&mut operator, format, output).await,
@@ -33,7 +34,9 @@ pub(crate) async fn run(args: &ClientsArgs<OperatorArgs>, output: Output) -> Cli
     };
     // What did not verify may be why a client is missing.
     requests::show_updates(&mut operator, &mut Gathering::new(output, format));
-    done.map(|()| Exit::Succeeded)
+    done?;
+    words.update(|vocabulary| vocabulary.take_roster(&operator));
+    Ok(Exit::Succeeded)
 }
 
 /// Prints the roster.

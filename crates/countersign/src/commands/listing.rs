@@ -16,6 +16,7 @@ use crate::cli_error::{CliError, CliResult, Exit};
 use crate::output::{Gathering, Output, print_commands};
 use crate::realm::Realm;
 use crate::text::code;
+use crate::vocabulary::VocabularyFile;
 use crate::{parsing, requests};
 
 /// One command, and who has it.
@@ -40,12 +41,14 @@ pub(crate) async fn run(args: &ListArgs<OperatorArgs>, output: Output) -> CliRes
     let audience = audience(&args.targets)?;
     let realm = Realm::open(&args.sender.realm.keys)?;
     let member = realm.operator(&args.sender)?;
-    let format = args.output.format();
+    let (format, words) = (args.output.format(), VocabularyFile::of(&realm, member.identity.name()));
     let mut operator = requests::connect(&args.sender.realm.broker, realm, member, Follow::Presence, output).await?;
     let shown = show(&mut operator, &audience, format, output).await;
     // What did not verify may be why a client is missing.
     requests::show_updates(&mut operator, &mut Gathering::new(output, format));
-    shown.map(|()| Exit::Succeeded)
+    shown?;
+    words.update(|vocabulary| vocabulary.take_roster(&operator));
+    Ok(Exit::Succeeded)
 }
 
 /// The clients that are meant: all, where none is named.

@@ -10,6 +10,7 @@ pub(crate) mod history;
 mod init;
 mod issuer;
 pub(crate) mod listing;
+mod man;
 pub(crate) mod schemas;
 mod send;
 mod setup;
@@ -21,6 +22,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Cli, Command, CommandsAction, CommandsArgs};
 use crate::cli_error::{CliError, CliResult, Exit};
+use crate::completions;
 use crate::logs;
 use crate::output::Output;
 use crate::prompt;
@@ -32,7 +34,7 @@ pub(crate) fn run(cli: &Cli, output: Output, signals: Signals, helper: Helper) -
         // What stays on this machine logs nothing.
         Command::Init(_) | Command::Credential(_) | Command::Context(_) | Command::History(_) => {}
         Command::Commands(CommandsArgs { action: Some(_), .. }) | Command::Health { .. } => {}
-        Command::Schema(_) | Command::Schemas { .. } => {}
+        Command::Schema(_) | Command::Schemas { .. } | Command::Completions { .. } | Command::Man { .. } => {}
         Command::Client(_) | Command::Issuer(_) => logs::start(&cli.verbosity, LevelFilter::INFO),
         _ => logs::start(&cli.verbosity, LevelFilter::WARN),
     }
@@ -58,6 +60,8 @@ pub(crate) fn run(cli: &Cli, output: Output, signals: Signals, helper: Helper) -
         Command::Server(args) => block_on(prompt::run(args, output, signals)),
         Command::Watch(args) => block_on(watch::run(args, output, signals)),
         Command::Schema(args) => schemas::show(args.name.as_deref(), output).map(|()| Exit::Succeeded),
+        Command::Completions { shell } => completions::script(*shell, output),
+        Command::Man { folder } => man::run(folder, output),
         Command::Schemas { write: Some(folder), .. } => schemas::write(folder, output),
         Command::Schemas { check, .. } => schemas::check(check.as_deref().unwrap_or("schemas".as_ref()), output),
     }

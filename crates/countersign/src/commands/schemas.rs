@@ -1,5 +1,6 @@
 //! `countersign schema` and `countersign schemas`: the JSON Schemas, generated from the types.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -34,18 +35,21 @@ pub(crate) fn show(name: Option<&str>, output: Output) -> CliResult<()> {
 
 /// Writes every schema to its file in a folder.
 pub(crate) fn write(folder: &Path, output: Output) -> CliResult<Exit> {
-    let cannot = |error: std::io::Error| {
+    let all = schema::all();
+    write_files(folder, all.iter().map(|schema| (file_name(schema), schema.text().into())))?;
+    output.note(format!("{} schemas are in {}", all.len(), folder.display()));
+    Ok(Exit::Succeeded)
+}
+
+/// Writes files into a folder, which is made if it is missing.
+pub(super) fn write_files<'a>(folder: &Path, mut files: impl Iterator<Item = (String, Cow<'a, str>)>) -> CliResult<()> {
+    let written = fs::create_dir_all(folder)
+        .and_then(|()| files.try_for_each(|(name, text)| fs::write(folder.join(name), text.as_bytes())));
+    written.map_err(|error| {
         CliError::new(Exit::Failed, format!("{} cannot be written to: {error}", folder.display()))
             .expected("a folder of yours")
             .hint("check its permissions and the disk")
-    };
-    fs::create_dir_all(folder).map_err(cannot)?;
-    let all = schema::all();
-    for schema in &all {
-        fs::write(folder.join(file_name(schema)), schema.text()).map_err(cannot)?;
-    }
-    output.note(format!("{} schemas are in {}", all.len(), folder.display()));
-    Ok(Exit::Succeeded)
+    })
 }
 
 /// Names what in a folder is missing, differs or does not belong; changes nothing.

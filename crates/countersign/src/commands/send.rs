@@ -21,6 +21,7 @@ use crate::parsing::{self, InputContext, Request};
 use crate::realm::Realm;
 use crate::requests;
 use crate::signals::Signals;
+use crate::vocabulary::VocabularyFile;
 use crate::words;
 
 /// Sends a command to its targets, and prints one verdict for each.
@@ -36,6 +37,7 @@ pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut si
     let member = realm.operator(&args.sender)?;
     let options = requests::options(&args.send, &member.identity)?;
     let history = History::of(&realm, member.identity.name(), output);
+    let seen = VocabularyFile::of(&realm, member.identity.name());
     let follow = match &typed.audience {
         Audience::Clients(clients) => Follow::Clients(clients.clone()),
         Audience::Group(_) | Audience::All => Follow::Presence,
@@ -64,7 +66,7 @@ pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut si
     };
     let mut gathering = Gathering::new(output, format);
     if !request.pairs.is_empty() {
-        let typed = describe(&mut operator, &request, options, &mut gathering);
+        let typed = describe(&mut operator, &request, options, &mut gathering, &seen);
         let args = tokio::select! {
             typed = typed => typed?,
             () = &mut end => return Err(cut_short()),
@@ -113,6 +115,7 @@ pub(crate) async fn run(args: &CommandArgs<OperatorArgs>, output: Output, mut si
     };
     let report = report.map_err(|error| requests::failure(error, Some(&operator)))?;
     requests::show_alarms(&mut operator, &mut gathering);
+    seen.learn(audience, &operator, &report);
     let read = following.as_mut().map_or(Ok(Exit::Succeeded), Following::finish)?;
     gathering.finish(&report, clock::wall())?;
     if let Some(meant) = requests::meant_by(&request.call, &report, &words::of_shell(), &operator) {
@@ -127,6 +130,7 @@ async fn describe(
     Request { audience, call: Call { name, .. }, pairs, .. }: &Request,
     options: Options,
     gathering: &mut Gathering,
+    seen: &VocabularyFile,
 ) -> CliResult<Map<String, Value>> {
     if !matches!(audience, Audience::Clients(_)) {
         operator.refresh().await.map_err(|error| requests::failure(error, None))?;
@@ -140,5 +144,6 @@ async fn describe(
     let request = CommandRequest::new(call, false)?;
     let report = operator.request(request, &asked, options, pending(), notices).await;
     let report = report.map_err(|error| requests::failure(error, Some(operator)))?;
+    seen.update(|vocabulary| vocabulary.take_descriptions(&report));
     arguments::by_answers(name, pairs, &report).map_err(|error| requests::meant_command(error, name, operator))
 }

@@ -1,11 +1,10 @@
 //! What Tab completes: commands, targets, options, ids.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use countersign_protocol::command::Builtin;
-use countersign_protocol::schema;
+use clap::Subcommand as _;
 use rustyline::completion::{Completer, Pair};
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
@@ -13,32 +12,27 @@ use rustyline::validate::Validator;
 use rustyline::{Context, Helper};
 
 use super::live::LivePrompt;
-use crate::args;
-use crate::builtin::describe;
+use crate::args::{self, CommandArgs, OperatorArgs};
+use crate::vocabulary::{Vocabulary, schemas};
 
 /// The words that are known only while it runs.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Vocabulary {
-    /// Clients, `@group`s and `@all`.
-    pub(super) targets: BTreeSet<String>,
+pub(super) struct Words {
+    pub(super) vocabulary: Vocabulary,
     /// The ids of the commands that were sent here and run.
     pub(super) ids: BTreeSet<String>,
-    /// The data commands that the clients know.
-    pub(super) commands: BTreeSet<String>,
-    /// The arguments of commands whose schemas are known: built in, or told by a client in this session.
-    pub(super) args: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// The editor's helper.
 #[derive(Debug)]
 pub(super) struct Completion {
-    vocabulary: Arc<Mutex<Vocabulary>>,
+    words: Arc<Mutex<Words>>,
     prompt: LivePrompt,
 }
 
 impl Completion {
-    pub(super) fn new(vocabulary: Arc<Mutex<Vocabulary>>, prompt: LivePrompt) -> Self {
-        Self { vocabulary, prompt }
+    pub(super) fn new(words: Arc<Mutex<Words>>, prompt: LivePrompt) -> Self {
+        Self { words, prompt }
     }
 }
 
@@ -46,9 +40,9 @@ impl Completer for Completion {
     type Candidate = Pair;
 
     fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
-        let vocabulary = self.vocabulary.lock().map(|known| known.clone()).unwrap_or_default();
+        let words = self.words.lock().map(|known| known.clone()).unwrap_or_default();
         let before = line.get(..pos).unwrap_or(line);
-        let (start, candidates) = candidates(before, &vocabulary);
+        let (start, candidates) = candidates(before, &words);
         // What follows an equals sign follows at once.
         let space = |word: &str| if word.ends_with('=') { "" } else { " " };
         let pair = |word: String| Pair { replacement: format!("{word}{}", space(&word)), display: word };
@@ -71,30 +65,21 @@ impl Validator for Completion {}
 impl Helper for Completion {}
 
 /// The words that can stand where the text ends, and where that word begins.
-fn candidates(before: &str, vocabulary: &Vocabulary) -> (usize, Vec<String>) {
+fn candidates(before: &str, Words { vocabulary, ids }: &Words) -> (usize, Vec<String>) {
     let start = before.rfind(char::is_whitespace).map_or(0, |at| at + 1);
     let (earlier, word) = before.split_at(start);
     let earlier: Vec<&str> = earlier.split_whitespace().collect();
-    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     // Whoever types `?` has typed all of it.
     let commands = || args::prompt_commands().into_iter().filter(|command| command != "?").collect();
-    let takes_id = |command| Builtin::from_name(command).is_some_and(|builtin| describe(builtin).takes_command_id());
-    let targets = || vocabulary.targets.iter().cloned().collect::<Vec<_>>();
+    let is_for_clients = |command: &str| CommandArgs::<OperatorArgs>::has_subcommand(command);
     let all = match earlier.as_slice() {
         [] | ["help" | "?"] => commands(),
         [command, ..] if word.starts_with('-') => args::long_options(command),
-        ["clients"] => owned(&["forget"]),
-        ["clients", ..] => targets().into_iter().filter(|target| !target.starts_with('@')).collect(),
-        ["schema"] => schema::all().into_iter().map(|schema| schema.name().to_owned()).collect(),
-        [command, ..] if takes_id(command) => targets().into_iter().chain(vocabulary.ids.iter().cloned()).collect(),
-        ["wait", ..] => targets().into_iter().chain(vocabulary.ids.iter().cloned()).collect(),
-        ["call", words @ ..] => match words.iter().find_map(|name| vocabulary.args.get(*name)) {
-            Some(keys) => keys.iter().map(|key| format!("{key}=")).collect(),
-            None => targets().into_iter().chain(vocabulary.commands.iter().cloned()).collect(),
-        },
-        ["use" | "commands", ..] => targets(),
-        ["describe", ..] => targets().into_iter().chain(vocabulary.commands.iter().cloned()).collect(),
-        [command, ..] if Builtin::from_name(command).is_some() => targets(),
+        ["clients"] => vec!["forget".to_owned()],
+        ["clients", ..] => vocabulary.clients.iter().map(ToString::to_string).collect(),
+        ["schema"] => schemas(),
+        ["use" | "commands", ..] => vocabulary.targets(),
+        [command, words @ ..] if is_for_clients(command) => vocabulary.after(command, words, ids),
         _ => Vec::new(),
     };
     (start, all.into_iter().filter(|candidate| candidate.starts_with(word)).collect())
@@ -102,17 +87,21 @@ fn candidates(before: &str, vocabulary: &Vocabulary) -> (usize, Vec<String>) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may")]
+
+    use serde_json::json;
+
     use super::*;
 
     fn complete(line: &str) -> Vec<String> {
-        let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect();
-        let vocabulary = Vocabulary {
-            targets: words(&["worker-1", "worker-2", "press", "@web", "@all"]),
-            ids: words(&["019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90"]),
-            commands: words(&["calculate", "disk_usage", "ping"]),
-            args: [("disk_usage".to_owned(), words(&["path"]))].into_iter().collect(),
-        };
-        candidates(line, &vocabulary).1
+        let vocabulary = json!({
+            "clients": ["worker-1", "worker-2", "press"],
+            "groups": ["web"],
+            "commands": ["calculate", "disk_usage", "ping"],
+            "args": {"disk_usage": ["path"]},
+        });
+        let vocabulary = serde_json::from_value(vocabulary).unwrap();
+        candidates(line, &Words { vocabulary, ids: ["019ab2d4-7c1e-7a55-9d0b-3c1f5e8a2b90".to_owned()].into() }).1
     }
 
     #[test]
@@ -128,6 +117,7 @@ mod tests {
         assert_eq!(complete("call d"), ["disk_usage"]);
         assert_eq!(complete("call worker-1 p"), ["press", "ping"]);
         assert_eq!(complete("call worker-1 disk_usage p"), ["path="]);
+        assert_eq!(complete("call worker-1 calculate "), ["msg=", "x="]);
         assert_eq!(complete("describe worker-1 d"), ["disk_usage"]);
         assert_eq!(complete("clients f"), ["forget"]);
         assert_eq!(complete("clients forget @"), [""; 0]);
@@ -139,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_word_begins_after_the_last_space() {
-        assert_eq!(candidates("ping  wor", &Vocabulary::default()).0, 6);
-        assert_eq!(candidates("ping ü", &Vocabulary::default()).0, 5);
+        assert_eq!(candidates("ping  wor", &Words::default()).0, 6);
+        assert_eq!(candidates("ping ü", &Words::default()).0, 5);
     }
 }

@@ -15,7 +15,7 @@ use rustyline::history::FileHistory;
 use rustyline::{ColorMode, Config, ExternalPrinter};
 use tokio::sync::mpsc;
 
-use super::completion::{Completion, Vocabulary};
+use super::completion::{Completion, Words};
 use super::live::LivePrompt;
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::commands::client::default_state;
@@ -46,7 +46,7 @@ pub(super) enum Typed {
 pub(super) struct Editor {
     questions: Sender<Question>,
     answers: mpsc::Receiver<Typed>,
-    vocabulary: Arc<Mutex<Vocabulary>>,
+    words: Arc<Mutex<Words>>,
     prompt: LivePrompt,
     /// Whether a line was requested and has not been typed yet.
     is_reading: bool,
@@ -78,10 +78,10 @@ impl Editor {
             // What it calls highlighting is how the prompt changes; nothing of it is a colour.
             .color_mode(ColorMode::Forced)
             .build();
-        let vocabulary = Arc::new(Mutex::new(Vocabulary::default()));
+        let words = Arc::new(Mutex::new(Words::default()));
         let prompt = LivePrompt::default();
         let mut editor = rustyline::Editor::<Completion, FileHistory>::with_config(config).map_err(|e| failed(&e))?;
-        editor.set_helper(Some(Completion::new(Arc::clone(&vocabulary), prompt.clone())));
+        editor.set_helper(Some(Completion::new(Arc::clone(&words), prompt.clone())));
         editor.set_auto_add_history(false);
         if let Some(history) = &history {
             // There is none before the first time.
@@ -92,7 +92,7 @@ impl Editor {
         let (questions, requested) = channel();
         let (typed, answers) = mpsc::channel(1);
         std::thread::spawn(move || ask(editor, history.as_deref(), &requested, &typed));
-        Ok(Self { questions, answers, vocabulary, prompt, is_reading: false, before })
+        Ok(Self { questions, answers, words, prompt, is_reading: false, before })
     }
 
     /// Shows the prompt and reads a line, which [`typed`](Self::typed) then returns.
@@ -118,9 +118,9 @@ impl Editor {
     }
 
     /// What can be completed from now on.
-    pub(super) fn update(&self, vocabulary: Vocabulary) {
-        if let Ok(mut known) = self.vocabulary.lock() {
-            *known = vocabulary;
+    pub(super) fn update(&self, words: Words) {
+        if let Ok(mut known) = self.words.lock() {
+            *known = words;
         }
     }
 }

@@ -5,12 +5,12 @@ use std::future::ready;
 use std::time::Duration;
 
 use countersign_machine::server::{Audience, RequestId};
-use countersign_protocol::command::{Builtin, CommandKind};
+use countersign_protocol::command::Builtin;
 use countersign_protocol::text::echo;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::completion::Vocabulary;
+use super::completion::Words;
 use super::editor::{Editor, Typed, history_file};
 use super::session::{LineOutcome, Session};
 use crate::cli_error::{CliError, CliResult, Exit};
@@ -301,17 +301,12 @@ impl Terminal<'_> {
         Ok(LoopFlow::Next)
     }
 
-    fn update_vocabulary(&self) {
+    fn update_vocabulary(&mut self) {
+        let vocabulary = self.session.vocabulary();
         let operator = &self.session.operator;
-        let clients = operator.known().into_iter().map(ToString::to_string);
-        let groups = requests::groups(operator).into_iter().map(|group| format!("@{group}"));
-        let targets = clients.chain(groups).chain([Audience::All.to_string()]).collect();
         let running = self.session.open_requests().into_iter().flat_map(|(id, _)| operator.running(id));
         let ids = running.map(|(command, _)| short(&command.command_id)).collect();
-        let infos = operator.roster().entries().map(|presence| presence.info());
-        let data = infos.flat_map(|info| &info.commands).filter(|command| command.kind == CommandKind::Data);
-        let commands = data.map(|command| command.name.to_string()).collect();
-        self.editor.update(Vocabulary { targets, ids, commands, args: self.session.known_args() });
+        self.editor.update(Words { vocabulary, ids });
     }
 }
 

@@ -229,9 +229,9 @@ mod tests {
         ] {
             assert!(wrong(line).ends_with(&format!(" | {meant}")), "{line}: {}", wrong(line));
         }
-        assert!(wrong("completions").ends_with("a command, and after it its targets | help"));
+        assert!(wrong("embroider").ends_with("a command, and after it its targets | help"));
         assert!(wrong("init").contains("not for the prompt"));
-        for line in ["client", "client --name worker-1", "help init", "init --help", "schemas"] {
+        for line in ["client", "client --name worker-1", "help init", "init --help", "schemas", "completions bash"] {
             assert!(wrong(line).contains("not for the prompt"), "{line}");
         }
         assert_eq!(

@@ -20,6 +20,7 @@ use crate::output::Output;
 use crate::realm::Realm;
 use crate::requests;
 use crate::signals::Signals;
+use crate::vocabulary::VocabularyFile;
 use session::Session;
 
 /// Reads lines until there are no more.
@@ -27,6 +28,7 @@ pub(crate) async fn run(args: &ServerArgs, output: Output, mut signals: Signals)
     let realm = Realm::open(&args.sender.realm.keys)?;
     let member = realm.operator(&args.sender)?;
     let history = History::of(&realm, member.identity.name(), output);
+    let words = VocabularyFile::of(&realm, member.identity.name());
     // A --ttl that the grant does not allow is refused now, and not at the first command.
     requests::options(&args.send, &member.identity)?;
     let connected = async {
@@ -43,7 +45,7 @@ pub(crate) async fn run(args: &ServerArgs, output: Output, mut signals: Signals)
         exit = signals.first() => return Err(requests::interrupted(exit)),
     };
     let is_person = stdin().is_terminal() && stdout().is_terminal();
-    let session = Session::new(args, operator, history, output, is_person);
+    let session = Session::new(args, operator, history, words, output, is_person);
     if is_person {
         signals.spare_interrupts();
         interactive::run(session).await

@@ -1,10 +1,10 @@
 //! One session at the prompt: the operator, the target, and the commands whose verdicts are awaited.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use countersign_host::clock;
 use countersign_machine::server::{Audience, CommandRequest, Options, Presence, Report, RequestId, Update};
-use countersign_protocol::command::{Call, CommandId};
+use countersign_protocol::command::{Builtin, Call, CommandId};
 use countersign_protocol::credential::Grant;
 use countersign_protocol::envelope::Expired;
 use countersign_protocol::name::Name;
@@ -23,9 +23,7 @@ use crate::output::{Gathering, Output, event_line, late_line};
 use crate::parsing::Request;
 use crate::realm::listed;
 use crate::requests;
-
-/// Of how many commands the arguments are remembered, for completion.
-const MAX_DESCRIBED: usize = 256;
+use crate::vocabulary::{Vocabulary, VocabularyFile};
 
 /// Who sends commands, and those that have no report yet.
 pub(super) struct Session<'a> {
@@ -38,8 +36,10 @@ pub(super) struct Session<'a> {
     /// What `use` set.
     target: Option<Audience>,
     open: BTreeMap<RequestId, OpenRequest>,
-    /// The arguments of commands that a client has described.
-    described: BTreeMap<String, BTreeSet<String>>,
+    /// What Tab completes.
+    vocabulary: Vocabulary,
+    /// Where a shell finds it.
+    words: VocabularyFile,
     /// Whether the output of a job is being read.
     is_reading: bool,
     /// Whether there was a note that the operator's credential ends soon.
@@ -76,9 +76,11 @@ impl<'a> Session<'a> {
         args: &'a ServerArgs,
         operator: Operator,
         history: History,
+        words: VocabularyFile,
         output: Output,
         shows_events: bool,
     ) -> Self {
+        words.update(|vocabulary| vocabulary.take_roster(&operator));
         let mut session = Self {
             args,
             operator,
@@ -87,7 +89,8 @@ impl<'a> Session<'a> {
             shows_events,
             target: None,
             open: BTreeMap::new(),
-            described: BTreeMap::new(),
+            vocabulary: words.read(),
+            words,
             is_reading: false,
             warned: false,
         };
@@ -114,6 +117,7 @@ impl<'a> Session<'a> {
             Line::Schema(name) => schemas::show(name.as_deref(), self.output)?,
             Line::Clients(output) => {
                 clients::show(&mut self.operator, output.or(self.args.output).format(), self.output).await?;
+                self.keep_words();
             }
             Line::Forget(names) => {
                 clients::remove(&self.args.sender.realm, &names, &mut self.operator, self.output).await?;
@@ -121,6 +125,7 @@ impl<'a> Session<'a> {
             Line::Commands(targets, output) => {
                 let format = output.or(self.args.output).format();
                 listing::show(&mut self.operator, &listing::audience(&targets)?, format, self.output).await?;
+                self.keep_words();
             }
             Line::Request(mut request, send, output, follow) => {
                 let (send, format) = (send.or(&self.args.send), output.or(self.args.output).format());
@@ -447,21 +452,22 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The arguments of commands whose schemas are known, for completion.
-    pub(super) fn known_args(&self) -> BTreeMap<String, BTreeSet<String>> {
-        self.described
-            .iter()
-            .map(|(name, keys)| (name.clone(), keys.clone()))
-            .chain(arguments::builtin_keys())
-            .collect()
+    /// What Tab completes now.
+    pub(super) fn vocabulary(&mut self) -> Vocabulary {
+        self.vocabulary.take_roster(&self.operator);
+        self.vocabulary.clone()
+    }
+
+    /// Has the shell complete what the roster has now.
+    fn keep_words(&self) {
+        self.words.update(|vocabulary| vocabulary.take_roster(&self.operator));
     }
 
     /// Remembers what clients describe.
     fn learn(&mut self, report: &Report) {
-        for (name, keys) in arguments::described_keys(report) {
-            if self.described.len() < MAX_DESCRIBED || self.described.contains_key(&name) {
-                self.described.insert(name, keys);
-            }
+        if report.command.as_str() == Builtin::Describe.name() {
+            self.vocabulary.take_descriptions(report);
+            self.words.update(|vocabulary| vocabulary.take_descriptions(report));
         }
     }
 

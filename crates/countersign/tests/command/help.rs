@@ -10,8 +10,14 @@ fn subcommands() -> Vec<&'static str> {
     let builtins = Builtin::ALL.iter().map(|builtin| builtin.name());
     let before =
         ["init", "credential", "context", "revoke", "trust", "setup", "issuer", "client", "commands", "health"];
-    let after = ["wait", "call", "clients", "history", "server", "watch", "schema", "schemas"];
+    let after = ["wait", "call", "clients", "history", "server", "watch", "schema", "completions", "man", "schemas"];
     before.into_iter().chain(builtins).chain(after).collect()
+}
+
+/// All of them, also those of others, as they are typed.
+pub fn every_subcommand() -> Vec<&'static str> {
+    let below = CREDENTIALS.into_iter().chain(TRUST).chain(CONTEXTS).chain(["clients forget", "commands check"]);
+    subcommands().into_iter().chain(below).collect()
 }
 
 /// The subcommands of `trust`, as they are typed.
@@ -50,9 +56,7 @@ fn the_help_is_as_committed() {
 
 #[test]
 fn every_subcommand_has_a_help_as_committed() {
-    for subcommand in
-        subcommands().into_iter().chain(CREDENTIALS).chain(TRUST).chain(CONTEXTS).chain(["commands check"])
-    {
+    for subcommand in every_subcommand() {
         check(&[&words(subcommand)[..], &["--help"]].concat(), &subcommand.replace(' ', "-"));
     }
 }
@@ -68,9 +72,7 @@ fn every_subcommand_is_in_the_help() {
 
 #[test]
 fn no_line_of_a_help_is_wider_than_80_columns() {
-    for subcommand in
-        subcommands().into_iter().chain(CREDENTIALS).chain(TRUST).chain(CONTEXTS).chain(["commands check"])
-    {
+    for subcommand in every_subcommand() {
         for form in ["-h", "--help"] {
             let help = Folder::new().run(&[&words(subcommand)[..], &[form]].concat()).expect(0).stdout;
             for line in help.lines() {

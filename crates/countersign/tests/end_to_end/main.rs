@@ -14,6 +14,7 @@ mod brokers;
 mod claim;
 mod clone;
 mod cluster;
+mod completions;
 mod credentials;
 mod describe;
 mod exits;
