@@ -61,7 +61,10 @@ impl World {
 
         let seed = Seed::from_random(clock::random()?).ok_or("no connection key")?;
         let account = accounts::key(&fs::read_to_string(keys.authority())?, "realm");
-        create_secret(&outsider_creds(&keys), accounts::user(&account, seed.as_str(), &[">"], &[">"]).as_bytes())?;
+        create_secret(
+            &outsider_creds(&keys),
+            accounts::user(&account, "test", seed.as_str(), &[">"], &[">"]).as_bytes(),
+        )?;
 
         let configuration = folder.path().join("nats.conf");
         fs::write(&configuration, include_str!("../../../nats.conf"))?;

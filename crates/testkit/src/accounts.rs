@@ -25,11 +25,11 @@ pub fn claims(jwt: &str) -> Value {
     serde_json::from_slice(&BASE64URL_NOPAD.decode(claims.as_bytes()).unwrap()).unwrap()
 }
 
-/// A file of credentials for this user's seed, signed by the account's own key: its permissions are its own.
-pub fn user(account: &KeyPair, seed: &str, publish: &[&str], subscribe: &[&str]) -> String {
+/// A file of credentials for a user of this name and seed, signed by the account's own key: its permissions are its own.
+pub fn user(account: &KeyPair, name: &str, seed: &str, publish: &[&str], subscribe: &[&str]) -> String {
     let key = KeyPair::from_seed(seed).unwrap();
     let claims = json!({
-        "name": "test", "sub": key.public_key(), "iat": 1,
+        "name": name, "sub": key.public_key(), "iat": 1,
         "nats": {
             "type": "user", "version": 2, "pub": { "allow": publish }, "sub": { "allow": subscribe },
             "subs": -1, "data": -1, "payload": -1,

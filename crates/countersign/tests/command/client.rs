@@ -165,7 +165,8 @@ fn a_connection_key_that_signs_messages_is_refused() {
     let raw: [u8; 32] = key[key.len() - 32..].try_into().unwrap();
     let seed = nkeys::KeyPair::new_from_raw(nkeys::KeyPairType::User, raw).unwrap().seed().unwrap();
     let account = accounts::key(&folder.read("keys/authority.nk"), "realm");
-    fs::write(folder.path("keys/nats/client-worker-1.creds"), accounts::user(&account, &seed, &[], &[])).unwrap();
+    fs::write(folder.path("keys/nats/client-worker-1.creds"), accounts::user(&account, "worker-1", &seed, &[], &[]))
+        .unwrap();
     let run = folder.run(&["client", "--name", "worker-1", "--state", "state"]).expect(5);
     let first = run.stderr.lines().next().unwrap();
     let expected =

@@ -276,7 +276,7 @@ fn no_credential_is_issued_for_a_connection_key() {
     let key = countersign_protocol::key::SecretKey::from_seed(raw);
     // The connection key of somebody else: it is known all the same.
     let account = accounts::key(&folder.read("keys/authority.nk"), "realm");
-    fs::write(folder.path("keys/nats/observer.creds"), accounts::user(&account, &seed, &[], &[])).unwrap();
+    fs::write(folder.path("keys/nats/observer.creds"), accounts::user(&account, "test", &seed, &[], &[])).unwrap();
     fs::remove_file(folder.path("keys/nats/observer.jwt")).unwrap();
     let path = folder.path("keys/operators/mallory.pem");
     fs::write(&path, key.to_pem().as_bytes()).unwrap();

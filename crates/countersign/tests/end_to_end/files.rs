@@ -16,13 +16,13 @@ fn a_key_file_that_others_can_reach_or_replace_is_refused_and_the_reason_is_repo
     let (keys, worker, alice) = (fleet.keys(), name("worker-1"), name("alice"));
     let client = || fleet.run(&["client", "--name", "worker-1"]);
     let operator = || fleet.run(&["ping", "worker-1", "--timeout", "100ms"]);
-    let cases: [(_, &dyn Fn() -> crate::process::Ran); 4] = [
-        (keys.key(Role::Client, &worker), &client),
-        (keys.creds(Role::Client, &worker), &client),
-        (keys.key(Role::Operator, &alice), &operator),
-        (keys.creds(Role::Operator, &alice), &operator),
+    let cases: [(_, &dyn Fn() -> crate::process::Ran, _); 4] = [
+        (keys.key(Role::Client, &worker), &client, "is not here"),
+        (keys.creds(Role::Client, &worker), &client, "does not exist"),
+        (keys.key(Role::Operator, &alice), &operator, "is not here"),
+        (keys.creds(Role::Operator, &alice), &operator, "does not exist"),
     ];
-    for (path, run) in cases {
+    for (path, run, missing) in cases {
         let shown = path.strip_prefix(fleet.path()).unwrap().display().to_string();
         let refused = |why: &str| {
             let ran = run().exits(5);
@@ -36,7 +36,7 @@ fn a_key_file_that_others_can_reach_or_replace_is_refused_and_the_reason_is_repo
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         let aside = path.with_extension("aside");
         fs::rename(&path, &aside).unwrap();
-        refused("does not exist");
+        refused(missing);
         symlink(&aside, &path).unwrap();
         refused("is a symbolic link");
         fs::remove_file(&path).unwrap();

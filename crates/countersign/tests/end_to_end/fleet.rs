@@ -157,7 +157,9 @@ impl Fleet {
     pub fn allow(&self, creds: &Path, publish: &[&str], subscribe: &[&str]) {
         let account = accounts::key(&fs::read_to_string(self.keys().authority()).unwrap(), "realm");
         let before = fs::read_to_string(creds).unwrap();
-        fs::write(creds, accounts::user(&account, accounts::seed_in(&before), publish, subscribe)).unwrap();
+        let user = accounts::claims(accounts::jwt_in(&before).unwrap())["name"].clone();
+        let (user, seed) = (user.as_str().unwrap(), accounts::seed_in(&before));
+        fs::write(creds, accounts::user(&account, user, seed, publish, subscribe)).unwrap();
         // It would be taken for the newer one.
         fs::remove_file(creds.with_extension("jwt")).unwrap();
     }

@@ -72,7 +72,8 @@ impl Asker {
         let account = accounts::key(&fs::read_to_string(fleet.keys().authority()).unwrap(), "realm");
         let seed = Seed::from_random([9; 32]).unwrap();
         let creds = fleet.path().join("courier.creds");
-        create_secret(&creds, accounts::user(&account, seed.as_str(), &["cs.>"], &["_INBOX.>"]).as_bytes()).unwrap();
+        create_secret(&creds, accounts::user(&account, "test", seed.as_str(), &["cs.>"], &["_INBOX.>"]).as_bytes())
+            .unwrap();
         let config = LinkConfig {
             broker: fleet.broker.url().into(),
             name: "courier".to_owned(),

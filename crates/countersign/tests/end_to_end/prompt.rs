@@ -80,7 +80,7 @@ fn events_of_clients_appear_above_the_line_being_typed_whose_prompt_follows_and_
     // As wide as the prompt before it, and the state is whole.
     person.wait_for("…ker-1 unready> stat");
     person.line("us");
-    person.wait_for("state     unready");
+    person.wait_for("state      unready");
     person.wait_for("worker-1 unready> ");
 }
 
@@ -244,7 +244,7 @@ fn tab_completes_and_the_history_is_there_the_next_time() {
     person.keys("sta\ttus wor\t");
     person.wait_for("worker-1 ");
     person.line("--timeout 30s");
-    person.wait_for("state     ready");
+    person.wait_for("state      ready");
     person.wait_for("worker-1 ready> ");
     person.keys(CTRL_D);
     assert_eq!(person.wait().0, Some(0));
@@ -253,7 +253,7 @@ fn tab_completes_and_the_history_is_there_the_next_time() {
     person.keys(UP);
     person.wait_for("worker-1 --timeout 30s");
     person.line("");
-    person.wait_for("state     ready");
+    person.wait_for("state      ready");
     use std::os::unix::fs::PermissionsExt as _;
     let history = fleet.path().join("xdg/countersign/server.history");
     assert_eq!(std::fs::metadata(history).unwrap().permissions().mode() & 0o777, 0o600);
@@ -344,6 +344,8 @@ fn an_interrupt_before_anything_was_sent_sends_nothing() {
     fleet.broker.signal(Signal::STOP);
     person.line("stop @all");
     person.wait_for("stop @all");
+    // Until the line is taken, Ctrl-C is a key of it.
+    person.wait_for("\n");
     let shell = fleet.spawn(&["stop", "@all"]);
     shell.signal(Signal::INT);
     let ran = shell.wait();

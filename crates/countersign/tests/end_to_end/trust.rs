@@ -154,7 +154,7 @@ fn a_stolen_issuer_is_replaced_and_members_work_again_with_their_new_credentials
     let (fleet, mut worker) = Fleet::ready();
     let old = load_trust(&fleet.keys()).unwrap();
     fleet.run(&["trust", "rotate", "issuer", "--revoke-old"]).exits(0);
-    worker.stderr.wait_for("this client's own credential is not in force under version 3 of the trust bundle");
+    worker.stderr.wait_for("the credential of worker-1 is not in force under version 3 of the trust bundle");
     worker.kill();
     let _worker = fleet.client("worker-1");
     fleet.run(&["start", "worker-1"]).exits(0);

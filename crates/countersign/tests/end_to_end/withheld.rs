@@ -70,14 +70,14 @@ fn the_result_of_what_ran_during_an_outage_longer_than_the_timeout_is_queried_wh
     let (fleet, _worker) = ready();
     let forger = Forger::new(&fleet);
     let fake = FakeBroker::start("nonce");
-    let mut alice = spawn(&fleet, &fake, &["ping", "worker-1", "--timeout", "500ms", "-o", "json"]);
+    let mut alice = spawn(&fleet, &fake, &["ping", "worker-1", "--timeout", "3s", "-o", "json"]);
     let [mut session, _events] = fake.accept_operator();
     let ping = published(&mut session, "ping").signed();
     drop(session);
     alice.stderr.wait_for("the connection to the broker is lost");
     assert_eq!(forger.request(&ping)["status"], "succeeded");
     // It takes longer than the time-out.
-    fleet.run(&["calculate", "worker-1", "1", "meanwhile"]).exits(0);
+    fleet.run(&["calculate", "worker-1", "3.5", "meanwhile"]).exits(0);
     let mut session = fake.accept();
     let question = published(&mut session, "result").signed();
     forger.send(&question);
