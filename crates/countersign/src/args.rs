@@ -21,7 +21,7 @@ mod trust;
 
 pub(crate) use command::{
     ClientArgs, ClientsAction, ClientsArgs, Command, CommandsAction, CommandsArgs, HistoryArgs, HistoryFilter,
-    InitArgs, IssuerArgs, ListArgs, PromptCommand, ServerArgs, WatchArgs,
+    InitArgs, IssuerArgs, ListArgs, PromptCommand, ServerArgs, SetupArgs, WatchArgs,
 };
 pub(crate) use context::{ContextAction, ContextSetArgs};
 pub(crate) use credential::{

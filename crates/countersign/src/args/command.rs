@@ -107,7 +107,7 @@ A new operator or client needs nothing new at the broker.")]
     /// nothing else.
     #[command(after_long_help = "Example:
   countersign setup --nats-url nats://broker.example:4222")]
-    Setup(RealmArgs),
+    Setup(SetupArgs),
 
     /// Run the issuer: renew members that ask over the bus
     ///
@@ -151,6 +151,8 @@ A new operator or client needs nothing new at the broker.")]
         /// The file that the client was given
         #[arg(long = "health", env = "COUNTERSIGN_HEALTH", value_name = "FILE")]
         file: PathBuf,
+        #[command(flatten)]
+        output: OutputArgs,
     },
 
     /// A command for clients.
@@ -366,6 +368,8 @@ pub(crate) enum CommandsAction {
         /// The folder
         #[arg(value_name = "DIR")]
         folder: PathBuf,
+        #[command(flatten)]
+        output: OutputArgs,
     },
 }
 
@@ -383,6 +387,8 @@ pub(crate) enum ClientsAction<S: Sender> {
         names: Vec<Name>,
         #[command(flatten)]
         sender: S,
+        #[command(flatten)]
+        output: OutputArgs,
     },
 }
 
@@ -428,6 +434,17 @@ pub(crate) struct ServerArgs {
 pub(crate) struct SchemaArgs {
     /// Which one; without it, the names of all
     pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// What `setup` takes.
+#[derive(Debug, Args)]
+pub(crate) struct SetupArgs {
+    #[command(flatten)]
+    pub(crate) realm: RealmArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 /// What `client` takes.

@@ -41,6 +41,8 @@ pub(crate) enum ContextAction {
         /// The context
         #[arg(value_name = "NAME", value_parser = str::parse::<Name>)]
         name: Option<Name>,
+        #[command(flatten)]
+        output: OutputArgs,
     },
 
     /// Remove a context; the keys that it names stay
@@ -48,6 +50,8 @@ pub(crate) enum ContextAction {
         /// The context
         #[arg(value_name = "NAME", value_parser = str::parse::<Name>)]
         name: Name,
+        #[command(flatten)]
+        output: OutputArgs,
     },
 }
 
@@ -81,4 +85,6 @@ pub(crate) struct ContextSetArgs {
     /// The context of the `nats` tool whose URL and files of TLS are the broker's
     #[arg(long, value_name = "NAME", conflicts_with = "set_nats_url", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) nats_context: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }

@@ -8,6 +8,7 @@ use countersign_machine::server::Presence;
 use countersign_protocol::envelope::Expired;
 use countersign_protocol::name::Name;
 use countersign_server::{Follow, Operator, OperatorError, SetupError, forget};
+use serde_json::json;
 
 use crate::args::{ClientsAction, ClientsArgs, Format, OperatorArgs, RealmArgs};
 use crate::cli_error::{CliError, CliResult, Exit};
@@ -20,17 +21,17 @@ use crate::vocabulary::VocabularyFile;
 
 /// Shows who is there, or removes those who are retired.
 pub(crate) async fn run(args: &ClientsArgs<OperatorArgs>, output: Output) -> CliResult<Exit> {
-    let sender = match &args.action {
-        None => &args.sender,
-        Some(ClientsAction::Forget { sender, .. }) => sender,
+    let (sender, format) = match &args.action {
+        None => (&args.sender, args.output.format()),
+        Some(ClientsAction::Forget { sender, output, .. }) => (sender, output.format()),
     };
     let realm = Realm::open(&sender.realm.keys)?;
     let member = realm.operator(sender)?;
-    let (format, words) = (args.output.format(), VocabularyFile::of(&realm, member.identity.name()));
+    let words = VocabularyFile::of(&realm, member.identity.name());
     let mut operator = requests::connect(&sender.realm.broker, realm, member, Follow::Presence, output).await?;
     let done = match &args.action {
         None => show(&mut operator, format, output).await,
-        Some(ClientsAction::Forget { names, .. }) => remove(&sender.realm, names, &mut operator, output).await,
+        Some(ClientsAction::Forget { names, .. }) => remove(&sender.realm, names, &mut operator, format, output).await,
     };
     // What did not verify may be why a client is missing.
     requests::show_updates(&mut operator, &mut Gathering::new(output, format));
@@ -47,7 +48,13 @@ pub(crate) async fn show(operator: &mut Operator, format: Format, output: Output
 
 /// Removes clients from the broker's stream. All of them are looked at before the first is removed; nobody else's presence
 /// has to be readable for that, nor theirs.
-pub(crate) async fn remove(args: &RealmArgs, names: &[Name], operator: &mut Operator, output: Output) -> CliResult<()> {
+pub(crate) async fn remove(
+    args: &RealmArgs,
+    names: &[Name],
+    operator: &mut Operator,
+    format: Format,
+    output: Output,
+) -> CliResult<()> {
     let absent = operator.find(names).await.map_err(no_roster)?;
     let now = clock::wall();
     for client in names {
@@ -83,10 +90,13 @@ pub(crate) async fn remove(args: &RealmArgs, names: &[Name], operator: &mut Oper
                 ));
         }
     }
-    for client in &removed {
-        output.note(format!("{client} is removed from the roster; its key and credential are as they were"));
-    }
     operator.remove(&names);
+    match format {
+        Format::Json | Format::Ndjson => output.json(&json!({ "removed": removed }))?,
+        Format::Table => removed.iter().for_each(|client| {
+            output.note(format!("{client} is removed from the roster; its key and credential are as they were"));
+        }),
+    }
     Ok(())
 }
 

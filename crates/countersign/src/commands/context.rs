@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf, absolute};
 use countersign_link::without_secrets;
 use countersign_protocol::name::Name;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::args::{ContextAction, ContextSetArgs, DEFAULT_URL, Format};
 use crate::cli_error::{CliError, CliResult, Exit};
@@ -18,19 +19,30 @@ pub(crate) fn run(action: &ContextAction, output: Output) -> CliResult<Exit> {
         ContextAction::List { output: format } => list(format.format(), output)?,
         ContextAction::Show { name, output: format } => show(name.as_ref(), format.format(), output)?,
         ContextAction::Set(args) => set(args, output)?,
-        ContextAction::Use { name } => {
+        ContextAction::Use { name, output: format } => {
             context::select(name.as_ref())?;
-            output.note(match name {
+            let note = match name {
                 Some(name) => format!("the context {name} is in use; options and the environment still come before it"),
                 None => "no context is in use".to_owned(),
-            });
+            };
+            done(&json!({ "in_use": name }), &note, format.format(), output)?;
         }
-        ContextAction::Remove { name } => {
+        ContextAction::Remove { name, output: format } => {
             context::remove(name)?;
-            output.note(format!("the context {name} is removed; its keys are where they were"));
+            let note = format!("the context {name} is removed; its keys are where they were");
+            done(&json!({ "removed": name }), &note, format.format(), output)?;
         }
     }
     Ok(Exit::Succeeded)
+}
+
+/// Says what was done.
+fn done(document: &impl Serialize, note: &str, format: Format, output: Output) -> CliResult<()> {
+    match format {
+        Format::Table => output.note(note),
+        Format::Json | Format::Ndjson => output.json(document)?,
+    }
+    Ok(())
 }
 
 /// What is printed of a context.
@@ -144,11 +156,12 @@ fn set(args: &ContextSetArgs, output: Output) -> CliResult<()> {
         output.note(format!("it names no broker: that is NATS_URL, else {DEFAULT_URL}; --nats-url names one"));
     }
     let (name, did) = (&args.name, if is_new { "made" } else { "changed" });
-    output.note(match context::current()? {
-        Some(current) if current == *name => format!("the context {name} is {did}, and in use"),
+    let current = context::current()?;
+    let note = match &current {
+        Some(current) if current == name => format!("the context {name} is {did}, and in use"),
         _ => format!("the context {name} is {did}; `countersign context use {name}` makes it the default"),
-    });
-    Ok(())
+    };
+    done(&entry(name, current.as_ref())?, &note, args.output.format(), output)
 }
 
 /// The path that means the same in every folder.

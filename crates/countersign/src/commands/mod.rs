@@ -47,19 +47,21 @@ pub(crate) fn run(cli: &Cli, output: Output, signals: Signals, helper: Helper) -
         Command::Setup(args) => block_on(or_interrupted(signals, setup::run(args, output))),
         Command::Issuer(args) => block_on(issuer::run(args, signals)),
         Command::Client(args) => block_on(client::run(args, signals, helper)),
-        Command::Commands(CommandsArgs { action: Some(CommandsAction::Check { folder }), .. }) => {
-            definitions::check(folder, output)
+        Command::Commands(CommandsArgs { action: Some(CommandsAction::Check { folder, output: format }), .. }) => {
+            definitions::check(folder, format.format(), output)
         }
         Command::Commands(CommandsArgs { action: None, list }) => {
             block_on(or_interrupted(signals, listing::run(list, output)))
         }
-        Command::Health { file } => health::run(file, output),
+        Command::Health { file, output: format } => health::run(file, format.format(), output),
         Command::History(args) => history::run(args, output),
         Command::Request(args) => block_on(send::run(args, output, signals)),
         Command::Clients(args) => block_on(or_interrupted(signals, clients::run(args, output))),
         Command::Server(args) => block_on(prompt::run(args, output, signals)),
         Command::Watch(args) => block_on(watch::run(args, output, signals)),
-        Command::Schema(args) => schemas::show(args.name.as_deref(), output).map(|()| Exit::Succeeded),
+        Command::Schema(args) => {
+            schemas::show(args.name.as_deref(), args.output.format(), output).map(|()| Exit::Succeeded)
+        }
         Command::Completions { shell } => completions::script(*shell, output),
         Command::Man { folder } => man::run(folder, output),
         Command::Schemas { write: Some(folder), .. } => schemas::write(folder, output),

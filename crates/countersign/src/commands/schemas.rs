@@ -8,18 +8,24 @@ use std::path::Path;
 use countersign_keys::shell_word;
 use countersign_protocol::schema::{self, Schema};
 use countersign_protocol::text::echo;
+use serde_json::Value;
 
+use crate::args::Format;
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::output::Output;
 use crate::suggest::suggest;
 use crate::text::{code, command};
 
 /// Prints one schema, or the names of all.
-pub(crate) fn show(name: Option<&str>, output: Output) -> CliResult<()> {
+pub(crate) fn show(name: Option<&str>, format: Format, output: Output) -> CliResult<()> {
     let all = schema::all();
     let names = || all.iter().map(|schema| schema.name());
     let Some(name) = name else {
-        return output.text(&names().collect::<Vec<_>>().join("\n"));
+        return match format {
+            Format::Table => output.text(&names().collect::<Vec<_>>().join("\n")),
+            Format::Json => output.json(&names().collect::<Vec<_>>()),
+            Format::Ndjson => names().try_for_each(|name| output.json(&name)),
+        };
     };
     let Some(schema) = all.iter().find(|schema| schema.name() == name) else {
         let error = CliError::usage(format!("there is no schema `{}`", echo(name)))
@@ -30,7 +36,14 @@ pub(crate) fn show(name: Option<&str>, output: Output) -> CliResult<()> {
             None => error,
         });
     };
-    output.text(schema.text())
+    match format {
+        Format::Table => output.text(schema.text()),
+        Format::Json | Format::Ndjson => {
+            let document: Value = serde_json::from_str(schema.text())
+                .map_err(|error| CliError::new(Exit::Failed, format!("the schema is no JSON: {error}")))?;
+            output.json(&document)
+        }
+    }
 }
 
 /// Writes every schema to its file in a folder.

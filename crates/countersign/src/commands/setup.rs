@@ -1,31 +1,56 @@
 //! `countersign setup`: the broker's streams.
 
 use countersign_keys::Login;
-use countersign_server::{SetupError, setup};
+use countersign_server::{MadeStream, SetupError, setup};
+use serde::Serialize;
 
-use crate::args::RealmArgs;
+use crate::args::{Format, SetupArgs};
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::output::Output;
 use crate::realm::Realm;
 
 /// Makes the streams, or brings them up to date.
-pub(crate) async fn run(args: &RealmArgs, output: Output) -> CliResult<Exit> {
+pub(crate) async fn run(SetupArgs { realm: args, output: format }: &SetupArgs, output: Output) -> CliResult<Exit> {
     let realm = Realm::open(&args.keys)?;
     let login = Login::read(&realm.folder.setup_creds())?;
     let made = setup(args.broker.address(), realm.trust.realm(), login).await.map_err(|error| match error {
         SetupError::Link(error) => CliError::no_broker(error, &args.broker, &realm.folder),
         error => error.into(),
     })?;
+    let documents: Vec<Document<'_>> = made.iter().map(Document::from).collect();
+    match format.format() {
+        Format::Json => output.json(&documents)?,
+        Format::Ndjson => documents.iter().try_for_each(|document| output.json(document))?,
+        Format::Table => report(&made, output),
+    }
+    Ok(Exit::Succeeded)
+}
+
+/// What `-o json` prints of each stream.
+#[derive(Serialize)]
+struct Document<'a> {
+    stream: &'a str,
+    replicas: usize,
+    /// Why a cluster keeps it on fewer servers than three.
+    has_fewer: Option<&'a str>,
+}
+
+impl<'a> From<&'a MadeStream> for Document<'a> {
+    fn from(MadeStream { name, replicas, has_fewer }: &'a MadeStream) -> Self {
+        Self { stream: name, replicas: *replicas, has_fewer: has_fewer.as_deref() }
+    }
+}
+
+fn report(made: &[MadeStream], output: Output) {
     for made in made {
         let servers = if made.replicas == 1 { "1 server".to_owned() } else { format!("{} servers", made.replicas) };
         output.note(format!("the stream {} is as it should be, kept on {servers}", made.name));
-        if let Some(why) = made.has_fewer {
+        if let Some(why) = &made.has_fewer {
             output.note(format!(
                 "the cluster does not keep it on 3 servers: {why}; run `countersign setup` when it has them"
             ));
         }
     }
-    Ok(Exit::Succeeded)
 }
 
 impl From<SetupError> for CliError {

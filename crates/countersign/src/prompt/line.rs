@@ -30,11 +30,11 @@ pub(super) enum Line {
     /// Show the commands of these targets, or of all.
     Commands(Vec<String>, OutputArgs),
     /// Remove these from the roster.
-    Forget(Vec<Name>),
+    Forget(Vec<Name>, OutputArgs),
     /// Show what was sent from here.
     History(HistoryArgs<NoOptions>),
     /// Print a schema, or the names of all.
-    Schema(Option<String>),
+    Schema(Option<String>, OutputArgs),
     /// Send a command.
     Request(Request, SendArgs, OutputArgs, FollowArgs),
 }
@@ -77,13 +77,13 @@ fn meaning(typed: &[String], default: Option<&Audience>) -> CliResult<Line> {
             let request = parsing::request(&args.words, InputContext::Prompt(default))?;
             Line::Request(request, args.send, args.output, args.follow)
         }
-        PromptCommand::Clients(ClientsArgs { action: Some(ClientsAction::Forget { names, .. }), .. }) => {
-            Line::Forget(names)
+        PromptCommand::Clients(ClientsArgs { action: Some(ClientsAction::Forget { names, output, .. }), .. }) => {
+            Line::Forget(names, output)
         }
         PromptCommand::Clients(args) => Line::Clients(args.output),
         PromptCommand::History(args) => Line::History(args),
         PromptCommand::Commands(args) => Line::Commands(args.targets, args.output),
-        PromptCommand::Schema(args) => Line::Schema(args.name),
+        PromptCommand::Schema(args) => Line::Schema(args.name, args.output),
         PromptCommand::Use { targets } if targets.is_empty() => Line::Use(None),
         PromptCommand::Use { targets } => Line::Use(Some(parsing::target(&targets)?)),
         PromptCommand::Help { command } if command.is_empty() => Line::Show(help::overview()),
@@ -238,7 +238,7 @@ mod tests {
             wrong("clients foo"),
             "unrecognized subcommand 'foo' | one of those that `clients --help` lists | clients --help"
         );
-        assert!(wrong("clients forget").ends_with(" | clients forget <NAME>... | clients forget --help"));
+        assert!(wrong("clients forget").ends_with(" | clients forget [OPTIONS] <NAME>... | clients forget --help"));
         assert!(wrong("call ping -").contains("standard input"));
         assert!(wrong("ping --tiemout 5s").contains("--timeout"));
         assert!(wrong("ping --ttl").contains("--ttl"));
@@ -307,7 +307,7 @@ mod tests {
             assert_eq!(text(line), help::overview(), "{line}");
         }
         for line in ["help clients forget", "clients forget --help"] {
-            assert!(text(line).contains("Usage: clients forget <NAME>..."), "{line}");
+            assert!(text(line).contains("Usage: clients forget [OPTIONS] <NAME>..."), "{line}");
         }
     }
 }

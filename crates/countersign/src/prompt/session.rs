@@ -114,13 +114,16 @@ impl<'a> Session<'a> {
             Line::History(args) => {
                 history::show(&self.history, &args.filter, args.output.or(self.args.output), self.output)?;
             }
-            Line::Schema(name) => schemas::show(name.as_deref(), self.output)?,
+            Line::Schema(name, output) => {
+                schemas::show(name.as_deref(), output.or(self.args.output).format(), self.output)?;
+            }
             Line::Clients(output) => {
                 clients::show(&mut self.operator, output.or(self.args.output).format(), self.output).await?;
                 self.keep_words();
             }
-            Line::Forget(names) => {
-                clients::remove(&self.args.sender.realm, &names, &mut self.operator, self.output).await?;
+            Line::Forget(names, output) => {
+                let format = output.or(self.args.output).format();
+                clients::remove(&self.args.sender.realm, &names, &mut self.operator, format, self.output).await?;
             }
             Line::Commands(targets, output) => {
                 let format = output.or(self.args.output).format();

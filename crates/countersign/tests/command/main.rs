@@ -17,6 +17,7 @@ mod credential;
 mod folder;
 mod help;
 mod init;
+mod json;
 mod man;
 mod nats_tool;
 mod one_shot;

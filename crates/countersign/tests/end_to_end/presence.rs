@@ -42,7 +42,9 @@ fn the_stream_holds_the_last_presence_of_each_client_and_setup_twice_is_harmless
     let before = stored_presence(&fleet, "worker-1");
     assert_eq!((&before["from"], &before["data"]["state"]), (&json!("worker-1"), &json!("ready")));
 
-    fleet.run(&["setup"]).exits(0);
+    let made = fleet.run(&["setup", "-o", "json"]).exits(0).json();
+    let stream = |name: &str| json!({ "stream": name, "replicas": 1, "has_fewer": null });
+    assert_eq!(made, json!([stream("cs-demo-presence"), stream("cs-demo-trust")]));
     assert_eq!(stored_messages(&fleet), 2);
     assert!(stored_presence(&fleet, "worker-1")["n"].as_u64() >= before["n"].as_u64(), "nothing is lost");
 
