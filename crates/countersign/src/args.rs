@@ -13,6 +13,7 @@ use crate::text::Place;
 mod command;
 mod context;
 mod credential;
+mod enroll;
 mod error;
 mod options;
 mod request;
@@ -27,6 +28,7 @@ pub(crate) use context::{ContextAction, ContextSetArgs};
 pub(crate) use credential::{
     AllowedCommand, CredentialAction, GrantArgs, IssueMember, IssuingArgs, RenewMember, WhoArgs,
 };
+pub(crate) use enroll::{EnrollAction, EnrollArgs, JoinArgs, NewTokenArgs};
 pub(crate) use options::{Format, OutputArgs, SendArgs, VerbosityArgs};
 pub(crate) use request::{
     CALL_ABOUT, CallArgs, CommandArgs, FollowArgs, WAIT, WAIT_ABOUT, WAIT_EXAMPLE, Words, words_after,

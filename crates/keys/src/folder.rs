@@ -161,6 +161,16 @@ impl KeyFolder {
         self.nats("issuer.creds")
     }
 
+    /// What is remembered of enrolments: at the issuer tokens and requests, at a worker what it has not finished.
+    pub fn enrolment(&self) -> PathBuf {
+        self.root.join("enrolment")
+    }
+
+    /// The certificates of the broker's authority, where an enrolment token brought them.
+    pub fn broker_ca(&self) -> PathBuf {
+        self.nats("ca.pem")
+    }
+
     /// The private keys of the broker's accounts: whoever has them lets users in.
     pub fn authority(&self) -> PathBuf {
         self.root.join("authority.nk")

@@ -83,6 +83,11 @@ pub(super) fn leaves_this_machine(server: &ServerAddr) -> bool {
     !host.eq_ignore_ascii_case("localhost") && !host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
+/// Whether every server of a URL is on this machine.
+pub fn is_loopback(url: &str) -> bool {
+    super::address::parse(url).is_ok_and(|servers| !servers.iter().any(leaves_this_machine))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may")]

@@ -9,6 +9,7 @@
 mod account;
 mod address;
 mod broker;
+mod enrolment;
 mod inbox;
 mod obstacle;
 mod pump;
@@ -33,7 +34,8 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout;
 
 pub use self::account::{AccountUpdateError, update_account};
-pub use self::broker::{BrokerAddress, READABLE, TlsFiles};
+pub use self::broker::{BrokerAddress, READABLE, TlsFiles, is_loopback};
+pub use self::enrolment::{EnrolmentLink, Heard};
 pub use self::inbox::{Answer, Inbox};
 pub use self::obstacle::Obstacle;
 use self::queue::Shedding;

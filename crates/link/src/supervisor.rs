@@ -343,8 +343,11 @@ async fn hand_over(client: &Client, shared: &Shared, batch: Vec<Unsent>) -> Resu
         }
         let subject = message.subject;
         let mut headers = HeaderMap::new();
-        headers.insert(SIGNATURE_HEADER, &*message.signature);
-        headers.insert(CREDENTIAL_HEADER, &*message.credential);
+        // A document has its signatures in it.
+        if !message.signature.is_empty() {
+            headers.insert(SIGNATURE_HEADER, &*message.signature);
+            headers.insert(CREDENTIAL_HEADER, &*message.credential);
+        }
         let sent = match reply {
             Some(reply) => client.publish_with_reply_and_headers(subject.clone(), reply, headers, message.body).await,
             None => client.publish_with_headers(subject.clone(), headers, message.body).await,

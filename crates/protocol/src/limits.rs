@@ -39,9 +39,9 @@ pub const RENEWAL_AGE: i64 = 60_000;
 /// Section 7: how long after its end a credential is still renewed over the bus, in milliseconds: a request may have been under way.
 pub const RENEWAL_GRACE: i64 = 60_000;
 /// Section 14: the longest enrolment token, in characters.
-pub const MAX_TOKEN: usize = 24 * 1_024;
+pub const MAX_TOKEN: usize = 16 * 1_024;
 /// Section 14: the longest text of certificates in a token, in bytes.
-pub const MAX_CA: usize = 12 * 1_024;
+pub const MAX_CA: usize = 8 * 1_024;
 /// Section 14: the longest request for enrolment, in bytes.
 pub const MAX_ENROLMENT_REQUEST: usize = 16_384;
 /// Section 14: the longest answer to one, in bytes.

@@ -133,6 +133,13 @@ pub fn every_enrolment_request(realm: &Name) -> String {
     format!("cs.{realm}.enrolment.request.*")
 }
 
+/// Whether this would be the subject of a request for enrolment. Nobody has verified it.
+pub fn is_enrolment_request(realm: &Name, subject: &str) -> bool {
+    let token = subject.strip_prefix("cs.").and_then(|rest| rest.strip_prefix(realm.as_str()));
+    let token = token.and_then(|rest| rest.strip_prefix(".enrolment.request."));
+    token.is_some_and(|token| token.parse::<TokenId>().is_ok())
+}
+
 /// Where the issuer answers the holder of a token that asked for a key (section 14).
 pub fn enrolment_answer(realm: &Name, token: &TokenId, key: &Thumbprint) -> String {
     format!("cs.{realm}.enrolment.answer.{token}.{key}")
@@ -300,6 +307,20 @@ mod tests {
         assert_eq!(replies_to(&realm, &alice), "cs.demo.reply.alice.>");
         assert_eq!(replies_in(&realm, &alice, &session), "cs.demo.reply.alice.k3v9q2m8x7c1b5n0.>");
         assert_eq!(replies_of(&realm, &worker), "cs.demo.reply.*.*.*.worker-1");
+    }
+
+    #[test]
+    fn a_request_for_enrolment_is_on_its_token_s_subject_and_the_answer_on_its_key_s() {
+        let (realm, token) = (name("demo"), "k3v9q2m8x7c1b5n0".parse().unwrap());
+        let key = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k";
+        assert_eq!(enrolment_request(&realm, &token), "cs.demo.enrolment.request.k3v9q2m8x7c1b5n0");
+        assert_eq!(every_enrolment_request(&realm), "cs.demo.enrolment.request.*");
+        let answer = enrolment_answer(&realm, &token, &key.parse().unwrap());
+        assert_eq!(answer, format!("cs.demo.enrolment.answer.k3v9q2m8x7c1b5n0.{key}"));
+        assert!(is_enrolment_request(&realm, &enrolment_request(&realm, &token)));
+        for other in [answer.as_str(), "cs.demo.enrolment.request.*", "cs.demos.enrolment.request.k3v9q2m8x7c1b5n0"] {
+            assert!(!is_enrolment_request(&realm, other), "{other}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod chain;
 mod changes;
+pub mod enrolment;
 mod error;
 mod former;
 mod issue;

@@ -15,4 +15,4 @@ mod user;
 pub(crate) use accounts::Accounts;
 pub(crate) use login::{LoginFiles, read_jwt};
 pub use update::{AccountError, AccountKeeper, RevokedLogin, revoked_logins};
-pub(crate) use user::UserRole;
+pub(crate) use user::{User, UserRole};

@@ -11,6 +11,7 @@ use countersign_provisioning::NewClient;
 
 use super::context::ContextAction;
 use super::credential::{CredentialAction, life};
+use super::enroll::EnrollArgs;
 use super::options::{OutputArgs, SendArgs};
 use super::request::{CommandArgs, Sender};
 use super::settings::{KeysArgs, OperatorArgs, RealmArgs};
@@ -58,6 +59,11 @@ A new operator or client needs nothing new at the broker.")]
   countersign credential list")]
     #[command(subcommand, disable_help_subcommand = true)]
     Credential(CredentialAction),
+
+    #[command(mut_arg("nats_url", |arg| arg.help("The broker; by default that of the token")),
+        mut_arg("keys", |arg| arg.help("The folder of keys that is made; by default keys")),
+        mut_arg("realm", |arg| arg.help("The realm that the token must be of")))]
+    Enroll(Box<EnrollArgs>),
 
     /// Name settings, so that commands work from any folder
     ///
@@ -109,12 +115,14 @@ A new operator or client needs nothing new at the broker.")]
   countersign setup --nats-url nats://broker.example:4222")]
     Setup(SetupArgs),
 
-    /// Run the issuer: renew members that ask over the bus
+    /// Run the issuer: renew members and enrol workers that ask over the bus
     ///
     /// Clients and prompts ask for their next credential past half of its life, signed with their own key. The issuer checks each
     /// request, signs a credential with the same groups or grant, keeps a copy in the folder of keys, and answers: 10 members a
     /// second at most. Whoever is revoked gets none. A credential that `credential renew` has made here is given to its member in the
     /// same way.
+    ///
+    /// Workers with a token of `enroll token` are enrolled as they ask, and those that a person has approved.
     ///
     /// It needs issuer.pem, authority.nk and nats/issuer.creds, and runs once for a folder of keys. It waits for a broker that is
     /// not there, and ends by SIGTERM or SIGINT with 0. Where root.pem is here too, it renews the trust bundle past half of its

@@ -1,4 +1,4 @@
-//! `countersign issuer`: renews members over the bus for as long as it runs.
+//! `countersign issuer`: renews members and enrols workers over the bus for as long as it runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,15 @@ use countersign_keys::{Login, load_trust};
 use countersign_link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING, READABLE, TrustRequest};
 use countersign_machine::issuer::RenewalDesk;
 use countersign_machine::trust::{Follower, Taken};
-use countersign_protocol::envelope::{Delivery, Rejected, Verifier};
+use countersign_protocol::enrolment::EnrolmentCode;
+use countersign_protocol::envelope::{Delivery, Rejected, Signed, Verifier};
 use countersign_protocol::limits::{HEARTBEAT, RENEWAL_GRACE};
 use countersign_protocol::renewal::RenewalRequest;
 use countersign_protocol::subject;
 use countersign_protocol::text::escape;
+use countersign_protocol::time::Millis;
 use countersign_protocol::trust::Trust;
-use countersign_provisioning::{Issuer, Renewed, adopt, renew_logins, renew_trust, versions};
+use countersign_provisioning::{Issuer, Renewed, adopt, enrolment, renew_logins, renew_trust, versions};
 use tokio::time::sleep;
 
 use crate::args::{IssuerArgs, RealmArgs};
@@ -28,6 +30,8 @@ use crate::signals::Signals;
 const BATCH: usize = 64;
 /// How often what the issuer's folder keeps for itself is looked at, in milliseconds.
 const UPKEEP: i64 = 3_600_000;
+/// How many requests for enrolment are answered in a second. Whoever is passed over asks again.
+const ENROLMENTS: u32 = 50;
 /// How long the last answers may take to be written to the broker's connection.
 const CLOSE: Duration = Duration::from_millis(2_500);
 
@@ -41,7 +45,11 @@ pub(crate) async fn run(args: &IssuerArgs, mut signals: Signals) -> CliResult<Ex
         name: "issuer".to_owned(),
         login: Login::read(&realm.folder.issuer_creds())?,
         inbox_prefix: "_INBOX.issuer".to_owned(),
-        subscriptions: vec![subject::every_renewal_request(name), subject::every_trust_bundle(name)],
+        subscriptions: vec![
+            subject::every_renewal_request(name),
+            subject::every_enrolment_request(name),
+            subject::every_trust_bundle(name),
+        ],
         max_waiting: MAX_WAITING,
         // A broker that is not there, or is started again, is waited for.
         wait: true,
@@ -63,6 +71,7 @@ pub(crate) async fn run(args: &IssuerArgs, mut signals: Signals) -> CliResult<Ex
         is_connected: false,
         sign: Liveness::new(args.health.clone(), HEARTBEAT),
         upkeep_at: i64::MIN,
+        enrolments: (0, 0),
     };
     tracing::info!("the issuer of the realm {} renews members that ask", service.verifier.trust().realm());
     let ended = tokio::select! {
@@ -92,6 +101,8 @@ struct Service {
     sign: Liveness,
     /// When the issuer's folder is looked after next, in milliseconds since boot.
     upkeep_at: i64,
+    /// The second since boot in which requests for enrolment were answered last, and how many.
+    enrolments: (i64, u32),
 }
 
 impl Service {
@@ -163,10 +174,45 @@ impl Service {
             return self.take_trust(taken);
         }
         let now = clock::wall();
+        if subject::is_enrolment_request(self.verifier.trust().realm(), delivery.subject()) {
+            return self.enrol(delivery, now);
+        }
         let request = RenewalRequest::open(delivery, &self.verifier, now);
         if let Err(rejected) = request.and_then(|request| self.desk.receive(request, now)) {
             log_rejected(&rejected);
         }
+    }
+
+    /// Answers a request for enrolment. What it says is in the folder first.
+    fn enrol(&mut self, delivery: &Delivery, now: Millis) {
+        let second = clock::since_boot() / 1_000;
+        let answered = if self.enrolments.0 == second { self.enrolments.1 } else { 0 };
+        if answered >= ENROLMENTS {
+            return tracing::warn!("more requests for enrolment came than are answered in a second");
+        }
+        self.enrolments = (second, answered.saturating_add(1));
+        self.take_from_folder();
+        let trust = self.verifier.trust();
+        let done = match enrolment::answer(&self.realm.folder, trust, delivery.body(), now) {
+            Ok(done) => done,
+            Err(fault) => {
+                return tracing::warn!("a request for enrolment was passed over: {}", escape(&fault.to_string()));
+            }
+        };
+        let (asked, kid) = (done.request.request(), done.request.key().thumbprint());
+        // The texts of the refusal are ours, and may name a file.
+        match &done.refused {
+            None => tracing::info!("enrolled {} with the key {kid}", asked.name),
+            Some(error) if error.code == EnrolmentCode::Pending => {
+                tracing::info!("{} asks with the key {kid}, and waits for `countersign enroll approve`", asked.name);
+            }
+            Some(error) => {
+                tracing::warn!("{} is not enrolled with the key {kid}: {}", asked.name, escape(&error.to_string()));
+            }
+        }
+        let Some(token) = &asked.token else { return };
+        let subject = subject::enrolment_answer(trust.realm(), token, &kid);
+        self.link.publish(Signed::document(subject, done.answer), None);
     }
 
     /// Answers the request whose turn it is, if it is time for one.

@@ -5,6 +5,8 @@ pub(crate) mod clients;
 mod context;
 mod credential;
 pub(crate) mod definitions;
+mod enroll;
+mod enrolment;
 mod health;
 pub(crate) mod history;
 mod init;
@@ -41,6 +43,7 @@ pub(crate) fn run(cli: &Cli, output: Output, signals: Signals, helper: Helper) -
     match &cli.command {
         Command::Init(args) => init::run(args, output),
         Command::Credential(action) => credential::run(action, output),
+        Command::Enroll(args) => block_on(or_interrupted(signals, enroll::run(args, output))),
         Command::Context(action) => context::run(action, output),
         Command::Revoke(args) => block_on(or_interrupted(signals, trust::revoke_members(args, output))),
         Command::Trust(action) => block_on(or_interrupted(signals, trust::run(action, output))),

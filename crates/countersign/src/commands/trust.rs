@@ -89,6 +89,38 @@ async fn advance(
     output: Output,
     make: impl FnOnce(&Realm) -> CliResult<Advanced>,
 ) -> CliResult<Exit> {
+    let NewVersion { trust, is_new, files, sent, logins } = make_version(args, make).await?;
+    let published = match &sent {
+        Ok(published) => Published { versions: published, why_not: None },
+        Err(error) => Published { versions: &[], why_not: Some(error.to_string()) },
+    };
+    print_published(&trust, is_new, &published, logins.as_ref(), &files, format.format(), output)?;
+    sent.map_err(|error| not_published(&trust, error, &args.broker))?;
+    logins.transpose()?;
+    Ok(Exit::Succeeded)
+}
+
+/// Revokes the key of a client, everywhere, and prints nothing. It is done only when the broker has taken all of it.
+pub(crate) async fn revoke_client(args: &RealmArgs, name: &Name) -> CliResult<()> {
+    let done = make_version(args, |realm| {
+        let kid = member_key(&realm.folder, &realm.trust, Role::Client, name)?;
+        Ok(revoke(&realm.folder, &realm.trust, &[Revoked::Key { kid, since: clock::wall() }])?)
+    });
+    let NewVersion { trust, sent, logins, .. } = done.await?;
+    sent.map_err(|error| not_published(&trust, error, &args.broker))?;
+    logins.transpose().map(|_| ())
+}
+
+/// A version of the trust bundle, and what came of it at the broker.
+struct NewVersion {
+    trust: Trust,
+    is_new: bool,
+    files: Vec<FileChange>,
+    sent: Result<Vec<u64>, PublishError>,
+    logins: Option<CliResult<EndedLogins>>,
+}
+
+async fn make_version(args: &RealmArgs, make: impl FnOnce(&Realm) -> CliResult<Advanced>) -> CliResult<NewVersion> {
     let mut realm = Realm::open(&args.keys)?;
     let login = Login::read(&realm.folder.trust_creds())?;
     let publisher = TrustPublisher::connect(args.broker.address(), realm.trust.realm(), login).await;
@@ -107,14 +139,7 @@ async fn advance(
         Ok(_) => Some(end_logins(&args.broker, &realm.folder, &trust, &mut files).await),
         Err(_) => None,
     };
-    let published = match &sent {
-        Ok(published) => Published { versions: published, why_not: None },
-        Err(error) => Published { versions: &[], why_not: Some(error.to_string()) },
-    };
-    print_published(&trust, is_new, &published, logins.as_ref(), &files, format.format(), output)?;
-    sent.map_err(|error| not_published(&trust, error, &args.broker))?;
-    logins.transpose()?;
-    Ok(Exit::Succeeded)
+    Ok(NewVersion { trust, is_new, files, sent, logins })
 }
 
 /// Has the broker refuse what the revoked members of the folder log in with.

@@ -8,15 +8,27 @@ use crate::folder::Folder;
 /// All subcommands, in the order of the help.
 fn subcommands() -> Vec<&'static str> {
     let builtins = Builtin::ALL.iter().map(|builtin| builtin.name());
-    let before =
-        ["init", "credential", "context", "revoke", "trust", "setup", "issuer", "client", "commands", "health"];
+    let before = [
+        "init",
+        "credential",
+        "enroll",
+        "context",
+        "revoke",
+        "trust",
+        "setup",
+        "issuer",
+        "client",
+        "commands",
+        "health",
+    ];
     let after = ["wait", "call", "clients", "history", "server", "watch", "schema", "completions", "man", "schemas"];
     before.into_iter().chain(builtins).chain(after).collect()
 }
 
 /// All of them, also those of others, as they are typed.
 pub fn every_subcommand() -> Vec<&'static str> {
-    let below = CREDENTIALS.into_iter().chain(TRUST).chain(CONTEXTS).chain(["clients forget", "commands check"]);
+    let below =
+        CREDENTIALS.into_iter().chain(ENROLL).chain(TRUST).chain(CONTEXTS).chain(["clients forget", "commands check"]);
     subcommands().into_iter().chain(below).collect()
 }
 
@@ -34,6 +46,10 @@ const CREDENTIALS: [&str; 8] = [
     "credential show",
     "credential list",
 ];
+
+/// The subcommands of `enroll`, as they are typed.
+const ENROLL: [&str; 7] =
+    ["enroll token", "enroll request", "enroll sign", "enroll accept", "enroll list", "enroll approve", "enroll deny"];
 
 /// The subcommands of `context`, as they are typed.
 const CONTEXTS: [&str; 5] = ["context list", "context show", "context set", "context use", "context remove"];

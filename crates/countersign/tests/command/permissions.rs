@@ -10,6 +10,7 @@ use data_encoding::BASE64URL_NOPAD;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 
+use countersign_protocol::enrolment::Token;
 use countersign_testkit::accounts::{jwt_in, seed_in};
 
 use crate::broker::Broker;
@@ -139,6 +140,8 @@ const SUBJECTS: &[&str] = &[
     "cs.demo.renewal.answer.client.worker-1",
     "cs.demo.renewal.answer.operator.alice",
     "cs.demo.renewal.answer.operator.bob",
+    "cs.demo.enrolment.request.k3v9q2m8x7c1b5n0",
+    "cs.demo.enrolment.answer.k3v9q2m8x7c1b5n0.key",
     "cs.demo.roster.get",
     "cs.demo.roster.message",
     "cs.plant.roster.get",
@@ -179,11 +182,24 @@ const SUBJECTS: &[&str] = &[
 ];
 
 /// Subscriptions only.
-const WILDCARDS: &[&str] =
-    &["cs.>", "cs.demo.>", "cs.demo.cmd.>", "cs.demo.cmd.client.*", RENEWALS, "_INBOX.>", "$SYS.>", ">", "*"];
+const WILDCARDS: &[&str] = &[
+    "cs.>",
+    "cs.demo.>",
+    "cs.demo.cmd.>",
+    "cs.demo.cmd.client.*",
+    RENEWALS,
+    ENROLMENTS,
+    "_INBOX.>",
+    "$SYS.>",
+    ">",
+    "*",
+];
 
 /// Every request for renewal.
 const RENEWALS: &str = "cs.demo.renewal.request.*.*";
+
+/// Every request for enrolment.
+const ENROLMENTS: &str = "cs.demo.enrolment.request.*";
 
 fn realm() -> (Folder, Broker) {
     let folder = Folder::with_keys(&[
@@ -204,7 +220,7 @@ fn realm() -> (Folder, Broker) {
 fn the_observer_sees_everything_of_countersign_and_publishes_nothing_but_to_itself_and_the_question_for_trust() {
     let (folder, broker) = realm();
     let of_countersign: Vec<&str> = SUBJECTS.iter().copied().filter(|subject| subject.starts_with("cs.")).collect();
-    let wildcards = ["cs.>", "cs.demo.>", "cs.demo.cmd.>", "cs.demo.cmd.client.*", RENEWALS];
+    let wildcards = ["cs.>", "cs.demo.>", "cs.demo.cmd.>", "cs.demo.cmd.client.*", RENEWALS, ENROLMENTS];
     let own = ["_INBOX.observer.a.b"];
     let publish = ["cs.demo.trust.get", own[0]];
     User::connect(&folder, &broker, "observer").check(&publish, &[&of_countersign[..], &wildcards, &own].concat());
@@ -290,14 +306,31 @@ fn the_accounts_key_gives_the_broker_changed_accounts_and_does_nothing_else() {
 }
 
 #[test]
-fn the_issuer_receives_requests_for_renewal_answers_them_and_does_nothing_else() {
+fn the_issuer_receives_requests_answers_them_and_does_nothing_else() {
     let (folder, broker) = realm();
-    let of_renewal = |part: &'static str| SUBJECTS.iter().copied().filter(move |subject| subject.starts_with(part));
-    let publish: Vec<&str> = of_renewal("cs.demo.renewal.answer.").chain(["cs.demo.trust.get"]).collect();
-    let subscribe: Vec<&str> = of_renewal("cs.demo.renewal.request.")
-        .chain([RENEWALS, "cs.demo.trust.bundle.7", "_INBOX.issuer.a.b"])
-        .collect();
+    let both = |part: &'static str| {
+        let parts = ["renewal", "enrolment"].map(|what| format!("cs.demo.{what}.{part}."));
+        SUBJECTS.iter().copied().filter(move |subject| parts.iter().any(|part| subject.starts_with(part)))
+    };
+    let publish: Vec<&str> = both("answer").chain(["cs.demo.trust.get"]).collect();
+    let subscribe: Vec<&str> =
+        both("request").chain([RENEWALS, ENROLMENTS, "cs.demo.trust.bundle.7", "_INBOX.issuer.a.b"]).collect();
     User::connect(&folder, &broker, "issuer").check(&publish, &subscribe);
+}
+
+#[test]
+fn whoever_has_a_token_asks_by_it_hears_the_answers_to_it_and_does_nothing_else() {
+    let (folder, broker) = realm();
+    let made = folder.run(&["enroll", "token", "worker-7", "-o", "json"]).expect(0).json();
+    let token = Token::parse(made["token"].as_str().unwrap()).unwrap();
+    let key = KeyPair::from_seed(&token.seed).unwrap();
+    let mut user = User::greet(&broker, &key, Some(&token.user_jwt));
+    user.check(&[], &[]);
+    let id = &token.id;
+    assert!(user.may_publish(&format!("cs.demo.enrolment.request.{id}")));
+    assert!(user.may_subscribe(&format!("cs.demo.enrolment.answer.{id}.*")));
+    assert!(!user.may_subscribe(&format!("cs.demo.enrolment.request.{id}")));
+    assert!(!user.may_publish(&format!("cs.demo.enrolment.answer.{id}.key")));
 }
 
 /// How many messages the stream holds, and the number of the last.

@@ -17,6 +17,7 @@ mod cluster;
 mod completions;
 mod credentials;
 mod describe;
+mod enrolment;
 mod exits;
 mod fake;
 mod files;

@@ -77,6 +77,12 @@ impl Process {
         self.wait().exits(0).stdout
     }
 
+    /// Ends it by SIGTERM. Returns all that it ever printed on standard error.
+    pub fn printed_errors(mut self) -> String {
+        self.signal(Signal::TERM);
+        self.stderr.until_closed()
+    }
+
     /// The most memory that it has held so far, in bytes.
     pub fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

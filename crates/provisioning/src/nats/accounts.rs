@@ -41,7 +41,12 @@ impl Accounts {
         let folder = changes.folder().clone();
         let path = folder.authority();
         let present = read_file(&folder)?;
+        let is_completed = Authority::complete(&path)?;
         let authority = match (Authority::read(&path)?, &present) {
+            (Some(authority), _) if is_completed => {
+                changes.note(Action::Renewed, &path, "with keys for new kinds of users");
+                authority
+            }
             (Some(authority), _) => {
                 changes.note(Action::Left, &path, "");
                 authority

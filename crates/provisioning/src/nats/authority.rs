@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use countersign_host::clock;
-use countersign_keys::{Fault, KeyFileError, read_secret};
+use countersign_keys::{Fault, KeyFileError, read_secret, replace_secret};
 use nkeys::{KeyPair, KeyPairType};
 use zeroize::Zeroizing;
 
@@ -38,7 +38,7 @@ impl Account {
 pub(super) struct Authority {
     signs_accounts: KeyPair,
     accounts: [KeyPair; 3],
-    sign_users: [KeyPair; 7],
+    sign_users: [KeyPair; 8],
 }
 
 /// What a key in the file is called, and of which kind it is: in this order.
@@ -51,7 +51,7 @@ fn titles() -> impl Iterator<Item = (&'static str, KeyPairType)> {
 impl Authority {
     /// New keys, and the text of the file that they are kept in.
     pub(super) fn create() -> Result<(Self, Zeroizing<String>), ProvisionError> {
-        let mut text = Zeroizing::new(String::with_capacity(1_024));
+        let mut text = Zeroizing::new(String::with_capacity(2_048));
         let mut keys = Vec::new();
         for (title, kind) in titles() {
             let key = KeyPair::new_from_raw(kind, clock::random().map_err(no_randomness)?).map_err(no_randomness)?;
@@ -65,22 +65,36 @@ impl Authority {
 
     /// The keys in a file; `None` where there is no such file.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, ProvisionError> {
-        let text = match read_secret(path) {
-            Ok(text) => text,
-            Err(KeyFileError { fault: Fault::Missing, .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let mut lines = text.lines();
-        let keys = titles().map(|(title, kind)| {
-            let (found, seed) = lines.next()?.trim().split_once(' ')?;
-            KeyPair::from_seed(seed).ok().filter(|key| found == title && key.key_pair_type() == kind)
-        });
-        let keys = keys.collect::<Option<Vec<KeyPair>>>().and_then(Self::of);
-        keys.map(Some).ok_or_else(|| {
+        let Some(text) = read_text(path)? else { return Ok(None) };
+        let keys = titles().map(|(title, kind)| find(&text, title, kind)).collect::<Option<Vec<KeyPair>>>();
+        keys.and_then(Self::of).map(Some).ok_or_else(|| {
             ProvisionError::keys(format!("{}: not the keys of the broker's accounts", path.display()))
                 .expecting("the lines that `countersign init` wrote, each a name and a seed")
-                .hinting("bring the file back from a copy; a new one would be another broker's")
+                .hinting("where an earlier version made it, run `countersign init`; else bring it back from a copy")
         })
+    }
+
+    /// Adds to a file what an earlier version did not know: signing keys of kinds of users. Says whether there were such.
+    pub(super) fn complete(path: &Path) -> Result<bool, ProvisionError> {
+        let Some(text) = read_text(path)? else { return Ok(false) };
+        let is_known = |title: &str| text.lines().any(|line| line.split(' ').next() == Some(title));
+        let missing: Vec<&str> =
+            UserRole::ALL.map(UserRole::signing_key).into_iter().filter(|title| !is_known(title)).collect();
+        // Of a file that is damaged nothing is made; whoever reads it says so.
+        let is_sound = titles().all(|(title, kind)| missing.contains(&title) || find(&text, title, kind).is_some());
+        if missing.is_empty() || !is_sound {
+            return Ok(false);
+        }
+        let mut completed = Zeroizing::new(String::with_capacity(text.len() + 128 * missing.len()));
+        completed.push_str(text.trim_end());
+        for title in missing {
+            let key = KeyPair::new_from_raw(KeyPairType::Account, clock::random().map_err(no_randomness)?);
+            let seed = Zeroizing::new(key.map_err(no_randomness)?.seed().map_err(no_randomness)?);
+            completed.extend(["\n", title, " ", &seed]);
+        }
+        completed.push('\n');
+        replace_secret(path, completed.as_bytes())?;
+        Ok(true)
     }
 
     fn of(keys: Vec<KeyPair>) -> Option<Self> {
@@ -105,4 +119,19 @@ impl Authority {
     pub(super) fn signs_users(&self, role: UserRole) -> &KeyPair {
         &self.sign_users[role as usize]
     }
+}
+
+fn read_text(path: &Path) -> Result<Option<Zeroizing<String>>, ProvisionError> {
+    match read_secret(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(KeyFileError { fault: Fault::Missing, .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The key of a title, of this kind.
+fn find(text: &str, title: &str, kind: KeyPairType) -> Option<KeyPair> {
+    let mut named = text.lines().filter_map(|line| line.trim().split_once(' ')).filter(|(found, _)| *found == title);
+    let seed = named.next().filter(|_| named.clone().next().is_none())?.1;
+    KeyPair::from_seed(seed).ok().filter(|key| key.key_pair_type() == kind)
 }

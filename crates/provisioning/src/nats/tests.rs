@@ -226,7 +226,7 @@ fn no_list_of_permissions_is_empty_because_nats_would_take_it_for_everything() {
             account_claims(*account, &name("demo"), &authority)["nats"]["signing_keys"].as_array().unwrap().clone()
         })
         .collect();
-    assert_eq!(scopes.len(), 7);
+    assert_eq!(scopes.len(), UserRole::ALL.len());
     for scope in scopes {
         for list in ["pub", "sub"] {
             assert!(!scope["template"][list]["allow"].as_array().unwrap().is_empty(), "{scope}");

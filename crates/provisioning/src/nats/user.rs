@@ -25,6 +25,8 @@ pub(crate) enum UserRole {
     Accounts,
     /// Answers members that ask for their next credential.
     Issuer,
+    /// Asks to be enrolled, with a token.
+    Enrolment,
 }
 
 /// A user: what its JWT states.
@@ -46,8 +48,16 @@ const NAME: &str = "{{name()}}";
 const GROUP: &str = "{{tag(group)}}";
 
 impl UserRole {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Client, Self::Operator, Self::Observer, Self::Setup, Self::Trust, Self::Accounts, Self::Issuer];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Client,
+        Self::Operator,
+        Self::Observer,
+        Self::Setup,
+        Self::Trust,
+        Self::Accounts,
+        Self::Issuer,
+        Self::Enrolment,
+    ];
 
     pub(super) fn word(self) -> &'static str {
         match self {
@@ -58,6 +68,7 @@ impl UserRole {
             Self::Trust => "trust",
             Self::Accounts => "accounts",
             Self::Issuer => "issuer",
+            Self::Enrolment => "enrolment",
         }
     }
 
@@ -71,13 +82,16 @@ impl UserRole {
             Self::Trust => "signs-trust",
             Self::Accounts => "signs-accounts",
             Self::Issuer => "signs-issuer",
+            Self::Enrolment => "signs-enrolment",
         }
     }
 
     /// The account of its users.
     pub(super) fn account(self) -> Account {
         match self {
-            Self::Client | Self::Operator | Self::Observer | Self::Trust | Self::Issuer => Account::Realm,
+            Self::Client | Self::Operator | Self::Observer | Self::Trust | Self::Issuer | Self::Enrolment => {
+                Account::Realm
+            }
             Self::Setup => Account::Store,
             Self::Accounts => Account::System,
         }
@@ -129,12 +143,22 @@ impl UserRole {
                 (vec![subject::every_trust_bundle(realm), subject::trust_get(realm)], vec![text("_INBOX.trust.>")])
             }
             Self::Issuer => (
-                vec![format!("cs.{realm}.renewal.answer.*.*"), subject::trust_get(realm)],
+                vec![
+                    format!("cs.{realm}.renewal.answer.*.*"),
+                    format!("cs.{realm}.enrolment.answer.*.*"),
+                    subject::trust_get(realm),
+                ],
                 vec![
                     subject::every_renewal_request(realm),
+                    subject::every_enrolment_request(realm),
                     subject::every_trust_bundle(realm),
                     text("_INBOX.issuer.>"),
                 ],
+            ),
+            // Its name is the token's id.
+            Self::Enrolment => (
+                vec![format!("cs.{realm}.enrolment.request.{NAME}")],
+                vec![format!("cs.{realm}.enrolment.answer.{NAME}.*")],
             ),
             Self::Accounts => (
                 vec![text("$SYS.REQ.CLAIMS.UPDATE"), text("$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP")],
@@ -180,6 +204,7 @@ impl UserRole {
             Self::Trust => "for `trust publish` and `revoke`;",
             Self::Accounts => "gives the broker changed accounts;",
             Self::Issuer => "for `countersign issuer`;",
+            Self::Enrolment => "for `countersign enroll`;",
         }
     }
 }
