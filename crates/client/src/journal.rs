@@ -7,6 +7,7 @@
 mod compaction;
 mod format;
 mod load;
+mod look;
 mod space;
 pub(crate) mod sync;
 
@@ -28,6 +29,7 @@ use rustix::process::geteuid;
 
 pub(crate) use self::compaction::CompactionRequest;
 use self::compaction::{Compaction, CompactionStep};
+pub use self::look::{StateReport, look_at_state};
 use self::space::{END, Space};
 
 /// A record shorter than this is not compacted.
@@ -166,7 +168,7 @@ impl LockedStateDir {
 
     /// Where that is written. What was accepted under another pin does not count.
     pub(crate) fn accepted_trust(&self, given: &Trust) -> PathBuf {
-        self.path.join(format!("trust.{}.json", given.pin()))
+        accepted_trust(&self.path, given)
     }
 
     fn at(path: PathBuf) -> Result<Self, JournalError> {
@@ -368,9 +370,24 @@ impl Journal {
     }
 }
 
+fn accepted_trust(folder: &Path, given: &Trust) -> PathBuf {
+    folder.join(format!("trust.{}.json", given.pin()))
+}
+
 fn lock(folder: &Path) -> Result<File, JournalError> {
     let failed = |error: io::Error| JournalError::io(folder, &error);
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    let held = open_private(folder)?;
+    match flock(&held, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(held),
+        Err(Errno::WOULDBLOCK) => Err(JournalError::new(folder, JournalFault::Locked)),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+/// Opens a folder that nobody else may reach or replace.
+fn open_private(folder: &Path) -> Result<File, JournalError> {
+    let failed = |error: io::Error| JournalError::io(folder, &error);
     refuse_exposed(folder).map_err(|error| JournalError::new(folder, JournalFault::Exposed(error)))?;
     let held = File::open(folder).map_err(failed)?;
     let about = held.metadata().map_err(failed)?;
@@ -381,11 +398,7 @@ fn lock(folder: &Path) -> Result<File, JournalError> {
     if mode & 0o077 != 0 {
         return Err(JournalError::new(folder, JournalFault::Open(mode)));
     }
-    match flock(&held, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(held),
-        Err(Errno::WOULDBLOCK) => Err(JournalError::new(folder, JournalFault::Locked)),
-        Err(error) => Err(failed(error.into())),
-    }
+    Ok(held)
 }
 
 /// What the ends of so many commands take at least, in bytes.

@@ -50,7 +50,7 @@ pub use countersign_protocol::output::{OutputReport, Stream, StreamReport};
 pub use self::command::{Context, DataCommand, Failure, Immediate, JobContext, LongRunning};
 pub use self::console::Console;
 pub use self::error::ClientError;
-pub use self::journal::{JournalError, LockedStateDir};
+pub use self::journal::{JournalError, LockedStateDir, StateReport, look_at_state};
 pub use self::output::{JobOutput, MAX_OUTPUT};
 pub use self::programs::{DefinitionError, Helper, Ignored, Program, Programs};
 pub use self::registry::{Commands, RegistrationError};

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use countersign_machine::client::JobKey;
 use countersign_protocol::output::{OutputReport, Stream};
 
-pub(crate) use self::store::OutputStore;
+pub(crate) use self::store::{OutputStore, RESERVE};
 
 /// How many bytes of each stream are kept, unless its command says otherwise: 1 MiB.
 pub const MAX_OUTPUT: u64 = 1024 * 1024;

@@ -13,6 +13,7 @@ use crate::text::Place;
 mod command;
 mod context;
 mod credential;
+mod doctor;
 mod enroll;
 mod error;
 mod options;
@@ -28,6 +29,7 @@ pub(crate) use context::{ContextAction, ContextSetArgs};
 pub(crate) use credential::{
     AllowedCommand, CredentialAction, GrantArgs, IssueMember, IssuingArgs, RenewMember, WhoArgs,
 };
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use enroll::{EnrollAction, EnrollArgs, JoinArgs, NewTokenArgs};
 pub(crate) use options::{Format, OutputArgs, SendArgs, VerbosityArgs};
 pub(crate) use request::{
@@ -64,7 +66,8 @@ Exit status:
   6    some target still runs the command (result, wait, --deadline), and
        none failed or gave no reply
   130  interrupted by Ctrl-C (SIGINT)
-  143  ended by SIGTERM"
+  143  ended by SIGTERM
+`doctor` ends with 0 (fine), 1 (warnings) or 2 (something is broken)."
 )]
 pub(crate) struct Cli {
     /// What every subcommand takes.

@@ -7,6 +7,7 @@ mod cli_error;
 mod commands;
 mod completions;
 mod context;
+mod doctor;
 mod duration;
 mod follow;
 mod history;

@@ -14,6 +14,7 @@ mod inbox;
 mod obstacle;
 mod pump;
 mod queue;
+mod rights;
 mod stored;
 mod stream;
 mod subscriptions;
@@ -40,7 +41,9 @@ pub use self::inbox::{Answer, Inbox};
 pub use self::obstacle::Obstacle;
 use self::queue::Shedding;
 pub use self::stored::{StoredError, StoredMessage, stored_message};
-pub use self::stream::{BrokerAccess, StreamContent, StreamError, StreamReplicas, make_stream, purge_stream};
+pub use self::stream::{
+    BrokerAccess, StreamContent, StreamError, StreamReplicas, StreamState, look_at_stream, make_stream, purge_stream,
+};
 use self::subscriptions::Subscriptions;
 pub use self::trust::{PublishError, TrustPublisher, TrustRequest};
 use countersign_keys::Login;
@@ -307,6 +310,11 @@ impl Link {
         self.shared.subscriptions.replace(subscriptions);
     }
 
+    /// Whether the present connection, or the last one, has TLS.
+    pub fn has_tls(&self) -> bool {
+        self.shared.has_tls.load(Ordering::Relaxed)
+    }
+
     /// The subscriptions that the broker refuses on the present connection, and its errors.
     pub fn refused(&self) -> BTreeMap<String, String> {
         self.shared.subscriptions.refused()
@@ -369,6 +377,7 @@ struct Shared {
     /// 0 before the first connection.
     max_payload: AtomicUsize,
     is_readable: AtomicBool,
+    has_tls: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -398,6 +407,7 @@ impl Shared {
             subscriptions: Subscriptions::new(subscriptions),
             max_payload: AtomicUsize::new(0),
             is_readable: AtomicBool::new(false),
+            has_tls: AtomicBool::new(false),
         }
     }
 

@@ -12,7 +12,7 @@ use super::Answer;
 /// JetStream's error code where there is no such message.
 const NO_MESSAGE: u64 = 10_037;
 /// Its error code where there is no such stream.
-const NO_STREAM: u64 = 10_059;
+pub(super) const NO_STREAM: u64 = 10_059;
 
 /// One message of a stream. Nothing of it is verified.
 #[derive(Debug)]

@@ -267,6 +267,7 @@ async fn introduce(
         Ok(Ok(client)) => {
             let has_tls = asks_for_tls || client.server_info().tls_required;
             shared.is_readable.store(leaves && !has_tls, Ordering::Relaxed);
+            shared.has_tls.store(has_tls, Ordering::Relaxed);
             connected.store(true, Ordering::Relaxed);
             Ok(client)
         }

@@ -15,4 +15,4 @@ mod trust;
 
 pub use countersign_machine::server::OperatorEvent;
 pub use operator::{Follow, Operator, OperatorConfig, OperatorError};
-pub use stream::{MAX_PRESENCE, MAX_VERSIONS, MadeStream, SetupError, forget, setup};
+pub use stream::{MAX_PRESENCE, MAX_VERSIONS, MadeStream, SetupError, forget, look_at_streams, setup};

@@ -1,7 +1,10 @@
 //! The broker's streams, and what the setup key may do with them.
 
 use countersign_keys::Login;
-use countersign_link::{BrokerAccess, BrokerAddress, LinkError, StreamContent, StreamError, make_stream, purge_stream};
+use countersign_link::{
+    BrokerAccess, BrokerAddress, LinkError, StreamContent, StreamError, StreamState, look_at_stream, make_stream,
+    purge_stream,
+};
 use countersign_protocol::event::EventKind;
 use countersign_protocol::name::Name;
 use countersign_protocol::trust::MAX_TRUST;
@@ -53,6 +56,30 @@ pub async fn setup(
     login: Login,
 ) -> Result<[MadeStream; 2], SetupError> {
     let broker = broker.into();
+    let [(presences, of_presences), (trust, of_trust)] = streams(realm);
+    let presences = make(broker.clone(), login.clone(), presences, of_presences).await?;
+    Ok([presences, make(broker, login, trust, of_trust).await?])
+}
+
+/// Looks whether the two streams are what [`setup`] makes of them; the state is `None` where there is none. Nothing is changed.
+pub async fn look_at_streams(
+    broker: impl Into<BrokerAddress>,
+    realm: &Name,
+    login: Login,
+) -> Result<Vec<(String, Option<StreamState>)>, SetupError> {
+    let broker = broker.into();
+    let mut found = Vec::new();
+    for (stream, content) in streams(realm) {
+        let access = BrokerAccess { broker: broker.clone(), login: login.clone(), inbox_prefix: INBOX_PREFIX };
+        let state = look_at_stream(access, &stream, &content).await;
+        let state = state.map_err(|error| failed("show", &stream, error))?;
+        found.push((stream, state));
+    }
+    Ok(found)
+}
+
+/// The two streams, by name.
+fn streams(realm: &Name) -> [(String, StreamContent); 2] {
     let presences =
         StreamContent { subjects: vec![subject::every_presence(realm)], max_message: MAX_PRESENCE, max_messages: None };
     let trust = StreamContent {
@@ -60,8 +87,7 @@ pub async fn setup(
         max_message: i32::try_from(MAX_TRUST).unwrap_or(i32::MAX),
         max_messages: Some(MAX_VERSIONS),
     };
-    let presences = make(broker.clone(), login.clone(), subject::presence_stream(realm), presences).await?;
-    Ok([presences, make(broker, login, subject::trust_stream(realm), trust).await?])
+    [(subject::presence_stream(realm), presences), (subject::trust_stream(realm), trust)]
 }
 
 async fn make(

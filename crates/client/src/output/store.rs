@@ -22,7 +22,7 @@ const MAX_JOBS: usize = 4_096;
 /// How much of one stream may be kept at most, in bytes: 1 GiB.
 const MAX_LIMIT: u64 = 1024 * 1024 * 1024;
 /// What output leaves free on the disk, in bytes: the journal needs room too.
-const RESERVE: u64 = 16 * 1024 * 1024;
+pub(crate) const RESERVE: u64 = 16 * 1024 * 1024;
 /// After how many bytes that the outputs have grown the disk is asked again how much is free.
 const ASK_AFTER: u64 = 1024 * 1024;
 

@@ -11,6 +11,7 @@ use countersign_provisioning::NewClient;
 
 use super::context::ContextAction;
 use super::credential::{CredentialAction, life};
+use super::doctor::DoctorArgs;
 use super::enroll::EnrollArgs;
 use super::options::{OutputArgs, SendArgs};
 use super::request::{CommandArgs, Sender};
@@ -131,6 +132,25 @@ A new operator or client needs nothing new at the broker.")]
   countersign issuer
   countersign issuer --valid 7d --health /run/countersign/issuer")]
     Issuer(IssuerArgs),
+
+    /// Say what is wrong with keys, broker and clients, and what to do
+    ///
+    /// Looks at the files of the folder of keys (modes, owners, paths, pairs that fit, what lies together), at what they state
+    /// (credentials, the trust bundle and the versions before it, logins), at the broker (TLS, account, streams, clock, and what
+    /// each login of the folder may do there, tried for real), at the clients (each asked, its clock, its trust), and on a
+    /// worker at the folder of its state and of its programs. It works with the folder of an issuer, of an operator, and of a
+    /// worker, and leaves out what that has no keys for.
+    ///
+    /// Nothing is changed. Rights are tried by empty messages that nobody takes for anything; `watch` shows them.
+    #[command(after_long_help = "Examples:
+  countersign doctor
+  countersign doctor --state /var/lib/countersign -o json
+
+Exit status:
+  0    everything is fine
+  1    warnings: it works, and somebody should see to it
+  2    something is broken")]
+    Doctor(DoctorArgs),
 
     /// Run a client: verify commands, execute them, sign replies
     ///

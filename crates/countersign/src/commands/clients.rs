@@ -101,7 +101,7 @@ pub(crate) async fn remove(
 }
 
 /// There is no roster to show, or to remove from.
-pub(super) fn no_roster(error: OperatorError) -> CliError {
+pub(crate) fn no_roster(error: OperatorError) -> CliError {
     match error {
         OperatorError::Roster(_) => CliError::new(Exit::Broker, error)
             .expected("the stream of presences, which is the roster")

@@ -25,6 +25,7 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::args::{Cli, Command, CommandsAction, CommandsArgs};
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::completions;
+use crate::doctor;
 use crate::logs;
 use crate::output::Output;
 use crate::prompt;
@@ -49,6 +50,7 @@ pub(crate) fn run(cli: &Cli, output: Output, signals: Signals, helper: Helper) -
         Command::Trust(action) => block_on(or_interrupted(signals, trust::run(action, output))),
         Command::Setup(args) => block_on(or_interrupted(signals, setup::run(args, output))),
         Command::Issuer(args) => block_on(issuer::run(args, signals)),
+        Command::Doctor(args) => block_on(or_interrupted(signals, doctor::run(args, output))),
         Command::Client(args) => block_on(client::run(args, signals, helper)),
         Command::Commands(CommandsArgs { action: Some(CommandsAction::Check { folder, output: format }), .. }) => {
             definitions::check(folder, format.format(), output)

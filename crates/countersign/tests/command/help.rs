@@ -17,6 +17,7 @@ fn subcommands() -> Vec<&'static str> {
         "trust",
         "setup",
         "issuer",
+        "doctor",
         "client",
         "commands",
         "health",

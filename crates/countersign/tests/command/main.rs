@@ -14,6 +14,7 @@ mod client;
 mod completions;
 mod context;
 mod credential;
+mod doctor;
 mod enroll;
 mod folder;
 mod help;

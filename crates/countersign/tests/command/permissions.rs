@@ -87,6 +87,13 @@ impl User {
         received
     }
 
+    /// Asks the broker for something, and waits for its answer.
+    pub fn request(&mut self, subject: &str, inbox: &str, body: &str) {
+        self.subscribe(inbox);
+        self.send(&format!("PUB {subject} {inbox} {}\r\n{body}\r\n", body.len()));
+        while self.received() == 0 {}
+    }
+
     fn may_publish(&mut self, subject: &str) -> bool {
         self.send(&format!("PUB {subject} 2\r\n{{}}\r\n"));
         Self::was_allowed(&self.refusals(), &format!("'Permissions Violation for Publish to \"{subject}\"'"))

@@ -5,6 +5,7 @@ use countersign_testkit::hostile::{Message, Peer};
 use countersign_testkit::realm::name;
 use serde_json::{Value, json};
 
+use crate::fake::FakeWorker;
 use crate::fleet::Fleet;
 
 /// Sends the broker a request, and waits for its reply.
@@ -56,6 +57,18 @@ fn the_stream_holds_the_last_presence_of_each_client_and_setup_twice_is_harmless
     );
     assert_eq!(stored_messages(&fleet), 2);
     drop(workers);
+}
+
+#[test]
+fn the_doctor_finds_the_client_whose_clock_is_ahead() {
+    let fleet = Fleet::new();
+    let mut worker = FakeWorker::new(&fleet, "worker-1");
+    worker.present(&fleet, -3_600_000);
+    let found = fleet.run(&["doctor", "-o", "json"]).exits(2).json();
+    let of_clocks = found["findings"].as_array().unwrap().iter().filter(|it| it["check"] == "clock");
+    let clock = of_clocks.filter(|it| it["level"] == "broken").map(|it| it["what"].as_str().unwrap()).next().unwrap();
+    assert!(clock.starts_with("has another clock than this machine: worker-1, "), "{clock}");
+    assert!(clock.ends_with(" ahead"), "{clock}");
 }
 
 #[test]
