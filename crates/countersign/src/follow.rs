@@ -1,30 +1,30 @@
 //! Reading what jobs write, from any number of clients at once, and checking it against what they signed (section 13).
 
+mod query;
 mod tail;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
-use countersign_machine::server::{
-    Audience, CommandRequest, Options, Report, RequestId, TargetReport, Update, Verdict,
-};
+use countersign_machine::server::{Audience, CommandRequest, Options, Report, RequestId, Update, Verdict};
 use countersign_protocol::command::{Builtin, Call, CommandId};
 use countersign_protocol::json::read;
-use countersign_protocol::limits::MAX_INTEGER;
 use countersign_protocol::name::Name;
 use countersign_protocol::output::{OutputPiece, OutputQuery, Stream, StreamReport};
 use countersign_protocol::reply;
 use countersign_server::{Operator, OperatorError, OperatorEvent};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use self::query::{call, final_report, probe, readable};
 use self::tail::{Outcome, Tail};
 use crate::args::{FollowArgs, Format};
 use crate::cli_error::{CliError, CliResult, Exit};
 use crate::output::{Gathering, Output, StreamPrinter};
 use crate::requests;
-use crate::text::{code, command, reply_error};
+use crate::text::{command, counted, reply_error};
 
 /// How soon a job that has written nothing new is asked again.
 const POLL: Duration = Duration::from_millis(400);
@@ -45,8 +45,8 @@ pub(crate) struct Following {
     /// Whether the end of the jobs is awaited.
     to_the_end: bool,
     readings: Vec<Reading>,
-    /// The question to all targets who has output of the job.
-    probe: Option<(RequestId, CommandId, Stream)>,
+    /// What is asked and not answered yet.
+    asked: BTreeMap<RequestId, Question>,
     /// Why nothing could be read.
     failure: Option<CliError>,
     exit: Exit,
@@ -54,6 +54,17 @@ pub(crate) struct Following {
     is_read_enough: bool,
     /// The person does not wait any more.
     is_interrupted: bool,
+}
+
+/// A question to a client.
+#[derive(Debug, Clone, Copy)]
+enum Question {
+    /// Who of all targets has output of the job.
+    Probe(CommandId, Stream),
+    /// The next piece of this reading.
+    Piece(usize),
+    /// All of it was read: what the final reply says of it.
+    FinalReply(usize),
 }
 
 /// One stream of one client.
@@ -71,9 +82,7 @@ struct Reading {
 enum State {
     /// To be asked from then on.
     Due(Instant),
-    Asked(RequestId),
-    /// All was read; what the final reply says of it is asked for.
-    Verifying(RequestId),
+    Asked,
     Over,
 }
 
@@ -85,8 +94,6 @@ impl Following {
         let (deadline, options) = (options.deadline, Options { detach: false, deadline: None, ..options });
         let ends_at =
             deadline.and_then(|millis| u64::try_from(millis).ok()).map(|it| Instant::now() + Duration::from_millis(it));
-        let (readings, probe, failure, exit) = (Vec::new(), None, None, Exit::Succeeded);
-        let (is_read_enough, is_interrupted) = (false, false);
         Self {
             output,
             printer,
@@ -94,12 +101,12 @@ impl Following {
             deadline,
             ends_at,
             to_the_end,
-            readings,
-            probe,
-            failure,
-            exit,
-            is_read_enough,
-            is_interrupted,
+            readings: Vec::new(),
+            asked: BTreeMap::new(),
+            failure: None,
+            exit: Exit::Succeeded,
+            is_read_enough: false,
+            is_interrupted: false,
         }
     }
 
@@ -127,7 +134,7 @@ impl Following {
         let request = CommandRequest::new(probe(job, stream), false)?;
         let submitted = operator.submit(request, audience, following.options).await;
         let id = submitted.map_err(|error| requests::failure(error, Some(operator)))?;
-        following.probe = Some((id, job, stream));
+        following.asked.insert(id, Question::Probe(job, stream));
         Ok(following)
     }
 
@@ -211,7 +218,7 @@ impl Following {
         self.is_read_enough
             || self.is_interrupted
             || self.is_late()
-            || self.probe.is_none() && self.readings.iter().all(|it| it.state == State::Over)
+            || self.asked.is_empty() && self.readings.iter().all(|it| it.state == State::Over)
     }
 
     /// Whether the deadline is over.
@@ -225,7 +232,7 @@ impl Following {
             State::Due(at) => Some(at),
             _ => None,
         });
-        let due = due.min().filter(|_| self.asked() < MAX_ASKED);
+        let due = due.min().filter(|_| self.asked.len() < MAX_ASKED);
         let next = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
         self.ends_at.map_or(next, |at| next.min(at))
     }
@@ -248,26 +255,29 @@ impl Following {
     }
 
     /// Asks whoever is due.
-    pub(crate) async fn ask(&mut self, operator: &mut Operator) -> Result<(), OperatorError> {
+    async fn ask(&mut self, operator: &mut Operator) -> Result<(), OperatorError> {
         let now = Instant::now();
         for index in 0..self.readings.len() {
-            let (asked, reading) = (self.asked(), &self.readings[index]);
-            let State::Due(at) = reading.state else { continue };
-            if at > now || asked >= MAX_ASKED {
+            let reading = &self.readings[index];
+            let is_due = matches!(reading.state, State::Due(at) if at <= now);
+            if !is_due || self.asked.len() >= MAX_ASKED {
                 continue;
             }
             let CommandId { command_id, command_digest } = reading.command;
-            let (call, verifies) = if reading.tail.is_at_end() {
-                (call(Builtin::Result, json!(reading.command)), true)
+            let (question, call) = if reading.tail.is_at_end() {
+                (Question::FinalReply(index), call(Builtin::Result, json!(reading.command)))
             } else {
                 let (stream, offset) = (reading.stream, reading.tail.offset());
-                (call(Builtin::Output, json!(OutputQuery { command_id, command_digest, stream, offset })), false)
+                let query = OutputQuery { command_id, command_digest, stream, offset };
+                (Question::Piece(index), call(Builtin::Output, json!(query)))
             };
             let audience = Audience::Clients(vec![reading.client.clone()]);
             let submitted = operator.submit(CommandRequest::new(call, false)?, &audience, self.options).await;
             self.readings[index].state = match submitted {
-                Ok(id) if verifies => State::Verifying(id),
-                Ok(id) => State::Asked(id),
+                Ok(id) => {
+                    self.asked.insert(id, question);
+                    State::Asked
+                }
                 // The connection is being made again by itself.
                 Err(_) if operator.is_cut_off() && self.to_the_end => State::Due(now + POLL),
                 Err(error) => return Err(error),
@@ -277,40 +287,19 @@ impl Following {
     }
 
     /// Takes what answers a question of this; everything else is returned.
-    pub(crate) fn take(&mut self, event: OperatorEvent) -> Option<OperatorEvent> {
-        let is_own = |id: RequestId| {
-            let asked = [State::Asked(id), State::Verifying(id)];
-            self.readings.iter().position(|it| asked.contains(&it.state))
-        };
-        let probe = self.probe.filter(|(probe, ..)| match &event {
-            OperatorEvent::Update { id, update: Update::Reply { .. } } => *id == Some(*probe),
-            OperatorEvent::Done { id, .. } => id == probe,
-            OperatorEvent::Update { .. } => false,
-        });
-        match (&event, probe) {
-            (OperatorEvent::Done { report, .. }, Some((_, job, stream))) => {
-                self.probe = None;
-                match readable(report) {
-                    Ok(clients) => clients.iter().for_each(|client| self.add(client, job, stream)),
-                    Err(failure) => self.failure = Some(failure),
-                }
-                return None;
+    fn take(&mut self, event: OperatorEvent) -> Option<OperatorEvent> {
+        match event {
+            OperatorEvent::Update { id: Some(id), update: Update::Reply { .. } } if self.asked.contains_key(&id) => {
+                None
             }
-            (_, Some(_)) => return None,
-            (_, None) => {}
-        }
-        match &event {
-            OperatorEvent::Update { id: Some(id), update: Update::Reply { .. } } => {
-                is_own(*id).is_none().then_some(event)
-            }
-            OperatorEvent::Done { id, report } => match is_own(*id) {
-                Some(index) => {
-                    self.answered(index, report);
+            OperatorEvent::Done { id, report } => match self.asked.remove(&id) {
+                Some(question) => {
+                    self.answered(question, &report);
                     None
                 }
-                None => Some(event),
+                None => Some(OperatorEvent::Done { id, report }),
             },
-            OperatorEvent::Update { .. } => Some(event),
+            event => Some(event),
         }
     }
 
@@ -318,7 +307,7 @@ impl Following {
     pub(crate) fn finish(&mut self) -> CliResult<Exit> {
         let ended = self.printer.end_line();
         self.written(ended);
-        let is_unread = self.probe.is_some() || self.readings.iter().any(|it| it.state != State::Over);
+        let is_unread = !self.asked.is_empty() || self.readings.iter().any(|it| it.state != State::Over);
         if is_unread && self.is_late() && !self.is_interrupted && !self.is_read_enough {
             self.output.alarm("the deadline is over: there may be more output than was shown; the job goes on");
             self.exit = self.exit.worse(Exit::NotEnded);
@@ -326,38 +315,49 @@ impl Following {
         self.failure.take().map_or(Ok(self.exit), Err)
     }
 
-    fn asked(&self) -> usize {
-        self.readings.iter().filter(|it| matches!(it.state, State::Asked(_) | State::Verifying(_))).count()
-    }
-
-    fn answered(&mut self, index: usize, report: &Report) {
-        let verifying = matches!(self.readings[index].state, State::Verifying(_));
-        let verdict = report.replies.first().map(|reply| &reply.verdict);
-        match verdict {
+    fn answered(&mut self, question: Question, report: &Report) {
+        let (index, is_verified) = match question {
+            Question::Probe(job, stream) => {
+                return match readable(report) {
+                    Ok(clients) => clients.iter().for_each(|client| self.add(client, job, stream)),
+                    Err(failure) => self.failure = Some(failure),
+                };
+            }
+            Question::Piece(index) => (index, false),
+            Question::FinalReply(index) => (index, true),
+        };
+        let reading = &mut self.readings[index];
+        match report.replies.first().map(|reply| &reply.verdict) {
             Some(Verdict::Succeeded { result }) => {
                 let result = result.as_ref().map(|result| result.value()).unwrap_or_default();
-                self.readings[index].fruitless = 0;
-                if verifying {
-                    self.verified(index, final_report(&result, self.readings[index].stream));
-                } else if let Ok(piece) = read::<OutputPiece>(&result) {
-                    self.piece(index, &piece);
+                reading.fruitless = 0;
+                if is_verified {
+                    let report = final_report(&result, reading.stream);
+                    return self.verified(index, report);
+                }
+                match read::<OutputPiece>(&result) {
+                    Ok(piece) => self.piece(index, &piece),
+                    Err(error) => {
+                        let text = format!("{}: its answer cannot be read: {error}", reading.client);
+                        self.give_up(index, Exit::Failed, &text);
+                    }
                 }
             }
             // What was read is compared with the answers alone.
-            Some(Verdict::Failed { .. } | Verdict::Refused { .. }) if verifying => self.verified(index, None),
+            Some(Verdict::Failed { .. } | Verdict::Refused { .. }) if is_verified => self.verified(index, None),
             Some(Verdict::Failed { error } | Verdict::Refused { error }) => {
-                let text = format!("{}: {}", self.readings[index].client, reply_error("", error));
+                let text = format!("{}: {}", reading.client, reply_error("", error));
                 self.give_up(index, Exit::Failed, &text);
             }
             _ => {
-                let reading = &mut self.readings[index];
                 reading.fruitless += 1;
                 reading.state = State::Due(Instant::now() + POLL);
                 if reading.fruitless >= ATTEMPTS {
-                    let read = reading.tail.offset();
                     let text = format!(
-                        "{}: no reply; {} was read up to byte {read}, and it is not known whether that is all",
-                        reading.client, reading.stream
+                        "{}: no reply; {} was read up to byte {}, and it is not known whether that is all",
+                        reading.client,
+                        reading.stream,
+                        reading.tail.offset()
                     );
                     self.give_up(index, Exit::NoReply, &text);
                 }
@@ -373,9 +373,7 @@ impl Following {
                 return self.give_up(index, Exit::Failed, &format!("{client}: {stream} contradicts itself: {lie}"));
             }
             Ok(Some((from, until))) => {
-                let ended = self.printer.end_line();
-                self.written(ended);
-                self.output.alarm(&format!("{client}: bytes {from} to {until} of {stream} are not kept"));
+                self.warn(&format!("{client}: bytes {from} to {until} of {stream} are not kept"));
             }
             Ok(None) => {}
         }
@@ -394,43 +392,40 @@ impl Following {
             (true, false) => State::Over,
         };
         if reading.state == State::Over {
-            let bytes = reading.tail.bytes();
-            let note =
-                format!("{client}: it runs, and has written {bytes} bytes to {stream}; --follow waits for its end");
-            self.output.note(note);
+            let bytes = counted(reading.tail.bytes(), "byte");
+            self.output
+                .note(format!("{client}: it runs, and has written {bytes} to {stream}; --follow waits for its end"));
         }
     }
 
     fn verified(&mut self, index: usize, report: Option<StreamReport>) {
-        let reading = &self.readings[index];
+        let reading = &mut self.readings[index];
         let (client, stream, bytes) = (&reading.client, reading.stream, reading.tail.bytes());
-        match reading.tail.outcome(report.as_ref()) {
-            Outcome::Complete => {
-                self.readings[index].state = State::Over;
-            }
-            Outcome::Open => self.readings[index].state = State::Due(Instant::now() + POLL),
+        let text = match reading.tail.outcome(report.as_ref()) {
+            Outcome::Complete => return reading.state = State::Over,
+            Outcome::Open => return reading.state = State::Due(Instant::now() + POLL),
             Outcome::Missing(ranges) => {
                 let lost: u64 = ranges.iter().map(|(from, until)| until - from).sum();
-                let text = format!("{client}: {stream} is not complete: {lost} of {bytes} bytes are not kept");
-                self.give_up(index, Exit::Failed, &text);
+                format!("{client}: {stream} is not complete: {lost} of {} are not kept", counted(bytes, "byte"))
             }
-            Outcome::Unproved => {
-                let text = format!(
-                    "{client}: the client's process ended while the job ran: {bytes} bytes of {stream} are kept, and \
-                     nothing proves that these are all"
-                );
-                self.give_up(index, Exit::Failed, &text);
-            }
-            Outcome::Different(why) => {
-                let text = format!("{client}: {stream} is not what the client signed: {why}");
-                self.give_up(index, Exit::Failed, &text);
-            }
-        }
+            Outcome::Unproved => format!(
+                "{client}: the client's process ended while the job ran; of {stream} {} kept, and nothing proves that \
+                 this is all",
+                counted(bytes, "byte") + if bytes == 1 { " is" } else { " are" }
+            ),
+            Outcome::Different(why) => format!("{client}: {stream} is not what the client signed: {why}"),
+        };
+        self.give_up(index, Exit::Failed, &text);
     }
 
     fn give_up(&mut self, index: usize, exit: Exit, text: &str) {
         self.readings[index].state = State::Over;
         self.exit = self.exit.worse(exit);
+        self.warn(text);
+    }
+
+    /// Says it on a line of its own.
+    fn warn(&mut self, text: &str) {
         let ended = self.printer.end_line();
         self.written(ended);
         self.output.alarm(text);
@@ -476,38 +471,4 @@ pub(crate) fn check_format(reads: bool, format: Format) -> CliResult<()> {
     Err(CliError::usage("what a job writes is bytes, and not JSON")
         .expected("no -o where output is read")
         .hint(command("result TARGET COMMAND-ID -o json") + " shows the outcome with a report on its output"))
-}
-
-/// The clients of a report on the probe that have output of the job; an error where none has.
-fn readable(report: &Report) -> CliResult<Vec<Name>> {
-    let has_output = |it: &&TargetReport| matches!(it.verdict, Verdict::Succeeded { .. });
-    let found: Vec<Name> = report.replies.iter().filter(has_output).map(|it| it.client.clone()).collect();
-    if !found.is_empty() {
-        return Ok(found);
-    }
-    let why = report.replies.first().map(|it| match &it.verdict {
-        Verdict::Failed { error } | Verdict::Refused { error } => format!("{}: {}", it.client, reply_error("", error)),
-        Verdict::NoReply { text } | Verdict::Offline { text } => format!("{}: {text}", it.client),
-        other => format!("{}: {}", it.client, other.word()),
-    });
-    Err(CliError::new(requests::exit(report), why.unwrap_or_default())
-        .expected("a job that a target has on record, with output that is still kept")
-        .hint(code("jobs TARGET") + " lists the jobs"))
-}
-
-/// The question whose answers tell who has output of a job: a piece from beyond every end.
-fn probe(CommandId { command_id, command_digest }: CommandId, stream: Stream) -> Call {
-    let offset = MAX_INTEGER.unsigned_abs();
-    call(Builtin::Output, json!(OutputQuery { command_id, command_digest, stream, offset }))
-}
-
-fn call(builtin: Builtin, args: Value) -> Call {
-    let args = if let Value::Object(args) = args { args } else { Map::new() };
-    Call { name: builtin.into(), args }
-}
-
-/// What a recorded final reply says of a stream: in its result, or in the details of its error.
-fn final_report(recorded: &Value, stream: Stream) -> Option<StreamReport> {
-    let places = ["/result", "/error/details"].map(|place| format!("{place}/{stream}"));
-    places.iter().find_map(|place| read(recorded.pointer(place)?).ok())
 }
