@@ -107,9 +107,38 @@ start() { # NAME COMMAND…
     echo "$pid" >"$run/$name.pid"
 }
 
-# Prints the ids of this folder's running containers, or of others by a filter; none without Docker.
+# Prints a setting of compose: that of the environment, else that of the file .env.
+setting() { # NAME
+    value=$(printenv "$1" || true)
+    if [ -z "$value" ]; then value=$(sed -n "s/^$1=//p" .env 2>/dev/null | tail -n 1 | tr -d "\"'\r"); fi
+    printf %s "$value"
+}
+
+# Sets and exports the compose project of this checkout: by default one that no other checkout has, whatever the name of its folder.
+# It is written into .env, so that compose finds the same one without these scripts. A copied folder has the .env of another one.
+choose_project() {
+    COUNTERSIGN_CHECKOUT=$(pwd -P | sha256sum | cut -c 1-8)
+    if [ "$(sed -n 's/^COUNTERSIGN_CHECKOUT=//p' .env 2>/dev/null)" != "$COUNTERSIGN_CHECKOUT" ] && [ -w . ]; then
+        kept=$(sed '/^COUNTERSIGN_CHECKOUT=/d; /^COMPOSE_PROJECT_NAME=countersign-[0-9a-f]\{8\}$/d' .env 2>/dev/null || true)
+        {
+            if [ -n "$kept" ]; then say "$kept"; fi
+            say "COUNTERSIGN_CHECKOUT=$COUNTERSIGN_CHECKOUT"
+            case $kept in
+            *COMPOSE_PROJECT_NAME=*) ;;
+            *) say "COMPOSE_PROJECT_NAME=countersign-$COUNTERSIGN_CHECKOUT" ;;
+            esac
+        } >.env.new
+        mv -f .env.new .env
+    fi
+    COMPOSE_PROJECT_NAME=$(setting COMPOSE_PROJECT_NAME)
+    COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-countersign-$COUNTERSIGN_CHECKOUT}
+    export COMPOSE_PROJECT_NAME COUNTERSIGN_CHECKOUT
+}
+
+# Prints the ids of this project's running containers, or of others by a filter; none without Docker.
 containers() { # OPTION…
-    docker ps --quiet --filter "label=com.docker.compose.project.working_dir=$(pwd -P)" "$@" 2>/dev/null || true
+    choose_project
+    docker ps --quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" "$@" 2>/dev/null || true
 }
 
 # Starts a client unless it runs, and waits until it answers a signed `status` with a signed reply. Each call waits one second

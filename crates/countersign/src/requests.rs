@@ -319,8 +319,15 @@ pub(crate) fn unknown_group(group: &Name, operator: &Operator) -> Option<CliErro
 
 fn nobody(error: &OperatorError, audience: &Audience, ended: usize, operator: Option<&Operator>) -> CliError {
     let groups: Vec<Name> = operator.map(|it| groups(it).into_iter().cloned().collect()).unwrap_or_default();
-    let failure = CliError::usage(format!("{error}; nothing was sent"));
+    // A command that was right, in the second before anybody is there, or after all have ended.
+    let empty =
+        operator.is_some_and(|it| it.roster().entries().next().is_none() && it.roster().all_expired().next().is_none());
+    let exit = if empty || ended > 0 { Exit::NoReply } else { Exit::Usage };
+    let failure = CliError::new(exit, format!("{error}; nothing was sent"));
     match audience {
+        _ if empty => failure
+            .expected("a client that is there")
+            .hint(code("clients") + " shows who is there; to start one: " + how_to_start(&[])),
         Audience::Group(group) if !groups.contains(group) => {
             let failure = failure
                 .expected(one_of("a group that the roster knows", &groups))

@@ -79,7 +79,7 @@ fn a_client_that_hangs_gives_no_reply_and_one_that_ended_is_offline() {
         ran.stderr.contains("to start a client that does not run: `countersign client --name worker-1` on the"),
         "{ran:#?}"
     );
-    let ran = fleet.run(&["ping", "@all"]).exits(2);
+    let ran = fleet.run(&["ping", "@all"]).exits(3);
     assert!(
         ran.stderr.contains("try: start one again: `countersign client --name worker-1` on the machine"),
         "{ran:#?}"

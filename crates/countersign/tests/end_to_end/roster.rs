@@ -242,7 +242,7 @@ fn a_presence_that_its_client_did_not_sign_is_not_in_the_roster_and_is_reported_
         assert!(ran.stderr.starts_with(note) && ran.stderr.lines().count() == 2, "{ran:#?}");
         harmless(&ran.stderr);
         // Where no client is found, the note matters all the more.
-        let ran = fleet.run(&["ping", "@all"]).exits(2);
+        let ran = fleet.run(&["ping", "@all"]).exits(3);
         assert!(ran.stderr.starts_with(note), "{ran:#?}");
     }
     // What is not readable can be removed nevertheless.
