@@ -66,8 +66,6 @@ pub enum Ending<'a> {
     Client(&'a Name),
     /// The trust bundle.
     Trust,
-    /// The certificate by which a process connects with TLS, in a file whose path is escaped.
-    Certificate(&'a str),
 }
 
 /// How a credential is renewed that no issuer has renewed by then.
@@ -85,9 +83,6 @@ impl Ending<'_> {
                 "{self} ends on {until}, and clients obey nothing then; `countersign init` where root.pem is renews it, and \
                  `countersign trust publish` brings it to all"
             ),
-            Self::Certificate(_) => {
-                format!("{self} ends on {until}, and the broker lets nobody in by it then; put another in its place")
-            }
         }
     }
 }
@@ -97,7 +92,6 @@ impl fmt::Display for Ending<'_> {
         match self {
             Self::Operator(name) | Self::Client(name) => write!(f, "the credential of {name}"),
             Self::Trust => f.write_str("the trust bundle"),
-            Self::Certificate(file) => write!(f, "the certificate {file}"),
         }
     }
 }

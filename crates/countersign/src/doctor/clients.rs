@@ -19,7 +19,7 @@ use crate::cli_error::CliResult;
 use crate::commands::clients::no_roster;
 use crate::output::Output;
 use crate::realm::Realm;
-use crate::requests::{self, HOW_TO_START};
+use crate::requests::{self, how_to_start};
 use crate::text::counted;
 
 /// How long the first answer of a client is waited for, in milliseconds.
@@ -158,7 +158,10 @@ fn remark(name: &Name, has_answered: bool, operator: &Operator, now: Millis, rem
             return remarks.add(Check::Clients, Warning, NEVER_HEARD, name.to_string(), start);
         }
         Some(State::Terminated) => {
-            let hint = format!("start it again ({HOW_TO_START}), or `countersign clients forget {name}`");
+            let hint = format!(
+                "start it again ({}), or `countersign clients forget {name}`",
+                how_to_start(std::slice::from_ref(name))
+            );
             return remarks.add(Check::Clients, Warning, ENDED, name.to_string(), hint);
         }
         _ if !has_answered => {
@@ -176,7 +179,7 @@ fn remark(name: &Name, has_answered: bool, operator: &Operator, now: Millis, rem
     }
     if end <= now {
         remarks.add(Check::Clients, Broken, EXPIRED, format!("{name}, on {}", end.utc()), renew());
-    } else if now >= presence.warns_at() {
+    } else if presence.term().ends_soon(now) {
         remarks.add(Check::Clients, Warning, ENDS_SOON, format!("{name}, on {}", end.utc()), renew());
     }
     let (held, newest) = (presence.info().trust.version, operator.trust().version());

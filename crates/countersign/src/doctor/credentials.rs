@@ -42,7 +42,7 @@ fn trust(Realm { folder, trust, .. }: &Realm, machine: &Machine, now: Millis, fo
             "a bundle in force: clients answer only queries and `terminate`",
             renew,
         );
-    } else if now >= trust.warns_at() {
+    } else if trust.term().ends_soon(now) {
         let what = format!("version {version} of the trust bundle ends on {}, in {}", end.utc(), span(end.since(now)));
         found.add(Check::Trust, Level::Warning, what, "more than 30 days: after its end clients obey nothing", renew);
     }

@@ -75,7 +75,7 @@ fn trust(report: &StateReport, realm: &Realm, found: &mut Findings) {
 /// Looks at the folder of programs, if one is named.
 pub(super) fn examine_commands(folder: Option<&Path>, found: &mut Findings) {
     let Some(folder) = folder else { return };
-    let programs = match Programs::read(folder) {
+    let programs = match Programs::read(folder, &[]) {
         Ok(programs) => programs,
         Err(errors) => return found.error(Check::Commands, Level::Broken, &wrong(&errors)),
     };

@@ -9,9 +9,11 @@ use crate::folder::{Folder, Run};
 use crate::help::every_subcommand;
 
 /// The subcommands without it, and why.
-const WITHOUT: [(&str, &str); 5] = [
+const WITHOUT: [(&str, &str); 7] = [
     ("client", "it runs until it is ended; its output is the logs and what jobs print"),
     ("issuer", "it runs until it is ended; its output is the logs"),
+    ("enroll request", "what it prints is the request, in JSON"),
+    ("enroll sign", "what it prints is the answer, in JSON"),
     ("completions", "what it prints is a script, for a shell"),
     ("man", "what it makes are files"),
     ("schemas", "what it makes or compares are files"),

@@ -182,7 +182,8 @@ fn a_hostile_broker_s_answers_count_for_nothing_and_the_issuer_s_does() {
     let token = Token::parse(&text).unwrap();
     let account = accounts::key(&fs::read_to_string(fleet.keys().authority()).unwrap(), "realm");
     let seed = countersign_keys::Seed::from_random([9; 32]).unwrap();
-    let mut broker = Peer::connect(fleet.broker.port(), Some(&accounts::user(&account, seed.as_str(), &[">"], &[">"])));
+    let mut broker =
+        Peer::connect(fleet.broker.port(), Some(&accounts::user(&account, "enrolment", seed.as_str(), &[">"], &[">"])));
     broker.subscribe("cs.demo.enrolment.request.*");
 
     let worker = Worker::new(&fleet, "worker");

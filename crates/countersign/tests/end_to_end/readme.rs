@@ -170,7 +170,9 @@ fn every_command_of_the_other_pages_is_one_that_can_be_typed() {
             // The issuer waits for a broker.
             if !["init", "issuer"].contains(&words[0]) {
                 let ran = Process::spawn(command).wait();
-                assert_ne!(ran.code, Some(2), "{name}: {line}\n{ran:#?}");
+                // What `doctor` finds is an answer, also where it is bad.
+                let is_answered = !ran.stdout.is_empty();
+                assert!(ran.code != Some(2) || is_answered, "{name}: {line}\n{ran:#?}");
             }
         }
     }

@@ -139,7 +139,7 @@ const CASES: [&[Case]; 12] = [
             "broken",
             "keys",
             "not the keys of the broker's accounts",
-            "bring the file back",
+            "bring it back from a copy",
         ),
     ],
     &[(|it| set_mode(it, "", 0o757), "broken", "keys", "can be written by others: its mode is 0757", "chmod go-w")],
