@@ -17,14 +17,13 @@ mod doctor;
 mod enroll;
 mod error;
 mod options;
+mod process;
 mod request;
+mod roster;
 mod settings;
 mod trust;
 
-pub(crate) use command::{
-    ClientArgs, ClientsAction, ClientsArgs, Command, CommandsAction, CommandsArgs, HistoryArgs, HistoryFilter,
-    InitArgs, IssuerArgs, ListArgs, PromptCommand, ServerArgs, SetupArgs, WatchArgs,
-};
+pub(crate) use command::{Command, InitArgs, PromptCommand, SetupArgs};
 pub(crate) use context::{ContextAction, ContextSetArgs};
 pub(crate) use credential::{
     AllowedCommand, CredentialAction, GrantArgs, IssueMember, IssuingArgs, RenewMember, WhoArgs,
@@ -32,8 +31,12 @@ pub(crate) use credential::{
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use enroll::{EnrollAction, EnrollArgs, JoinArgs, NewTokenArgs};
 pub(crate) use options::{Format, OutputArgs, SendArgs, VerbosityArgs};
+pub(crate) use process::{ClientArgs, IssuerArgs, ServerArgs, WatchArgs};
 pub(crate) use request::{
     CALL_ABOUT, CallArgs, CommandArgs, FollowArgs, WAIT, WAIT_ABOUT, WAIT_EXAMPLE, Words, words_after,
+};
+pub(crate) use roster::{
+    ClientsAction, ClientsArgs, CommandsAction, CommandsArgs, HistoryArgs, HistoryFilter, ListArgs,
 };
 pub(crate) use settings::{BrokerArgs, DEFAULT_URL, KeysArgs, OperatorArgs, RealmArgs, Source};
 pub(crate) use trust::{RevokeArgs, Rotation, TrustAction};

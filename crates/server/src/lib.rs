@@ -5,6 +5,7 @@
 //! what arrives is verified and handed to the machine until every target has its verdict. [`setup`] makes the broker's
 //! streams, and [`forget`] removes a retired client from them.
 
+mod config;
 mod event_link;
 mod operator;
 mod presence;
@@ -13,6 +14,7 @@ mod stored;
 mod stream;
 mod trust;
 
+pub use config::{Follow, OperatorConfig, OperatorError};
 pub use countersign_machine::server::OperatorEvent;
-pub use operator::{Follow, Operator, OperatorConfig, OperatorError};
+pub use operator::Operator;
 pub use stream::{MAX_PRESENCE, MAX_VERSIONS, MadeStream, SetupError, forget, look_at_streams, setup};

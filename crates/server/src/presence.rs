@@ -21,7 +21,8 @@ use countersign_protocol::text::echo;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::operator::{Operator, OperatorError, now};
+use crate::config::OperatorError;
+use crate::operator::{Operator, now};
 use crate::stored::{PAGE, Page, stored_presence};
 
 /// How long the broker may take to answer for the last presences of named clients: more than a slow round trip. A presence

@@ -2,24 +2,22 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{FalseyValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use countersign_machine::observer::Kind;
-use countersign_protocol::limits::{MAX_JOB_RETENTION, MIN_JOB_RETENTION, SKEW};
 use countersign_protocol::name::Name;
 use countersign_provisioning::NewClient;
 
 use super::context::ContextAction;
-use super::credential::{CredentialAction, life};
+use super::credential::CredentialAction;
 use super::doctor::DoctorArgs;
 use super::enroll::EnrollArgs;
-use super::options::{OutputArgs, SendArgs};
-use super::request::{CommandArgs, Sender};
+use super::options::OutputArgs;
+use super::process::{ClientArgs, IssuerArgs, ServerArgs, WatchArgs};
+use super::request::CommandArgs;
+use super::roster::{ClientsArgs, CommandsArgs, HistoryArgs, ListArgs};
 use super::settings::{KeysArgs, OperatorArgs, RealmArgs};
 use super::trust::{RevokeArgs, TrustAction};
 use super::{NoOptions, examples};
 use crate::completions::Shell;
-use crate::duration::{Span, positive_span, span, span_within};
 use crate::text::Place;
 
 const CLIENTS: [&str; 3] = ["clients", "clients -o json", "clients forget worker-7"];
@@ -336,127 +334,6 @@ pub(crate) struct InitArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// Show who is there: the roster
-///
-/// One line for each client that commands can name: its state, its groups, its version, when it was last seen and how
-/// many jobs it ran then, all from the last presence that it signed and the broker keeps. `silent` marks a client that
-/// was not seen for 30 s and has not reported its end.
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
-pub(crate) struct ClientsArgs<S: Sender> {
-    #[command(subcommand)]
-    pub(crate) action: Option<ClientsAction<S>>,
-    #[command(flatten)]
-    pub(crate) sender: S,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-/// List the commands of the clients that are there, or check a folder of programs
-///
-/// One line for each command: its kind, how many clients have it, and where its definition is another one, by the digests of
-/// its schemas in the presences that the clients sign. `describe` shows what one takes.
-///
-/// `commands check` looks at a folder of this machine. Such a folder holds a definition of ten lines for each program, NAME.toml;
-/// `countersign client --commands DIR` makes them commands.
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
-pub(crate) struct CommandsArgs {
-    #[command(subcommand)]
-    pub(crate) action: Option<CommandsAction>,
-    #[command(flatten)]
-    pub(crate) list: ListArgs<OperatorArgs>,
-}
-
-/// List the commands of the clients that are there
-///
-/// One line for each command: its kind, how many clients have it, and where its definition is another one, by the digests of
-/// its schemas in the presences that the clients sign. `describe` shows what one takes.
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs<S: Sender> {
-    /// Clients, or one @group, or @all; by default all
-    #[arg(value_name = "TARGET")]
-    pub(crate) targets: Vec<String>,
-    #[command(flatten)]
-    pub(crate) sender: S,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-/// What can be done with a folder of commands.
-#[derive(Debug, Subcommand)]
-pub(crate) enum CommandsAction {
-    /// Name what is wrong with the definitions of a folder, and what in it is ignored
-    ///
-    /// Reads every definition as `countersign client --commands DIR` does, and starts nothing. Exits with 0 if a client would
-    /// start with this set and the system would start each of its programs now, else with 1.
-    #[command(after_long_help = "Example:
-  countersign commands check commands.d")]
-    Check {
-        /// The folder
-        #[arg(value_name = "DIR")]
-        folder: PathBuf,
-        #[command(flatten)]
-        output: OutputArgs,
-    },
-}
-
-/// What can be done to the roster.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ClientsAction<S: Sender> {
-    /// Remove retired clients from the roster
-    ///
-    /// For clients that have ended or are silent, and will not come back: from now on nobody waits for them in a command to
-    /// a group or to all. It uses the setup key. One that does come back is in the roster again with its first heartbeat.
-    #[command(after_long_help = examples(S::PLACE, &["clients forget worker-7"]))]
-    Forget {
-        /// The clients
-        #[arg(required = true, value_name = "NAME", value_parser = str::parse::<Name>)]
-        names: Vec<Name>,
-        #[command(flatten)]
-        sender: S,
-        #[command(flatten)]
-        output: OutputArgs,
-    },
-}
-
-/// Show the commands that were sent from here, and their verdicts
-///
-/// What this operator sent from this machine, to whom, and the latest verdict of each target that was reported here, also
-/// long after the clients have forgotten it. Queries are left out; of arguments and answers, the first 512 characters are
-/// kept. It proves nothing: it is a file of yours.
-#[derive(Debug, Args)]
-pub(crate) struct HistoryArgs<S: Sender> {
-    #[command(flatten)]
-    pub(crate) filter: HistoryFilter,
-    #[command(flatten)]
-    pub(crate) sender: S,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-/// Which commands of a history.
-#[derive(Debug, Args)]
-pub(crate) struct HistoryFilter {
-    /// Only this command, with the verdict of each target; its last digits are enough
-    #[arg(value_name = "COMMAND-ID")]
-    pub(crate) command_id: Option<String>,
-    /// How far back, by default 24h
-    #[arg(long, value_name = "DURATION", value_parser = positive_span, conflicts_with = "command_id")]
-    pub(crate) since: Option<Span>,
-}
-
-/// What `server` takes.
-#[derive(Debug, Args)]
-pub(crate) struct ServerArgs {
-    #[command(flatten)]
-    pub(crate) sender: OperatorArgs,
-    #[command(flatten)]
-    pub(crate) send: SendArgs,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
 /// Print a JSON Schema, or the names of all
 #[derive(Debug, Args)]
 pub(crate) struct SchemaArgs {
@@ -473,107 +350,4 @@ pub(crate) struct SetupArgs {
     pub(crate) realm: RealmArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-}
-
-/// What `client` takes.
-#[derive(Debug, Args)]
-pub(crate) struct ClientArgs {
-    /// Which client this is; its key and credential are in the folder of keys
-    #[arg(long, value_name = "NAME", value_parser = str::parse::<Name>, group = "who")]
-    pub(crate) name: Option<Name>,
-    /// Be the first client, by name, whose key is in the folder and that no other process is
-    ///
-    /// The one that this machine was last comes first. A client that runs keeps others out by a lock on its folder below
-    /// --state, which must be the same for all.
-    #[arg(long, group = "who")]
-    pub(crate) claim: bool,
-    /// Where its journal is, one folder a client; by default $XDG_STATE_HOME/countersign
-    #[arg(long, env = "COUNTERSIGN_STATE", value_name = "DIR")]
-    pub(crate) state: Option<PathBuf>,
-    /// A file that the client writes every 10 s while it is healthy, for `countersign health`
-    #[arg(long, env = "COUNTERSIGN_HEALTH", value_name = "FILE")]
-    pub(crate) health: Option<PathBuf>,
-    /// Be `ready` at once, without a `start`, after every start of the process: a `stop` from before it no longer holds
-    #[arg(long, env = "COUNTERSIGN_START_READY", value_parser = FalseyValueParser::new())]
-    pub(crate) start_ready: bool,
-    /// How long a job is remembered after its end, for `jobs` and `result`: from 1m to 720h
-    #[arg(long, env = "COUNTERSIGN_RETAIN", value_name = "DURATION", default_value = "24h", value_parser = retention)]
-    pub(crate) retain: Span,
-    /// Put the client, the command and its id before each line that a job prints: CLIENT/COMMAND/COMMAND-ID
-    #[arg(long)]
-    pub(crate) prefix_output: bool,
-    /// A folder of programs that are commands, NAME.toml each; read again on SIGHUP
-    #[arg(long, env = "COUNTERSIGN_COMMANDS", value_name = "DIR")]
-    pub(crate) commands: Option<PathBuf>,
-    /// How many jobs may run at once
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    pub(crate) jobs: u16,
-    /// How much the operators' clocks and this one may differ
-    #[arg(long, value_name = "DURATION", default_value_t = Span::from_millis(SKEW), value_parser = span)]
-    pub(crate) skew: Span,
-    #[command(flatten)]
-    pub(crate) realm: RealmArgs,
-}
-
-/// What `issuer` takes.
-#[derive(Debug, Args)]
-pub(crate) struct IssuerArgs {
-    /// How long the credentials hold that it signs, from 1m to 3650d; by default as long as the one before
-    #[arg(long, value_name = "DURATION", value_parser = life)]
-    pub(crate) valid: Option<Span>,
-    /// A file that the issuer writes every 10 s while it is connected, for `countersign health`
-    #[arg(long, env = "COUNTERSIGN_HEALTH", value_name = "FILE")]
-    pub(crate) health: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) realm: RealmArgs,
-}
-
-/// What `watch` takes.
-#[derive(Debug, Args)]
-pub(crate) struct WatchArgs {
-    /// Show only what comes from this client, goes to it, or is on a subject of it; may be repeated
-    #[arg(long, value_name = "NAME", value_parser = str::parse::<Name>)]
-    pub(crate) client: Vec<Name>,
-    /// Show only what comes from this operator, goes to them, or is about them; may be repeated
-    #[arg(long, value_name = "NAME", value_parser = str::parse::<Name>)]
-    pub(crate) operator: Vec<Name>,
-    /// Show only this kind; may be repeated
-    #[arg(long, value_name = "KIND", value_parser = kinds())]
-    pub(crate) kind: Vec<Kind>,
-    /// Show only what does not verify, what comes again or late, and gaps
-    #[arg(long)]
-    pub(crate) bad: bool,
-    /// End after this many lines
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) count: Option<u64>,
-    #[command(flatten)]
-    pub(crate) realm: RealmArgs,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-/// What `client --retain` takes.
-fn retention(text: &str) -> Result<Span, String> {
-    span_within(text, MIN_JOB_RETENTION..=MAX_JOB_RETENTION)
-}
-
-/// The words that `watch --kind` takes.
-fn kinds() -> impl TypedValueParser<Value = Kind> {
-    let about = |kind| match kind {
-        Kind::Command => "A command of an operator",
-        Kind::Reply => "A reply of a client",
-        Kind::Event => "An event of a client, whichever",
-        Kind::Presence => "A client's presence",
-        Kind::Job => "The start or end of a job",
-        Kind::Security => "A security event of a client",
-        Kind::Trust => "A trust bundle",
-        Kind::Renewal => "A request for a new credential, or the answer",
-        Kind::Gap => "Messages that are missing",
-        Kind::Other => "What belongs to no subject of the protocol",
-    };
-    let words = Kind::ALL.map(|kind| PossibleValue::new(kind.as_str()).help(about(kind)));
-    PossibleValuesParser::new(words).try_map(|word| {
-        let known = Kind::ALL.into_iter().find(|kind| kind.as_str() == word);
-        known.ok_or_else(|| format!("there is no kind {word}"))
-    })
 }
