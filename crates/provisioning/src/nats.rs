@@ -14,5 +14,6 @@ mod user;
 
 pub(crate) use accounts::Accounts;
 pub(crate) use login::{LoginFiles, read_jwt};
+pub(crate) use update::login_stands;
 pub use update::{AccountError, AccountKeeper, RevokedLogin, revoked_logins};
 pub(crate) use user::{User, UserRole};

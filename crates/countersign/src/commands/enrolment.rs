@@ -53,7 +53,8 @@ async fn token(args: &NewTokenArgs, output: Output) -> CliResult<Exit> {
         && let Some(name) = &args.name
     {
         let members = countersign_provisioning::list(&realm.folder, &realm.trust);
-        let has_key = |standing: &Standing| !matches!(standing, Standing::Unusable(_) | Standing::Revoked);
+        // Also one that is revoked already: an earlier run may not have reached the broker.
+        let has_key = |standing: &Standing| !matches!(standing, Standing::Unusable(_));
         if members.iter().any(|it| it.role == Role::Client && it.name == *name && has_key(&it.standing)) {
             revoke_client(&args.realm, name).await?;
             output.note(format!("the keys of the client {name} are revoked, everywhere"));

@@ -253,6 +253,19 @@ fn a_name_that_lives_is_replaced_only_on_request_and_the_old_self_loses_the_brok
 }
 
 #[test]
+fn a_replacement_that_did_not_reach_the_broker_is_completed_before_anybody_has_the_name() {
+    let fleet = Fleet::new();
+    let mut old = fleet.client("worker-1");
+    let away = "nats://127.0.0.1:1";
+    let unheard = fleet.run(&["enroll", "token", "worker-1", "--replace", "--nats-url", away]);
+    refused(unheard, 4, "is in this folder only", "countersign trust publish", "");
+    refused(fleet.run(&["enroll", "token", "worker-1"]), 2, "can still log in to the broker", "trust publish", "");
+    token(&fleet, &["worker-1", "--replace"]);
+    old.stderr.wait_for("not connected");
+    old.kill();
+}
+
+#[test]
 fn without_a_token_of_its_own_a_worker_waits_for_a_person_who_compares_the_thumbprint() {
     let fleet = Fleet::new();
     let mut issuer = issuer(&fleet);

@@ -3,7 +3,7 @@
 use std::fs;
 
 use countersign_host::clock;
-use countersign_keys::{Fault, KeyFileError, KeyFolder, Login, read_key, read_public};
+use countersign_keys::{Fault, KeyFileError, KeyFolder, Login, UserJwt, read_key, read_public};
 use countersign_protocol::credential::{Credential, Role};
 use countersign_protocol::enrolment::{EnrolmentCode, EnrolmentError, OpenedRequest};
 use countersign_protocol::key::{PublicKey, SecretKey};
@@ -11,12 +11,13 @@ use countersign_protocol::limits::{MAX_CREDENTIAL, SKEW};
 use countersign_protocol::name::Name;
 use countersign_protocol::time::Millis;
 use countersign_protocol::trust::Trust;
+use serde_json::Value;
 
-use super::{ENROLL, refusal};
+use super::{ENROLL, refusal, unavailable};
 use crate::changes::{Action, ChangeReport};
 use crate::error::ProvisionError;
 use crate::members::{Holder, issuer_of, sign_credential};
-use crate::nats::{Accounts, LoginFiles, User, UserRole, read_jwt};
+use crate::nats::{Accounts, LoginFiles, User, UserRole, login_stands, read_jwt};
 use crate::standing::{Standing, listed};
 use crate::terms::Content;
 use crate::{DAY, no_randomness, until};
@@ -112,10 +113,33 @@ pub(super) fn obstacle(
         return known("the credential of this key is revoked");
     }
     let is_living = matches!(standing.standing, Standing::InForce | Standing::EndsSoon | Standing::NotYetValid);
-    if is_living && standing.credential.is_some_and(|credential| credential.key != *request.key()) {
-        return Err(refusal(EnrolmentCode::NameTaken, format!("the client {name} has a living credential")));
+    if let Some(living) = standing.credential.as_ref().filter(|_| is_living) {
+        if living.key != *request.key() {
+            return Err(refusal(EnrolmentCode::NameTaken, format!("the client {name} has a living credential")));
+        }
+        // The JWT that goes with a credential ends with it. An older one is of who had the name before.
+        let jwt = read_jwt(&folder.user_jwt(Role::Client, name)).map_err(|error| unavailable(&error))?;
+        let goes_with_it = |jwt: &UserJwt| jwt.claims().get("exp").and_then(Value::as_i64) == Some(living.claims.exp);
+        if jwt.is_some_and(|jwt| goes_with_it(&jwt) && jwt.key() != connection) {
+            return known("this signing key was enrolled with another connection key");
+        }
     }
-    Ok(())
+    refuse_standing_login(folder, name, &standing.standing, now).map_err(|error| unavailable(&error))
+}
+
+/// What logs in to the broker in a name is on record once: before somebody else has the name, the broker refuses who had it.
+pub(super) fn refuse_standing_login(
+    folder: &KeyFolder,
+    name: &Name,
+    standing: &Standing,
+    now: Millis,
+) -> Result<(), ProvisionError> {
+    if *standing != Standing::Revoked || !login_stands(folder, name, now)? {
+        return Ok(());
+    }
+    Err(ProvisionError::request(format!("the client {name} is revoked, and can still log in to the broker"))
+        .expecting("a broker that refuses the one who had the name before")
+        .hinting("`countersign trust publish`, which has the broker refuse it; then run this again"))
 }
 
 /// Whether either key is one of the realm, or of a member other than this client, as the one or as the other.

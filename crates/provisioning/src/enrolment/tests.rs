@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::token::GRACE;
 use super::worker::{Enrolling, Origin, Wanted, is_enrolled};
 use super::{Broker, Decision, TokenTerms, answer, approve, deny, make_token, sign_request, waiting};
-use crate::{NewClient, ProvisionRequest, member_key, provision, revoke};
+use crate::{AccountKeeper, NewClient, ProvisionRequest, member_key, provision, revoke, revoked_logins};
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -83,6 +83,23 @@ impl World {
             Ok(Answered::Refused { error, .. }) => Err(error.to_string()),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Revokes the key of a client, and no login.
+    fn revoke(&self, client: &str) {
+        let kid = member_key(&self.issuer, &self.trust(), Role::Client, &name(client)).unwrap();
+        revoke(&self.issuer, &self.trust(), &[Revoked::Key { kid, since: self.now }]).unwrap();
+    }
+
+    /// Notes that the broker refuses the logins of all that are revoked.
+    fn end_logins(&self) {
+        let mut keeper = AccountKeeper::open(&self.issuer).unwrap();
+        let file = fs::read_to_string(self.issuer.accounts()).unwrap();
+        let mark = format!("{}: ", keeper.realm_account());
+        let present = file.lines().find_map(|line| line.trim().strip_prefix(&mark)).unwrap();
+        let logins: Vec<_> = revoked_logins(&self.issuer, &self.trust()).unwrap();
+        let account = keeper.revoke(present, logins.iter().filter_map(|it| it.jwt.as_ref()), self.now).unwrap();
+        keeper.save(&account).unwrap();
     }
 
     fn is_member(&self, folder: &KeyFolder, client: &str) -> bool {
@@ -185,18 +202,58 @@ fn a_name_with_a_living_credential_is_taken_until_it_is_revoked() {
     provision(world.issuer.path(), &request).unwrap();
     let request = world.request(&world.worker, &token);
     assert_eq!(world.says(&request, world.now).unwrap_err(), EnrolmentCode::NameTaken);
-    let kid = member_key(&world.issuer, &world.trust(), Role::Client, &name("worker-7")).unwrap();
-    revoke(&world.issuer, &world.trust(), &[Revoked::Key { kid, since: world.now }]).unwrap();
+    world.revoke("worker-7");
+    world.end_logins();
     assert_eq!(world.says(&request, world.now), Ok(()));
     // The private keys that were made here before are gone: they are not the client's any more.
     assert!(!world.issuer.key(Role::Client, &name("worker-7")).exists());
     // Who was replaced does not come back by the token that it has.
-    let kid = member_key(&world.issuer, &world.trust(), Role::Client, &name("worker-7")).unwrap();
-    revoke(&world.issuer, &world.trust(), &[Revoked::Key { kid, since: world.now }]).unwrap();
+    world.revoke("worker-7");
+    world.end_logins();
     assert_eq!(world.says(&request, world.now).unwrap_err(), EnrolmentCode::KnownKey);
     let later = world.token("worker-7");
     assert_eq!(world.says(&request, world.now).unwrap_err(), EnrolmentCode::TokenUnknown);
     assert_eq!(world.says(&world.request(&world.worker, &later), world.now), Ok(()), "with new keys");
+}
+
+#[test]
+fn a_name_is_given_to_nobody_else_while_who_had_it_can_still_log_in_to_the_broker() {
+    let world = World::new();
+    let token = world.token("worker-7");
+    let client = NewClient { name: name("worker-7"), groups: None };
+    let request = ProvisionRequest { clients: vec![client], ..ProvisionRequest::default() };
+    provision(world.issuer.path(), &request).unwrap();
+    world.revoke("worker-7");
+    let login = fs::read(world.issuer.user_jwt(Role::Client, &name("worker-7"))).unwrap();
+    let request = world.request(&world.worker, &token);
+    assert_eq!(world.says(&request, world.now).unwrap_err(), EnrolmentCode::Unavailable);
+    let error = world.try_token("worker-7", &[]).unwrap_err();
+    assert!(error.to_string().contains("can still log in to the broker"), "{error}");
+    // What has to be revoked is still on record.
+    assert_eq!(fs::read(world.issuer.user_jwt(Role::Client, &name("worker-7"))).unwrap(), login);
+    world.end_logins();
+    assert_eq!(world.says(&request, world.now), Ok(()));
+}
+
+#[test]
+fn a_signing_key_is_enrolled_with_one_connection_key_only() {
+    let world = World::new();
+    let [first, second] = ["a", "b"].map(|folder| world.another_worker(folder));
+    let wanted = Wanted { realm: None, name: name("worker-7"), groups: Vec::new() };
+    let request = |folder: &KeyFolder| {
+        let enrolling = Enrolling::begin(folder, Origin::File, &wanted.name).unwrap();
+        OpenedRequest::open(&enrolling.request(&wanted, None, world.now).unwrap()).unwrap()
+    };
+    let sign = |folder: &KeyFolder| {
+        sign_request(&world.issuer, &world.trust(), request(folder), None, world.now).unwrap().refused
+    };
+    request(&first);
+    request(&second);
+    let key = |folder: &KeyFolder| folder.enrolment().join("file.worker-7/key.pem");
+    fs::copy(key(&first), key(&second)).unwrap();
+    assert_eq!(sign(&first), None);
+    assert_eq!(sign(&second).unwrap().code, EnrolmentCode::KnownKey, "nothing would know whose login the first one is");
+    assert_eq!(sign(&first), None);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use countersign_protocol::trust::Trust;
 use zeroize::Zeroizing;
 
 use super::ENROLL;
-use super::issue::{default_life, rehearse};
+use super::issue::{default_life, refuse_standing_login, rehearse};
 use super::record::{OpenRecord, Records, TokenRecord, all, write};
 use crate::error::ProvisionError;
 use crate::members::issuer_of;
@@ -117,13 +117,16 @@ fn record(token: &Token, client: &TokenClient, life_ms: Option<i64>) -> TokenRec
 
 /// A name that a living credential has is not given to other keys.
 fn refuse_living(folder: &KeyFolder, trust: &Trust, name: &Name, now: Millis) -> Result<(), ProvisionError> {
-    match listed(folder, trust, Role::Client, name.clone(), now).standing {
+    let standing = listed(folder, trust, Role::Client, name.clone(), now).standing;
+    match &standing {
         Standing::InForce | Standing::EndsSoon | Standing::NotYetValid => {
             Err(ProvisionError::request(format!("the client {name} has a living credential"))
                 .expecting("a name that nobody has, or whose credential has expired or is revoked")
                 .hinting("`--replace` revokes its keys at once; or choose another name"))
         }
-        Standing::Expired | Standing::Revoked | Standing::Unusable(_) => Ok(()),
+        Standing::Expired | Standing::Revoked | Standing::Unusable(_) => {
+            refuse_standing_login(folder, name, &standing, now)
+        }
     }
 }
 

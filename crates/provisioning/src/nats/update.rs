@@ -6,6 +6,7 @@ use countersign_protocol::credential::Role;
 use countersign_protocol::name::Name;
 use countersign_protocol::time::Millis;
 use countersign_protocol::trust::Trust;
+use serde_json::Value;
 
 use super::accounts::read_file;
 use super::authority::{Account, Authority};
@@ -43,6 +44,17 @@ pub fn revoked_logins(folder: &KeyFolder, trust: &Trust) -> Result<Vec<RevokedLo
             Ok(RevokedLogin { role: member.role, name: member.name, jwt })
         })
         .collect()
+}
+
+/// Whether what a client logged in with last still lets somebody in: it has not ended, and the account that the broker was given last
+/// does not revoke it.
+pub(crate) fn login_stands(folder: &KeyFolder, client: &Name, now: Millis) -> Result<bool, ProvisionError> {
+    let Some(jwt) = read_jwt(&folder.user_jwt(Role::Client, client))? else { return Ok(false) };
+    let has_ended = jwt.claims().get("exp").and_then(Value::as_i64).is_some_and(|exp| exp <= now.seconds());
+    let keeper = AccountKeeper::open(folder)?;
+    let account = keeper.file.accounts.get(&keeper.realm_account()).and_then(|account| keeper.realm(account));
+    let revoked = account.and_then(|account| revocations::until(&account, jwt.key()));
+    Ok(!has_ended && revoked.is_none_or(|until| until < jwt.issued_at()))
 }
 
 /// Why an account cannot be changed.
