@@ -63,6 +63,11 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// Whether it has not exited yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Waits until it exits by itself.
     pub fn wait(mut self) -> Ran {
         let (stdout, stderr) = (self.stdout.until_closed(), self.stderr.until_closed());

@@ -135,6 +135,17 @@ fn running(word: &str) -> Vec<String> {
     lines.collect()
 }
 
+/// The processes of a job, by the variable that all of them inherit.
+fn of_job(id: &str) -> Vec<u32> {
+    let variable = format!("COUNTERSIGN_COMMAND_ID={id}");
+    let processes = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let environment = fs::read(entry.path().join("environ")).ok()?;
+        environment.split(|byte| *byte == 0).any(|it| it == variable.as_bytes()).then_some(pid)
+    });
+    processes.collect()
+}
+
 /// The verdict with its error's code and the reason that a program's failure states.
 fn ended(reply: &Value) -> (String, &Value) {
     (reply["verdict"].as_str().unwrap().to_owned(), &reply["error"]["details"]["reason"])

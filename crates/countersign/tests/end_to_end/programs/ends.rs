@@ -5,14 +5,20 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Workshop, client, ended, eventually, running, shell};
+use super::{Workshop, client, ended, eventually, of_job, running, shell};
 use crate::forge::{Forger, id_of};
-use crate::process::Signal;
+use crate::process::{Process, Signal};
 
 #[test]
 fn an_exit_status_and_a_signal_are_told_apart() {
-    let scripts =
-        [("zero", "exit 0"), ("kill", "kill -9 $$"), ("s137", "exit 137"), ("s255", "exit 255"), ("s126", "exit 126")];
+    let scripts = [
+        ("zero", "exit 0"),
+        ("kill", "kill -9 $$"),
+        ("s137", "exit 137"),
+        ("s255", "exit 255"),
+        ("s126", "exit 126"),
+        ("s127", "exit 127"),
+    ];
     let definitions = scripts.map(|(name, script)| (name, shell(script, "")));
     let definitions: Vec<_> = definitions.iter().map(|(name, text)| (*name, text.as_str())).collect();
     let shop = Workshop::of(&definitions);
@@ -22,7 +28,7 @@ fn an_exit_status_and_a_signal_are_told_apart() {
     let details = &killed["error"]["details"];
     assert_eq!((ended(&killed), &details["signal"]), (("failed".to_owned(), &json!("signal")), &json!("KILL")));
     assert_eq!(details.get("exit_code"), None);
-    for (name, code) in [("s137", 137), ("s255", 255), ("s126", 126)] {
+    for (name, code) in [("s137", 137), ("s255", 255), ("s126", 126), ("s127", 127)] {
         let failed = shop.call(name, &json!({}));
         let details = &failed["error"]["details"];
         assert_eq!((ended(&failed), &details["exit_code"]), (("failed".to_owned(), &json!("exit_code")), &json!(code)));
@@ -31,12 +37,33 @@ fn an_exit_status_and_a_signal_are_told_apart() {
 }
 
 #[test]
-fn at_its_timeout_a_program_and_its_children_are_gone() {
-    let shop = Workshop::script("sleep 4001.1 | cat; true", "timeout = \"1s\"\ngrace = \"1s\"");
-    let timed_out = shop.run();
+fn at_its_timeout_and_when_it_is_cancelled_a_program_and_its_children_are_gone() {
+    let pipeline = "sleep 4001.1 | cat; true";
+    let (slow, short) = (shell(pipeline, "grace = \"1s\""), shell(pipeline, "timeout = \"1s\"\ngrace = \"1s\""));
+    let shop = Workshop::of(&[("run", &slow), ("short", &short)]);
+    let waiting = shop.fleet.spawn(&["call", "worker-1", "short", "-o", "json", "--timeout", "60s"]);
+    eventually("the pipeline runs", || (!running("4001.1").is_empty()).then_some(()));
+    let ran = waiting.wait().exits(1);
+    let timed_out = ran.of("worker-1");
     assert_eq!(ended(&timed_out), ("failed".to_owned(), &json!("timed_out")), "{timed_out}");
     assert!(timed_out["error"]["message"].as_str().unwrap().contains("timed out after 1s"));
-    assert_eq!(running("4001.1"), [""; 0]);
+    assert_eq!(of_job(ran.json()["command_id"].as_str().unwrap()), [0; 0]);
+
+    let id = shop.detached();
+    eventually("the shell, sleep and cat run", || (of_job(&id).len() == 3).then_some(()));
+    shop.fleet.run(&["cancel", "worker-1", &id]).exits(0);
+    assert_eq!(shop.result(&id)["status"], "cancelled");
+    assert_eq!(of_job(&id), [0; 0]);
+}
+
+#[test]
+fn a_flood_of_output_delays_neither_the_timeout_nor_the_end_of_what_ignores_sigterm() {
+    let shop = Workshop::script("trap '' TERM; yes & yes >&2 & wait; wait", "timeout = \"1s\"\ngrace = \"200ms\"");
+    let ran = shop.fleet.run(&["call", "worker-1", "run", "-o", "json", "--timeout", "60s"]).exits(1);
+    let timed_out = ran.of("worker-1");
+    assert_eq!(ended(&timed_out), ("failed".to_owned(), &json!("timed_out")), "{timed_out}");
+    assert!(timed_out["error"]["details"]["stderr"]["bytes"].as_u64() > Some(0), "{timed_out}");
+    assert_eq!(of_job(ran.json()["command_id"].as_str().unwrap()), [0; 0]);
 }
 
 #[test]
@@ -126,16 +153,30 @@ fn reload(shop: &Workshop, expected: usize) {
 }
 
 #[test]
-fn many_programs_leave_no_zombies_and_no_helpers() {
+fn two_hundred_programs_leave_no_zombies_no_helpers_and_no_growing_number_of_processes() {
     let shop = Workshop::script("(sleep 0.05 &) ; exit 0", "");
-    for _ in 0..10 {
-        assert_eq!(shop.run()["verdict"], "succeeded");
-    }
     let client = shop.worker.pid().as_raw_nonzero().get();
-    eventually("no child of the client is left", || {
-        let children = fs::read_to_string(format!("/proc/{client}/task/{client}/children")).unwrap();
-        children.trim().is_empty().then_some(())
-    });
+    let script = "call worker-1 run\n".repeat(200);
+    let mut calling = Process::spawn_with(shop.fleet.command(&["server", "-o", "ndjson"]), &script);
+    let mut most = 0;
+    while calling.is_running() {
+        most = most.max(below(client).len());
+    }
+    let succeeded = calling.wait().exits(0).lines().iter().filter(|line| line["verdict"] == "succeeded").count();
+    assert_eq!(succeeded, 200);
+    assert!(most <= 8, "one program, its helper and what they leave for a moment, and not {most} processes");
+    eventually("nothing is left below the client", || below(client).is_empty().then_some(()));
+}
+
+/// The processes that descend from one, zombies included.
+fn below(parent: i32) -> Vec<i32> {
+    // Any thread of its parent may have started it.
+    let threads = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+    let children = threads.map(|thread| fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    let children = children.collect::<Vec<_>>().join(" ");
+    let found: Vec<i32> = children.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    let deeper: Vec<i32> = found.iter().flat_map(|pid| below(*pid)).collect();
+    [found, deeper].concat()
 }
 
 #[test]

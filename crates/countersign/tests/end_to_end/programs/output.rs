@@ -6,6 +6,9 @@ use countersign_protocol::digest::{Digest, Digester};
 use serde_json::json;
 
 use super::{ANY_X, Workshop, ended, eventually, shell};
+use crate::fleet::Fleet;
+use crate::process::Process;
+use crate::pty::Pty;
 
 #[test]
 fn bytes_that_are_no_text_are_counted_and_digested_as_they_are() {
@@ -17,10 +20,14 @@ fn bytes_that_are_no_text_are_counted_and_digested_as_they_are() {
 
 #[test]
 fn much_output_leaves_the_client_small_and_its_digest_right() {
-    const SIZE: usize = 50_000_000;
+    const SIZE: usize = 200_000_000;
     let shop = Workshop::script(&format!("head -c {SIZE} /dev/zero"), "max_output = \"1MiB\"");
     let before = shop.worker.peak_memory();
-    let jobs = [(); 2].map(|()| shop.spawn("run", &json!({})));
+    // Follows, and reads nothing.
+    let (_unread, stdout) = std::io::pipe().unwrap();
+    let mut slow = shop.fleet.command(&["call", "worker-1", "run", "--follow"]);
+    let mut slow = slow.stdout(stdout).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let jobs = [(); 4].map(|()| shop.spawn("run", &json!({})));
     shop.fleet.run(&["ping", "worker-1"]).exits(0);
     let mut digester = Digester::default();
     let zeros = vec![0; 1_000_000];
@@ -30,16 +37,21 @@ fn much_output_leaves_the_client_small_and_its_digest_right() {
         assert_eq!((&stdout["bytes"], &stdout["sha256"]), (&json!(SIZE), &json!(digester.digest())), "{stdout}");
         assert!(stdout["kept"].is_object(), "{stdout}");
     }
+    slow.kill().unwrap();
+    slow.wait().unwrap();
     let grown = shop.worker.peak_memory() - before;
     assert!(grown < 20 << 20, "{grown} bytes");
 }
 
 #[test]
 fn the_last_line_of_long_output_comes_with_the_failure() {
-    let script = "yes 'a harmless line' | head -c 3000000; echo; echo 'Error: disk 7 is gone'; exit 1";
-    let failed = Workshop::script(script, "").run();
+    let script = "yes 'a harmless line' | head -c 10000000; echo; echo 'Error: disk 7 is gone'; exit 1";
+    let shop = Workshop::script(script, "max_output = \"1MiB\"");
+    let failed = shop.run();
     let text = failed["error"]["details"]["stdout"]["text"].as_str().unwrap();
     assert!(text.ends_with("\nError: disk 7 is gone\n"), "{text}");
+    let shown = shop.fleet.run(&["call", "worker-1", "run"]).exits(1).stdout;
+    assert!(shown.contains("Error: disk 7 is gone\n"), "{shown}");
 }
 
 #[test]
@@ -112,6 +124,52 @@ fn what_a_program_wrote_beyond_its_bound_is_named_as_missing() {
     let read = shop.fleet.run(&["output", "worker-1", ran["command_id"].as_str().unwrap()]).exits(1);
     assert!(read.stdout.len() == 100 * 1024 && read.stdout.ends_with("\0end\n"));
     assert!(read.stderr.contains("stdout is not complete: 197604 of 300004 bytes are not kept"), "{}", read.stderr);
+}
+
+/// Three clients that are ready, each with `run`.
+fn three(definition: &str) -> (Fleet, [Process; 3]) {
+    let names = ["worker-1", "worker-2", "worker-3"];
+    let fleet = Fleet::of(&names);
+    super::define(&super::folder(&fleet), &[("run", definition)]);
+    let workers = names.map(|name| {
+        let client = ["client", "--name", name, "--commands", "commands.d", "--skew", "0s"];
+        fleet.client_as(name, fleet.command(&client))
+    });
+    fleet.run(&["start", "@all"]).exits(0);
+    (fleet, workers)
+}
+
+#[test]
+fn each_dot_of_a_line_is_shown_before_the_next_is_written_by_one_and_by_three_clients_on_a_terminal_and_in_a_pipe() {
+    let gate = tempfile::tempdir().unwrap();
+    let script = format!(
+        "cd {}; for i in 1 2 3 4 5; do printf .; until [ -e $i ]; do sleep 0.05; done; done; echo",
+        gate.path().display()
+    );
+    let (fleet, _workers) = three(&shell(&script, ""));
+    let go = |dot: usize| fs::write(gate.path().join(dot.to_string()), "").unwrap();
+    for targets in [&["worker-1"][..], &["worker-1", "worker-2", "worker-3"]] {
+        let words = [&["call"], targets, &["run", "--follow"]].concat();
+        let dots = |text: &str| text.matches('.').count();
+        let mut terminal = Pty::spawn(&fleet.command(&words));
+        for dot in 1..=5 {
+            terminal.wait_until("dot of each", |screen| dots(screen) == dot * targets.len());
+            go(dot);
+        }
+        assert_eq!(terminal.wait().0, Some(0));
+        (1..=5).for_each(|dot| fs::remove_file(gate.path().join(dot.to_string())).unwrap());
+
+        let path = fleet.path().join("output");
+        let mut command = fleet.command(&words);
+        let mut following = command.stdout(File::create(&path).unwrap()).spawn().unwrap();
+        for dot in 1..=5 {
+            let shown = || dots(&fs::read_to_string(&path).unwrap()) == dot * targets.len();
+            eventually("the dot of each is there", || shown().then_some(()));
+            go(dot);
+        }
+        assert!(following.wait().unwrap().success());
+        (1..=5).for_each(|dot| fs::remove_file(gate.path().join(dot.to_string())).unwrap());
+    }
 }
 
 #[test]

@@ -78,6 +78,16 @@ fn a_program_runs_as_its_user_with_what_fits_it() {
     assert!(lines[3].starts_with("Uid:\t65534\t65534\t65534"), "the helper, too: {text}");
 }
 
+#[test]
+fn the_bounds_of_a_definition_are_those_of_the_program_and_the_verdict_says_which_signal_keeps_them() {
+    let bounds = shell("ulimit -n; ulimit -d", "open_files = 64\nmemory = \"64MiB\"");
+    let shop = Workshop::of(&[("bounds", &bounds), ("spin", &shell("while :; do :; done", "cpu = \"1s\""))]);
+    assert_eq!(shop.call("bounds", &json!({}))["result"]["stdout"]["text"], "64\n65536\n");
+    let ended = shop.call("spin", &json!({}));
+    assert_eq!(ended["error"]["details"]["signal"], "XCPU", "{ended}");
+    assert_eq!(ended["error"]["message"], "ended by signal XCPU");
+}
+
 /// Texts that have been a shell's, a path's, an option's or a format's before.
 const HOSTILE: [&str; 12] = [
     "$(touch owned)",
