@@ -1,7 +1,12 @@
 //! The one loop that owns the machine.
 
+mod config;
+mod connection;
+mod journal;
 mod renewal;
 mod trust;
+
+pub use self::config::ClientConfig;
 
 use std::future::{pending, poll_fn};
 use std::io;
@@ -12,17 +17,15 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use countersign_host::clock;
-use countersign_host::verify::open_all;
 use countersign_keys::{Member, MemberFiles};
-use countersign_link::{BrokerAddress, Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING, TrustRequest};
-use countersign_machine::client::{self as machine, Effect, Entry, Execution, Level, Limits, Mark, Now, StartUp, Step};
+use countersign_link::{Link, LinkConfig, LinkError, LinkEvents, MAX_WAITING, TrustRequest};
+use countersign_machine::client::{self as machine, Effect, Execution, Level, Mark, Now, StartUp, Step};
 use countersign_protocol::credential::Role;
-use countersign_protocol::envelope::{Delivery, Verifier};
+use countersign_protocol::envelope::Verifier;
 use countersign_protocol::id::Uuid;
-use countersign_protocol::limits::MIN_MAX_PAYLOAD;
 use countersign_protocol::name::Name;
 use countersign_protocol::subject;
-use countersign_protocol::trust::{StoredTrust, Trust};
+use countersign_protocol::trust::StoredTrust;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -47,44 +50,6 @@ const PRINT: Duration = Duration::from_millis(500);
 const FORGET: i64 = 60_000;
 /// How long the connection may take to close.
 const CLOSE: Duration = Duration::from_millis(1_500);
-
-/// What a client runs with.
-#[derive(Debug, Clone)]
-pub struct ClientConfig {
-    /// The client's identity and its connection key.
-    pub member: Member,
-    /// The trust bundle that it begins with; what it accepts later is in its folder, and comes first.
-    pub trust: Trust,
-    /// The broker: `nats://host:port`, or several with commas between, and the files of TLS.
-    pub broker: BrokerAddress,
-    /// The folder below which each client has one for its journal, named like the client. A limit on the size of files
-    /// counts as a full disk, in a program that does not let SIGXFSZ end it.
-    pub state: PathBuf,
-    /// What its administrator decides: skew, bounds, heartbeat.
-    pub limits: Limits,
-    /// Whether it is `ready` when it starts; by default it is `unready` until the command `start` (section 4).
-    pub start_ready: bool,
-    /// The version of the program, as the client info states it; by default that of this crate.
-    pub version: String,
-    /// Where jobs print; standard output by default.
-    pub console: Console,
-    /// Whether each line that a job prints begins with the client, the command and its id; by default it does not.
-    pub prefix_output: bool,
-    /// The file that [`health::age`](crate::health::age) reads: there while the client is connected, and written again at each
-    /// heartbeat. By default there is none.
-    pub health: Option<PathBuf>,
-}
-
-impl ClientConfig {
-    /// A configuration with every default.
-    pub fn new(member: Member, trust: Trust, broker: impl Into<BrokerAddress>, state: impl Into<PathBuf>) -> Self {
-        let (limits, console) = (Limits::default(), Console::default());
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        let (broker, state) = (broker.into(), state.into());
-        let (start_ready, prefix_output, health) = (false, false, None);
-        Self { member, trust, broker, state, limits, start_ready, version, console, prefix_output, health }
-    }
-}
 
 /// How a client ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,85 +268,6 @@ impl Shell {
         Duration::from_millis(u64::try_from(millis).unwrap_or(0))
     }
 
-    /// What arrived: verified together, then taken one by one in the order of arrival, recorded by one write.
-    fn receive(&mut self, arrived: impl Iterator<Item = LinkEvent>) {
-        let mut steps = Vec::new();
-        let mut deliveries = Vec::new();
-        for event in arrived {
-            match event {
-                LinkEvent::Message(delivery) if delivery.subject() == self.answers => {
-                    steps.push(self.machine.renewal_answer(&delivery, now()));
-                }
-                LinkEvent::Message(delivery) => match subject::trust_version(&self.realm, delivery.subject()) {
-                    // In force before anything else that came with it is opened.
-                    Some(version) => {
-                        steps.push(self.machine.trust_bundle(version, delivery.body(), now()));
-                        self.commit(std::mem::take(&mut steps));
-                    }
-                    None => deliveries.push(delivery),
-                },
-                // A message with a status line is not ours, and is counted as such.
-                LinkEvent::NoResponders { subject, .. } => {
-                    deliveries.push(Delivery::new(&subject, true, [], bytes::Bytes::new()));
-                }
-                LinkEvent::Shed(count) => steps.push(self.machine.shed(count, now())),
-                LinkEvent::Connected => {
-                    if self.link.is_readable_by_others() && !std::mem::replace(&mut self.has_warned, true) {
-                        tracing::warn!("{}", countersign_link::READABLE);
-                    }
-                    self.connected();
-                }
-                LinkEvent::Disconnected { why } => {
-                    self.is_connected = false;
-                    self.machine.disconnected();
-                    self.judge_health();
-                    tracing::warn!("not connected: {why}; trying again");
-                }
-                LinkEvent::Denied { why } => {
-                    self.judge_health();
-                    tracing::warn!("the broker does not allow it: {why}");
-                }
-                LinkEvent::Allowed { subject } => {
-                    self.judge_health();
-                    tracing::info!("the broker now allows what it refused: {subject}");
-                }
-                LinkEvent::Unsent { message } => steps.push(self.machine.unsent(&message, now())),
-            }
-        }
-        let (verifier, at) = (&self.verifier, self.machine.time(now()));
-        let opened = open_all(&deliveries, self.threads, |delivery| verifier.open(delivery, at));
-        for opened in opened {
-            steps.push(match opened {
-                Ok(command) => self.machine.receive(command, now()),
-                Err(rejected) => self.machine.rejected(&rejected, now()),
-            });
-        }
-        self.commit(steps);
-    }
-
-    fn connected(&mut self) {
-        self.is_connected = true;
-        self.judge_health();
-        tracing::info!("connected");
-        self.machine.connected(now());
-        if let Some(limit) = self.link.max_payload() {
-            self.machine.broker_takes(limit);
-            if limit < MIN_MAX_PAYLOAD {
-                tracing::warn!("{}", countersign_link::too_little(limit));
-            }
-        }
-    }
-
-    /// A client that cannot subscribe to one of its subjects, that cannot publish its presence, or whose credential is not
-    /// in force is not well, although it is connected.
-    fn judge_health(&mut self) {
-        let is_well = self.is_connected
-            && self.link.refused().is_empty()
-            && self.machine.is_presentable()
-            && self.machine.is_in_force();
-        self.sign.follow(is_well, clock::since_boot());
-    }
-
     /// How much longer than others some jobs may take to end.
     fn grace(&self) -> Duration {
         Duration::from_millis(u64::try_from(self.machine.grace()).unwrap_or(0))
@@ -443,74 +329,6 @@ impl Shell {
         self.commit(vec![step]);
     }
 
-    /// Writes what the steps want written, and only then does what they want done; what ends at once makes further steps.
-    fn commit(&mut self, mut steps: Vec<Step>) {
-        while !steps.is_empty() {
-            let effects = self.record(steps);
-            steps = effects.into_iter().filter_map(|effect| self.apply(effect)).collect();
-        }
-        if let Some(mark) = self.unsynced.take() {
-            self.secure(mark);
-        }
-        if self.journal.wants_compaction()
-            && let Err(error) = self.journal.compact(&self.machine.epoch_started())
-        {
-            grows(&error);
-        }
-    }
-
-    fn compact(&mut self, next_request: CompactionRequest) {
-        let machine = &self.machine;
-        let done = self.journal.serve(next_request, machine.unfinished(), |after, count| machine.part(after, count));
-        if let Err(error) = done {
-            grows(&error);
-        }
-    }
-
-    /// The steps' effects, once their entries are written; or what is left of them where they cannot be. What was taken back
-    /// may have shorter entries, which are written then; those that are taken back again have none.
-    fn record(&mut self, mut steps: Vec<Step>) -> Vec<Effect> {
-        let mut again = false;
-        while steps.iter().any(|step| !step.entries.is_empty()) {
-            let entries = || steps.iter().flat_map(|step| &step.entries);
-            let mark = entries().filter_map(|entry| entry.mark(&self.machine)).last();
-            let begins = entries().any(|entry| matches!(entry, Entry::Started(_)));
-            match self.journal.append(entries(), self.machine.unfinished()) {
-                Ok(()) => {
-                    // That one command could finish does not show that another can start.
-                    if begins && std::mem::take(&mut self.is_failing) {
-                        tracing::info!("the journal can be written again");
-                    }
-                    self.unsynced = mark.or(self.unsynced);
-                    break;
-                }
-                Err(error) => {
-                    if !std::mem::replace(&mut self.is_failing, true) {
-                        tracing::error!(%error, "the journal cannot be written; nothing begins until it can");
-                    }
-                    steps = self.take_back(steps, std::mem::replace(&mut again, true));
-                }
-            }
-        }
-        steps.into_iter().flat_map(|step| step.effects).collect()
-    }
-
-    /// Takes back steps that were not written, the last one first; the second time, what the first time has left.
-    fn take_back(&mut self, steps: Vec<Step>, again: bool) -> Vec<Step> {
-        let first = steps.iter().position(|step| !step.entries.is_empty()).unwrap_or(steps.len());
-        let mut back: Vec<Step> = Vec::with_capacity(steps.len());
-        for (index, mut step) in steps.into_iter().enumerate().rev() {
-            if !step.entries.is_empty() {
-                step = self.machine.roll_back(step, now());
-            } else if index > first && !again {
-                step = self.machine.retract(step);
-            }
-            back.push(step);
-        }
-        back.reverse();
-        back
-    }
-
     fn apply(&mut self, effect: Effect) -> Option<Step> {
         match effect {
             Effect::Publish(message) => self.link.publish(message, None),
@@ -565,10 +383,6 @@ async fn next_update(updates: &mut Option<mpsc::Receiver<Commands>>) -> Commands
     }
     *updates = None;
     pending().await
-}
-
-fn grows(error: &std::io::Error) {
-    tracing::warn!(%error, "the journal could not be compacted; it goes on growing");
 }
 
 /// Lets jobs and timers have their turn on this thread, too, where there may always be more to take. Not tokio's own

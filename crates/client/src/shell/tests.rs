@@ -7,6 +7,8 @@ use std::fs::OpenOptions;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use countersign_keys::{Login, Seed};
+use countersign_link::LinkEvent;
+use countersign_machine::client::Limits;
 use countersign_protocol::command::NoArgs;
 use countersign_protocol::envelope::{Identity, Signed};
 use countersign_protocol::limits::SKEW;
