@@ -288,11 +288,11 @@ pub(crate) fn meant_command(error: CliError, name: &Name, operator: &Operator) -
     }
 }
 
-/// The command that is most like a name, of those that the clients of the roster have.
+/// The command that is most like a name, of those that the clients of the roster have; none where one has that name.
 fn near_command(name: &Name, operator: &Operator) -> Option<String> {
     let infos = operator.roster().entries().map(|presence| presence.info());
     let known: BTreeSet<&str> = infos.flat_map(|info| &info.commands).map(|it| it.name.as_str()).collect();
-    suggest(name.as_str(), known).map(str::to_owned)
+    if known.contains(name.as_str()) { None } else { suggest(name.as_str(), known).map(str::to_owned) }
 }
 
 /// What may have been meant, where a target answers that it has no command of the name that was asked for.

@@ -64,3 +64,18 @@ fn a_check_lists_what_is_a_command_and_what_is_ignored() {
     assert_eq!(checked.stdout, "report\n");
     assert!(checked.stderr.contains("report.toml~ is ignored"), "{}", checked.stderr);
 }
+
+#[test]
+fn wrong_arguments_of_a_program_are_told_with_what_may_have_been_meant_and_never_with_the_same_line() {
+    let args = "args = { type = \"object\", additionalProperties = false, required = [\"area\"], \
+                properties = { area = { enum = [\"etc\", \"usr\"] } } }";
+    let shop = Workshop::of(&[("inventory", &shell("cat", args))]);
+    for (words, hint) in [
+        (["inventory", "area=tmp"], "`countersign describe TARGET inventory` shows it"),
+        (["inventory", "ara=etc"], "countersign call worker-1 inventory area=etc"),
+        (["inventry", "area=etc"], "countersign call worker-1 inventory area=etc"),
+    ] {
+        let ran = shop.fleet.run(&["call", "worker-1", words[0], words[1]]).exits(2);
+        assert_eq!(ran.stderr.lines().last(), Some(format!("try: {hint}").as_str()), "{ran:#?}");
+    }
+}
