@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use countersign_host::clock;
-use countersign_keys::{Fault, FolderKind, KeyFileError, KeyFolder, Member, load_member, load_trust};
+use countersign_keys::{
+    Fault, FolderKind, FolderLock, KeyFileError, KeyFolder, LOCK_WAIT, Member, load_member, load_trust,
+};
 use countersign_protocol::credential::Role;
 use countersign_protocol::limits::SKEW;
 use countersign_protocol::name::Name;
@@ -26,6 +28,8 @@ pub(crate) struct Realm {
     pub(crate) trust: Trust,
     /// Where it is from that it is this folder.
     source: Source,
+    /// What keeps others from changing it, where this process does.
+    _lock: Option<FolderLock>,
 }
 
 impl Realm {
@@ -36,6 +40,14 @@ impl Realm {
             Some(wanted) => realm.expect_realm(wanted, wanted.source()),
             None => Ok(realm),
         }
+    }
+
+    /// The same, for a command that changes the folder: until this is dropped, no other does. What is read before may have changed.
+    pub(crate) fn open_to_change(options: &KeysArgs) -> CliResult<Self> {
+        // Whatever is wrong with the folder comes first.
+        let realm = Self::open(options)?;
+        let _lock = Some(realm.folder.lock(LOCK_WAIT)?);
+        Ok(Self { _lock, ..Self::open(options)? })
     }
 
     /// The realm that a context is to name, with its operator in it.
@@ -54,7 +66,7 @@ impl Realm {
     fn at(keys: &Path, source: Source) -> CliResult<Self> {
         let folder = KeyFolder::new(keys);
         match load_trust(&folder) {
-            Ok(trust) => Ok(Self { folder, trust, source }),
+            Ok(trust) => Ok(Self { folder, trust, source, _lock: None }),
             Err(KeyFileError { fault: Fault::Missing, .. }) if folder.kind() == FolderKind::Other => {
                 Err(no_keys(&folder, &source))
             }

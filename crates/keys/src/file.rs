@@ -5,6 +5,7 @@ use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use countersign_protocol::key::SecretKey;
 use countersign_protocol::text::escape;
@@ -68,6 +69,11 @@ pub enum Fault {
         /// The effective user id of this process.
         us: u32,
     },
+    /// Another process changes the folder.
+    Busy {
+        /// For how long it was waited for.
+        waited: Duration,
+    },
     /// The operating system does not allow it.
     Io(String),
     /// It can be read, and its content is wrong.
@@ -117,6 +123,9 @@ impl KeyFileError {
                 format!("{path} cannot be used: it belongs to user {owner}, and this process runs as user {us}")
             }
             Fault::Denied { .. } => format!("{path} cannot be used: permission denied"),
+            Fault::Busy { waited } => {
+                format!("another process has been changing the folder {path} for {:.1} s", waited.as_secs_f64())
+            }
             Fault::Io(error) => format!("{path}: {error}"),
             Fault::Content { what, .. } => format!("{path}: {what}"),
         }
@@ -133,6 +142,7 @@ impl KeyFileError {
             Fault::Writable { .. } => "that nobody else can write to it: everything rests on what it holds",
             Fault::TooLong { .. } => "one key, credential or trust bundle, and nothing else",
             Fault::Denied { .. } => "a file that the user of this process may use",
+            Fault::Busy { .. } => "one process that changes a folder of keys at a time",
             Fault::Io(_) => "a file that this process can read and write",
             Fault::Content { expected, .. } => expected,
         }
@@ -154,6 +164,7 @@ impl KeyFileError {
                 "run as its owner, or name your own folder of keys by --keys".to_owned()
             }
             Fault::Denied { .. } => "check its mode, and the mode of its folder".to_owned(),
+            Fault::Busy { .. } => "run it again when the other has ended".to_owned(),
             Fault::Io(_) => "check the folder's permissions and the disk".to_owned(),
             Fault::Content { hint, .. } => (*hint).to_owned(),
         }

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use countersign_protocol::credential::Role;
 use countersign_protocol::key::Thumbprint;
@@ -9,7 +11,17 @@ use countersign_protocol::name::Name;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::file::{KeyFileError, make_private, refuse_exposed};
+use super::file::{Fault, KeyFileError, make_private, refuse_exposed};
+
+/// How long a command waits for another that changes the same folder.
+pub const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How often it looks whether the other is done.
+const LOCK_POLL: Duration = Duration::from_millis(10);
+
+/// A keys folder that this process changes, and no other, until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct FolderLock(#[expect(dead_code, reason = "it is held")] File);
 
 /// A keys folder, and the paths below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,10 +82,28 @@ impl KeyFolder {
         Ok(folder)
     }
 
-    /// Holds the folder until the file is dropped; `None` where another process holds it.
-    pub fn hold(&self) -> Result<Option<File>, KeyFileError> {
+    /// Locks the folder for a change of what the realm, its issuer or its members have there, and waits for so long at most while
+    /// another process has it. What the change rests on is read under the lock.
+    pub fn lock(&self, wait: Duration) -> Result<FolderLock, KeyFileError> {
         let failed = |error: std::io::Error| KeyFileError::io(&self.root, &error);
         let folder = File::open(&self.root).map_err(failed)?;
+        let until = Instant::now() + wait;
+        loop {
+            match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(FolderLock(folder)),
+                Err(Errno::WOULDBLOCK) if Instant::now() < until => sleep(LOCK_POLL),
+                Err(Errno::WOULDBLOCK) => return Err(KeyFileError::new(&self.root, Fault::Busy { waited: wait })),
+                Err(error) => return Err(failed(error.into())),
+            }
+        }
+    }
+
+    /// Holds the folder as the one in which `countersign issuer` runs, until the file is dropped; `None` where another does. Others
+    /// change the folder meanwhile.
+    pub fn hold(&self) -> Result<Option<File>, KeyFileError> {
+        let path = self.root.join("nats");
+        let failed = |error: std::io::Error| KeyFileError::io(&path, &error);
+        let folder = File::open(&path).map_err(failed)?;
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(folder)),
             Err(Errno::WOULDBLOCK) => Ok(None),

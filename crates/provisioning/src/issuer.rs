@@ -22,7 +22,7 @@ use crate::until;
 
 const ISSUER: &str = "countersign issuer";
 
-/// The keys of the issuer and of the broker's accounts, in a folder that no other such process has.
+/// The keys of the issuer and of the broker's accounts, in a folder that no other such process has. Commands change it meanwhile.
 pub struct Issuer {
     folder: KeyFolder,
     accounts: Accounts,

@@ -21,7 +21,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use countersign_host::clock;
-use countersign_keys::{Fault, KeyFileError, KeyFolder, read_key};
+use countersign_keys::{Fault, KeyFileError, KeyFolder, LOCK_WAIT, read_key};
 use countersign_protocol::credential::Role;
 use countersign_protocol::key::SecretKey;
 use countersign_protocol::name::{InvalidName, Name};
@@ -98,10 +98,13 @@ pub struct Provisioned {
     pub files: Vec<FileChange>,
 }
 
-/// Makes in a folder of keys what is missing there, and renews what is due. After an error what was made stays.
+/// Makes in a folder of keys what is missing there, and renews what is due, under the folder's lock: whoever calls anything else
+/// here that changes a folder takes it. After an error what was made stays.
 pub fn provision(keys: &Path, request: &ProvisionRequest) -> Result<Provisioned, ProvisionError> {
     refuse_contradictions(&request.clients)?;
-    let mut changes = ChangeReport::new(KeyFolder::create(keys)?, clock::wall());
+    let folder = KeyFolder::create(keys)?;
+    let _lock = folder.lock(LOCK_WAIT)?;
+    let mut changes = ChangeReport::new(folder, clock::wall());
     let realm = fill(&mut changes, request.realm.as_ref(), &request.operators, &request.clients)?;
     Ok(Provisioned { realm, files: changes.into_done() })
 }

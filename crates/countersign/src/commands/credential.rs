@@ -46,7 +46,7 @@ pub(crate) fn run(action: &CredentialAction, output: Output) -> CliResult<Exit> 
 }
 
 fn make(name: &Name, rights: Rights, issuing: &IssuingArgs, output: Output) -> CliResult<Exit> {
-    let (realm, terms) = (Realm::open(&issuing.keys)?, terms(rights, issuing));
+    let (realm, terms) = (Realm::open_to_change(&issuing.keys)?, terms(rights, issuing));
     let files = issue(&realm.folder, &realm.trust, name, &terms)?;
     report(&realm, files, terms.role(), &[name.clone()].into(), issuing.output.format(), output)?;
     let role = terms.role();
@@ -58,7 +58,7 @@ fn make(name: &Name, rights: Rights, issuing: &IssuingArgs, output: Output) -> C
 }
 
 fn again(who: &WhoArgs, rights: Rights, issuing: &IssuingArgs, output: Output) -> CliResult<Exit> {
-    let (realm, terms) = (Realm::open(&issuing.keys)?, terms(rights, issuing));
+    let (realm, terms) = (Realm::open_to_change(&issuing.keys)?, terms(rights, issuing));
     let role = terms.role();
     // Without the issuer's key, that is what is said, whoever is named.
     let is_issuer = realm.folder.issuer_key().exists();

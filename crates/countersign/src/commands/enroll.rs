@@ -19,7 +19,9 @@ use countersign_protocol::subject;
 use countersign_protocol::text::escape;
 use countersign_protocol::time::Millis;
 use countersign_provisioning::FileChange;
-use countersign_provisioning::enrolment::worker::{Enrolling, Origin, Wanted, begun_names, expect_realm, is_enrolled};
+use countersign_provisioning::enrolment::worker::{
+    Enrolling, Origin, Wanted, begun_names, expect_realm, is_enrolled, lock_folder,
+};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
@@ -56,6 +58,7 @@ async fn join(args: &JoinArgs, output: Output) -> CliResult<Exit> {
             .hint("ask for another, or leave out --realm"));
     }
     expect_realm(&folder, &token.realm, &token.root)?;
+    let _lock = lock_folder(&folder)?;
     let next = Next { folder: &folder, name: &wanted.name, broker: broker_url(args, &token), ca: token.ca.is_some() };
     if is_enrolled(&folder, origin, &wanted.name, now) {
         output.note(format!("{} is enrolled already, with this token", wanted.name));
@@ -183,6 +186,7 @@ pub(crate) fn request(name: &Name, groups: &[Name], keys: &KeysArgs, output: Out
     let folder = KeyFolder::new(&*keys.keys);
     let known = load_trust(&folder).ok().map(|trust| trust.realm().clone());
     let realm = keys.realm.as_deref().cloned().or(known);
+    let _lock = lock_folder(&folder)?;
     let enrolling = Enrolling::begin(&folder, Origin::File, name)?;
     let wanted = Wanted { realm, name: name.clone(), groups: sorted(groups) };
     let request = match enrolling.last_request(&wanted) {
@@ -218,6 +222,7 @@ pub(crate) fn accept(
             error => error.into(),
         })?,
     };
+    let _lock = lock_folder(&folder)?;
     let mut other = None;
     for name in begun_names(&folder) {
         let enrolling = Enrolling::begin(&folder, Origin::File, &name)?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use countersign_host::clock;
-use countersign_keys::{FolderKind, KeyFolder, load_pin, read_own};
+use countersign_keys::{FolderKind, load_pin, read_own};
 use countersign_protocol::credential::Role;
 use countersign_protocol::enrolment::{OpenedRequest, Token};
 use countersign_protocol::key::Thumbprint;
@@ -35,32 +35,34 @@ pub(crate) async fn run(action: &EnrollAction, output: Output) -> CliResult<Exit
         EnrollAction::Sign { file, kid, life, keys } => sign(file, kid.as_ref(), *life, keys, output),
         EnrollAction::Accept { file, pin, keys, output: format } => accept(file, *pin, keys, format.format(), output),
         EnrollAction::List { keys, output: format } => {
-            let folder = issuer_folder(keys)?;
-            print_waiting(&waiting(&folder), format.format(), output)
+            let realm = issuer_realm(Realm::open(keys)?)?;
+            print_waiting(&waiting(&realm.folder), format.format(), output)
         }
         EnrollAction::Approve { name, kid, keys, output: format } => {
-            decide(&[approve(&issuer_folder(keys)?, name, kid)?], format, output)
+            let realm = issuer_realm(Realm::open_to_change(keys)?)?;
+            decide(&[approve(&realm.folder, name, kid)?], format, output)
         }
         EnrollAction::Deny { name, keys, output: format } => {
-            decide(&deny(&issuer_folder(keys)?, name)?, format, output)
+            let realm = issuer_realm(Realm::open_to_change(keys)?)?;
+            decide(&deny(&realm.folder, name)?, format, output)
         }
     }
 }
 
 async fn token(args: &NewTokenArgs, output: Output) -> CliResult<Exit> {
-    let mut realm = Realm::open(&args.realm.keys)?;
     if args.replace
         && let Some(name) = &args.name
     {
+        let realm = Realm::open(&args.realm.keys)?;
         let members = countersign_provisioning::list(&realm.folder, &realm.trust);
         // Also one that is revoked already: an earlier run may not have reached the broker.
         let has_key = |standing: &Standing| !matches!(standing, Standing::Unusable(_));
         if members.iter().any(|it| it.role == Role::Client && it.name == *name && has_key(&it.standing)) {
             revoke_client(&args.realm, name).await?;
             output.note(format!("the keys of the client {name} are revoked, everywhere"));
-            realm = Realm::open(&args.realm.keys)?;
         }
     }
+    let realm = Realm::open_to_change(&args.realm.keys)?;
     let address = args.realm.broker.address();
     let ca = address.tls.ca.as_deref().map(|file| read_own(file, 8 * MAX_CA)).transpose()?;
     let broker = Broker { url: address.url, ca: ca.map(|ca| String::from_utf8_lossy(&ca).into_owned()) };
@@ -121,7 +123,7 @@ fn print_token(token: &Token, format: Format, output: Output) -> CliResult<()> {
 }
 
 fn sign(file: &Path, kid: Option<&Thumbprint>, life: Option<Span>, keys: &KeysArgs, output: Output) -> CliResult<Exit> {
-    let realm = Realm::open(keys)?;
+    let realm = Realm::open_to_change(keys)?;
     let raw = read_document(file, MAX_ENROLMENT_REQUEST)?;
     let request = OpenedRequest::open(&raw).map_err(|error| not_a_request(file, &error))?;
     let thumbprint = request.key().thumbprint();
@@ -156,16 +158,15 @@ fn not_a_request(file: &Path, error: &countersign_protocol::enrolment::RequestEr
         .hint("fetch it again from the worker")
 }
 
-/// The folder of an issuer: decisions elsewhere are nobody's.
-fn issuer_folder(keys: &KeysArgs) -> CliResult<KeyFolder> {
-    let realm = Realm::open(keys)?;
+/// The realm, if its folder is an issuer's: decisions elsewhere are nobody's.
+fn issuer_realm(realm: Realm) -> CliResult<Realm> {
     if realm.folder.kind() != FolderKind::Issuer {
         let path = realm.folder.issuer_key();
         return Err(CliError::keys(format!("{} does not exist", path.display()))
             .expected("the folder of keys in which `countersign issuer` runs")
             .hint("run it on the issuer's machine, or name its folder by --keys"));
     }
-    Ok(realm.folder)
+    Ok(realm)
 }
 
 fn decide(decided: &[Waiting], format: &OutputArgs, output: Output) -> CliResult<Exit> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use countersign_client::health::Liveness;
 use countersign_host::clock;
-use countersign_keys::{Login, load_trust};
+use countersign_keys::{FolderLock, Login, load_trust};
 use countersign_link::{Link, LinkConfig, LinkError, LinkEvent, LinkEvents, MAX_WAITING, READABLE, TrustRequest};
 use countersign_machine::issuer::RenewalDesk;
 use countersign_machine::trust::{Follower, Taken};
@@ -34,6 +34,11 @@ const UPKEEP: i64 = 3_600_000;
 const ENROLMENTS: u32 = 50;
 /// How long the last answers may take to be written to the broker's connection.
 const CLOSE: Duration = Duration::from_millis(2_500);
+
+/// How long a command is waited for that changes the folder. Nothing else is done meanwhile.
+const LOCK_WAIT: Duration = Duration::from_millis(250);
+/// For how long after that nothing is changed, in milliseconds. Whoever is passed over asks again.
+const LOCKED_OUT: i64 = 1_000;
 
 /// Works off requests until a signal ends it.
 pub(crate) async fn run(args: &IssuerArgs, mut signals: Signals) -> CliResult<Exit> {
@@ -72,6 +77,7 @@ pub(crate) async fn run(args: &IssuerArgs, mut signals: Signals) -> CliResult<Ex
         sign: Liveness::new(args.health.clone(), HEARTBEAT),
         upkeep_at: i64::MIN,
         enrolments: (0, 0),
+        locked_out_until: i64::MIN,
     };
     tracing::info!("the issuer of the realm {} renews members that ask", service.verifier.trust().realm());
     let ended = tokio::select! {
@@ -103,6 +109,8 @@ struct Service {
     upkeep_at: i64,
     /// The second since boot in which requests for enrolment were answered last, and how many.
     enrolments: (i64, u32),
+    /// Until when the folder is left to a command that changes it, in milliseconds since boot.
+    locked_out_until: i64,
 }
 
 impl Service {
@@ -112,7 +120,8 @@ impl Service {
         loop {
             let is_well = self.is_connected && self.link.refused().is_empty();
             self.sign.follow(is_well, clock::since_boot());
-            let due = [self.desk.wake_at(), self.follower.wake_at(), self.sign.due(), self.upkeep_at];
+            let renews_at = self.desk.wake_at().max(self.locked_out_until);
+            let due = [renews_at, self.follower.wake_at(), self.sign.due(), self.upkeep_at];
             let idle = due.into_iter().min().unwrap_or(i64::MAX).saturating_sub(clock::since_boot());
             tokio::select! {
                 taken = self.events.recv_many(&mut events, BATCH) => {
@@ -191,6 +200,7 @@ impl Service {
             return tracing::warn!("more requests for enrolment came than are answered in a second");
         }
         self.enrolments = (second, answered.saturating_add(1));
+        let Some(_lock) = self.lock() else { return };
         self.take_from_folder();
         let trust = self.verifier.trust();
         let done = match enrolment::answer(&self.realm.folder, trust, delivery.body(), now) {
@@ -217,6 +227,10 @@ impl Service {
 
     /// Answers the request whose turn it is, if it is time for one.
     fn answer_next(&mut self) {
+        if clock::since_boot() < self.desk.wake_at() {
+            return;
+        }
+        let Some(_lock) = self.lock() else { return };
         let now = clock::wall();
         let Some(request) = self.desk.next(now, clock::since_boot()) else { return };
         self.take_from_folder();
@@ -235,6 +249,21 @@ impl Service {
         self.link.publish(answer, None);
     }
 
+    /// The folder, for one change; `None` where a command has it for longer than is waited.
+    fn lock(&mut self) -> Option<FolderLock> {
+        if clock::since_boot() < self.locked_out_until {
+            return None;
+        }
+        match self.realm.folder.lock(LOCK_WAIT) {
+            Ok(lock) => Some(lock),
+            Err(error) => {
+                self.locked_out_until = clock::since_boot().saturating_add(LOCKED_OUT);
+                tracing::warn!("{}; who asks meanwhile is passed over, and asks again", error.what());
+                None
+            }
+        }
+    }
+
     /// A version that a command has made in this folder meanwhile is in force here at once.
     fn take_from_folder(&mut self) {
         match load_trust(&self.realm.folder) {
@@ -247,7 +276,11 @@ impl Service {
     fn take_trust(&mut self, taken: Taken) {
         match taken {
             Taken::Next(trust) => {
-                if let Err(error) = adopt(&self.realm.folder, &trust) {
+                let is_there = load_trust(&self.realm.folder).is_ok_and(|there| there.version() >= trust.version());
+                if !is_there
+                    && let Some(_lock) = self.lock()
+                    && let Err(error) = adopt(&self.realm.folder, &trust)
+                {
                     tracing::error!("version {} of the trust bundle is not in the folder: {error}", trust.version());
                 }
                 self.put_in_force(Trust::clone(&trust));
@@ -272,6 +305,10 @@ impl Service {
 
     /// Renews what nobody asks for: the logins of those who are no members, and the trust bundle where the root's key is here.
     async fn keep_up(&mut self) {
+        let Some(lock) = self.lock() else {
+            self.upkeep_at = self.locked_out_until;
+            return;
+        };
         if let Err(error) = renew_logins(&self.realm.folder) {
             tracing::error!("the logins of the folder cannot be renewed: {error}");
         }
@@ -287,6 +324,7 @@ impl Service {
             Ok(chain) => chain,
             Err(error) => return tracing::error!("version {version} of the trust bundle is not published: {error}"),
         };
+        drop(lock);
         self.put_in_force(trust);
         match publish_all(&self.realm_args, &self.realm, &chain).await {
             Ok(_) => tracing::info!("published version {version} of the trust bundle"),

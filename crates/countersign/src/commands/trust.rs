@@ -121,9 +121,11 @@ struct NewVersion {
 }
 
 async fn make_version(args: &RealmArgs, make: impl FnOnce(&Realm) -> CliResult<Advanced>) -> CliResult<NewVersion> {
-    let mut realm = Realm::open(&args.keys)?;
+    let realm = Realm::open(&args.keys)?;
     let login = Login::read(&realm.folder.trust_creds())?;
     let publisher = TrustPublisher::connect(args.broker.address(), realm.trust.realm(), login).await;
+    // Until the broker has it all: of two accounts that are changed at once, one would be lost there.
+    let mut realm = Realm::open_to_change(&args.keys)?;
     let mut files = match &publisher {
         Ok(publisher) => catch_up(publisher, &mut realm).await?,
         Err(_) => Vec::new(),

@@ -20,6 +20,7 @@ mod folder;
 mod help;
 mod init;
 mod json;
+mod locked;
 mod man;
 mod nats_tool;
 mod one_shot;

@@ -24,7 +24,7 @@ fn revoke(fleet: &Fleet, user: &UserJwt) {
 }
 
 /// Whether the broker lets somebody in.
-fn is_let_in(fleet: &Fleet, creds: &Path) -> bool {
+pub fn is_let_in(fleet: &Fleet, creds: &Path) -> bool {
     let config = LinkConfig {
         broker: fleet.broker.url().into(),
         name: "test".to_owned(),

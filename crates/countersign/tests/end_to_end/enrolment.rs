@@ -23,10 +23,10 @@ use crate::issuer::issuer;
 use crate::process::{Process, Ran};
 
 /// A folder of a worker, in which no variable names keys or a broker.
-struct Worker(PathBuf);
+pub struct Worker(pub PathBuf);
 
 impl Worker {
-    fn new(fleet: &Fleet, folder: &str) -> Self {
+    pub fn new(fleet: &Fleet, folder: &str) -> Self {
         let folder = fleet.path().join(folder);
         fs::create_dir(&folder).unwrap();
         Self(folder)
@@ -41,12 +41,12 @@ impl Worker {
         command
     }
 
-    fn spawn(&self, fleet: &Fleet, arguments: &[&str], input: &str) -> Process {
+    pub fn spawn(&self, fleet: &Fleet, arguments: &[&str], input: &str) -> Process {
         Process::spawn_with(self.command(fleet, env!("CARGO_BIN_EXE_countersign"), arguments), input)
     }
 
     /// `countersign` with these arguments and this on standard input.
-    fn run(&self, fleet: &Fleet, arguments: &[&str], input: &str) -> Ran {
+    pub fn run(&self, fleet: &Fleet, arguments: &[&str], input: &str) -> Ran {
         self.spawn(fleet, arguments, input).wait()
     }
 
@@ -65,7 +65,7 @@ impl Worker {
 }
 
 /// A token by these arguments.
-fn token(fleet: &Fleet, arguments: &[&str]) -> String {
+pub fn token(fleet: &Fleet, arguments: &[&str]) -> String {
     let made = fleet.run(&[&["enroll", "token"], arguments, &["-o", "json"]].concat()).exits(0).json();
     made["token"].as_str().unwrap().to_owned()
 }

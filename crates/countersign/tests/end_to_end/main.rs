@@ -33,6 +33,7 @@ mod history;
 mod identity;
 mod issuer;
 mod json;
+mod locked;
 mod logs;
 mod output;
 mod payload;

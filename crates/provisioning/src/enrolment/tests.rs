@@ -14,7 +14,7 @@ use countersign_protocol::trust::{Revoked, Trust};
 use tempfile::TempDir;
 
 use super::token::GRACE;
-use super::worker::{Enrolling, Origin, Wanted, is_enrolled};
+use super::worker::{Enrolling, Origin, Wanted, is_enrolled, lock_folder};
 use super::{Broker, Decision, TokenTerms, answer, approve, deny, make_token, sign_request, waiting};
 use crate::{AccountKeeper, NewClient, ProvisionRequest, member_key, provision, revoke, revoked_logins};
 
@@ -459,7 +459,7 @@ fn a_request_in_a_file_is_signed_and_accepted_without_a_token() {
 fn a_folder_of_another_realm_or_of_an_issuer_does_not_become_a_worker_s() {
     let world = World::new();
     let token = world.token("worker-7");
-    assert!(Enrolling::begin(&world.issuer, Origin::Token(&token.id), &name("worker-7")).is_err());
+    assert!(lock_folder(&world.issuer).unwrap_err().to_string().contains("this is the issuer's folder"));
     let other = World::new();
     let request = world.request(&world.worker, &token);
     let done = answer(&world.issuer, &world.trust(), &request, world.now).unwrap();

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use countersign_host::clock;
 use countersign_keys::{
-    Fault, KeyFileError, KeyFolder, Seed, UserJwt, creds_text, load_member, load_pin, load_trust, read_key,
-    read_public, read_secret, replace_public, replace_secret,
+    Fault, FolderLock, KeyFileError, KeyFolder, LOCK_WAIT, Seed, UserJwt, creds_text, load_member, load_pin,
+    load_trust, read_key, read_public, read_secret, replace_public, replace_secret,
 };
 use countersign_protocol::command::Version;
 use countersign_protocol::credential::Role;
@@ -59,9 +59,7 @@ pub struct Wanted {
 impl Enrolling {
     /// Makes both keys, or finds those that an earlier run has made.
     pub fn begin(folder: &KeyFolder, origin: Origin<'_>, name: &Name) -> Result<Self, ProvisionError> {
-        refuse_issuer(folder)?;
-        let folder = KeyFolder::create(folder.path())?;
-        let begun = begun(&folder, origin, name);
+        let (folder, begun) = (folder.clone(), begun(folder, origin, name));
         let path = begun.join("key.pem");
         let key = match read_key(&path) {
             Err(KeyFileError { fault: Fault::Missing, .. }) => {
@@ -211,6 +209,12 @@ impl Enrolling {
     fn request_file(&self) -> PathBuf {
         self.begun.join("request.json")
     }
+}
+
+/// The folder of a worker, made where there is none, and locked: of two runs at once, each would make keys of its own.
+pub fn lock_folder(folder: &KeyFolder) -> Result<FolderLock, ProvisionError> {
+    refuse_issuer(folder)?;
+    Ok(KeyFolder::create(folder.path())?.lock(LOCK_WAIT)?)
 }
 
 /// Whether an enrolment that began so was completed here, and the client is there.
