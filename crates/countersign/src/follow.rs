@@ -404,9 +404,10 @@ impl Following {
         let text = match reading.tail.outcome(report.as_ref()) {
             Outcome::Complete => return reading.state = State::Over,
             Outcome::Open => return reading.state = State::Due(Instant::now() + POLL),
-            Outcome::Missing(ranges) => {
+            Outcome::Missing(ranges, fits) => {
                 let lost: u64 = ranges.iter().map(|(from, until)| until - from).sum();
-                format!("{client}: {stream} is not complete: {lost} of {} are not kept", counted(bytes, "byte"))
+                let rest = if fits { "; what is kept has the digest that the client signed" } else { "" };
+                format!("{client}: {stream} is not complete: {lost} of {} are not kept{rest}", counted(bytes, "byte"))
             }
             Outcome::Unproved => format!(
                 "{client}: the client's process ended while the job ran; of {stream} {} kept, and nothing proves that \

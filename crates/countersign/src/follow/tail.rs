@@ -24,8 +24,8 @@ pub(super) enum Outcome {
     Complete,
     /// The job may write more.
     Open,
-    /// Ranges are not kept. What was read fits what the client signed of what it keeps, where it signed that.
-    Missing(Vec<(u64, u64)>),
+    /// Ranges are not kept, and whether what was read is what the client signed of what it keeps: it signs that at the end.
+    Missing(Vec<(u64, u64)>, bool),
     /// Everything that is kept; but no digest was signed, since the client's process ended while the job ran.
     Unproved,
     /// It is not what the client signed.
@@ -92,7 +92,7 @@ impl Tail {
                 Some(kept) if kept.head + kept.tail == self.read && kept.sha256 != read => {
                     Outcome::Different(format!("what was read has {read}; signed is {}", kept.sha256))
                 }
-                _ => Outcome::Missing(self.missing.clone()),
+                kept => Outcome::Missing(self.missing.clone(), kept.is_some_and(|kept| kept.sha256 == read)),
             },
             None => Outcome::Unproved,
             Some(signed) if signed == read => Outcome::Complete,
@@ -146,8 +146,8 @@ mod tests {
         tail.take(&piece(0, b"on", 7, Some(b"one two"))).unwrap();
         assert_eq!(tail.take(&piece(5, b"wo", 7, Some(b"one two"))), Ok(Some((2, 5))));
         let kept = |bytes| Some(Kept { head: 2, tail: 2, sha256: Digest::of(bytes), fault: None });
-        assert_eq!(tail.outcome(None), Outcome::Missing(vec![(2, 5)]));
-        assert_eq!(tail.outcome(Some(&report(b"one two", kept(b"onwo")))), Outcome::Missing(vec![(2, 5)]));
+        assert_eq!(tail.outcome(None), Outcome::Missing(vec![(2, 5)], false));
+        assert_eq!(tail.outcome(Some(&report(b"one two", kept(b"onwo")))), Outcome::Missing(vec![(2, 5)], true));
         assert!(matches!(tail.outcome(Some(&report(b"one two", kept(b"onWo")))), Outcome::Different(_)));
     }
 

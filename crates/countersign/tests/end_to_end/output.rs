@@ -183,7 +183,7 @@ fn what_is_not_kept_is_named_and_the_command_does_not_succeed() {
     let ran = answer(&fleet, gap, recorded(json!(1))).exits(1);
     assert_eq!(ran.stdout, "one two");
     assert!(ran.stderr.contains("bytes 4 to 1000004 of stdout are not kept"), "{ran:#?}");
-    assert!(ran.stderr.contains("stdout is not complete: 1000000 of 1000007 bytes are not kept"), "{ran:#?}");
+    assert!(ran.stderr.contains("stdout is not complete: 1000000 of 1000007 bytes are not kept\n"), "{ran:#?}");
 }
 
 #[test]

@@ -123,7 +123,8 @@ fn what_a_program_wrote_beyond_its_bound_is_named_as_missing() {
     let ran = shop.fleet.run(&["call", "worker-1", "run", "-o", "json"]).exits(0).json();
     let read = shop.fleet.run(&["output", "worker-1", ran["command_id"].as_str().unwrap()]).exits(1);
     assert!(read.stdout.len() == 100 * 1024 && read.stdout.ends_with("\0end\n"));
-    assert!(read.stderr.contains("stdout is not complete: 197604 of 300004 bytes are not kept"), "{}", read.stderr);
+    let told = "stdout is not complete: 197604 of 300004 bytes are not kept; what is kept has the digest that the client signed";
+    assert!(read.stderr.contains(told), "{}", read.stderr);
 }
 
 /// Three clients that are ready, each with `run`.
