@@ -223,7 +223,7 @@ impl Reader<'_> {
             if Path::new(word).is_file()
                 && let Some(what) = writable_by_others(Path::new(word))
             {
-                self.error(span.clone(), what, "a program that only its owner and root may change");
+                self.error(span.clone(), what, "a program that only its owner and root may change (`chmod go-w`)");
             }
         }
         words

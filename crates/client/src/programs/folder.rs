@@ -67,7 +67,7 @@ impl Programs {
         if let Some(what) = untrusted(&found) {
             return Err(error(
                 what,
-                "a folder that belongs to the client's user or root, and that only its owner may change",
+                "a folder that belongs to the client's user or root, and that only its owner may change (`chmod go-w`)",
             ));
         }
         let mut set = Self::default();
@@ -84,7 +84,9 @@ impl Programs {
         for (name, file) in definitions {
             let path = folder.join(file);
             let read = read_trusted(&path, MAX_DEFINITION).map_err(|what| {
-                let expected = "a regular file of the client's user or root, that only its owner may change".to_owned();
+                let expected =
+                    "a regular file of the client's user or root, that only its owner may change (`chmod go-w`)";
+                let expected = expected.to_owned();
                 vec![DefinitionError { path: path.clone(), line: None, what, expected }]
             });
             match read.and_then(|text| Program::read(name, &path, &text, &hidden)) {

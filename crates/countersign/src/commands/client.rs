@@ -45,8 +45,8 @@ pub(crate) async fn run(args: &ClientArgs, mut signals: Signals, helper: Helper)
 
     // The key may be a link to where it is.
     let secrets = [realm.folder.path().to_owned(), realm.folder.key(Role::Client, &name), folder.path().to_owned()];
-    let read = |folder: &Path| Programs::read(folder, &secrets);
-    let programs = args.commands.as_deref().map(read).transpose().map_err(|errors| wrong(&errors))?;
+    let read = |folder: &Path| Programs::read(folder, &secrets).map_err(|errors| wrong(folder, &errors));
+    let programs = args.commands.as_deref().map(read).transpose()?;
     let commands = registered(programs, helper, &signals)?;
     let updates = updates(args.commands.clone(), secrets.to_vec(), helper, &signals)?;
     let client = Client::new(config, commands).holding(folder).updated_by(updates);

@@ -16,7 +16,7 @@ pub(crate) fn check(folder: &Path, format: Format, output: Output) -> CliResult<
     if format != Format::Table {
         output.json(&document(&read))?;
     }
-    let programs = read.map_err(|errors| wrong(&errors))?;
+    let programs = read.map_err(|errors| wrong(folder, &errors))?;
     let found: Vec<(&str, Option<String>)> =
         programs.iter().map(|program| (program.name().as_str(), program.obstacle())).collect();
     if format == Format::Table {
@@ -56,11 +56,10 @@ fn document(read: &Result<Programs, Vec<DefinitionError>>) -> Value {
     })
 }
 
-/// Every rule that definitions break.
-pub(crate) fn wrong(errors: &[DefinitionError]) -> CliError {
+/// Every rule that the definitions of a folder break.
+pub(crate) fn wrong(folder: &Path, errors: &[DefinitionError]) -> CliError {
     let each = |of: fn(&DefinitionError) -> String| errors.iter().map(of).collect::<Vec<_>>().join("; ");
-    let folder = errors.first().and_then(|error| error.path.parent()).unwrap_or(Path::new("commands.d"));
     CliError::new(Exit::Failed, each(ToString::to_string))
         .expected(each(|error| error.expected.clone()))
-        .hint(command(format!("commands check {}", folder.display())))
+        .hint(command(format!("commands check {}", countersign_keys::shell_word(folder))))
 }

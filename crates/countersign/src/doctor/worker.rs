@@ -77,7 +77,7 @@ pub(super) fn examine_commands(folder: Option<&Path>, found: &mut Findings) {
     let Some(folder) = folder else { return };
     let programs = match Programs::read(folder, &[]) {
         Ok(programs) => programs,
-        Err(errors) => return found.error(Check::Commands, Level::Broken, &wrong(&errors)),
+        Err(errors) => return found.error(Check::Commands, Level::Broken, &wrong(folder, &errors)),
     };
     for program in programs.iter() {
         if let Some(why) = program.obstacle() {

@@ -1,6 +1,7 @@
 //! The folder of definitions, at the start of a client and while it runs.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
@@ -53,6 +54,29 @@ fn on_sighup_the_whole_set_is_replaced_and_announced_and_a_wrong_one_changes_not
     eventually("the command is gone", || {
         (shop.call("other", &json!({}))["error"]["code"] == "unknown_command").then_some(())
     });
+}
+
+#[test]
+fn a_folder_or_a_file_that_others_may_write_to_is_refused_with_what_helps() {
+    let fleet = Fleet::new();
+    define(&folder(&fleet), &[("run", &shell("true", ""))]);
+    for (path, back) in [(folder(&fleet), 0o755), (folder(&fleet).join("run.toml"), 0o644)] {
+        fs::set_permissions(&path, Permissions::from_mode(back | 0o020)).unwrap();
+        let name = path.strip_prefix(fleet.path()).unwrap().display();
+        for words in
+            [&["commands", "check", "commands.d"][..], &["client", "--name", "worker-1", "--commands", "commands.d"]]
+        {
+            let refused = fleet.run(words).exits(1).stderr;
+            assert!(
+                refused.starts_with(&format!("error: {name}: it can be written by others than its owner")),
+                "{refused}"
+            );
+            assert!(refused.contains("that only its owner may change (`chmod go-w`)\n"), "{refused}");
+            assert!(refused.ends_with("try: countersign commands check commands.d\n"), "{refused}");
+        }
+        fs::set_permissions(&path, Permissions::from_mode(back)).unwrap();
+    }
+    fleet.run(&["commands", "check", "commands.d"]).exits(0);
 }
 
 #[test]
