@@ -232,6 +232,7 @@ fn known(builtin: Builtin) -> BenchResult<CommandInfo> {
         kind: builtin.kind(),
         args: schema::arguments(builtin).digest(),
         result: schema::result(builtin).digest(),
+        definition: None,
     })
 }
 

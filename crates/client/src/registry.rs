@@ -108,6 +108,7 @@ impl Commands {
                 result: Arc::clone(&program.result),
                 long_running: true,
                 description: program.description().to_owned(),
+                definition: Some(program.digest),
                 concurrency: program.concurrency,
                 grace: i64::try_from(program.grace.as_millis()).unwrap_or(i64::MAX),
             });
@@ -135,6 +136,7 @@ impl Commands {
             result: Arc::clone(&result),
             long_running,
             description: C::DESCRIPTION.to_owned(),
+            definition: None,
             concurrency: None,
             grace: 0,
         });

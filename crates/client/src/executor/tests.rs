@@ -131,6 +131,7 @@ fn execution(number: u64, command: &str, args: Value) -> Execution {
         result: anything,
         long_running: true,
         description: String::new(),
+        definition: None,
         concurrency: None,
         grace: 0,
     };

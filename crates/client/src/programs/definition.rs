@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_protocol::command::Builtin;
+use countersign_protocol::digest::Digest;
 use countersign_protocol::name::Name;
 use countersign_protocol::schema::Schema;
 use countersign_protocol::text::escape;
@@ -40,6 +41,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub struct Program {
     pub(crate) name: Name,
     pub(crate) description: String,
+    /// The digest of its file.
+    pub(crate) digest: Digest,
     /// What is started, with its words; the first is an absolute path.
     pub(crate) words: Vec<String>,
     pub(crate) timeout: Duration,
@@ -169,6 +172,7 @@ impl Reader<'_> {
         Program {
             name,
             description,
+            digest: Digest::of(self.text.as_bytes()),
             words,
             timeout,
             grace,

@@ -28,11 +28,13 @@ pub(crate) struct Listed {
     pub(crate) definitions: Vec<Definition>,
 }
 
-/// Clients that have a command with the same schemas.
+/// Clients that have a command with the same schemas, and the same definition of a program.
 #[derive(Debug, Serialize)]
 pub(crate) struct Definition {
     pub(crate) args: Digest,
     pub(crate) result: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) definition: Option<Digest>,
     pub(crate) clients: Vec<Name>,
 }
 
@@ -80,27 +82,28 @@ pub(crate) async fn show(
     print_commands(&listed, clients.len(), format, output)
 }
 
-/// The clients that have a command, by its two schemas.
-type BySchemas = BTreeMap<(Digest, Digest), Vec<Name>>;
+/// The clients that have a command, by its two schemas and its definition.
+type ByDefinition = BTreeMap<(Digest, Digest, Option<Digest>), Vec<Name>>;
 
 /// What clients have, by command: data commands first.
 fn list<'a>(clients: impl Iterator<Item = (&'a Name, &'a [CommandInfo])>) -> Vec<Listed> {
-    let mut found: BTreeMap<(u8, Name), (CommandKind, BySchemas)> = BTreeMap::new();
+    let mut found: BTreeMap<(u8, Name), (CommandKind, ByDefinition)> = BTreeMap::new();
     for (client, commands) in clients {
-        for CommandInfo { name, kind, args, result, .. } in commands {
+        for CommandInfo { name, kind, args, result, definition } in commands {
             let rank = match kind {
                 CommandKind::Data => 0,
                 CommandKind::Query => 1,
                 CommandKind::Control => 2,
             };
             let (_, definitions) = found.entry((rank, name.clone())).or_insert_with(|| (*kind, BTreeMap::new()));
-            definitions.entry((*args, *result)).or_default().push(client.clone());
+            definitions.entry((*args, *result, *definition)).or_default().push(client.clone());
         }
     }
     let listed = found.into_iter().map(|((_, command), (kind, definitions))| {
         let definitions = definitions.into_iter();
-        let mut definitions: Vec<Definition> =
-            definitions.map(|((args, result), clients)| Definition { args, result, clients }).collect();
+        let mut definitions: Vec<Definition> = definitions
+            .map(|((args, result, definition), clients)| Definition { args, result, definition, clients })
+            .collect();
         definitions.sort_by_key(|definition| std::cmp::Reverse(definition.clients.len()));
         Listed { command, kind, definitions }
     });
@@ -115,7 +118,7 @@ mod tests {
 
     fn info(name: &str, kind: CommandKind, schema: &str) -> CommandInfo {
         let digest = Digest::of(schema.as_bytes());
-        CommandInfo { name: name.parse().unwrap(), kind, args: digest, result: digest }
+        CommandInfo { name: name.parse().unwrap(), kind, args: digest, result: digest, definition: None }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use countersign_protocol::command::{Builtin, CommandInfo, CommandKind, Description};
+use countersign_protocol::digest::Digest;
 use countersign_protocol::limits::MAX_DESCRIPTION;
 use countersign_protocol::name::Name;
 use countersign_protocol::schema::{self, Schema};
@@ -24,6 +25,8 @@ pub struct DataCommand {
     pub long_running: bool,
     /// What it does, for people; what is past 1,024 characters is cut off. Empty: nothing is said.
     pub description: String,
+    /// The digest of its definition, where it has one; it is announced, and decides nothing.
+    pub definition: Option<Digest>,
     /// How many jobs of it run at a time, within [`super::Limits::jobs`]; without it, as many as that. The next one is refused
     /// with `busy`.
     pub concurrency: Option<usize>,
@@ -77,13 +80,20 @@ impl Catalogue {
         }
         let own = Builtin::ALL.iter().filter(|builtin| builtin.kind() != CommandKind::Data).filter_map(|builtin| {
             let (args, result) = (schema::arguments(*builtin).digest(), schema::result(*builtin).digest());
-            Some(CommandInfo { name: builtin.name().parse().ok()?, kind: builtin.kind(), args, result })
+            Some(CommandInfo {
+                name: builtin.name().parse().ok()?,
+                kind: builtin.kind(),
+                args,
+                result,
+                definition: None,
+            })
         });
         let registered = data.values().map(|command: &DataCommand| CommandInfo {
             name: command.name.clone(),
             kind: CommandKind::Data,
             args: command.arguments.digest(),
             result: command.result.digest(),
+            definition: command.definition,
         });
         let listed = own.chain(registered).collect();
         Ok(Self { data, listed })
@@ -137,7 +147,7 @@ impl Eq for Catalogue {}
 impl Hash for Catalogue {
     fn hash<H: Hasher>(&self, state: &mut H) {
         for command in &self.listed {
-            (&command.name, command.args, command.result).hash(state);
+            (&command.name, command.args, command.result, command.definition).hash(state);
         }
     }
 }

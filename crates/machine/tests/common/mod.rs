@@ -59,24 +59,29 @@ pub struct Worker {
 
 /// `ping` and `calculate` as their client registers them.
 pub fn catalogue() -> Catalogue {
+    Catalogue::new(data_commands()).unwrap()
+}
+
+/// `ping` and `calculate`.
+pub fn data_commands() -> [DataCommand; 2] {
     let command = |builtin: Builtin, arguments, result| DataCommand {
         name: builtin.name().parse().unwrap(),
         arguments: Arc::new(arguments),
         result: Arc::new(result),
         long_running: builtin.is_long_running(),
         description: String::new(),
+        definition: None,
         concurrency: None,
         grace: 0,
     };
-    let data = [
+    [
         command(Builtin::Ping, Schema::typed::<NoArgs>("ping.args"), Schema::typed::<PingResult>("ping.result")),
         command(
             Builtin::Calculate,
             Schema::typed::<Calculate>("calculate.args"),
             Schema::typed::<Calculate>("calculate.result"),
         ),
-    ];
-    Catalogue::new(data).unwrap()
+    ]
 }
 
 /// A piece as a shell reads it, of a job that wrote the same to both streams.

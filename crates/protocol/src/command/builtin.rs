@@ -269,6 +269,9 @@ pub struct CommandInfo {
     pub args: Digest,
     /// The digest of the schema of its result.
     pub result: Digest,
+    /// The digest of its definition, where it is a program (section 13): clients may have the same schemas and run another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<Digest>,
 }
 
 /// The trust bundle that a client holds.

@@ -113,7 +113,10 @@ pub(crate) fn client_info() -> Value {
         "state": "ready", "epoch": UUID, "boot": UUID, "n": 12, "version": "0.1.0",
         "started_at": 1_795_485_600_000_i64, "heartbeat_ms": 10_000, "groups": ["web", "db"],
         "jobs": { "running": 1, "limit": 64 }, "dropped": { "signature": 2, "out_of_reach": 1 },
-        "commands": [{ "name": "ping", "kind": "data", "args": digest(), "result": digest() }],
+        "commands": [
+            { "name": "ping", "kind": "data", "args": digest(), "result": digest() },
+            { "name": "report", "kind": "data", "args": digest(), "result": digest(), "definition": digest() },
+        ],
         "trust": { "version": 1, "expires_at": 1_827_021_600_000_i64 },
     })
 }

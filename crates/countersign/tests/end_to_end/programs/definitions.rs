@@ -103,3 +103,17 @@ fn wrong_arguments_of_a_program_are_told_with_what_may_have_been_meant_and_never
         assert_eq!(ran.stderr.lines().last(), Some(format!("try: {hint}").as_str()), "{ran:#?}");
     }
 }
+
+#[test]
+fn clients_that_run_another_program_under_the_same_schemas_are_told_apart() {
+    let fleet = Fleet::of(&["worker-1", "worker-2"]);
+    let _workers =
+        [("worker-1", "one.d", "echo one"), ("worker-2", "two.d", "echo two")].map(|(name, folder, script)| {
+            define(&fleet.path().join(folder), &[("run", &shell(script, "")), ("same", &shell("true", ""))]);
+            fleet.client_as(name, fleet.command(&["client", "--name", name, "--commands", folder]))
+        });
+    let listed = fleet.run(&["commands"]).exits(0).stdout;
+    let note = |command: &str| listed.lines().find(|line| line.starts_with(command)).unwrap().to_owned();
+    assert!(note("run ").contains("another definition at worker-"), "{listed}");
+    assert!(!note("same ").contains("another definition"), "{listed}");
+}
