@@ -207,7 +207,7 @@ pub fn shell_word(path: &Path) -> String {
 /// Reads a message-signing key: PKCS#8 PEM in a regular file of mode 0600 of this user, reached by no link.
 pub fn read_key(path: &Path) -> Result<SecretKey, KeyFileError> {
     let text = read_secret(path)?;
-    SecretKey::from_pem(&text).map_err(|error| {
+    SecretKey::from_pem(text.trim()).map_err(|error| {
         let what = error.to_string();
         let expected = "an Ed25519 private key in PKCS#8 PEM, version 1";
         let hint = "check that it is the right file; `openssl pkey -noout -text -in FILE` shows what it is";
@@ -378,7 +378,14 @@ fn open(path: &Path, more: OFlags) -> Result<(File, Metadata), KeyFileError> {
 fn read_bounded(path: &Path, file: File, max: usize, into: &mut Vec<u8>) -> Result<(), KeyFileError> {
     let more_than_max = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
     file.take(more_than_max).read_to_end(into).map_err(|error| KeyFileError::io(path, &error))?;
-    if into.len() > max { Err(KeyFileError::new(path, Fault::TooLong { max })) } else { Ok(()) }
+    if into.len() > max {
+        return Err(KeyFileError::new(path, Fault::TooLong { max }));
+    }
+    // Every file here is a text, and editors put a byte-order mark before one.
+    if into.starts_with(b"\xef\xbb\xbf") {
+        into.drain(..3);
+    }
+    Ok(())
 }
 
 pub(super) fn folder_of(path: &Path) -> &Path {

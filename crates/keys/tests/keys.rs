@@ -354,6 +354,30 @@ fn credentials_from_other_systems_are_read_as_if_clean() {
 }
 
 #[test]
+fn what_another_system_did_to_the_ends_of_a_file_of_keys_is_passed_over() {
+    let fixture = fixture();
+    let (keys, worker) = (&fixture.keys, name("worker-1"));
+    replace_public(&keys.pin(), format!("{}\n", fixture.realm.root.public().thumbprint()).as_bytes()).unwrap();
+    replace_public(&keys.trust(), &bundle(&fixture.realm)).unwrap();
+    let [key, credential] = [keys.key(Role::Client, &worker), keys.credential(Role::Client, &worker)];
+    for path in [key, credential, keys.creds(Role::Client, &worker), keys.pin(), keys.trust()] {
+        let clean = fs::read_to_string(&path).unwrap();
+        let end = clean.trim_end();
+        for text in [
+            format!("{}\r\n", end.replace('\n', "\r\n")),
+            format!("\u{feff}{clean}"),
+            format!("{end} \n \n"),
+            end.to_owned(),
+        ] {
+            fs::write(&path, &text).unwrap();
+            assert_eq!(load_trust(keys).map(|trust| trust.version()), Ok(3), "{text:?}");
+            fixture.load(Role::Client, &worker).unwrap_or_else(|error| panic!("{error}: {text:?}"));
+        }
+        fs::write(&path, clean).unwrap();
+    }
+}
+
+#[test]
 fn a_member_is_loaded() {
     let fixture = fixture();
     let member = fixture.load(Role::Client, &name("worker-1")).unwrap();
