@@ -78,7 +78,7 @@ fn open_as(bytes: &[u8], name: &Name, groups: &[Name]) -> Result<Answered, Answe
     let expected = Expected {
         pin: pin(),
         realm: Some(&realm),
-        request: Digest::of(&asked()),
+        requests: &[Digest::of(b"an earlier one"), Digest::of(&asked())],
         name,
         groups: Some(groups),
         key: key.public(),
@@ -220,7 +220,7 @@ fn an_answer_is_believed_from_the_pin_on() {
     assert_eq!((enrolment.trust(), enrolment.user_jwt()), (&*trust(), "a.b.c"));
     assert_eq!(enrolment.credential().key(), worker_key().public());
     let error = EnrolmentError { code: EnrolmentCode::NameTaken, message: "taken".to_owned() };
-    let Answered::Refused { error: refused, at } = open(&answer(Err(error.clone()))).unwrap() else { panic!() };
+    let Answered::Refused { error: refused, at, .. } = open(&answer(Err(error.clone()))).unwrap() else { panic!() };
     assert_eq!((refused, at), (error, NOW));
 }
 

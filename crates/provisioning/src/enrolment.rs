@@ -4,6 +4,7 @@
 mod answer;
 mod ask;
 mod issue;
+mod known;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ pub mod worker;
 
 pub use answer::{EnrolmentFault, EnrolmentOutcome, answer, sign_request};
 pub use ask::{Decision, Waiting, approve, deny, waiting};
+pub use known::KnownKeys;
 pub use token::{Broker, TokenTerms, make_token};
 
 use countersign_protocol::enrolment::{EnrolmentCode, EnrolmentError};

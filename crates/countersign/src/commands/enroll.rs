@@ -33,8 +33,11 @@ use crate::output::{Output, changes_table};
 
 /// How long the issuer is waited for by default.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a request is sent that nothing has answered: it may have been lost.
-const AGAIN: Duration = Duration::from_secs(2);
+/// When another request is sent where nothing has answered the first, which may have been lost; each pause is twice the one before,
+/// and none is longer than [`LONGEST_PAUSE`]: of many who ask at once, each is answered.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// See [`FIRST_PAUSE`].
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// Enrols this worker, or does what else is asked for.
 pub(crate) async fn run(args: &EnrollArgs, output: Output) -> CliResult<Exit> {
@@ -64,14 +67,14 @@ async fn join(args: &JoinArgs, output: Output) -> CliResult<Exit> {
         output.note(format!("{} is enrolled already, with this token", wanted.name));
         return print_enrolled(&next, None, Vec::new(), args.output.format(), output);
     }
-    let enrolling = Enrolling::begin(&folder, origin, &wanted.name)?;
+    let mut enrolling = Enrolling::begin(&folder, origin, &wanted.name)?;
     let interrupted = match enrolling.interrupted() {
         Some(answer) => enrolling.open(&answer, token.root, &wanted, now)?.ok().map(|opened| (answer, opened)),
         None => None,
     };
     let (answer, enrolment) = match interrupted {
         Some((answer, Answered::Enrolled(enrolment))) => (answer, enrolment),
-        _ => ask(args, &token, &wanted, &enrolling, output).await?,
+        _ => ask(args, &token, &wanted, &mut enrolling, output).await?,
     };
     let files = enrolling.install(&answer, &enrolment, token.root, token.ca.as_deref(), clock::wall())?;
     print_enrolled(&next, Some(&enrolment), files, args.output.format(), output)
@@ -82,7 +85,7 @@ async fn ask(
     args: &JoinArgs,
     token: &Token,
     wanted: &Wanted,
-    enrolling: &Enrolling,
+    enrolling: &mut Enrolling,
     output: Output,
 ) -> CliResult<(Vec<u8>, Enrolment)> {
     let now = clock::wall();
@@ -112,12 +115,14 @@ async fn ask(
     let key = token.client.as_ref().map(|client| client.key());
     let mut last = Silence::Nothing;
     let mut is_told = false;
+    let mut pause = FIRST_PAUSE;
     while Instant::now() < deadline {
         let request = enrolling.request(wanted, Some((&token.id, key.as_ref())), clock::wall())?;
         if !link.ask(request).await {
             return Err(no_broker(LinkError::System("the connection broke".to_owned()), token));
         }
-        let again = deadline.min(Instant::now() + AGAIN);
+        let again = deadline.min(Instant::now() + pause);
+        pause = LONGEST_PAUSE.min(pause * 2);
         while let Ok(heard) = timeout_at(again, link.hear()).await {
             let answer = match heard {
                 Some(Heard::Answer(answer)) => answer.to_vec(),
@@ -129,7 +134,10 @@ async fn ask(
             };
             match enrolling.open(&answer, token.root, wanted, clock::wall())? {
                 Ok(Answered::Enrolled(enrolment)) => return Ok((answer, enrolment)),
-                Ok(Answered::Refused { error, at: _ }) if error.code == EnrolmentCode::Pending => {
+                // It waited where the issuer had much to do, and is not about the clocks.
+                Ok(Answered::Refused { request, error, at: _ })
+                    if error.code == EnrolmentCode::Clock && !enrolling.is_latest(request) => {}
+                Ok(Answered::Refused { error, .. }) if error.code == EnrolmentCode::Pending => {
                     last = Silence::Pending;
                     if !is_told {
                         is_told = true;
@@ -140,7 +148,7 @@ async fn ask(
                         ));
                     }
                 }
-                Ok(Answered::Refused { error, at }) => return Err(refused(&error, &wanted.name, Some(at))),
+                Ok(Answered::Refused { error, at, .. }) => return Err(refused(&error, &wanted.name, Some(at))),
                 // What is not the issuer's answer to this request counts for nothing.
                 Err(AnswerError::Request) => {}
                 Err(error) => last = Silence::Disbelieved(error),
@@ -187,7 +195,7 @@ pub(crate) fn request(name: &Name, groups: &[Name], keys: &KeysArgs, output: Out
     let known = load_trust(&folder).ok().map(|trust| trust.realm().clone());
     let realm = keys.realm.as_deref().cloned().or(known);
     let _lock = lock_folder(&folder)?;
-    let enrolling = Enrolling::begin(&folder, Origin::File, name)?;
+    let mut enrolling = Enrolling::begin(&folder, Origin::File, name)?;
     let wanted = Wanted { realm, name: name.clone(), groups: sorted(groups) };
     let request = match enrolling.last_request(&wanted) {
         Some(request) => request,
@@ -233,7 +241,7 @@ pub(crate) fn accept(
                 let next = Next { folder: &folder, name: &name, broker: "URL".to_owned(), ca: false };
                 return print_enrolled(&next, Some(&enrolment), files, format, output);
             }
-            Ok(Answered::Refused { error, at }) => return Err(refused(&error, &name, Some(at))),
+            Ok(Answered::Refused { error, at, .. }) => return Err(refused(&error, &name, Some(at))),
             Err(AnswerError::Request) => {}
             Err(error) => other = Some(error),
         }

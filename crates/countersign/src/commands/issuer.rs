@@ -17,6 +17,7 @@ use countersign_protocol::subject;
 use countersign_protocol::text::escape;
 use countersign_protocol::time::Millis;
 use countersign_protocol::trust::Trust;
+use countersign_provisioning::enrolment::KnownKeys;
 use countersign_provisioning::{Issuer, Renewed, adopt, enrolment, renew_logins, renew_trust, versions};
 use tokio::time::sleep;
 
@@ -78,6 +79,7 @@ pub(crate) async fn run(args: &IssuerArgs, mut signals: Signals) -> CliResult<Ex
         upkeep_at: i64::MIN,
         enrolments: (0, 0),
         locked_out_until: i64::MIN,
+        known_keys: KnownKeys::default(),
     };
     tracing::info!("the issuer of the realm {} renews members that ask", service.verifier.trust().realm());
     let ended = tokio::select! {
@@ -111,6 +113,8 @@ struct Service {
     enrolments: (i64, u32),
     /// Until when the folder is left to a command that changes it, in milliseconds since boot.
     locked_out_until: i64,
+    /// Whom nobody else is enrolled as.
+    known_keys: KnownKeys,
 }
 
 impl Service {
@@ -203,7 +207,7 @@ impl Service {
         let Some(_lock) = self.lock() else { return };
         self.take_from_folder();
         let trust = self.verifier.trust();
-        let done = match enrolment::answer(&self.realm.folder, trust, delivery.body(), now) {
+        let done = match enrolment::answer(&self.realm.folder, &mut self.known_keys, trust, delivery.body(), now) {
             Ok(done) => done,
             Err(fault) => {
                 return tracing::warn!("a request for enrolment was passed over: {}", escape(&fault.to_string()));

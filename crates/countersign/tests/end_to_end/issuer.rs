@@ -216,7 +216,9 @@ fn a_job_and_who_waits_for_it_outlast_five_renewals_of_an_8_second_credential_at
     assert!(!log.contains("not in force") && !log.contains("refuses us"), "each time with the newest: {log}");
     assert_eq!(fleet.presence("worker-1", "ready")["boot"], boot, "it is the same process");
 
-    // Other groups come to it in the same way, and with them what it receives.
+    // Other groups come to it in the same way, and with them what it receives. Nobody renews alice meanwhile.
+    age(&fleet, Role::Operator, "alice", 600, 0);
+    fleet.run(&["init"]).exits(0);
     fleet.run(&["credential", "renew", "client", "worker-1", "--group", "db"]).exits(0);
     fleet.presence_that("worker-1", "in the group db", |it| it["data"]["groups"] == serde_json::json!(["db"]));
     let ran = fleet.run(&["ping", "@db", "--retry", "-o", "json"]).exits(0);

@@ -101,8 +101,8 @@ pub struct Expected<'a> {
     pub pin: Thumbprint,
     /// The realm, where the worker knows it.
     pub realm: Option<&'a Name>,
-    /// The digest of the request.
-    pub request: Digest,
+    /// The digests of the requests that it made, of which the answer must be to one.
+    pub requests: &'a [Digest],
     /// The name that it asked for.
     pub name: &'a Name,
     /// The groups that it asked for; `None` where a person may have decided otherwise.
@@ -118,6 +118,8 @@ pub enum Answered {
     Enrolled(Enrolment),
     /// With none. The message is the issuer's, raw.
     Refused {
+        /// The digest of the request that it is the answer to.
+        request: Digest,
         /// Why.
         error: EnrolmentError,
         /// When, by the issuer's clock.
@@ -128,12 +130,18 @@ pub enum Answered {
 /// A new client's credential and trust bundle, vouched for from the pin on. Only [`open_answer`] makes one.
 #[derive(Debug, Clone)]
 pub struct Enrolment {
+    request: Digest,
     trust: Trust,
     credential: Credential,
     user_jwt: String,
 }
 
 impl Enrolment {
+    /// The digest of the request that it is the answer to.
+    pub fn request(&self) -> Digest {
+        self.request
+    }
+
     /// The trust bundle.
     pub fn trust(&self) -> &Trust {
         &self.trust
@@ -265,13 +273,14 @@ pub fn open_answer(bytes: &[u8], expected: &Expected<'_>, now: Millis, skew: i64
     if answer.realm != *trust.realm() {
         return Err(AnswerError::Realm { expected: trust.realm().clone(), got: answer.realm });
     }
-    if answer.request != expected.request {
+    let request = answer.request;
+    if !expected.requests.contains(&request) {
         return Err(AnswerError::Request);
     }
     let at = answer.issued_at;
     let (credential, user_jwt) = match answer.into_outcome().map_err(|error| AnswerError::Body(error.to_owned()))? {
         Ok(enrolled) => enrolled,
-        Err(error) => return Ok(Answered::Refused { error, at }),
+        Err(error) => return Ok(Answered::Refused { request, error, at }),
     };
     let credential = Credential::verify(&credential, &trust, now, skew)?;
     if credential.role() != Role::Client || credential.name() != expected.name {
@@ -283,7 +292,7 @@ pub fn open_answer(bytes: &[u8], expected: &Expected<'_>, now: Millis, skew: i64
     if expected.groups.is_some_and(|groups| credential.groups() != groups) {
         return Err(AnswerError::Other("it is for other groups"));
     }
-    Ok(Answered::Enrolled(Enrolment { trust, credential, user_jwt }))
+    Ok(Answered::Enrolled(Enrolment { request, trust, credential, user_jwt }))
 }
 
 impl fmt::Display for EnrolmentError {

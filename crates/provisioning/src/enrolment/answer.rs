@@ -10,6 +10,7 @@ use countersign_protocol::name::Name;
 use countersign_protocol::time::Millis;
 use countersign_protocol::trust::Trust;
 
+use super::known::KnownKeys;
 use super::record::{Keys, OpenRecord, Records, TokenRecord, read, write};
 use super::{ENROLL, ask, issue, refusal, token, unavailable};
 use crate::error::ProvisionError;
@@ -27,9 +28,15 @@ pub struct EnrolmentOutcome {
 }
 
 /// Answers a request that came over the bus, by its token (section 14). An error means that it is not answered.
-pub fn answer(folder: &KeyFolder, trust: &Trust, raw: &[u8], now: Millis) -> Result<EnrolmentOutcome, EnrolmentFault> {
+pub fn answer(
+    folder: &KeyFolder,
+    keys: &mut KnownKeys,
+    trust: &Trust,
+    raw: &[u8],
+    now: Millis,
+) -> Result<EnrolmentOutcome, EnrolmentFault> {
     let request = OpenedRequest::open(raw).map_err(EnrolmentFault::Request)?;
-    let outcome = decide(folder, trust, &request, now);
+    let outcome = decide((folder, keys), trust, &request, now);
     signed(folder, trust, request, outcome, now)
 }
 
@@ -44,7 +51,7 @@ pub fn sign_request(
     let EnrolmentRequest { name, groups, .. } = request.request().clone();
     let life = life_ms.unwrap_or_else(issue::default_life);
     let outcome = expect_realm(trust, request.request())
-        .and_then(|()| issue::obstacle(folder, trust, &request, &name, now))
+        .and_then(|()| issue::obstacle((folder, &mut KnownKeys::default()), trust, &request, &name, now))
         .and_then(|()| enrol(folder, trust, &request, (&name, &groups, life), now));
     signed(folder, trust, request, outcome, now)
 }
@@ -92,7 +99,7 @@ fn signed(
 }
 
 fn decide(
-    folder: &KeyFolder,
+    (folder, known): (&KeyFolder, &mut KnownKeys),
     trust: &Trust,
     opened: &OpenedRequest,
     now: Millis,
@@ -108,7 +115,7 @@ fn decide(
         let open = read::<OpenRecord>(&records.open(id)).map_err(|error| unavailable(&error))?.ok_or_else(unknown)?;
         expect_time(open.expires_at, request, now)?;
         ask::decided(folder, opened, now)?;
-        issue::obstacle(folder, trust, opened, &request.name, now)?;
+        issue::obstacle((folder, known), trust, opened, &request.name, now)?;
         let what = (&request.name, request.groups.as_slice(), issue::default_life());
         return enrol(folder, trust, opened, what, now);
     };
@@ -131,7 +138,7 @@ fn decide(
         Some(_) => {}
         None => expect_time(record.expires_at, request, now)?,
     }
-    issue::obstacle(folder, trust, opened, &record.name, now)?;
+    issue::obstacle((folder, known), trust, opened, &record.name, now)?;
     if record.spent.is_none() {
         // From here on nobody else is enrolled with it; whoever asks again with these keys is answered.
         let spent = TokenRecord { spent: Some(keys), ..record.clone() };

@@ -1,18 +1,17 @@
 //! A credential for keys that were made elsewhere.
 
-use std::fs;
-
 use countersign_host::clock;
 use countersign_keys::{Fault, KeyFileError, KeyFolder, Login, UserJwt, read_key, read_public};
 use countersign_protocol::credential::{Credential, Role};
 use countersign_protocol::enrolment::{EnrolmentCode, EnrolmentError, OpenedRequest};
-use countersign_protocol::key::{PublicKey, SecretKey};
+use countersign_protocol::key::SecretKey;
 use countersign_protocol::limits::{MAX_CREDENTIAL, SKEW};
 use countersign_protocol::name::Name;
 use countersign_protocol::time::Millis;
 use countersign_protocol::trust::Trust;
 use serde_json::Value;
 
+use super::known::KnownKeys;
 use super::{ENROLL, refusal, unavailable};
 use crate::changes::{Action, ChangeReport};
 use crate::error::ProvisionError;
@@ -84,7 +83,7 @@ pub(super) fn rehearse(
 
 /// Why these keys cannot be a client's of this name.
 pub(super) fn obstacle(
-    folder: &KeyFolder,
+    (folder, keys): (&KeyFolder, &mut KnownKeys),
     trust: &Trust,
     request: &OpenedRequest,
     name: &Name,
@@ -103,7 +102,7 @@ pub(super) fn obstacle(
     if trust.is_revoked_key(&request.key().thumbprint()) {
         return known("the key of the request is revoked");
     }
-    if knows(folder, trust, request.key(), connection_raw, name, now) {
+    if keys.knows(folder, trust, (request.key(), connection_raw), name) {
         return known("a key of the request is somebody's already");
     }
     let standing = listed(folder, trust, Role::Client, name.clone(), now);
@@ -140,34 +139,6 @@ pub(super) fn refuse_standing_login(
     Err(ProvisionError::request(format!("the client {name} is revoked, and can still log in to the broker"))
         .expecting("a broker that refuses the one who had the name before")
         .hinting("`countersign trust publish`, which has the broker refuse it; then run this again"))
-}
-
-/// Whether either key is one of the realm, or of a member other than this client, as the one or as the other.
-fn knows(folder: &KeyFolder, trust: &Trust, key: &PublicKey, connection: [u8; 32], name: &Name, now: Millis) -> bool {
-    let body = trust.body();
-    let realm = body.roots.iter().chain(body.issuers.iter().map(|issuer| &issuer.jwk));
-    let mut signing: Vec<[u8; 32]> =
-        realm.filter_map(|jwk| PublicKey::try_from(jwk).ok()).map(|key| *key.as_bytes()).collect();
-    for role in [Role::Operator, Role::Client] {
-        for member in folder.names(role).into_iter().filter(|member| (role, member) != (Role::Client, name)) {
-            let credential = listed(folder, trust, role, member, now).credential;
-            signing.extend(credential.map(|credential| *credential.key.as_bytes()));
-        }
-    }
-    let mut connections: Vec<[u8; 32]> = Vec::new();
-    let own = folder.user_jwt(Role::Client, name);
-    for path in fs::read_dir(folder.path().join("nats")).into_iter().flatten().flatten().map(|entry| entry.path()) {
-        let nkey = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("jwt") if path != own => read_jwt(&path).ok().flatten().map(|jwt| jwt.key().to_owned()),
-            Some("creds") if path.with_extension("jwt") != own => {
-                Login::read(&path).ok().and_then(|login| login.seed().public_key())
-            }
-            _ => None,
-        };
-        connections.extend(nkey.and_then(|nkey| nkeys::from_public_key(&nkey).ok()).map(|(_, raw)| raw));
-    }
-    let all = || signing.iter().chain(&connections);
-    all().any(|known| known == key.as_bytes() || *known == connection)
 }
 
 /// The credential of a client as it is in the folder, whether it has expired or not.

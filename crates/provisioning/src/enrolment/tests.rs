@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::token::GRACE;
 use super::worker::{Enrolling, Origin, Wanted, is_enrolled, lock_folder};
-use super::{Broker, Decision, TokenTerms, answer, approve, deny, make_token, sign_request, waiting};
+use super::{Broker, Decision, KnownKeys, TokenTerms, answer, approve, deny, make_token, sign_request, waiting};
 use crate::{AccountKeeper, NewClient, ProvisionRequest, member_key, provision, revoke, revoked_logins};
 
 fn name(text: &str) -> Name {
@@ -56,14 +56,14 @@ impl World {
     }
 
     fn request(&self, folder: &KeyFolder, token: &Token) -> Vec<u8> {
-        let (enrolling, wanted) = (begin(folder, token), wanted(token));
+        let (mut enrolling, wanted) = (begin(folder, token), wanted(token));
         let key = token.client.as_ref().map(|client| client.key());
         enrolling.request(&wanted, Some((&token.id, key.as_ref())), self.now).unwrap()
     }
 
     /// What the issuer says to a request at a moment: nothing, or why not.
     fn says(&self, request: &[u8], now: Millis) -> Result<(), EnrolmentCode> {
-        let done = answer(&self.issuer, &self.trust(), request, now).unwrap();
+        let done = answer(&self.issuer, &mut KnownKeys::default(), &self.trust(), request, now).unwrap();
         done.refused.map_or(Ok(()), |error| Err(error.code))
     }
 
@@ -126,7 +126,7 @@ fn a_worker_is_enrolled_by_its_token_and_no_private_key_leaves_it() {
     let world = World::new();
     let token = world.token("worker-7");
     let request = world.request(&world.worker, &token);
-    let done = answer(&world.issuer, &world.trust(), &request, world.now).unwrap();
+    let done = answer(&world.issuer, &mut KnownKeys::default(), &world.trust(), &request, world.now).unwrap();
     world.install(&world.worker, &token, &done.answer).unwrap();
     assert!(world.is_member(&world.worker, "worker-7"));
     assert!(is_enrolled(&world.worker, Origin::Token(&token.id), &name("worker-7"), world.now));
@@ -175,7 +175,10 @@ fn each_reason_has_a_code_of_its_own_and_spends_no_token() {
     // The same keys are answered again, until nobody can ask any more.
     assert_eq!(world.says(&request, ended), Ok(()));
     assert_eq!(world.says(&request, ended.plus(GRACE + 1)).unwrap_err(), EnrolmentCode::TokenExpired);
-    assert!(answer(&world.issuer, &world.trust(), b"{}", world.now).is_err(), "what is no request is not answered");
+    assert!(
+        answer(&world.issuer, &mut KnownKeys::default(), &world.trust(), b"{}", world.now).is_err(),
+        "what is no request is not answered"
+    );
 }
 
 #[test]
@@ -187,6 +190,32 @@ fn the_same_keys_get_the_same_credential_again() {
     let first = credential();
     assert_eq!(world.says(&world.request(&world.worker, &token), world.now.plus(5_000)), Ok(()));
     assert_eq!(credential(), first);
+}
+
+#[test]
+fn the_answer_to_an_earlier_request_of_a_run_enrols_and_can_be_completed_by_the_next_run() {
+    let world = World::new();
+    let (token, token_of) = (world.token("worker-7"), |token: &Token| token.client.as_ref().map(|it| it.key()));
+    let (mut enrolling, wanted) = (begin(&world.worker, &token), wanted(&token));
+    let mut ask =
+        |at| enrolling.request(&wanted, Some((&token.id, token_of(&token).as_ref())), world.now.plus(at)).unwrap();
+    let first = ask(0);
+    ask(2_000);
+    let done = answer(&world.issuer, &mut KnownKeys::default(), &world.trust(), &first, world.now).unwrap();
+    let opened = enrolling.open(&done.answer, token.root, &wanted, world.now).unwrap();
+    let Ok(Answered::Enrolled(enrolment)) = opened else { panic!("{opened:?}") };
+    assert!(!enrolling.is_latest(enrolment.request()));
+    // It is cut off after the answer is on disk: the folder of the client cannot be written.
+    fs::create_dir_all(world.worker.path().join("trust.json.new/x")).unwrap();
+    enrolling.install(&done.answer, &enrolment, token.root, None, world.now).unwrap_err();
+    fs::remove_dir_all(world.worker.path().join("trust.json.new")).unwrap();
+    let kept = begin(&world.worker, &token).interrupted().unwrap();
+    world.install(&world.worker, &token, &kept).unwrap();
+    assert!(world.is_member(&world.worker, "worker-7"));
+    // The answer to what another run has asked is none.
+    let other = begin(&world.another_worker("x"), &token);
+    world.request(&world.another_worker("x"), &token);
+    assert!(other.open(&done.answer, token.root, &wanted, world.now).unwrap().is_err());
 }
 
 #[test]
@@ -241,7 +270,7 @@ fn a_signing_key_is_enrolled_with_one_connection_key_only() {
     let [first, second] = ["a", "b"].map(|folder| world.another_worker(folder));
     let wanted = Wanted { realm: None, name: name("worker-7"), groups: Vec::new() };
     let request = |folder: &KeyFolder| {
-        let enrolling = Enrolling::begin(folder, Origin::File, &wanted.name).unwrap();
+        let mut enrolling = Enrolling::begin(folder, Origin::File, &wanted.name).unwrap();
         OpenedRequest::open(&enrolling.request(&wanted, None, world.now).unwrap()).unwrap()
     };
     let sign = |folder: &KeyFolder| {
@@ -271,6 +300,27 @@ fn keys_that_somebody_has_are_not_enrolled() {
     fs::write(begun.join("connection.nk"), creds.seed().as_str()).unwrap();
     let request = world.request(&world.worker, &token);
     assert_eq!(world.says(&request, world.now).unwrap_err(), EnrolmentCode::KnownKey);
+}
+
+#[test]
+fn a_key_that_somebody_was_given_since_the_last_answer_is_known_to_the_next() {
+    let (world, mut keys) = (World::new(), KnownKeys::default());
+    let [token, other] = ["worker-7", "worker-8"].map(|client| world.token(client));
+    let mut says = |request: &[u8]| {
+        let done = answer(&world.issuer, &mut keys, &world.trust(), request, world.now).unwrap();
+        done.refused.map(|error| error.code)
+    };
+    assert_eq!(says(&world.request(&world.worker, &token)), None);
+    let taken = world.another_worker("x");
+    world.request(&taken, &other);
+    let begun = |folder: &KeyFolder| fs::read_dir(folder.enrolment()).unwrap().next().unwrap().unwrap().path();
+    for file in ["key.pem", "connection.nk"] {
+        let before = fs::read(begun(&taken).join(file)).unwrap();
+        fs::copy(begun(&world.worker).join(file), begun(&taken).join(file)).unwrap();
+        assert_eq!(says(&world.request(&taken, &other)), Some(EnrolmentCode::KnownKey), "{file}");
+        fs::write(begun(&taken).join(file), before).unwrap();
+    }
+    assert_eq!(says(&world.request(&taken, &other)), None);
 }
 
 #[test]
@@ -332,7 +382,8 @@ fn an_issuer_that_is_killed_between_any_two_writes_answers_the_same_keys_and_no_
         let issuer = in_between(&before, &world.issuer, &order, count, into);
         let killed = World { issuer, ..World::new() };
         let trust = killed.trust();
-        let said = |request: &[u8]| answer(&killed.issuer, &trust, request, world.now).unwrap();
+        let said =
+            |request: &[u8]| answer(&killed.issuer, &mut KnownKeys::default(), &trust, request, world.now).unwrap();
         assert_eq!(said(&others).refused.unwrap().code, EnrolmentCode::TokenUsed, "{count}");
         let done = said(&request);
         assert_eq!(done.refused, None, "{count}");
@@ -348,7 +399,7 @@ fn a_worker_that_is_killed_between_any_two_writes_completes_it_without_asking_an
     let world = World::new();
     let token = world.token("worker-7");
     let request = world.request(&world.worker, &token);
-    let done = answer(&world.issuer, &world.trust(), &request, world.now).unwrap();
+    let done = answer(&world.issuer, &mut KnownKeys::default(), &world.trust(), &request, world.now).unwrap();
     let before = in_between(&world.worker, &world.worker, &[], 0, world.temporary.path().join("before"));
     world.install(&world.worker, &token, &done.answer).unwrap();
     let begun = format!("enrolment/token.{}", token.id);
@@ -406,7 +457,7 @@ fn an_open_token_lets_its_holder_ask_and_a_person_decides_by_the_thumbprint() {
     assert_eq!(waiting(&world.issuer).len(), 2);
     assert!(approve(&world.issuer, &name("worker-8"), &kid(&request)).is_err());
     assert_eq!(approve(&world.issuer, &name("worker-9"), &kid(&request)).unwrap().decision, Decision::Approved);
-    let done = answer(&world.issuer, &world.trust(), &request, world.now).unwrap();
+    let done = answer(&world.issuer, &mut KnownKeys::default(), &world.trust(), &request, world.now).unwrap();
     world.install(&world.worker, &token, &done.answer).unwrap();
     assert!(world.is_member(&world.worker, "worker-9"));
     assert_eq!(world.says(&other, world.now).unwrap_err(), EnrolmentCode::Pending);
@@ -436,7 +487,7 @@ fn no_more_requests_wait_than_are_bounded() {
 #[test]
 fn a_request_in_a_file_is_signed_and_accepted_without_a_token() {
     let world = World::new();
-    let enrolling = Enrolling::begin(&world.worker, Origin::File, &name("worker-7")).unwrap();
+    let mut enrolling = Enrolling::begin(&world.worker, Origin::File, &name("worker-7")).unwrap();
     let wanted = Wanted { realm: None, name: name("worker-7"), groups: vec![name("web")] };
     let request = enrolling.request(&wanted, None, world.now.plus(-86_400_000)).unwrap();
     assert_eq!(enrolling.last_request(&wanted), Some(request.clone()));
@@ -462,7 +513,7 @@ fn a_folder_of_another_realm_or_of_an_issuer_does_not_become_a_worker_s() {
     assert!(lock_folder(&world.issuer).unwrap_err().to_string().contains("this is the issuer's folder"));
     let other = World::new();
     let request = world.request(&world.worker, &token);
-    let done = answer(&world.issuer, &world.trust(), &request, world.now).unwrap();
+    let done = answer(&world.issuer, &mut KnownKeys::default(), &world.trust(), &request, world.now).unwrap();
     // The same realm's name, and another root.
     fs::copy(other.issuer.trust(), world.worker.trust()).unwrap();
     fs::copy(other.issuer.pin(), world.worker.pin()).unwrap();

@@ -3,6 +3,7 @@
 //! Until the answer is believed, the keys are in a folder of their own. Each file is written at once and as a whole, the credential
 //! last, so that whoever is killed runs the same again and completes it.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -43,7 +44,12 @@ pub struct Enrolling {
     key: SecretKey,
     seed: Seed,
     connection: ConnectionKey,
+    /// The requests that this process has made, the latest last.
+    made: VecDeque<Vec<u8>>,
 }
+
+/// How many requests of a process are remembered: an issuer that has much to do answers one of the earlier ones.
+const MOST: usize = 32;
 
 /// What a worker wants to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +87,7 @@ impl Enrolling {
             Err(error) => return Err(error.into()),
         };
         let connection = seed.public_key().and_then(|key| key.parse().ok()).ok_or_else(|| damaged(&path))?;
-        Ok(Self { folder, begun, name: name.clone(), key, seed, connection })
+        Ok(Self { folder, begun, name: name.clone(), key, seed, connection, made: VecDeque::new() })
     }
 
     /// The thumbprint of the key that signs, by which a person knows the request.
@@ -89,9 +95,9 @@ impl Enrolling {
         self.key.public().thumbprint()
     }
 
-    /// A request, signed; it is remembered as the one that the answer must be to.
+    /// A request, signed; it is remembered as one that the answer may be to, and by a later process as the only one.
     pub fn request(
-        &self,
+        &mut self,
         wanted: &Wanted,
         token: Option<(&TokenId, Option<&SecretKey>)>,
         now: Millis,
@@ -108,6 +114,10 @@ impl Enrolling {
         };
         let bytes = request.sign(&self.key, token.and_then(|(_, key)| key));
         replace_public(&self.request_file(), &bytes)?;
+        if self.made.len() >= MOST {
+            self.made.pop_front();
+        }
+        self.made.push_back(bytes.clone());
         Ok(bytes)
     }
 
@@ -128,7 +138,12 @@ impl Enrolling {
         read_public(&self.begun.join("answer.json"), MAX_ENROLMENT_ANSWER).ok()
     }
 
-    /// Opens an answer to the request that was made last.
+    /// Whether a request is the one that was made last.
+    pub fn is_latest(&self, request: Digest) -> bool {
+        self.made.back().is_none_or(|bytes| Digest::of(bytes) == request)
+    }
+
+    /// Opens an answer to a request of this process, or to the last one of an earlier process.
     pub fn open(
         &self,
         answer: &[u8],
@@ -136,11 +151,12 @@ impl Enrolling {
         wanted: &Wanted,
         now: Millis,
     ) -> Result<Result<Answered, AnswerError>, ProvisionError> {
-        let request = Digest::of(&read_public(&self.request_file(), MAX_ENROLMENT_REQUEST)?);
+        let mut requests: Vec<Digest> = self.made.iter().map(|bytes| Digest::of(bytes)).collect();
+        requests.push(Digest::of(&read_public(&self.request_file(), MAX_ENROLMENT_REQUEST)?));
         let expected = Expected {
             pin,
             realm: wanted.realm.as_ref(),
-            request,
+            requests: &requests,
             name: &self.name,
             groups: Some(&wanted.groups),
             key: self.key.public(),
@@ -166,6 +182,9 @@ impl Enrolling {
         let mut changes = ChangeReport::new(self.folder.clone(), now);
         expect_realm(&self.folder, enrolment.trust().realm(), &pin)?;
         // From here on the broker is not needed to complete it.
+        if let Some(request) = self.made.iter().find(|bytes| Digest::of(bytes) == enrolment.request()) {
+            replace_public(&self.request_file(), request)?;
+        }
         replace_public(&self.begun.join("answer.json"), answer)?;
         let (folder, credential) = (&self.folder, enrolment.credential());
         public(&mut changes, &folder.pin(), format!("{pin}\n").as_bytes(), "the pin: the thumbprint of the root")?;
