@@ -74,8 +74,15 @@ fn kind(schema: &Value) -> String {
         let words: Vec<String> = words.iter().map(Value::to_string).collect();
         kind = words.join(" or ");
     }
+    if let Some(word) = schema.get("const") {
+        kind = word.to_string();
+    }
     if kind.is_empty() {
         kind = "any".to_owned();
+    }
+    let members = names(schema);
+    if kind == "object" && !members.is_empty() {
+        kind = format!("object of {}", members.join(", "));
     }
     for (keyword, text) in [
         ("minimum", "from"),
@@ -90,6 +97,16 @@ fn kind(schema: &Value) -> String {
         }
     }
     kind.chars().take(MAX_ABOUT).collect()
+}
+
+/// The members that an object has by its schema.
+fn names(schema: &Value) -> Vec<&str> {
+    let described = schema.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(name, _)| &**name);
+    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let mut names: Vec<&str> = described.chain(required).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 fn about(schema: &Value) -> String {
@@ -122,6 +139,21 @@ mod tests {
         assert!(block.starts_with("calculate at ping (data, runs as a job)\n  Computes.\\u{1b}[2J\n"), "{block}");
         assert!(block.contains("  x     number from 0.0 to 86400.0  "), "{block}");
         assert!(block.contains("string of at most 4096"), "{block}");
+    }
+
+    #[test]
+    fn a_constant_and_the_members_of_an_object_are_named() {
+        let schema = serde_json::json!({ "properties": {
+            "exit_code": { "const": 0 },
+            "stdout": { "type": "object" },
+            "value": { "type": "object", "required": ["title", "pages"], "properties": { "pages": {} } },
+        }});
+        let members = members(&schema);
+        for line in
+            ["exit_code  0, optional", "stdout     object, optional", "value      object of pages, title, optional"]
+        {
+            assert!(members.contains(line), "{members}");
+        }
     }
 
     #[test]
