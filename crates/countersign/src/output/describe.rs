@@ -43,7 +43,7 @@ fn members(schema: &Value) -> String {
                 vec![name.clone(), format!("{}{optional}", kind(member)), about(member)]
             })
             .collect(),
-        None => return format!("{}  {}", kind(schema), escape(&about(schema))).trim_end().to_owned(),
+        None => return escape(format!("{}  {}", kind(schema), about(schema)).trim_end()).into_owned(),
     };
     if rows.is_empty() {
         return "none".to_owned();
@@ -153,6 +153,18 @@ mod tests {
             ["exit_code  0, optional", "stdout     object, optional", "value      object of pages, title, optional"]
         {
             assert!(members.contains(line), "{members}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_of_members_is_shown_without_what_moves_the_cursor() {
+        for hostile in [
+            serde_json::json!({ "type": "\u{1b}[2J" }),
+            serde_json::json!({ "enum": ["\u{202e}"], "pattern": "\u{1b}[2J", "description": "\r" }),
+            serde_json::json!({ "type": "object", "required": ["\u{1b}[2J\n"] }),
+        ] {
+            let members = members(&hostile);
+            assert_eq!(escape(&members), members, "{members:?}");
         }
     }
 
