@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use countersign_protocol::key::SecretKey;
 use countersign_protocol::text::escape;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
@@ -215,17 +215,20 @@ pub fn read_key(path: &Path) -> Result<SecretKey, KeyFileError> {
     })
 }
 
-/// Makes a secret file: exclusively, with mode 0600, on disk when this returns; missing folders are made with mode 0700.
-/// A file that exists already is [`Fault::Exists`], and nothing happens to it.
+/// Makes a secret file: exclusively and as a whole, with mode 0600, on disk when this returns; missing folders are made with mode
+/// 0700. A file that exists already is [`Fault::Exists`], and nothing happens to it.
 pub fn create_secret(path: &Path, secret: &[u8]) -> Result<(), KeyFileError> {
-    let failed = |error: io::Error| KeyFileError::io(path, &error);
-    let folder = folder_of(path);
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    let written = file.write_all(secret).and_then(|()| file.sync_all()).and_then(|()| sync_folder(folder));
-    written.map_err(|error| {
-        // Half a key would be in the way of the next attempt; what cannot be removed is reported by that one.
-        let _ = std::fs::remove_file(path);
+    let fresh = write_fresh(path, secret, 0o600)?;
+    let moved = match renameat_with(CWD, &fresh, CWD, path, RenameFlags::NOREPLACE) {
+        // Not every file system can do that; each that has links refuses a second one of a name.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            std::fs::hard_link(&fresh, path).and_then(|()| std::fs::remove_file(&fresh))
+        }
+        moved => moved.map_err(io::Error::from),
+    };
+    moved.and_then(|()| sync_folder(folder_of(path))).map_err(|error| {
+        // It is in nobody's way; the next attempt removes it too.
+        let _ = std::fs::remove_file(&fresh);
         KeyFileError::io(path, &error)
     })
 }
@@ -291,6 +294,13 @@ pub fn replace_secret(path: &Path, secret: &[u8]) -> Result<(), KeyFileError> {
 }
 
 fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyFileError> {
+    let fresh = write_fresh(path, bytes, mode)?;
+    let replaced = std::fs::rename(fresh, path).and_then(|()| sync_folder(folder_of(path)));
+    replaced.map_err(|error| KeyFileError::io(path, &error))
+}
+
+/// What is to become a file, whole and on disk, beside it.
+fn write_fresh(path: &Path, bytes: &[u8], mode: u32) -> Result<PathBuf, KeyFileError> {
     let failed = |error: io::Error| KeyFileError::io(path, &error);
     let folder = folder_of(path);
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
@@ -302,8 +312,15 @@ fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyFileError> {
     }
     // A link that somebody put there is not followed.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-    std::fs::rename(&fresh, path).and_then(|()| sync_folder(folder)).map_err(failed)
+    let fresh = PathBuf::from(fresh);
+    match file.write_all(bytes).and_then(|()| file.sync_all()) {
+        Ok(()) => Ok(fresh),
+        Err(error) => {
+            // A disk that is full has use for the room; the next attempt removes it too.
+            let _ = std::fs::remove_file(fresh);
+            Err(failed(error))
+        }
+    }
 }
 
 /// Makes a folder with mode 0700, or gives one that exists already that mode.

@@ -66,6 +66,22 @@ fn a_key_is_never_overwritten() {
 }
 
 #[test]
+fn a_key_is_there_as_a_whole_or_not_at_all() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("keys/worker-1.pem");
+    // Whoever is killed while it is written leaves this, and nothing at the place of the key.
+    fs::create_dir(folder.path().join("keys")).unwrap();
+    fs::write(folder.path().join("keys/worker-1.pem.new"), "-----BEGIN").unwrap();
+    create_secret(&path, b"a key").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"a key");
+    fs::create_dir_all(folder.path().join("keys/worker-2.pem.new/x")).unwrap();
+    create_secret(&folder.path().join("keys/worker-2.pem"), b"another").unwrap_err();
+    assert!(!folder.path().join("keys/worker-2.pem").exists());
+    create_secret(&path, b"another").unwrap_err();
+    assert_eq!(fs::read_dir(folder.path().join("keys")).unwrap().count(), 2, "what was written in vain is gone");
+}
+
+#[test]
 fn a_key_that_group_or_others_can_reach_is_refused() {
     let folder = TempDir::new().unwrap();
     let path = key_file(&folder);

@@ -1,7 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
-use std::path::PathBuf;
 
 use countersign_host::clock;
 use countersign_keys::{KeyFolder, load_member, load_pin, load_trust};
@@ -12,6 +11,8 @@ use countersign_protocol::name::Name;
 use countersign_protocol::time::Millis;
 use countersign_protocol::trust::{Revoked, Trust};
 use tempfile::TempDir;
+
+mod interrupted;
 
 use super::token::GRACE;
 use super::worker::{Enrolling, Origin, Wanted, is_enrolled, lock_folder};
@@ -193,32 +194,6 @@ fn the_same_keys_get_the_same_credential_again() {
 }
 
 #[test]
-fn the_answer_to_an_earlier_request_of_a_run_enrols_and_can_be_completed_by_the_next_run() {
-    let world = World::new();
-    let (token, token_of) = (world.token("worker-7"), |token: &Token| token.client.as_ref().map(|it| it.key()));
-    let (mut enrolling, wanted) = (begin(&world.worker, &token), wanted(&token));
-    let mut ask =
-        |at| enrolling.request(&wanted, Some((&token.id, token_of(&token).as_ref())), world.now.plus(at)).unwrap();
-    let first = ask(0);
-    ask(2_000);
-    let done = answer(&world.issuer, &mut KnownKeys::default(), &world.trust(), &first, world.now).unwrap();
-    let opened = enrolling.open(&done.answer, token.root, &wanted, world.now).unwrap();
-    let Ok(Answered::Enrolled(enrolment)) = opened else { panic!("{opened:?}") };
-    assert!(!enrolling.is_latest(enrolment.request()));
-    // It is cut off after the answer is on disk: the folder of the client cannot be written.
-    fs::create_dir_all(world.worker.path().join("trust.json.new/x")).unwrap();
-    enrolling.install(&done.answer, &enrolment, token.root, None, world.now).unwrap_err();
-    fs::remove_dir_all(world.worker.path().join("trust.json.new")).unwrap();
-    let kept = begin(&world.worker, &token).interrupted().unwrap();
-    world.install(&world.worker, &token, &kept).unwrap();
-    assert!(world.is_member(&world.worker, "worker-7"));
-    // The answer to what another run has asked is none.
-    let other = begin(&world.another_worker("x"), &token);
-    world.request(&world.another_worker("x"), &token);
-    assert!(other.open(&done.answer, token.root, &wanted, world.now).unwrap().is_err());
-}
-
-#[test]
 fn a_name_with_a_living_credential_is_taken_until_it_is_revoked() {
     let world = World::new();
     let error = world.try_token("worker-1", &[]).unwrap_err();
@@ -331,115 +306,6 @@ fn what_cannot_be_a_name_or_does_not_fit_is_refused_when_the_token_is_made() {
     let error = world.try_token("worker-7", &groups).unwrap_err();
     assert!(error.hint().unwrap().contains("fewer groups"), "{error:?}");
     assert!(!world.issuer.enrolment().join("tokens/worker-7.json").exists());
-}
-
-/// Puts the files of a later state into an earlier one, one after the other.
-fn in_between(before: &KeyFolder, after: &KeyFolder, order: &[PathBuf], count: usize, into: PathBuf) -> KeyFolder {
-    let copy = |from: &KeyFolder, file: &PathBuf| {
-        let (from, to) = (from.path().join(file), into.join(file));
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        match fs::read(&from) {
-            Ok(_) => drop(fs::copy(&from, &to).unwrap()),
-            Err(_) => drop(fs::remove_file(&to)),
-        }
-    };
-    for file in files(before) {
-        copy(before, &file);
-    }
-    for file in order.iter().take(count) {
-        copy(after, file);
-    }
-    KeyFolder::create(into).unwrap()
-}
-
-fn files(folder: &KeyFolder) -> Vec<PathBuf> {
-    let (mut found, mut folders) = (Vec::new(), vec![folder.path().to_owned()]);
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(next).into_iter().flatten().flatten() {
-            match entry.path() {
-                path if path.is_dir() => folders.push(path),
-                path => found.push(path.strip_prefix(folder.path()).unwrap().to_owned()),
-            }
-        }
-    }
-    found
-}
-
-#[test]
-fn an_issuer_that_is_killed_between_any_two_writes_answers_the_same_keys_and_no_others() {
-    let world = World::new();
-    let token = world.token("worker-7");
-    let before = in_between(&world.issuer, &world.issuer, &[], 0, world.temporary.path().join("before"));
-    let (request, others) = (world.request(&world.worker, &token), world.request(&world.another_worker("x"), &token));
-    world.says(&request, world.now).unwrap();
-    let order: Vec<PathBuf> = ["enrolment/tokens/worker-7.json", "clients/worker-7.jwt", "nats/client-worker-7.jwt"]
-        .map(PathBuf::from)
-        .to_vec();
-    let written: Vec<_> = files(&world.issuer).into_iter().filter(|file| !files(&before).contains(file)).collect();
-    assert!(written.iter().all(|file| order.contains(file)), "{written:?}");
-    for count in 1..=order.len() {
-        let into = world.temporary.path().join(format!("issuer-{count}"));
-        let issuer = in_between(&before, &world.issuer, &order, count, into);
-        let killed = World { issuer, ..World::new() };
-        let trust = killed.trust();
-        let said =
-            |request: &[u8]| answer(&killed.issuer, &mut KnownKeys::default(), &trust, request, world.now).unwrap();
-        assert_eq!(said(&others).refused.unwrap().code, EnrolmentCode::TokenUsed, "{count}");
-        let done = said(&request);
-        assert_eq!(done.refused, None, "{count}");
-        assert_eq!(said(&others).refused.unwrap().code, EnrolmentCode::TokenUsed, "{count}");
-        if count == order.len() {
-            world.install(&world.worker, &token, &done.answer).unwrap();
-        }
-    }
-}
-
-#[test]
-fn a_worker_that_is_killed_between_any_two_writes_completes_it_without_asking_and_the_pair_fits() {
-    let world = World::new();
-    let token = world.token("worker-7");
-    let request = world.request(&world.worker, &token);
-    let done = answer(&world.issuer, &mut KnownKeys::default(), &world.trust(), &request, world.now).unwrap();
-    let before = in_between(&world.worker, &world.worker, &[], 0, world.temporary.path().join("before"));
-    world.install(&world.worker, &token, &done.answer).unwrap();
-    let begun = format!("enrolment/token.{}", token.id);
-    fs::write(world.worker.path().join(&begun).join("answer.json"), &done.answer).unwrap();
-    let order: Vec<PathBuf> = [
-        &format!("{begun}/answer.json"),
-        "root.thumbprint",
-        "trust.json",
-        "clients/worker-7.pem",
-        "nats/client-worker-7.creds",
-        "clients/worker-7.jwt",
-        &format!("{begun}/enrolled"),
-    ]
-    .map(PathBuf::from)
-    .to_vec();
-    for count in 1..=order.len() {
-        let into = world.temporary.path().join(format!("worker-{count}"));
-        let worker = in_between(&before, &world.worker, &order, count, into);
-        assert_eq!(world.is_member(&worker, "worker-7"), count >= 6, "{count}");
-        let enrolled = is_enrolled(&worker, Origin::Token(&token.id), &name("worker-7"), world.now);
-        assert_eq!(enrolled, count == order.len(), "{count}");
-        let answer = begin(&worker, &token).interrupted().unwrap();
-        world.install(&worker, &token, &answer).unwrap();
-        assert!(world.is_member(&worker, "worker-7"), "{count}");
-    }
-}
-
-#[test]
-fn a_key_that_was_half_written_is_never_taken_for_one() {
-    let world = World::new();
-    let token = world.token("worker-7");
-    world.request(&world.worker, &token);
-    let begun = fs::read_dir(world.worker.enrolment()).unwrap().next().unwrap().unwrap().path();
-    for file in ["key.pem", "connection.nk"] {
-        fs::write(begun.join(file), "").unwrap();
-        assert!(Enrolling::begin(&world.worker, Origin::Token(&token.id), &name("worker-7")).is_err(), "{file}");
-        // What a kill leaves is beside it, and in nobody's way.
-        fs::rename(begun.join(file), begun.join(format!("{file}.new"))).unwrap();
-        begin(&world.worker, &token);
-    }
 }
 
 #[test]
