@@ -10,8 +10,9 @@ pub(super) struct Tail {
     offset: u64,
     read: u64,
     digester: Digester,
-    /// What is not kept, from one byte up to another.
-    missing: Vec<(u64, u64)>,
+    /// How many bytes are not kept, and in how many ranges.
+    lost: u64,
+    gaps: u64,
     bytes: u64,
     signed: Option<Digest>,
     has_ended: bool,
@@ -24,8 +25,9 @@ pub(super) enum Outcome {
     Complete,
     /// The job may write more.
     Open,
-    /// Ranges are not kept, and whether what was read is what the client signed of what it keeps: it signs that at the end.
-    Missing(Vec<(u64, u64)>, bool),
+    /// So many bytes are not kept, and whether what was read is what the client signed of what it keeps: it signs that at the
+    /// end.
+    Missing(u64, bool),
     /// Everything that is kept; but no digest was signed, since the client's process ended while the job ran.
     Unproved,
     /// It is not what the client signed.
@@ -39,6 +41,11 @@ impl Tail {
 
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// In how many places something is not kept.
+    pub(super) fn gaps(&self) -> u64 {
+        self.gaps
     }
 
     /// Whether there is nothing more to be read, now or ever.
@@ -60,7 +67,10 @@ impl Tail {
             return Err("it signed two ends of one stream".to_owned());
         }
         let gap = (piece.offset > self.offset).then_some((self.offset, piece.offset));
-        self.missing.extend(gap);
+        if let Some((from, until)) = gap {
+            self.lost += until - from;
+            self.gaps += 1;
+        }
         self.digester.update(&piece.data.0);
         self.read += piece.data.0.len() as u64;
         self.offset = until;
@@ -88,11 +98,11 @@ impl Tail {
             }
         }
         match self.signed.or(report.map(|report| report.sha256)) {
-            _ if !self.missing.is_empty() => match report.and_then(|report| report.kept.as_ref()) {
+            _ if self.gaps > 0 => match report.and_then(|report| report.kept.as_ref()) {
                 Some(kept) if kept.head + kept.tail == self.read && kept.sha256 != read => {
                     Outcome::Different(format!("what was read has {read}; signed is {}", kept.sha256))
                 }
-                kept => Outcome::Missing(self.missing.clone(), kept.is_some_and(|kept| kept.sha256 == read)),
+                kept => Outcome::Missing(self.lost, kept.is_some_and(|kept| kept.sha256 == read)),
             },
             None => Outcome::Unproved,
             Some(signed) if signed == read => Outcome::Complete,
@@ -146,8 +156,8 @@ mod tests {
         tail.take(&piece(0, b"on", 7, Some(b"one two"))).unwrap();
         assert_eq!(tail.take(&piece(5, b"wo", 7, Some(b"one two"))), Ok(Some((2, 5))));
         let kept = |bytes| Some(Kept { head: 2, tail: 2, sha256: Digest::of(bytes), fault: None });
-        assert_eq!(tail.outcome(None), Outcome::Missing(vec![(2, 5)], false));
-        assert_eq!(tail.outcome(Some(&report(b"one two", kept(b"onwo")))), Outcome::Missing(vec![(2, 5)], true));
+        assert_eq!(tail.outcome(None), Outcome::Missing(3, false));
+        assert_eq!(tail.outcome(Some(&report(b"one two", kept(b"onwo")))), Outcome::Missing(3, true));
         assert!(matches!(tail.outcome(Some(&report(b"one two", kept(b"onWo")))), Outcome::Different(_)));
     }
 

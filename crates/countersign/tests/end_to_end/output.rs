@@ -187,6 +187,18 @@ fn what_is_not_kept_is_named_and_the_command_does_not_succeed() {
 }
 
 #[test]
+fn of_many_ranges_that_are_not_kept_the_first_are_named_and_the_rest_counted() {
+    let fleet = Fleet::of(&["worker-1"]);
+    let every_other =
+        |offset: u64| piece((offset | 1).min(40), b"x".get(..usize::from(offset < 40)).unwrap(), 40, b"all of it");
+    let ran = answer(&fleet, every_other, recorded(json!(1))).exits(1);
+    assert_eq!(ran.stdout, "x".repeat(20));
+    assert_eq!(ran.stderr.matches("are not kept").count(), 5, "{ran:#?}");
+    assert!(ran.stderr.contains("bytes 6 to 7 of stdout are not kept; further ranges are only counted\n"), "{ran:#?}");
+    assert!(ran.stderr.contains("stdout is not complete: 20 of 40 bytes are not kept\n"), "{ran:#?}");
+}
+
+#[test]
 fn what_a_client_says_instead_of_output_moves_no_cursor() {
     let fleet = Fleet::of(&["worker-1"]);
     let mut worker = FakeWorker::new(&fleet, "worker-1");
