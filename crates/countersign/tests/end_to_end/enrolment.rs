@@ -18,6 +18,7 @@ use countersign_testkit::hostile::Peer;
 use countersign_testkit::realm::name;
 use serde_json::Value;
 
+use crate::accounts::is_let_in;
 use crate::fleet::Fleet;
 use crate::issuer::issuer;
 use crate::process::{Process, Ran};
@@ -50,8 +51,13 @@ impl Worker {
         self.spawn(fleet, arguments, input).wait()
     }
 
+    /// A line of shell, with this on standard input.
+    pub fn shell(&self, fleet: &Fleet, line: &str, input: &str) -> Ran {
+        Process::spawn_with(self.command(fleet, "sh", &["-c", line]), input).wait()
+    }
+
     /// Runs a client until it is there.
-    fn client(&self, fleet: &Fleet, client: &str) -> Process {
+    pub fn client(&self, fleet: &Fleet, client: &str) -> Process {
         let url = fleet.broker.url();
         let arguments = ["client", "--name", client, "--nats-url", &url, "--state", "state"];
         fleet.client_as(client, self.command(fleet, env!("CARGO_BIN_EXE_countersign"), &arguments))
@@ -176,6 +182,73 @@ fn each_reason_has_three_lines_of_its_own_and_the_token_works_after_all_of_them(
 }
 
 #[test]
+fn what_only_the_issuer_knows_against_a_token_has_three_lines_and_the_same_folder_is_enrolled_afterwards() {
+    let fleet = Fleet::new();
+    let issuer = issuer(&fleet);
+    let worker = Worker::new(&fleet, "worker");
+    let enroll = |text: &str| worker.run(&fleet, &["enroll", "--timeout", "100s"], text);
+    // Somebody else has the name since.
+    let taken = token(&fleet, &["worker-7"]);
+    fleet.run(&["credential", "issue", "client", "worker-7"]).exits(0);
+    refused(enroll(&taken), 5, "worker-7 has a living credential", "enroll token worker-7 --replace", &taken);
+    // Its time is over, by the issuer's clock.
+    let ended = token(&fleet, &["worker-8"]);
+    let record = fleet.keys().enrolment().join("tokens/worker-8.json");
+    let mut remembered: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    let expires_at = std::mem::replace(&mut remembered["expires_at"], (clock::wall().seconds() * 1_000).into());
+    fs::write(&record, remembered.to_string()).unwrap();
+    refused(enroll(&ended), 5, "the token's time ended on", "enroll token worker-8", &ended);
+    // Another realm's broker does not know its user.
+    let other = Fleet::new();
+    let foreign = token(&other, &["worker-9"]);
+    let elsewhere = worker.run(&fleet, &["enroll", "--nats-url", &fleet.broker.url()], &foreign);
+    refused(elsewhere, 4, "the broker of the token", "compare this machine's clock", &foreign);
+
+    // None of them was spent.
+    remembered["expires_at"] = expires_at;
+    fs::write(&record, remembered.to_string()).unwrap();
+    fleet.run(&["revoke", "worker-7"]).exits(0);
+    enroll(&taken).exits(0);
+    enroll(&ended).exits(0);
+    // A later token for the same name takes the place of the first.
+    let [first, second] = [(); 2].map(|()| token(&fleet, &["worker-10"]));
+    refused(enroll(&first), 5, "no such token", "enroll token worker-10", &first);
+    enroll(&second).exits(0);
+    drop(issuer);
+}
+
+#[test]
+fn who_is_killed_after_it_has_asked_is_enrolled_when_it_asks_again_and_nobody_else_is() {
+    let fleet = Fleet::new();
+    let text = token(&fleet, &["worker-7"]);
+    let account = accounts::key(&fs::read_to_string(fleet.keys().authority()).unwrap(), "realm");
+    let seed = countersign_keys::Seed::from_random([9; 32]).unwrap();
+    let mut broker =
+        Peer::connect(fleet.broker.port(), Some(&accounts::user(&account, "enrolment", seed.as_str(), &[">"], &[">"])));
+    broker.subscribe("cs.demo.enrolment.request.*");
+    let worker = Worker::new(&fleet, "worker");
+    let asking = worker.spawn(&fleet, &["enroll", "--timeout", "100s"], &text);
+    let request = broker.message();
+    asking.kill();
+
+    // The answer to what it asked reaches nobody, and the issuer is killed after it.
+    let mut issuing = issuer(&fleet);
+    broker.publish(&request.subject, None, None, &request.body);
+    issuing.stderr.wait_for("enrolled worker-7 with the key ");
+    issuing.kill();
+    let issuing = issuer(&fleet);
+    let credential = fs::read(fleet.keys().credential(Role::Client, &name("worker-7"))).unwrap();
+    let other = Worker::new(&fleet, "other");
+    refused(other.run(&fleet, &["enroll"], &text), 5, "other keys were enrolled", "--replace", &text);
+    worker.run(&fleet, &["enroll"], &text).exits(0);
+    assert_eq!(fs::read(worker.0.join("keys/clients/worker-7.jwt")).unwrap(), credential);
+    // Where it failed first, a fresh token works.
+    let fresh = token(&fleet, &["worker-8"]);
+    other.run(&fleet, &["enroll"], &fresh).exits(0);
+    drop(issuing);
+}
+
+#[test]
 fn a_hostile_broker_s_answers_count_for_nothing_and_the_issuer_s_does() {
     let fleet = Fleet::new();
     let text = token(&fleet, &["worker-7"]);
@@ -236,7 +309,12 @@ fn a_name_that_lives_is_replaced_only_on_request_and_the_old_self_loses_the_brok
     let issuer = issuer(&fleet);
     let mut old = fleet.client("worker-1");
     fleet.run(&["start", "worker-1"]).exits(0);
+    let creds = fleet.path().join("old.creds");
+    fs::copy(fleet.keys().creds(Role::Client, &name("worker-1")), &creds).unwrap();
+    assert!(is_let_in(&fleet, &creds));
     let text = token(&fleet, &["worker-1", "--replace"]);
+    // It can ask for no renewal, whoever restarts it.
+    assert!(!is_let_in(&fleet, &creds));
     // Its connection is closed, and what it would sign is revoked.
     old.stderr.wait_for("not connected");
     let listed = fleet.run(&["credential", "list", "-o", "json"]).exits(0).json();

@@ -5,9 +5,13 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use countersign_protocol::credential::Role;
+use countersign_testkit::realm::name;
 use rustix::process::{Resource, Rlimit, prlimit};
 
+use crate::enrolment::{Worker, token};
 use crate::fleet::Fleet;
+use crate::issuer::issuer;
 use crate::process::Process;
 
 /// Lets the files of a client grow no larger than its journal and some more bytes; or without a limit.
@@ -64,6 +68,29 @@ fn a_job_that_finishes_while_the_disk_is_full_is_answered_when_it_no_longer_is()
     let jobs = fleet.run(&["jobs", "worker-1", "-o", "json"]).exits(0).of("worker-1")["result"]["jobs"].clone();
     assert_eq!(jobs[0]["status"], "succeeded");
     assert_eq!(worker.printed(), "once\n");
+}
+
+#[test]
+fn on_a_full_disk_nobody_is_enrolled_half_and_the_file_is_named_on_each_side() {
+    let fleet = Fleet::new();
+    let mut issuer = issuer(&fleet);
+    let token = token(&fleet, &["worker-7"]);
+    let worker = Worker::new(&fleet, "worker");
+    let limit = |process: &Process, size| {
+        prlimit(Some(process.pid()), Resource::Fsize, Rlimit { current: size, maximum: None }).unwrap();
+    };
+    let full = worker.shell(&fleet, "ulimit -f 0; exec countersign enroll", &token).exits(5);
+    assert!(full.stderr.contains("key.pem: File too large") && full.stderr.lines().count() == 3, "{full:#?}");
+
+    limit(&issuer, Some(64));
+    let refused = worker.run(&fleet, &["enroll"], &token).exits(5);
+    assert!(refused.stderr.contains("the token is not lost"), "{refused:#?}");
+    let why = issuer.stderr.wait_for("worker-7 is not enrolled");
+    assert!(why.contains("tokens/worker-7.json: File too large"), "{why}");
+    assert!(!fleet.keys().credential(Role::Client, &name("worker-7")).exists());
+    limit(&issuer, None);
+    worker.run(&fleet, &["enroll"], &token).exits(0);
+    worker.client(&fleet, "worker-7").printed();
 }
 
 /// A job is under way, the disk becomes full, and then has room again: each command is run to its end and answered, or

@@ -183,6 +183,31 @@ fn each_reason_has_a_code_of_its_own_and_spends_no_token() {
 }
 
 #[test]
+fn a_worker_whose_clock_is_5_s_off_is_enrolled_at_once_and_one_that_is_10_min_off_is_told_both_clocks() {
+    for off in [-5_000, 5_000] {
+        let issuer = World::new();
+        let worker = World { now: issuer.now.plus(off), temporary: TempDir::new().unwrap(), ..World::new() };
+        let token = issuer.token("worker-7");
+        let request = worker.request(&worker.worker, &token);
+        let done = answer(&issuer.issuer, &mut KnownKeys::default(), &issuer.trust(), &request, issuer.now).unwrap();
+        worker.install(&worker.worker, &token, &done.answer).unwrap();
+        assert!(worker.is_member(&worker.worker, "worker-7"), "{off}");
+    }
+    for off in [-600_000, 600_000] {
+        let world = World::new();
+        let token = world.token("worker-7");
+        let request = world.request(&world.worker, &token);
+        let here = world.now.plus(off);
+        let done = answer(&world.issuer, &mut KnownKeys::default(), &world.trust(), &request, here).unwrap();
+        let error = done.refused.unwrap();
+        assert_eq!(error.code, EnrolmentCode::Clock);
+        assert!(error.message.contains(&here.utc()) && error.message.contains(&world.now.utc()), "{error}");
+        // The clock is set right, and the token is not spent.
+        assert_eq!(world.says(&world.request(&world.worker, &token), world.now), Ok(()));
+    }
+}
+
+#[test]
 fn the_same_keys_get_the_same_credential_again() {
     let world = World::new();
     let token = world.token("worker-7");
