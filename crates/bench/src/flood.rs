@@ -126,7 +126,7 @@ fn dropped(report: &Report) -> BenchResult<u64> {
 /// thing to find wrong.
 fn forge(keys: &KeyFolder) -> BenchResult<Signed> {
     let trust = load_trust(keys)?;
-    let operator = keys.names(Role::Operator).first().cloned().ok_or("no operator")?;
+    let operator = keys.names(Role::Operator)?.first().cloned().ok_or("no operator")?;
     let identity = load_member(keys, Role::Operator, &operator, &trust, clock::wall(), SKEW)?.identity;
     let (id, session) = (MessageId::new(clock::wall(), clock::random()?), Session::from_random(clock::random()?));
     let to = Target::Client(world::WORKER.parse()?);

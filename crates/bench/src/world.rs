@@ -100,7 +100,7 @@ impl World {
     /// A connected operator in this process.
     pub(crate) async fn operator(&self, follow: Follow) -> BenchResult<Operator> {
         let (member, trust) = (self.member()?, Arc::new(self.trust()?));
-        let (broker, enrolled) = (self.broker.url().into(), self.keys().names(Role::Client));
+        let (broker, enrolled) = (self.broker.url().into(), self.keys().names(Role::Client)?);
         Ok(Operator::connect(OperatorConfig { broker, member, trust, accepted: None, follow, enrolled }).await?)
     }
 

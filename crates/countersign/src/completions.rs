@@ -145,7 +145,7 @@ impl Known {
         let mut vocabulary = file.map(|file| file.read()).unwrap_or_default();
         let folder = realm.map(|(realm, _)| realm.folder);
         // Also where no roster was seen yet.
-        vocabulary.clients.extend(folder.iter().flat_map(|folder| folder.names(Role::Client)));
+        vocabulary.clients.extend(folder.iter().flat_map(|folder| folder.names(Role::Client).unwrap_or_default()));
         let line = line.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         Self { line, folder, vocabulary }
     }
@@ -177,7 +177,8 @@ impl Known {
 
     fn members(&self, role: Option<Role>) -> Vec<String> {
         let roles = [Role::Operator, Role::Client].into_iter().filter(|it| role.is_none_or(|role| role == *it));
-        let names = roles.flat_map(|role| self.folder.iter().flat_map(move |folder| folder.names(role)));
+        let names =
+            roles.flat_map(|role| self.folder.iter().flat_map(move |folder| folder.names(role).unwrap_or_default()));
         names.map(|name| name.to_string()).collect()
     }
 }

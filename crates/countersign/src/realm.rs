@@ -89,7 +89,7 @@ impl Realm {
 
     /// Refuses a name that nobody in the folder has.
     pub(crate) fn expect_member(&self, role: Role, name: &Name) -> CliResult<()> {
-        let known = self.folder.names(role);
+        let known = self.folder.names(role)?;
         if !known.contains(name) {
             let near = suggest(name.as_str(), known.iter().map(Name::as_str));
             let hint = match near {
@@ -140,7 +140,7 @@ impl Realm {
                 .map_err(|error| error.of_setting("the operator", operator.source()))?;
             return Ok(Name::clone(operator));
         }
-        let known = self.folder.names(Role::Operator);
+        let known = self.folder.names(Role::Operator)?;
         let folder = self.folder.path().display();
         match known.as_slice() {
             [only] => Ok(only.clone()),

@@ -65,7 +65,7 @@ pub(crate) async fn connect(
     output: Output,
 ) -> CliResult<Operator> {
     let folder = realm.folder;
-    let enrolled = folder.names(Role::Client);
+    let enrolled = folder.names(Role::Client)?;
     let (address, trust) = (broker.address(), Arc::new(realm.trust));
     let accepted = Some(folder.accepted_trust(&trust.pin()));
     let config = OperatorConfig { broker: address, member, trust, accepted, follow, enrolled };

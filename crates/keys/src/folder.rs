@@ -1,6 +1,7 @@
 //! The keys folder: what lies where.
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -60,9 +61,9 @@ impl KeyFolder {
         }
     }
 
-    /// Whether anybody has a credential here.
+    /// Whether anybody has a credential here, or may have one: where that cannot be seen, too.
     pub fn has_members(&self) -> bool {
-        [Role::Operator, Role::Client].iter().any(|role| !self.names(*role).is_empty())
+        [Role::Operator, Role::Client].iter().any(|role| self.names(*role).map_or(true, |names| !names.is_empty()))
     }
 
     /// The folder at a path; nothing is looked at.
@@ -215,13 +216,21 @@ impl KeyFolder {
         self.root.join("nats").join(file)
     }
 
-    /// The operators or clients that have a credential here, by name; none where the folder cannot be read.
-    pub fn names(&self, role: Role) -> Vec<Name> {
-        let entries = std::fs::read_dir(self.root.join(folder_name(role))).into_iter().flatten().flatten();
-        let mut names: Vec<Name> =
-            entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".jwt")?.parse().ok()).collect();
+    /// The operators or clients that have a credential here, by name. A folder that cannot be read is not one that is empty.
+    pub fn names(&self, role: Role) -> Result<Vec<Name>, KeyFileError> {
+        let folder = self.root.join(folder_name(role));
+        let fault = |error: io::Error| KeyFileError::io(&folder, &error);
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(fault)?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let file = entry.map_err(fault)?.file_name();
+            names.extend(file.to_str().and_then(|file| file.strip_suffix(".jwt")?.parse().ok()));
+        }
         names.sort();
-        names
+        Ok(names)
     }
 }
 

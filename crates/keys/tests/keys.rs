@@ -401,8 +401,8 @@ fn a_member_is_loaded() {
     assert_eq!(member.inbox_prefix, "_INBOX.client-worker-1");
     assert_eq!(member.login.seed(), &Seed::from_random([9; 32]).unwrap());
     assert!(!format!("{member:?}").contains(member.login.seed().as_str()), "the seed is a secret");
-    assert_eq!(fixture.keys.names(Role::Client), [name("worker-1")]);
-    assert_eq!(fixture.keys.names(Role::Operator), []);
+    assert_eq!(fixture.keys.names(Role::Client).unwrap(), [name("worker-1")]);
+    assert_eq!(fixture.keys.names(Role::Operator).unwrap(), []);
 }
 
 #[test]

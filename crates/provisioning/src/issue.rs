@@ -64,7 +64,7 @@ pub fn renew_all(folder: &KeyFolder, trust: &Trust, terms: &Terms) -> Result<Vec
     let now = clock::wall();
     let role = terms.role();
     let (revoked, names): (Vec<Name>, Vec<Name>) = folder
-        .names(role)
+        .names(role)?
         .into_iter()
         .partition(|name| listed(folder, trust, role, name.clone(), now).standing == Standing::Revoked);
     let mut noted = ChangeReport::new(folder.clone(), now);

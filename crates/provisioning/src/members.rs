@@ -112,7 +112,7 @@ impl<'a> Members<'a> {
     ) -> Result<(), ProvisionError> {
         // Those that are there already keep what they have unless something else is asked for.
         let mut all: BTreeMap<Name, Terms> =
-            self.changes.folder().names(role).into_iter().map(|name| (name, Terms::unchanged(role))).collect();
+            self.changes.folder().names(role)?.into_iter().map(|name| (name, Terms::unchanged(role))).collect();
         all.extend(wanted);
         if all.is_empty() {
             all.insert(super::default_name(default), Terms::unchanged(role));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use countersign_host::clock;
-use countersign_keys::{KeyFolder, read_public};
+use countersign_keys::{KeyFileError, KeyFolder, read_public};
 use countersign_protocol::credential::{Credential, CredentialError, Examined, Role};
 use countersign_protocol::ending::Term;
 use countersign_protocol::limits::{MAX_CREDENTIAL, SKEW};
@@ -46,10 +46,11 @@ pub enum Standing {
 }
 
 /// The members of a folder: operators, then clients, each by name.
-pub fn list(folder: &KeyFolder, trust: &Trust) -> Vec<Listed> {
+pub fn list(folder: &KeyFolder, trust: &Trust) -> Result<Vec<Listed>, KeyFileError> {
     let now = clock::wall();
-    let of = |role| folder.names(role).into_iter().map(move |name| listed(folder, trust, role, name, now));
-    of(Role::Operator).chain(of(Role::Client)).collect()
+    let (operators, clients) = (folder.names(Role::Operator)?, folder.names(Role::Client)?);
+    let of = |role, names: Vec<Name>| names.into_iter().map(move |name| listed(folder, trust, role, name, now));
+    Ok(of(Role::Operator, operators).chain(of(Role::Client, clients)).collect())
 }
 
 /// One member of a folder, at a moment.

@@ -133,7 +133,7 @@ async fn pass_on(mut signals: Signals, stopper: Stopper) {
 /// The first client whose key is here and that nobody is, and its folder: held from now on, so that nobody else becomes it.
 fn claim(realm: &Realm, state: &Path) -> CliResult<(Name, LockedStateDir)> {
     let keys = realm.folder.path().display();
-    let mut names = realm.folder.names(Role::Client);
+    let mut names = realm.folder.names(Role::Client)?;
     // The key of one that has only its credential here lives elsewhere, and so does that client.
     names.retain(|name| realm.folder.key(Role::Client, name).exists());
     if names.is_empty() {

@@ -39,7 +39,7 @@ pub(crate) fn run(action: &CredentialAction, output: Output) -> CliResult<Exit> 
         CredentialAction::Show { file, keys, output: format } => show(file, keys, format.format(), output),
         CredentialAction::List { keys, output: format } => {
             let realm = Realm::open(keys)?;
-            print_members(realm.trust.realm(), &list(&realm.folder, &realm.trust), format.format(), output)?;
+            print_members(realm.trust.realm(), &list(&realm.folder, &realm.trust)?, format.format(), output)?;
             Ok(Exit::Succeeded)
         }
     }
@@ -63,7 +63,7 @@ fn again(who: &WhoArgs, rights: Rights, issuing: &IssuingArgs, output: Output) -
     // Without the issuer's key, that is what is said, whoever is named.
     let is_issuer = realm.folder.issuer_key().exists();
     let (names, files) = if who.all {
-        let names: BTreeSet<Name> = realm.folder.names(role).into_iter().collect();
+        let names: BTreeSet<Name> = realm.folder.names(role)?.into_iter().collect();
         if names.is_empty() && is_issuer {
             return Err(CliError::keys(format!("the folder {} has no {role}", realm.folder.path().display()))
                 .expected("one whose credential is to be renewed")
@@ -92,7 +92,7 @@ fn report(
     output: Output,
 ) -> CliResult<()> {
     files.retain(|change| change.did != Action::Left || !change.note.is_empty());
-    let mut members = list(&realm.folder, &realm.trust);
+    let mut members = list(&realm.folder, &realm.trust)?;
     members.retain(|member| member.role == role && names.contains(&member.name));
     print_changes(realm.trust.realm(), &files, &members, format, output)
 }

@@ -54,7 +54,7 @@ async fn token(args: &NewTokenArgs, output: Output) -> CliResult<Exit> {
         && let Some(name) = &args.name
     {
         let realm = Realm::open(&args.realm.keys)?;
-        let members = countersign_provisioning::list(&realm.folder, &realm.trust);
+        let members = countersign_provisioning::list(&realm.folder, &realm.trust)?;
         // Also one that is revoked already: an earlier run may not have reached the broker.
         let has_key = |standing: &Standing| !matches!(standing, Standing::Unusable(_));
         if members.iter().any(|it| it.role == Role::Client && it.name == *name && has_key(&it.standing)) {

@@ -68,15 +68,16 @@ pub(crate) async fn run(action: &TrustAction, output: Output) -> CliResult<Exit>
 
 /// The role of a member of this name.
 fn role_of(realm: &Realm, name: &Name, wanted: Option<Role>) -> CliResult<Role> {
-    let has = |role| realm.folder.names(role).contains(name);
+    let has = |role| realm.folder.names(role).map(|names| names.contains(name));
+    let (is_client, is_operator) = (has(Role::Client)?, has(Role::Operator)?);
     match wanted {
         Some(role) => realm.expect_member(role, name).map(|()| role),
-        None if has(Role::Client) && has(Role::Operator) => {
+        None if is_client && is_operator => {
             Err(CliError::usage(format!("the folder has a client and an operator {name}"))
                 .expected("which of the two is meant")
                 .hint(format!("--role client, or --role operator, beside {name}")))
         }
-        None if has(Role::Operator) => Ok(Role::Operator),
+        None if is_operator => Ok(Role::Operator),
         None => realm.expect_member(Role::Client, name).map(|()| Role::Client),
     }
 }
@@ -244,7 +245,7 @@ fn not_published(trust: &Trust, error: PublishError, broker: &BrokerArgs) -> Cli
 
 async fn show(sender: &OperatorArgs, format: OutputArgs, output: Output) -> CliResult<Exit> {
     let realm = Realm::open(&sender.realm.keys)?;
-    let members = list(&realm.folder, &realm.trust);
+    let members = list(&realm.folder, &realm.trust)?;
     let broker = &sender.realm.broker;
     let operator = match realm.operator(sender) {
         Ok(member) => {

@@ -40,7 +40,7 @@ pub(crate) async fn run(args: &WatchArgs, output: Output, mut signals: Signals) 
     let realm = Realm::open(&args.realm.keys)?;
     let login = Login::read(&realm.folder.observer_creds())?;
     for (role, names) in [(Role::Client, &args.client), (Role::Operator, &args.operator)] {
-        note_unknown(role, names, &realm.folder.names(role), output);
+        note_unknown(role, names, &realm.folder.names(role)?, output);
     }
     let everything = subject::everything(realm.trust.realm());
     let connecting = Link::connect(LinkConfig {

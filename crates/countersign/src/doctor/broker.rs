@@ -183,7 +183,10 @@ fn connection(link: &Link, broker: &BrokerArgs, found: &mut Findings) {
 async fn account(broker: &BrokerArgs, realm: &Realm, found: &mut Findings) {
     let (folder, now) = (&realm.folder, clock::wall());
     let (Ok(login), Ok(keeper)) = (Login::read(&folder.accounts_creds()), AccountKeeper::open(folder)) else { return };
-    let revoked = revoked_logins(folder, &realm.trust).unwrap_or_default();
+    let revoked = match revoked_logins(folder, &realm.trust) {
+        Ok(revoked) => revoked,
+        Err(error) => return found.error(Check::Broker, Level::Broken, &error.into()),
+    };
     let access = BrokerAccess { broker: broker.address(), login, inbox_prefix: "_INBOX.accounts" };
     let (mut is_older, mut lets_in) = (false, false);
     let looked = update_account(access, &keeper.realm_account(), |present| {

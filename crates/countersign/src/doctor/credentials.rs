@@ -16,7 +16,13 @@ pub(super) fn examine(realm: &Realm, machine: &Machine, found: &mut Findings) {
     let now = clock::wall();
     trust(realm, machine, now, found);
     realm_keys(realm, found);
-    let members = list(&realm.folder, &realm.trust);
+    let members = match list(&realm.folder, &realm.trust) {
+        Ok(members) => members,
+        Err(error) => {
+            found.file(Check::Keys, &error);
+            return found.skipped(Check::Credentials, "not all members of the folder can be seen");
+        }
+    };
     members.iter().for_each(|member| credential(member, machine, now, found));
     if found.is_clean(Check::Credentials) {
         found
@@ -188,7 +194,13 @@ fn pairs(
 /// Until when each user may log in to the broker.
 fn logins(folder: &KeyFolder, members: &[Listed], now: Millis, found: &mut Findings) {
     let of_members = members.iter().map(|it| (folder.creds(it.role, &it.name), Some(it)));
-    let others = [folder.observer_creds(), folder.setup_creds(), folder.trust_creds(), folder.accounts_creds()];
+    let others = [
+        folder.observer_creds(),
+        folder.setup_creds(),
+        folder.trust_creds(),
+        folder.accounts_creds(),
+        folder.issuer_creds(),
+    ];
     let mut count = 0;
     for (path, member) in of_members.chain(others.into_iter().map(|path| (path, None))) {
         // One that cannot be read is a finding about keys.

@@ -1,10 +1,12 @@
 //! The files of a folder of keys: whether anybody else can reach them, what is in them, and which of them lie together.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use countersign_client::StateReport;
 use countersign_keys::{KeyFolder, Login, read_key, read_secret, shell_word};
+use countersign_link::BrokerAddress;
 use countersign_protocol::credential::Role;
 
 use super::{Check, Findings, Level, Machine};
@@ -47,6 +49,23 @@ fn orphans(folder: &KeyFolder, found: &mut Findings) {
                 format!("fetch it from the issuer's folder; there, `countersign credential issue {role} {name}` completes what was begun"),
             );
         }
+    }
+}
+
+/// The key of our own certificate, where the broker asks for one.
+pub(super) fn examine_tls(broker: &BrokerAddress, found: &mut Findings) {
+    let Some((_, key)) = &broker.tls.own else { return };
+    // One that cannot be read is in the way of every connection, and is found there.
+    let Ok(about) = fs::metadata(key) else { return };
+    let mode = about.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        found.add(
+            Check::Keys,
+            Level::Warning,
+            format!("the key of TLS {} is open to others: its mode is {mode:04o}", key.display()),
+            "mode 0600: who has it and the certificate can open connections in our place",
+            format!("chmod 600 {}", shell_word(key)),
+        );
     }
 }
 

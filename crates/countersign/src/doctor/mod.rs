@@ -32,12 +32,15 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    fn of(folder: &KeyFolder) -> Self {
-        let of_role = |role: Role| {
-            let is_here = move |name: &Name| folder.key(role, name).exists() || folder.creds(role, name).exists();
-            folder.names(role).into_iter().filter(is_here).map(move |name| (role, name))
-        };
-        let members = of_role(Role::Operator).chain(of_role(Role::Client)).collect();
+    fn of(folder: &KeyFolder, found: &mut Findings) -> Self {
+        let mut members = Vec::new();
+        for role in [Role::Operator, Role::Client] {
+            let is_here = |name: &Name| folder.key(role, name).exists() || folder.creds(role, name).exists();
+            match folder.names(role) {
+                Ok(names) => members.extend(names.into_iter().filter(is_here).map(|name| (role, name))),
+                Err(error) => found.file(Check::Keys, &error),
+            }
+        }
         Self { is_issuers: folder.issuer_key().exists(), members }
     }
 
@@ -60,8 +63,9 @@ impl Machine {
 pub(crate) async fn run(args: &DoctorArgs, output: Output) -> CliResult<Exit> {
     let keys = &args.sender.realm.keys;
     let (folder, mut found) = (KeyFolder::new(keys.keys.as_path()), Findings::default());
-    let machine = Machine::of(&folder);
+    let machine = Machine::of(&folder, &mut found);
     let state = worker::state(args)?;
+    files::examine_tls(&args.sender.realm.broker.address(), &mut found);
     files::examine(&folder, &mut found);
     match Realm::open(keys) {
         Ok(realm) => {

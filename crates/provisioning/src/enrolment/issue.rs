@@ -102,7 +102,8 @@ pub(super) fn obstacle(
     if trust.is_revoked_key(&request.key().thumbprint()) {
         return known("the key of the request is revoked");
     }
-    if keys.knows(folder, trust, (request.key(), connection_raw), name) {
+    let is_known = keys.knows(folder, trust, (request.key(), connection_raw), name);
+    if is_known.map_err(|error| unavailable(&error.into()))? {
         return known("a key of the request is somebody's already");
     }
     let standing = listed(folder, trust, Role::Client, name.clone(), now);

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use countersign_keys::{KeyFolder, Login, claims_in, read_public};
+use countersign_keys::{KeyFileError, KeyFolder, Login, claims_in, read_public};
 use countersign_protocol::credential::Role;
 use countersign_protocol::key::{Jwk, PublicKey};
 use countersign_protocol::limits::MAX_CREDENTIAL;
@@ -32,15 +32,16 @@ impl KnownKeys {
         trust: &Trust,
         (key, connection): (&PublicKey, [u8; 32]),
         client: &Name,
-    ) -> bool {
+    ) -> Result<bool, KeyFileError> {
         let is_asked_for = |known: [u8; 32]| known == *key.as_bytes() || known == connection;
         let body = trust.body();
         let mut realm = body.roots.iter().chain(body.issuers.iter().map(|issuer| &issuer.jwk));
         if realm.any(|jwk| PublicKey::try_from(jwk).is_ok_and(|key| is_asked_for(*key.as_bytes()))) {
-            return true;
+            return Ok(true);
         }
+        let all = files(folder, client)?;
         let mut before = std::mem::take(&mut self.files);
-        for path in files(folder, client) {
+        for path in all {
             let Some(stamp) = stamp(&path) else { continue };
             let found = match before.remove(&path) {
                 Some((then, key)) if then == stamp => key,
@@ -48,21 +49,21 @@ impl KnownKeys {
             };
             self.files.insert(path, (stamp, found));
         }
-        self.files.values().any(|(_, known)| known.is_some_and(is_asked_for))
+        Ok(self.files.values().any(|(_, known)| known.is_some_and(is_asked_for)))
     }
 }
 
 /// The files that name a key, but for those of one client.
-fn files(folder: &KeyFolder, client: &Name) -> Vec<PathBuf> {
+fn files(folder: &KeyFolder, client: &Name) -> Result<Vec<PathBuf>, KeyFileError> {
     let mut found = Vec::new();
     for role in [Role::Operator, Role::Client] {
-        let others = folder.names(role).into_iter().filter(|member| (role, member) != (Role::Client, client));
+        let others = folder.names(role)?.into_iter().filter(|member| (role, member) != (Role::Client, client));
         found.extend(others.map(|member| folder.credential(role, &member)));
     }
     let own = folder.user_jwt(Role::Client, client);
     let logins = fs::read_dir(folder.path().join("nats")).into_iter().flatten().flatten().map(|entry| entry.path());
     found.extend(logins.filter(|it| has_extension(it, &["jwt", "creds"]) && it.with_extension("jwt") != own));
-    found
+    Ok(found)
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {

@@ -140,7 +140,7 @@ fn a_worker_is_enrolled_by_its_token_and_no_private_key_leaves_it() {
     // What is left of the enrolment has no key in it, and the issuer's folder lists the client.
     let left: Vec<_> = fs::read_dir(world.worker.enrolment()).unwrap().map(|it| it.unwrap().path()).collect();
     assert_eq!(fs::read_dir(&left[0]).unwrap().count(), 1, "{left:?}");
-    assert!(world.issuer.names(Role::Client).contains(&worker));
+    assert!(world.issuer.names(Role::Client).unwrap().contains(&worker));
     // The renewal of all finds its connection key.
     assert!(world.issuer.user_jwt(Role::Client, &worker).exists());
 }

@@ -37,7 +37,7 @@ pub struct RevokedLogin {
 
 /// The members of a folder whose key, credential or issuer the trust bundle revokes.
 pub fn revoked_logins(folder: &KeyFolder, trust: &Trust) -> Result<Vec<RevokedLogin>, ProvisionError> {
-    let revoked = list(folder, trust).into_iter().filter(|member| member.standing == Standing::Revoked);
+    let revoked = list(folder, trust)?.into_iter().filter(|member| member.standing == Standing::Revoked);
     revoked
         .map(|member| {
             let jwt = read_jwt(&folder.user_jwt(member.role, &member.name))?;

@@ -1,6 +1,7 @@
 //! What is found at the broker and at the clients.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -178,4 +179,22 @@ fn a_certificate_that_does_not_prove_the_broker_is_found() {
         .exits(2);
     let found = Diagnosis::at(&folder, &url, &["--tls-ca", "ca.pem"]);
     assert!(found.finding("broker", "lets us in, with TLS").is_some(), "{:#?}", found.run);
+    // It is for the name, and not for the address.
+    let url = format!("tls://127.0.0.1:{}", broker.port);
+    Diagnosis::at(&folder, &url, &["--tls-ca", "ca.pem"]).found("broken", "broker", "ertificate", "--tls-ca").exits(2);
+}
+
+#[test]
+fn a_key_of_tls_that_others_can_read_is_found() {
+    let folder = Folder::with_keys(&[]);
+    tls::write(&folder.path(""));
+    let own = ["--tls-cert", "own.pem", "--tls-key", "own.key"];
+    for (mode, is_found) in [(0o644, true), (0o640, true), (0o600, false), (0o400, false)] {
+        fs::set_permissions(folder.path("own.key"), fs::Permissions::from_mode(mode)).unwrap();
+        let found = Diagnosis::offline(&folder, &own);
+        match is_found {
+            true => drop(found.found("warning", "keys", "own.key is open to others", "chmod 600 own.key")),
+            false => drop(found.is_fine("keys")),
+        }
+    }
 }

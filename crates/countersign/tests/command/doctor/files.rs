@@ -47,17 +47,17 @@ fn credential(folder: &Folder, from: i64, to: i64) {
     fs::write(folder.path("keys/clients/worker-1.jwt"), Credential::issue(&claims, &folder.key("issuer.pem"))).unwrap();
 }
 
-/// Gives the observer a login from a day to a day, counted from today.
-fn login(folder: &Folder, from: i64, to: i64) {
-    let creds = folder.read("keys/nats/observer.creds");
+/// Gives a user who is no member a login from a day to a day, counted from today.
+fn login(folder: &Folder, user: &str, from: i64, to: i64) {
+    let creds = folder.read(&format!("keys/nats/{user}.creds"));
     let old = accounts::jwt_in(&creds).unwrap();
     let mut claims = accounts::claims(old);
     claims["iat"] = json!(now() + from * DAY);
     claims["exp"] = json!(now() + to * DAY);
-    let signer = accounts::key(&folder.read("keys/authority.nk"), "signs-observer");
+    let signer = accounts::key(&folder.read("keys/authority.nk"), &format!("signs-{user}"));
     let fresh = accounts::signed(claims, &signer);
-    fs::write(folder.path("keys/nats/observer.creds"), creds.replace(old, &fresh)).unwrap();
-    fs::write(folder.path("keys/nats/observer.jwt"), fresh).unwrap();
+    fs::write(folder.path(&format!("keys/nats/{user}.creds")), creds.replace(old, &fresh)).unwrap();
+    fs::write(folder.path(&format!("keys/nats/{user}.jwt")), fresh).unwrap();
 }
 
 fn revoke(folder: &Folder, client: &str) {
@@ -112,7 +112,7 @@ const CASES: [&[Case]; 12] = [
             "remove",
         ),
         (
-            |it| login(it, -300, 60),
+            |it| login(it, "observer", -300, 60),
             "warning",
             "logins",
             "the login in keys/nats/observer.creds ends on",
@@ -121,6 +121,13 @@ const CASES: [&[Case]; 12] = [
     ],
     &[
         (
+            |it| login(it, "issuer", -300, 60),
+            "warning",
+            "logins",
+            "the login in keys/nats/issuer.creds ends on",
+            "countersign init",
+        ),
+        (
             |it| set_mode(it, "keys/clients", 0o777),
             "broken",
             "keys",
@@ -128,7 +135,7 @@ const CASES: [&[Case]; 12] = [
             "chmod go-w",
         ),
         (
-            |it| login(it, -300, -1),
+            |it| login(it, "observer", -300, -1),
             "broken",
             "logins",
             "the login in keys/nats/observer.creds has ended on",
@@ -254,6 +261,24 @@ fn each_file_that_is_broken_or_about_to_end_is_found_with_what_to_do() {
         }
     }
     Diagnosis::offline(&base, &[]).is_fine("keys").is_fine("credentials").is_fine("logins").is_fine("trust");
+}
+
+#[test]
+fn a_folder_of_members_that_cannot_be_read_is_found_and_is_not_one_without_members() {
+    let folder = Folder::with_keys(&[]);
+    fs::rename(folder.path("keys/clients"), folder.path("clients")).unwrap();
+    // Root may read every folder: what is none is as unreadable to it.
+    fs::write(folder.path("keys/clients"), "").unwrap();
+    Diagnosis::offline(&folder, &[])
+        .found("broken", "keys", "keys/clients: Not a directory", "check the folder's permissions")
+        .exits(2);
+    for command in [&["credential", "list"][..], &["credential", "renew", "client", "--all"], &["revoke", "worker-1"]] {
+        let run = folder.run(command);
+        assert!(run.status != 0 && run.stderr.contains("keys/clients: Not a directory"), "{command:?}: {run:#?}");
+    }
+    fs::remove_file(folder.path("keys/clients")).unwrap();
+    fs::rename(folder.path("clients"), folder.path("keys/clients")).unwrap();
+    Diagnosis::offline(&folder, &[]).is_fine("keys").is_fine("credentials");
 }
 
 #[test]
