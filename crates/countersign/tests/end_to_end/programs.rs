@@ -49,8 +49,10 @@ impl Workshop {
     }
 
     fn spawn(&self, name: &str, args: &Value) -> Process {
-        let file = self.fleet.path().join("args.json");
-        fs::write(&file, args.to_string()).unwrap();
+        let (file, whole) = (self.fleet.path().join("args.json"), self.fleet.path().join("args.json.new"));
+        fs::write(&whole, args.to_string()).unwrap();
+        // The process before may be about to read it.
+        fs::rename(&whole, &file).unwrap();
         self.fleet.spawn(&["call", "worker-1", name, "--args-file", text(&file), "-o", "json", "--timeout", "60s"])
     }
 
