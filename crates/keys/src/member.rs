@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use countersign_protocol::credential::{Credential, Role};
 use countersign_protocol::envelope::Identity;
@@ -13,11 +14,12 @@ use countersign_protocol::text::echo;
 use countersign_protocol::time::Millis;
 use countersign_protocol::trust::Trust;
 use nkeys::{KeyPair, KeyPairType};
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::file::{Fault, KeyFileError, read_key, read_public, replace_public, replace_secret};
 use super::folder::{FolderKind, KeyFolder};
-use super::login::{Login, UserJwt, creds_text};
+use super::login::{Login, UserJwt, claims_in, creds_text};
 
 /// What an operator or a client needs to take part: its identity, and what it logs in to the broker with.
 #[derive(Debug, Clone)]
@@ -31,6 +33,9 @@ pub struct Member {
     /// What its inboxes begin with, and its permissions at the broker allow: `_INBOX.<role>-<name>`.
     pub inbox_prefix: String,
 }
+
+/// How long a member waits for a command that changes its folder. It asks again where that is not done by then.
+const KEEP_WAIT: Duration = Duration::from_millis(250);
 
 /// The files of a member that change when it is renewed.
 #[derive(Debug, Clone)]
@@ -51,8 +56,13 @@ impl MemberFiles {
     }
 
     /// Writes what the issuer has answered: what logs in, then the credential, each as a whole and on disk when this returns. Old and
-    /// new ones go together in every combination, so that an interruption does no harm.
+    /// new ones go together in every combination, so that an interruption does no harm. A credential that somebody has put there
+    /// since the answer stays.
     pub fn keep(&self, renewal: &Renewal) -> Result<(), KeyFileError> {
+        let _lock = KeyFolder::of_file(&self.credential).lock(KEEP_WAIT)?;
+        if self.is_outdated(renewal.credential().raw()) {
+            return Ok(());
+        }
         let content = |what: &str| {
             let (expected, hint) =
                 ("a JWT about this member's own connection key", "renew it where the issuer's key is");
@@ -72,6 +82,17 @@ impl MemberFiles {
             Ok(present) if present == raw.as_bytes() => Ok(()),
             _ => replace_public(&self.credential, raw.as_bytes()),
         }
+    }
+}
+
+impl MemberFiles {
+    /// Whether another credential for the same key is there that was issued no earlier. Whether it holds is seen when it is used.
+    fn is_outdated(&self, raw: &str) -> bool {
+        let Ok(present) = read_public(&self.credential, MAX_CREDENTIAL + 2) else { return false };
+        let present = String::from_utf8_lossy(&present);
+        let (Some(present), Some(new)) = (claims_in(present.trim()), claims_in(raw)) else { return false };
+        let issued_at = |claims: &Map<String, Value>| claims.get("iat").and_then(Value::as_i64);
+        present != new && present.get("cnf") == new.get("cnf") && issued_at(&present) >= issued_at(&new)
     }
 }
 

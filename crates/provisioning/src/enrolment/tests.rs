@@ -418,13 +418,23 @@ fn a_folder_of_an_earlier_version_gets_the_keys_that_it_lacks() {
     let world = World::new();
     let path = world.issuer.authority();
     let all = fs::read_to_string(&path).unwrap();
-    let earlier: String =
-        all.lines().filter(|it| !it.starts_with("signs-enrolment ")).flat_map(|it| [it, "\n"]).collect();
+    // It knew of six kinds of users, and now there are eight.
+    let is_new = |line: &str| line.starts_with("signs-enrolment ") || line.starts_with("signs-issuer ");
+    let earlier: String = all.lines().filter(|it| !is_new(it)).flat_map(|it| [it, "\n"]).collect();
+    assert_eq!(earlier.matches("signs-").count(), 6, "{}", earlier.lines().count());
     fs::write(&path, &earlier).unwrap();
+    fs::remove_file(world.issuer.issuer_creds()).unwrap();
+    fs::remove_file(world.issuer.issuer_creds().with_extension("jwt")).unwrap();
+    let accounts = fs::read_to_string(world.issuer.accounts()).unwrap();
     let error = world.try_token("worker-7", &[]).unwrap_err();
     assert!(error.hint().unwrap().contains("countersign init"), "{error:?}");
     provision(world.issuer.path(), &ProvisionRequest::default()).unwrap();
     let completed = fs::read_to_string(&path).unwrap();
-    assert!(completed.starts_with(earlier.trim_end()) && completed.contains("signs-enrolment "));
+    assert!(completed.starts_with(earlier.trim_end()) && completed.lines().filter(|it| is_new(it)).count() == 2);
+    // The broker is given accounts with the new keys, and no user of before has to be let in again.
+    assert_ne!(fs::read_to_string(world.issuer.accounts()).unwrap(), accounts);
+    assert!(world.issuer.issuer_creds().exists() && world.is_member(&world.issuer, "worker-1"));
+    provision(world.issuer.path(), &ProvisionRequest::default()).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), completed, "once");
     world.token("worker-7");
 }

@@ -150,6 +150,25 @@ fn a_member_that_cannot_write_one_of_two_files_starts_again_with_what_fits_and_t
 }
 
 #[test]
+fn what_a_command_has_issued_since_the_answer_stays_and_a_folder_that_is_being_changed_is_left_alone() {
+    let (_temp, folder) = folder();
+    let issuer = Issuer::open(&folder, &load_trust(&folder).unwrap(), None).unwrap();
+    let before = member(&folder);
+    let files = before.files.as_ref().unwrap();
+    let (_, renewal) = renewal(&issuer, &folder, &before);
+    let terms =
+        crate::Terms { rights: crate::Rights::Client { groups: Some(vec!["db".parse().unwrap()]) }, life_ms: None };
+    crate::renew(&folder, &load_trust(&folder).unwrap(), &[worker()], &terms).unwrap();
+    let paths = [folder.credential(Role::Client, &worker()), folder.creds(Role::Client, &worker())];
+    let issued = paths.each_ref().map(|path| fs::read(path).unwrap());
+    let lock = folder.lock(countersign_keys::LOCK_WAIT).unwrap();
+    assert!(files.keep(&renewal).unwrap_err().what().contains("another process has been changing the folder"));
+    drop(lock);
+    files.keep(&renewal).unwrap();
+    assert_eq!(paths.each_ref().map(|path| fs::read(path).unwrap()), issued);
+}
+
+#[test]
 fn a_jwt_about_another_connection_key_is_not_written() {
     let (_temp, folder) = folder();
     let issuer = Issuer::open(&folder, &load_trust(&folder).unwrap(), None).unwrap();
