@@ -56,6 +56,7 @@ mod subscriptions;
 mod terminal;
 mod trust;
 mod unread;
+mod upkeep;
 mod wait;
 mod watch;
 mod withheld;
