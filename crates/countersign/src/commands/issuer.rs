@@ -31,6 +31,8 @@ use crate::signals::Signals;
 const BATCH: usize = 64;
 /// How often what the issuer's folder keeps for itself is looked at, in milliseconds.
 const UPKEEP: i64 = 3_600_000;
+/// After how long it is looked at again where a version could not be published, in milliseconds.
+const UNPUBLISHED: i64 = 60_000;
 /// How many requests for enrolment are answered in a second. Whoever is passed over asks again.
 const ENROLMENTS: u32 = 50;
 /// How long the last answers may take to be written to the broker's connection.
@@ -77,6 +79,7 @@ pub(crate) async fn run(args: &IssuerArgs, mut signals: Signals) -> CliResult<Ex
         is_connected: false,
         sign: Liveness::new(args.health.clone(), HEARTBEAT),
         upkeep_at: i64::MIN,
+        may_lack_trust: true,
         enrolments: (0, 0),
         locked_out_until: i64::MIN,
         known_keys: KnownKeys::default(),
@@ -109,6 +112,8 @@ struct Service {
     sign: Liveness,
     /// When the issuer's folder is looked after next, in milliseconds since boot.
     upkeep_at: i64,
+    /// Whether the broker may lack a version of the trust bundle that was renewed here, by this process or by one that was killed.
+    may_lack_trust: bool,
     /// The second since boot in which requests for enrolment were answered last, and how many.
     enrolments: (i64, u32),
     /// Until when the folder is left to a command that changes it, in milliseconds since boot.
@@ -158,6 +163,9 @@ impl Service {
             LinkEvent::Connected => {
                 self.is_connected = true;
                 self.follower.connected(clock::since_boot());
+                if self.may_lack_trust {
+                    self.upkeep_at = i64::MIN;
+                }
                 if self.link.is_readable_by_others() {
                     tracing::warn!("{READABLE}");
                 }
@@ -317,22 +325,36 @@ impl Service {
             tracing::error!("the logins of the folder cannot be renewed: {error}");
         }
         self.take_from_folder();
-        let folder = &self.realm.folder;
-        let trust = match renew_trust(folder, self.verifier.trust()) {
-            Ok(Some(trust)) => trust,
-            Ok(None) => return,
+        let renewed = match renew_trust(&self.realm.folder, self.verifier.trust()) {
+            Ok(renewed) => renewed,
             Err(error) => return tracing::error!("the trust bundle cannot be renewed: {error}"),
         };
-        let version = trust.version();
-        let chain = match versions(folder, &trust) {
-            Ok(chain) => chain,
-            Err(error) => return tracing::error!("version {version} of the trust bundle is not published: {error}"),
-        };
+        self.may_lack_trust |= renewed.is_some();
+        let trust = renewed.as_ref().unwrap_or(self.verifier.trust());
+        let (version, chain) = (trust.version(), versions(&self.realm.folder, trust));
         drop(lock);
-        self.put_in_force(trust);
-        match publish_all(&self.realm_args, &self.realm, &chain).await {
-            Ok(_) => tracing::info!("published version {version} of the trust bundle"),
-            Err(error) => tracing::error!("version {version} of the trust bundle is not published: {}", error.what()),
+        if let Some(trust) = renewed {
+            self.put_in_force(trust);
+        }
+        // Everybody was given the first version, and who keeps the root elsewhere publishes from there.
+        if !self.may_lack_trust || version == 1 || !self.realm.folder.root_key().exists() {
+            return;
+        }
+        let published = match chain {
+            Ok(chain) => publish_all(&self.realm_args, &self.realm, &chain).await,
+            Err(error) => Err(error.into()),
+        };
+        match published {
+            Ok(published) => {
+                self.may_lack_trust = false;
+                if !published.is_empty() {
+                    tracing::info!("published version {version} of the trust bundle");
+                }
+            }
+            Err(error) => {
+                self.upkeep_at = clock::since_boot().saturating_add(UNPUBLISHED);
+                tracing::error!("version {version} of the trust bundle is not published: {}", error.what());
+            }
         }
     }
 }

@@ -69,6 +69,24 @@ fn an_issuer_renews_the_trust_bundle_for_everybody_and_its_own_login_which_it_us
 }
 
 #[test]
+fn a_renewed_trust_bundle_that_could_not_be_published_is_published_once_the_broker_stores_it() {
+    let mut fleet = Fleet::without_stream(&["worker-1"]);
+    age_trust(&fleet, 100);
+    let mut worker = fleet.spawn(&["client", "--name", "worker-1"]);
+    let mut first = issuer(&fleet);
+    first.stderr.wait_for("version 2 of the trust bundle is not published");
+    first.kill();
+    // The next one finds that it is in the folder, and may not be at the broker.
+    let mut next = issuer(&fleet);
+    next.stderr.wait_for("version 2 of the trust bundle is not published");
+    fleet.run(&["setup"]).exits(0);
+    fleet.broker.stop();
+    fleet.broker.restart();
+    next.stderr.wait_for("published version 2 of the trust bundle");
+    worker.stderr.wait_for("version 2 of the trust bundle is in force");
+}
+
+#[test]
 fn an_issuer_reports_its_health_while_it_is_connected_and_ends_with_0_on_either_signal() {
     let mut fleet = Fleet::new();
     for signal in [Signal::INT, Signal::TERM] {
