@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use countersign_protocol::digest::Digest;
 use serde_json::{Value, json};
 
 use super::{Workshop, client, ended, eventually, of_job, running, shell};
@@ -132,7 +133,7 @@ fn a_program_that_is_replaced_while_it_runs_goes_on_as_it_was() {
     let path = shop.fleet.path().join("slow.sh");
     super::write(&path, "#!/bin/sh\n: >\"$0.runs\"\nwhile [ ! -e \"$0.go\" ]; do sleep 0.02; done\necho old\n", 0o755);
     super::define(&super::folder(&shop.fleet), &[("slow", &format!("program = [\"{}\"]\n", path.display()))]);
-    reload(&shop, 2);
+    reload(&shop, "slow");
     let waiting = shop.spawn("slow", &json!({}));
     // The shell has its command line before it has opened the script.
     eventually("it runs", || shop.fleet.path().join("slow.sh.runs").exists().then_some(()));
@@ -144,12 +145,15 @@ fn a_program_that_is_replaced_while_it_runs_goes_on_as_it_was() {
     assert_eq!(shop.call("slow", &json!({}))["result"]["stdout"]["text"], "new\n");
 }
 
-fn reload(shop: &Workshop, expected: usize) {
+/// Has the definitions read again, and waits until `name` is as its file has it.
+fn reload(shop: &Workshop, name: &str) {
     shop.worker.signal(Signal::HUP);
-    eventually("the commands are read again", || {
+    let text = fs::read(super::folder(&shop.fleet).join(format!("{name}.toml"))).unwrap();
+    let definition = json!(Digest::of(&text));
+    eventually("the definitions are read again", || {
         let commands = shop.fleet.status("worker-1")["commands"].clone();
-        let own = commands.as_array().unwrap().iter().filter(|command| command["kind"] == "data").count() - 2;
-        (own == expected).then_some(())
+        let mut found = commands.as_array().unwrap().iter();
+        found.any(|command| command["name"] == name && command["definition"] == definition).then_some(())
     });
 }
 
@@ -219,7 +223,7 @@ fn when_the_client_is_killed_nothing_survives_and_nothing_runs_again() {
     let runs = shop.fleet.path().join("runs");
     let script = format!("echo once >> {}; trap '' TERM; setsid sleep 4008.1 & sleep 4008.2", runs.display());
     super::define(&super::folder(&shop.fleet), &[("run", &shell(&script, ""))]);
-    reload(&shop, 1);
+    reload(&shop, "run");
     let mut observer = shop.fleet.observer();
     let waiting = shop.spawn("run", &json!({}));
     let genuine = observer.wait_for("the command", |it| it.json()["command"]["name"] == "run").signed();
