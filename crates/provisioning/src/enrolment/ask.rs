@@ -13,7 +13,7 @@ use super::record::{Keys, Records, all, read, write};
 use super::{refusal, unavailable};
 use crate::error::ProvisionError;
 
-/// How many requests wait at most; whoever has the token can make as many as it likes.
+/// How many requests are kept at most, the decided ones for as long as there is room; whoever has the token can make as many as it likes.
 const MOST: usize = 256;
 /// How long one waits, in milliseconds: a week.
 const WAITS: i64 = 7 * super::super::DAY;
@@ -72,15 +72,21 @@ pub(super) fn decided(folder: &KeyFolder, opened: &OpenedRequest, now: Millis) -
         Some(Decision::Pending) => return Err(pending()),
         None => {}
     }
-    let waiting = all::<Waiting>(&records.asked_folder());
-    for (old, _) in waiting.iter().filter(|(_, it)| now.since(it.asked_at) > WAITS) {
+    let (old, kept): (Vec<_>, Vec<_>) =
+        all::<Waiting>(&records.asked_folder()).into_iter().partition(|(_, it)| now.since(it.asked_at) > WAITS);
+    for (old, _) in old {
         // It can be asked for again.
         let _ = fs::remove_file(old);
     }
-    if waiting.iter().filter(|(_, it)| now.since(it.asked_at) <= WAITS).count() >= MOST {
-        return Err(unavailable(&ProvisionError::request(format!(
-            "{MOST} requests wait for a decision, and no more are taken"
-        ))));
+    if kept.len() >= MOST {
+        let decided = kept.iter().filter(|(_, it)| it.decision != Decision::Pending).min_by_key(|(_, it)| it.asked_at);
+        let Some((decided, _)) = decided else {
+            return Err(unavailable(&ProvisionError::request(format!(
+                "{MOST} requests wait for a decision, and no more are taken"
+            ))));
+        };
+        // Who is enrolled has what it asked for.
+        let _ = fs::remove_file(decided);
     }
     let key = keys.signing;
     let (name, groups) = (request.name.clone(), request.groups.clone());

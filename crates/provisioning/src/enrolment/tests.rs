@@ -371,6 +371,13 @@ fn no_more_requests_wait_than_are_bounded() {
     }
     let other = world.request(&world.another_worker("x"), &token);
     assert_eq!(world.says(&other, world.now).unwrap_err(), EnrolmentCode::Unavailable);
+    // What a person has decided makes room.
+    let decided = fs::read_to_string(folder.join("7.json")).unwrap().replace("pending", "approved");
+    fs::write(folder.join("7.json"), decided).unwrap();
+    assert_eq!(world.says(&other, world.now).unwrap_err(), EnrolmentCode::Pending);
+    assert!(!folder.join("7.json").exists());
+    let other = world.request(&world.another_worker("y"), &token);
+    assert_eq!(world.says(&other, world.now).unwrap_err(), EnrolmentCode::Unavailable);
     // A week later there is room again.
     assert_eq!(world.says(&other, world.now.plus(8 * 86_400_000)).unwrap_err(), EnrolmentCode::TokenExpired);
 }
