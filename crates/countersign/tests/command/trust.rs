@@ -48,7 +48,12 @@ fn put(path: &Path, content: &[u8]) {
 
 #[test]
 fn a_kill_after_any_write_leaves_the_version_before_or_the_new_one_and_running_it_again_completes_it() {
-    for words in [&["revoke", "worker-1"][..], &["trust", "rotate", "root"], &["trust", "rotate", "root", "--lost"]] {
+    for words in [
+        &["revoke", "worker-1"][..],
+        &["trust", "rotate", "root"],
+        &["trust", "rotate", "root", "--lost"],
+        &["trust", "rotate", "issuer"],
+    ] {
         let folder = Folder::with_keys(&[]);
         if words.contains(&"--lost") {
             fs::remove_file(folder.path("keys/root.pem")).unwrap();
@@ -89,9 +94,12 @@ fn a_kill_after_any_write_leaves_the_version_before_or_the_new_one_and_running_i
                 files.insert((*path).clone(), after[*path].clone());
             }
             // A new key waits beside the old one until it takes its place.
-            let (root, fresh) = (folder.path("keys/root.pem"), folder.path("keys/root.new.pem"));
-            if changed[done..].contains(&&root) {
-                files.insert(fresh, after[&root].clone());
+            for key in ["root", "issuer"] {
+                let [present, fresh] =
+                    ["pem", "new.pem"].map(|extension| folder.path(&format!("keys/{key}.{extension}")));
+                if changed[done..].contains(&&present) {
+                    files.insert(fresh, after[&present].clone());
+                }
             }
             restore(&folder, &files);
             let version = trust(&folder).version();
@@ -102,6 +110,15 @@ fn a_kill_after_any_write_leaves_the_version_before_or_the_new_one_and_running_i
             assert!(now.version() == version || now.version() == version + 1, "{words:?} after {done} of {changed:?}");
             assert_eq!(fs::read(folder.path("keys/trust.json")).unwrap(), now.bytes(), "{words:?} after {done}");
             assert!(now.is_root(&folder.trust().pin()), "trust.json and the pin fit");
+            let issuer = folder.key("issuer.pem").public().thumbprint();
+            assert!(now.issuer(&issuer).is_some(), "{words:?} after {done}: issuer.pem is an issuer");
+            assert!(!folder.path("keys/root.new.pem").exists() && !folder.path("keys/issuer.new.pem").exists());
+            for member in
+                folder.run(&["credential", "list", "-o", "json"]).expect(0).json()["members"].as_array().unwrap()
+            {
+                let state = if words[0] == "revoke" && member["role"] == "client" { "revoked" } else { "in_force" };
+                assert_eq!(member["state"], state, "{words:?} after {done}: {member}");
+            }
         }
     }
 }
