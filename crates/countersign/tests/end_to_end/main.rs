@@ -35,6 +35,7 @@ mod issuer;
 mod json;
 mod locked;
 mod logs;
+mod losses;
 mod output;
 mod payload;
 mod presence;
