@@ -145,3 +145,28 @@ fn a_prompt_outlives_the_credential_that_it_began_with() {
     person.line("ping");
     person.wait_for("worker-1: it is ");
 }
+
+#[test]
+fn the_doctor_finds_the_client_whose_credential_ends_soon_and_then_that_it_has_ended() {
+    let fleet = Fleet::new();
+    let end = age(&fleet, Role::Client, "worker-1", 864_000, 863_980).expires_at();
+    let _worker = fleet.client("worker-1");
+    let says = |what: &str| {
+        let found = fleet.run(&["doctor", "-o", "json"]).json();
+        let finding = found["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|it| it["check"] == "clients" && it["what"].as_str().is_some_and(|it| it.starts_with(what)))?;
+        assert_eq!(finding["try"], "countersign credential renew client worker-1");
+        Some((finding["level"].as_str()?.to_owned(), found["status"].clone()))
+    };
+    assert_eq!(says("has a credential that ends soon: worker-1, on ").unwrap().0, "warning");
+    let ended = loop {
+        if let Some(ended) = says("has an expired credential: worker-1, on ") {
+            break ended;
+        }
+        assert!(clock::wall() < end.plus(120_000), "it has ended");
+    };
+    assert_eq!(ended, ("broken".to_owned(), "broken".into()));
+}
