@@ -250,7 +250,7 @@ fn status(it: ClientInfo) -> String {
 }
 
 fn recorded(it: Recorded) -> String {
-    let by = format!("requested by {}", it.operator);
+    let by = format!("{}'s command", it.operator);
     match (it.result, it.error) {
         (Some(result), _) => format!("{} ({by}): {}", it.status, other_result(&result)),
         (None, Some(error)) => format!("{} ({by}): {}", it.status, reply_error(it.status.as_str(), &error)),

@@ -69,7 +69,7 @@ fn result_text(command: &str, about: Option<&Name>, result: &Value) -> String {
         return "would run".to_owned();
     }
     if let (Some(about), Ok(Recorded { operator, result: Some(result), .. })) = (about, read::<Recorded>(result)) {
-        return format!("succeeded (requested by {operator}): {}", result_text(about.as_str(), None, &result));
+        return format!("succeeded ({operator}'s command): {}", result_text(about.as_str(), None, &result));
     }
     let builtin = Builtin::from_name(command);
     builtin.and_then(|builtin| (describe(builtin).answer)(result)).unwrap_or_else(|| other_result(result))
@@ -87,7 +87,7 @@ pub(super) fn program(command: &str, verdict: &Verdict) -> Option<(String, Progr
             (Some(result), _) => ProgramReport::of_result(result)?,
             (None, error) => ProgramReport::of_error(error.as_ref()?)?,
         };
-        let by = format!("{} (requested by {})", recorded.status, recorded.operator);
+        let by = format!("{} ({}'s command)", recorded.status, recorded.operator);
         let how = match &recorded.error {
             Some(error) => Some(error_text(recorded.status.as_str(), error)),
             None => report.exit(),

@@ -91,12 +91,12 @@ fn every_verdict_has_its_line_for_one_target() {
         (
             "result",
             succeeded(on_record(json!({"status": "succeeded", "result": [1]}))),
-            "succeeded (requested by bob): [1], in 0.4 ms",
+            "succeeded (bob's command): [1], in 0.4 ms",
         ),
         (
             "result",
             succeeded(on_record(json!({"status": "progress", "progress": {"fraction": 0.25, "message": "at it"}}))),
-            "runs (requested by bob): 25 %, at it, in 0.4 ms",
+            "runs (bob's command): 25 %, at it, in 0.4 ms",
         ),
         ("defragment", succeeded(json!({"blocks": 7})), "{\"blocks\":7}, in 0.4 ms"),
         ("defragment", succeeded(json!({"dry_run": true})), "would run, in 0.4 ms"),
@@ -148,7 +148,7 @@ fn of_a_program_people_see_what_it_wrote_and_how_it_ended_and_json_has_the_whole
 
     for recorded in [json!({"status": "succeeded", "result": result}), json!({"status": "failed", "error": error})] {
         let told = shown(&report("result", vec![succeeded(on_record(recorded))]), false);
-        assert!(told.contains("(requested by bob): exit status ") && told.contains("\n  std"), "{told}");
+        assert!(told.contains("(bob's command): exit status ") && told.contains("\n  std"), "{told}");
     }
     let document = serde_json::to_value(Document::of(&report("uptime", both()), true, None)).unwrap();
     assert_eq!(document["replies"][0]["result"], result);
@@ -171,7 +171,7 @@ fn a_code_that_is_the_verdict_is_not_said_twice() {
         );
         let result = succeeded(on_record(json!({"status": word, "error": {"code": word, "message": "why"}})));
         let line = for_people(&report("result", vec![result]), None, &BTreeMap::new(), false, NOW);
-        assert_eq!(line, format!("worker-1: {word} (requested by bob): why, in 0.4 ms"));
+        assert_eq!(line, format!("worker-1: {word} (bob's command): why, in 0.4 ms"));
     }
     let outcome = Outcome::Cancelled(error(ErrorCode::Cancelled));
     let late = late_line(&"worker-1".parse().unwrap(), ID.parse().unwrap(), &outcome);

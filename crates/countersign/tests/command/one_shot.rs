@@ -215,13 +215,13 @@ fn a_detached_job_is_listed_cancelled_and_remembered() {
     let expected = [&["worker-1", &id[id.len() - 6..], "calculate"], &arguments[..], &["alice", "accepted"]].concat();
     assert_eq!(job[..7], expected);
     let run = realm.run(&["result", "worker-1", &id]).expect(6);
-    assert!(run.stdout.starts_with("worker-1: runs (requested by alice)"), "{run:#?}");
+    assert!(run.stdout.starts_with("worker-1: runs (alice's command)"), "{run:#?}");
     let run = realm.run(&["stop", "worker-1"]).expect(0);
     assert!(run.stdout.starts_with("worker-1: unready; 1 job running on, in "), "{run:#?}");
 
     assert!(realm.run(&["cancel", "worker-1", &id]).expect(0).stdout.starts_with("worker-1: cancelled, in "));
     let run = realm.run(&["result", "worker-1", &id]).expect(0);
-    assert!(run.stdout.starts_with("worker-1: cancelled (requested by alice): the job was cancelled, in "), "{run:#?}");
+    assert!(run.stdout.starts_with("worker-1: cancelled (alice's command): the job was cancelled, in "), "{run:#?}");
     // In a table, and so for a person, a note shows how to query the result.
     realm.run(&["start", "worker-1"]).expect(0);
     let run = realm.run(&["calculate", "worker-1", "600", "done", "--detach"]).expect(0);

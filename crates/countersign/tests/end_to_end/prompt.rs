@@ -150,7 +150,7 @@ fn the_id_of_a_job_in_a_table_is_one_that_can_be_typed() {
     let id = ran["command_id"].as_str().unwrap();
     person.wait_for(&id[id.len() - 6..]);
     person.line(&format!("result {}", &id[id.len() - 6..]));
-    person.wait_for("succeeded (requested by alice)");
+    person.wait_for("succeeded (alice's command)");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn a_wait_for_a_cancelled_command_fails_like_the_command() {
     let command = detached(&fleet, "600");
     let wait = fleet.spawn(&["wait", "worker-1", &command, "-o", "json"]);
     let ran = fleet.run(&["result", "worker-1", &command]).exits(6);
-    assert!(ran.stdout.starts_with("worker-1: runs (requested by alice)"), "{ran:#?}");
+    assert!(ran.stdout.starts_with("worker-1: runs (alice's command)"), "{ran:#?}");
     fleet.run(&["cancel", "worker-1", &command[command.len() - 4..]]).exits(0);
     assert_eq!(wait.wait().exits(1).verdict("worker-1"), "cancelled cancelled");
     fleet.run(&["result", "worker-1", &command]).exits(0);
@@ -49,7 +49,7 @@ fn the_result_of_a_running_command_shows_how_far_it_is_and_a_status_of_its_own()
     let line = operator.stdout.wait_for("\"progress\"");
     let command = serde_json::from_str::<Value>(&line).unwrap()["command_id"].as_str().unwrap().to_owned();
     let ran = fleet.run(&["result", "worker-1", &command]).exits(6);
-    assert!(ran.stdout.contains("runs (requested by alice): ") && ran.stdout.contains(" %"), "{ran:#?}");
+    assert!(ran.stdout.contains("runs (alice's command): ") && ran.stdout.contains(" %"), "{ran:#?}");
     let ran = fleet.run(&["result", "worker-1", &command, "-o", "json"]).exits(6);
     assert!(ran.of("worker-1")["result"]["progress"]["fraction"].is_number(), "{ran:#?}");
 }
