@@ -9,6 +9,7 @@
 mod account;
 mod address;
 mod broker;
+mod certificate;
 mod enrolment;
 mod error;
 mod inbox;
@@ -37,6 +38,7 @@ use tokio::time::timeout;
 
 pub use self::account::{AccountUpdateError, update_account};
 pub use self::broker::{BrokerAddress, READABLE, TlsFiles, is_loopback};
+pub use self::certificate::certificate_end;
 pub use self::enrolment::{EnrolmentLink, Heard};
 pub use self::error::LinkError;
 pub use self::inbox::{Answer, Inbox};

@@ -281,7 +281,7 @@ async fn introduce(
 }
 
 /// How we log in. The public key goes along for a broker that has a list of such keys and no accounts.
-fn answer(login: &Login, jwt: &str, nonce: &[u8]) -> Result<Auth, AuthError> {
+pub(super) fn answer(login: &Login, jwt: &str, nonce: &[u8]) -> Result<Auth, AuthError> {
     let mut auth = Auth::new();
     auth.jwt = Some(jwt.to_owned());
     auth.nkey = login.seed().public_key();

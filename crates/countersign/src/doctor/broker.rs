@@ -72,6 +72,9 @@ pub(super) async fn examine(
             .skipped(Check::Streams, "rights, streams, clocks and clients need a login that the broker accepts");
     };
     connection(link, broker, found);
+    if link.has_tls() {
+        certificate(&users, broker, found).await;
+    }
     if found.is_clean(Check::Rights) {
         let more = users.len().saturating_sub(MAX_TRIED);
         let more = if more > 0 { format!("; {more} more were not tried") } else { String::new() };
@@ -176,6 +179,22 @@ fn connection(link: &Link, broker: &BrokerArgs, found: &mut Findings) {
     }
     if found.is_clean(Check::Broker) {
         found.fine(Check::Broker, format!("{url} lets us in{}", if link.has_tls() { ", with TLS" } else { "" }));
+    }
+}
+
+/// Whether the broker's certificate ends soon: nobody connects then.
+async fn certificate(users: &[User], broker: &BrokerArgs, found: &mut Findings) {
+    let Some(user) = users.first() else { return };
+    match countersign_link::certificate_end(&broker.address(), &user.login, &user.inbox_prefix).await {
+        Ok(None) => {}
+        Ok(Some(end)) => found.add(
+            Check::Broker,
+            Level::Warning,
+            format!("the broker's certificate, or one that vouches for it, ends on {}", end.utc()),
+            "a certificate for longer than 14 days: after its end nobody connects",
+            "renew it where it was made, and send the broker SIGHUP (`nats-server --signal reload`)",
+        ),
+        Err(error) => found.skipped(Check::Broker, format!("when the broker's certificate ends is not known: {error}")),
     }
 }
 

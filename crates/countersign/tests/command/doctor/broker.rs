@@ -185,6 +185,27 @@ fn a_certificate_that_does_not_prove_the_broker_is_found() {
 }
 
 #[test]
+fn a_certificate_of_the_broker_that_ends_within_14_days_is_found() {
+    for (days, is_found) in [(13, true), (15, false)] {
+        let folder = Folder::with_keys(&[]);
+        tls::write_for(&folder.path(""), Duration::from_secs(days * 86_400));
+        configure(&folder);
+        let block = "tls { cert_file: broker.pem, key_file: broker.key, ca_file: ca.pem, verify: true }\n";
+        fs::write(folder.path("nats.conf"), format!("{block}{}", folder.read("nats.conf"))).unwrap();
+        let broker = Broker::start_as_configured(&folder);
+        // Where TLS is asked for, and where the broker requires it.
+        for url in ["tls", "nats"].map(|scheme| format!("{scheme}://localhost:{}", broker.port)) {
+            let own = ["--tls-ca", "ca.pem", "--tls-cert", "own.pem", "--tls-key", "own.key"];
+            let found = Diagnosis::at(&folder, &url, &own);
+            match is_found {
+                true => drop(found.found("warning", "broker", "the broker's certificate", "renew it").exits(2)),
+                false => assert!(found.finding("broker", "certificate").is_none(), "{:#?}", found.run),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_key_of_tls_that_others_can_read_is_found() {
     let folder = Folder::with_keys(&[]);
     tls::write(&folder.path(""));
