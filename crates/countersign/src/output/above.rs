@@ -20,6 +20,9 @@ const MAX_UNREQUESTED_BYTES: usize = 1024 * 1024;
 /// How long the end waits for what was printed before it.
 const PRINT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A text that shows nothing: a line up, and its end.
+const NOTHING: &str = "\x1b[A\n";
+
 static ABOVE: OnceLock<Above> = OnceLock::new();
 
 struct Above {
@@ -99,9 +102,19 @@ pub(super) fn print(text: &str, source: Source) -> bool {
 /// Shows the prompt, and what is typed after it, once more: it has changed.
 pub(crate) fn repaint() {
     if let Some(above) = ABOVE.get().filter(|above| !above.is_full()) {
-        // What is printed is nothing: a line up, and its end.
-        above.send("\x1b[A\n".to_owned());
+        above.send(NOTHING.to_owned());
     }
+}
+
+/// Waits until everything is on the screen, above the line that is being typed, but not for ever.
+pub(crate) fn show_all() {
+    if let Some(above) = ABOVE.get() {
+        // The line editor takes one text while it shows another: it takes the second of these when it has shown what was before.
+        for _ in 0..2 {
+            above.send(NOTHING.to_owned());
+        }
+    }
+    print_all();
 }
 
 impl Above {

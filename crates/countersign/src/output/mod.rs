@@ -37,7 +37,7 @@ use crate::cli_error::{CliError, CliResult, Exit};
 use crate::limit::{self, limit};
 use crate::text::{Place, Text, code};
 
-pub(crate) use above::{print_above, print_all, repaint};
+pub(crate) use above::{print_above, print_all, repaint, show_all};
 pub(crate) use answer::{answer as answer_text, other_result, reply_answer, verdict as verdict_text};
 pub(crate) use client_event::{event_line, late_line};
 pub(crate) use commands::print_commands;

@@ -129,6 +129,7 @@ impl Drop for Editor {
     fn drop(&mut self) {
         // A terminal that is gone needs no care.
         if self.is_reading {
+            output::show_all();
             let _ = stdout().write_all(BRACKETED_PASTE_OFF);
             let _ = stdout().flush();
         }
