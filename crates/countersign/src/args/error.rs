@@ -49,7 +49,9 @@ pub(super) fn usage_error(error: &clap::Error, command: &mut clap::Command, line
         (_, _, Some(_)) => failure.expected(usage.join(", or ")),
         _ => failure,
     };
-    let failure = match context(ContextKind::Suggested) {
+    // To pass it as a value is meant by `-5`, and by no `--name`.
+    let is_option = context(ContextKind::InvalidArg).is_some_and(|typed| typed.starts_with("--"));
+    let failure = match context(ContextKind::Suggested).filter(|_| !is_option) {
         Some(tip) => failure.hint(cut(&tip, MAX_SHOWN)),
         None => failure.hint(&help),
     };

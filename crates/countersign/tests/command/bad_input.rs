@@ -143,6 +143,9 @@ fn a_calculation_without_a_message_or_a_target_lacks_something() {
 fn a_message_that_looks_like_an_option_needs_two_dashes() {
     let [what, _, hint] = wrong(&["calculate", "worker-1", "1", "-x"]);
     assert_eq!([what, hint], ["unexpected argument '-x' found", "to pass '-x' as a value, use '-- -x'"]);
+    // Nobody means that by the name of an option.
+    let [_, _, hint] = wrong(&["credential", "issue", "operator", "bob", "--most"]);
+    assert_eq!(hint, "countersign credential issue operator --help");
 }
 
 #[test]
