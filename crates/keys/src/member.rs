@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use countersign_protocol::credential::{Credential, Role};
+use countersign_protocol::credential::{Credential, CredentialError, Role};
 use countersign_protocol::envelope::Identity;
 use countersign_protocol::key::SecretKey;
 use countersign_protocol::limits::MAX_CREDENTIAL;
@@ -151,20 +151,34 @@ pub fn load_member(
 ) -> Result<Member, KeyFileError> {
     let path = folder.credential(role, name);
     let raw = read_public(&path, MAX_CREDENTIAL + 2)?;
+    let expected = "the credential of this name and role, issued in this realm, in force now, not revoked";
+    let is_issuer = folder.kind() == FolderKind::Issuer;
+    let fail = |what: String, hint| KeyFileError::new(&path, Fault::Content { what, expected, hint });
     let unusable = |what: String| {
-        let expected = "the credential of this name and role, issued in this realm, in force now, not revoked";
-        let hint = match folder.kind() {
-            FolderKind::Issuer => {
-                "run `countersign init` to renew one that has expired, or `countersign credential renew`"
-            }
-            _ => {
-                "fetch the new one from the machine that has issuer.pem, where `countersign credential renew` makes it"
-            }
-        };
-        KeyFileError::new(&path, Fault::Content { what, expected, hint })
+        fail(
+            what,
+            match is_issuer {
+                true => "run `countersign init` to renew one that has expired, or `countersign credential renew`",
+                false => {
+                    "fetch the new one from the machine that has issuer.pem, where `countersign credential renew` makes it"
+                }
+            },
+        )
+    };
+    let revoked = |what: String| {
+        fail(
+            what,
+            match is_issuer {
+                true => "remove the files of that name and run `countersign credential issue`: new keys are needed",
+                false => "ask whoever keeps the realm; `countersign trust show` lists what is revoked",
+            },
+        )
     };
     let text = std::str::from_utf8(&raw).map_err(|_| unusable("not text".to_owned()))?;
-    let credential = Credential::verify(text.trim(), trust, now, skew).map_err(|error| unusable(error.to_string()))?;
+    let credential = Credential::verify(text.trim(), trust, now, skew).map_err(|error| match error {
+        CredentialError::Revoked { .. } => revoked(error.to_string()),
+        error => unusable(error.to_string()),
+    })?;
     if credential.role() != role || credential.name() != name {
         return Err(unusable(format!("the credential of the {} {}", credential.role(), credential.name())));
     }

@@ -373,6 +373,10 @@ fn all_of_a_role_are_renewed_except_those_that_are_revoked() {
     let run = folder.run(&["credential", "renew", "client", "worker-1", "worker-2"]);
     refused(run, 5, "keys/clients/worker-2.jwt is not renewed: it is revoked", "credential issue client worker-2");
     assert_eq!(folder.files(), before, "nor is the other one renewed");
+    // Nor is that the advice to whom it belongs.
+    let run = folder.run(&["client", "--name", "worker-2", "--state", "state"]);
+    let why = format!("keys/clients/worker-2.jwt: the credential {jti}, its key or its issuer's is revoked");
+    refused(run, 5, &why, "`countersign credential issue`: new keys are needed");
 }
 
 #[test]
