@@ -16,6 +16,8 @@ use async_nats::rustls::{
 use countersign_keys::Login;
 use countersign_protocol::text::escape;
 use countersign_protocol::time::Millis;
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::address::parse;
@@ -35,6 +37,24 @@ pub async fn certificate_end(
     login: &Login,
     inbox_prefix: &str,
 ) -> Result<Option<Millis>, LinkError> {
+    let unseen = || LinkError::System("the broker's certificate was not seen".to_owned());
+    let (broker, login, inbox_prefix) = (broker.clone(), login.clone(), inbox_prefix.to_owned());
+    let (seen, end) = oneshot::channel();
+    // As for every connection: what a hostile broker does to the library stays there.
+    std::thread::spawn(move || {
+        if let Ok(runtime) = Builder::new_current_thread().enable_all().build() {
+            let ends = runtime.block_on(look(&broker, &login, &inbox_prefix));
+            runtime.shutdown_background();
+            // Nobody may wait for it any more.
+            let _ = seen.send(ends);
+        }
+    });
+    let ends = end.await.map_err(|_| unseen())??;
+    if ends.is_empty() { Err(unseen()) } else { Ok(ends.into_iter().flatten().min()) }
+}
+
+/// Of each broker that shows its certificate.
+async fn look(broker: &BrokerAddress, login: &Login, inbox_prefix: &str) -> Result<Vec<Option<Millis>>, LinkError> {
     let mut ends = Vec::new();
     for server in parse(&broker.url)? {
         let end = Arc::new(OnceLock::new());
@@ -48,10 +68,7 @@ pub async fn certificate_end(
         let _ = timeout(LIMIT, options.connect(server)).await;
         ends.extend(end.get().copied());
     }
-    if ends.is_empty() {
-        return Err(LinkError::System("the broker's certificate was not seen".to_owned()));
-    }
-    Ok(ends.into_iter().flatten().min())
+    Ok(ends)
 }
 
 /// The same authorities and the same certificate of ours as for every connection.
